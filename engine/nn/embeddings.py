@@ -1,0 +1,87 @@
+"""Numbers turned into vectors: instants in seconds (rotary) and noise levels (sinusoids)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UsageProblem
+
+# Fastest rotary frequency: one radian per 20 ms, the articulation tick, so that neighbours at 50 Hz stay apart.
+FASTEST_RAD_PER_S = 50.0
+# Levels lie in [0, 1]; networks of the diffusion kind count to 1000, and the sinusoids are laid out for that.
+LEVEL_SCALE = 1000.0
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of the angles of each token, (..., N, dim / 2) float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
+    """Angles that depend on the instant of a token alone, so streams of any rate share one clock.
+
+    times_s: (..., N) seconds; angles are taken in float64, so an hour keeps its milliseconds.
+    dim: head width, even.
+    base: ratio of the fastest frequency (50 rad/s) to the slowest, > 1.
+    Raises UsageProblem for an odd width or a base that orders nothing.
+    Source: RoFormer, 2104.09864 section 3.2; seconds instead of indices: ours.
+    """
+    if dim < 2 or dim % 2:
+        raise UsageProblem(f"rotary width {dim} cannot be split in pairs.", hint="Choose an even head width.")
+    if base <= 1:
+        raise UsageProblem(f"rotary base {base:g} must exceed 1.", hint="10000 suits windows of seconds to minutes.")
+    pairs = torch.arange(dim // 2, dtype=torch.float64, device=times_s.device)
+    rad_per_s = FASTEST_RAD_PER_S * base ** (-2 * pairs / dim)
+    angles = times_s.double().unsqueeze(-1) * rad_per_s
+    return Rotary(angles.cos().float(), angles.sin().float())
+
+
+def apply_rotary(x: Tensor, angles: Rotary) -> Tensor:
+    """Queries or keys turned by their angles; lengths unchanged, products depend on time differences alone.
+
+    x: (B, heads, N, dim).
+    angles: tables of (N, dim / 2) or (B, N, dim / 2).
+    Source: RoFormer, 2104.09864 equation 34, halves instead of neighbours.
+    """
+    cos, sin = (table.unsqueeze(-3) for table in angles)
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0) -> Tensor:
+    """Sinusoids of noise levels, float32 whatever comes in: half precision cannot tell 0.998 from 0.999.
+
+    levels: (...) in [0, 1].
+    width: numbers per level, even.
+    longest_period: of the slowest sinusoid, in thousandths of the level range.
+    Returns (..., width). Raises UsageProblem for an odd width.
+    Source: Attention is all you need, 1706.03762 section 3.5.
+    """
+    if width < 2 or width % 2:
+        raise UsageProblem(f"sinusoid width {width} is not even.", hint="Sines and cosines come in pairs.")
+    pairs = torch.arange(width // 2, dtype=torch.float32, device=levels.device)
+    rates = torch.exp(-math.log(longest_period) * pairs / (width // 2))
+    angles = levels.float().unsqueeze(-1) * LEVEL_SCALE * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class LevelEmbedding(nn.Module):
+    """Noise levels of any shape as vectors: sinusoids in float32, then a two-layer network.
+
+    width: numbers per vector that comes out.
+    sinusoids: numbers per level that go in, even.
+    Source: DiT, 2212.09748 section 3.2.
+    """
+
+    def __init__(self, width: int, sinusoids: int = 256):
+        super().__init__()
+        self.sinusoids = sinusoids
+        self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Vectors (..., width) of levels (...) in [0, 1], in the dtype of the weights."""
+        return self.mlp(sinusoidal(levels, self.sinusoids).to(self.mlp[0].weight.dtype))
