@@ -1,0 +1,1 @@
+"""What both branches stand on: time, media, options, placement, weights, errors."""

@@ -1,0 +1,83 @@
+"""Typed errors: each says what was wrong, what is accepted and what to do, and knows its exit code."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process answers to its caller.
+
+    Source: docs, "Commands": the contract of the console script.
+    """
+
+    DONE = 0
+    INTERNAL = 1
+    USAGE = 2
+    MISSING = 3
+    REFUSED = 5
+    PARTLY = 6
+    INTERRUPTED = 130
+
+
+class MouthpieceError(Exception):
+    """A failure with a sentence for people and a shape for programs.
+
+    message: one sentence naming the thing, the value met and the value needed.
+    hint: what to do about it, as a sentence; empty when there is nothing to do.
+    code: short word for programs, snake_case; the kind when not given.
+    retryable: True when the same call may succeed later without a change.
+    Source: ours.
+    """
+
+    kind = "internal"
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message, *, hint="", code="", retryable=False):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.kind
+        self.retryable = retryable
+
+    def __str__(self):
+        return f"{self.message} {self.hint}".strip()
+
+    def as_dict(self):
+        """The error as JSON-ready dict: kind, code, message, hint, retryable.
+
+        Source: ours.
+        """
+        return {
+            "kind": self.kind,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+        }
+
+
+class UsageProblem(MouthpieceError):
+    """The command or an option asks for something that makes no sense (exit 2)."""
+
+    kind = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class Missing(MouthpieceError):
+    """A dependency, a model, a device or a licence consent is not there (exit 3)."""
+
+    kind = "missing"
+    exit_code = ExitCode.MISSING
+
+
+class Refused(MouthpieceError):
+    """The input cannot be used: broken, too short, no face, no sound (exit 5)."""
+
+    kind = "refused"
+    exit_code = ExitCode.REFUSED
+
+
+class WriteFailed(MouthpieceError):
+    """The output could not be written: folder, permission or disk space (exit 5)."""
+
+    kind = "write"
+    exit_code = ExitCode.REFUSED

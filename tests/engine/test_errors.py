@@ -1,0 +1,38 @@
+import json
+import pickle
+
+import pytest
+
+from engine.errors import ExitCode, Missing, MouthpieceError, Refused, UsageProblem, WriteFailed
+
+
+@pytest.mark.parametrize(
+    "error, kind, code",
+    [(MouthpieceError, "internal", 1), (UsageProblem, "usage", 2), (Missing, "missing", 3), (Refused, "refused", 5), (WriteFailed, "write", 5)],
+)
+def test_each_error_knows_its_kind_and_its_exit_code(error, kind, code):
+    assert error("x").kind == kind
+    assert int(error("x").exit_code) == code
+
+
+def test_the_exit_codes_are_those_of_the_contract():
+    assert [int(code) for code in ExitCode] == [0, 1, 2, 3, 5, 6, 130]
+
+
+def test_the_sentence_holds_cause_then_remedy():
+    error = Refused("a.wav: empty file.", hint="Give a recording.")
+    assert str(error) == "a.wav: empty file. Give a recording."
+    assert str(Refused("a.wav: empty file.")) == "a.wav: empty file."
+
+
+def test_an_error_as_dict_is_json_with_the_five_fields():
+    error = Missing("no GPU.", hint="Use --device cpu.", code="no_gpu", retryable=True)
+    back = json.loads(json.dumps(error.as_dict()))
+    assert back == {"kind": "missing", "code": "no_gpu", "message": "no GPU.", "hint": "Use --device cpu.", "retryable": True}
+    assert Missing("x").as_dict()["code"] == "missing"
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(Refused("a", hint="b", code="c", retryable=True)))
+    assert type(error) is Refused
+    assert error.as_dict() == Refused("a", hint="b", code="c", retryable=True).as_dict()
