@@ -1,0 +1,121 @@
+"""Inputs looked at before use, outputs that appear whole or not at all."""
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import Refused, UsageProblem, WriteFailed
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def input_file(path, kind="file"):
+    """The path as Path, after a look at what is there.
+
+    path: str or Path.
+    kind: what a person would call it: "picture", "recording", "video".
+    Raises Refused for nothing there, a folder, an empty or unreadable file.
+    Source: ours.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise Refused(f"{path}: no such file.", hint=f"Check the name; a {kind} is needed here.", code="no_such_file")
+    if path.is_dir():
+        raise Refused(f"{path}: this is a folder.", hint=f"Give one {kind}.", code="is_a_folder")
+    try:
+        with open(path, "rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise Refused(
+            f"{path}: cannot be read ({error.strerror}).", hint="Check its permissions.", code="unreadable"
+        ) from error
+    if not first:
+        raise Refused(f"{path}: the file is empty (0 bytes).", hint=f"Give a complete {kind}.", code="empty_file")
+    return path
+
+
+def output_file(path, overwrite=False, inputs=()):
+    """The path as Path, after making sure that writing there harms nothing.
+
+    path: str or Path, where the finished file will be.
+    overwrite: True lets an existing file be replaced.
+    inputs: paths read by the same job; they are never written over, whatever `overwrite` says.
+    Raises UsageProblem when it is an input or exists; WriteFailed when its folder is missing or closed.
+    Source: ours.
+    """
+    path = Path(path)
+    for source in inputs:
+        if _same_file(path, Path(source)):
+            raise UsageProblem(
+                f"{path}: this is an input of the same job; inputs are never touched.",
+                hint="Give another output name.",
+                code="output_is_input",
+            )
+    if path.is_dir():
+        raise UsageProblem(f"{path}: this is a folder.", hint="Give a file name for the output.", code="is_a_folder")
+    if path.exists() and not overwrite:
+        raise UsageProblem(
+            f"{path}: already there.", hint="Use --force to replace it, or another name.", code="output_exists"
+        )
+    folder = path.parent
+    if not folder.is_dir():
+        raise WriteFailed(f"{path}: the folder {folder} does not exist.", hint="Make it first.", code="no_folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteFailed(
+            f"{path}: no permission to write in {folder}.", hint="Choose another folder.", code="not_writable"
+        )
+    return path
+
+
+def _same_file(a, b):
+    if a.exists() and b.exists():
+        return os.path.samefile(a, b)
+    return a.resolve() == b.resolve()
+
+
+def part_path(target):
+    """The temporary name beside `target`: hidden, marked as a part, with the same ending.
+
+    target: Path.
+    Source: ours; the same folder, so that the last step is a rename inside one file system.
+    """
+    return target.with_name(f".{target.stem}.part-{os.getpid()}{target.suffix}")
+
+
+@contextmanager
+def replacing(path, overwrite=False, inputs=()):
+    """A temporary path to write to; renamed to `path` on a clean end, deleted on any other.
+
+    path, overwrite, inputs: as for output_file.
+    Raises what output_file raises, and WriteFailed for a full disk or a file system that says no.
+    Source: ours.
+    """
+    target = output_file(path, overwrite, inputs)
+    part = part_path(target)
+    try:
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        raise write_problem(target, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_problem(path, error):
+    """The WriteFailed that says in words what the system said in numbers.
+
+    path: Path, the output as the user named it.
+    error: OSError.
+    Source: ours.
+    """
+    if error.errno in _FULL_DISK:
+        return WriteFailed(
+            f"{path}: no space left while writing.",
+            hint="Free some space or choose another disk; nothing unfinished was left.",
+            code="disk_full",
+            retryable=True,
+        )
+    return WriteFailed(
+        f"{path}: cannot be written ({error.strerror or error}).", hint="Choose another place.", code="not_writable"
+    )
