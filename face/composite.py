@@ -1,0 +1,133 @@
+"""A rendered crop back into its frame, at the frame's own resolution; pixels outside the mask are not touched."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.errors import UsageProblem
+from face.crop import place
+
+RING_PX = 4096        # most pixels compared by the colour match
+GAIN_LIMITS = (0.7, 1.4)
+OFFSET_LIMIT = 40.0   # 8-bit steps
+SPREAD_FLOOR = 4.0    # standard deviations below this say nothing about contrast
+
+
+@dataclass(frozen=True, eq=False)
+class ColorMatch:
+    """What brings rendered colours to the frame's: gain * value + offset, a channel each.
+
+    gain, offset: (3,) float; offset in 8-bit steps.
+    Source: ours.
+    """
+
+    gain: np.ndarray
+    offset: np.ndarray
+
+    def apply(self, rendered):
+        """The rendered picture in the frame's colours, uint8 (H, W, 3)."""
+        steps = np.arange(256)[:, None]
+        table = np.clip(steps * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
+        return cv2.LUT(rendered, table[None])
+
+
+def match_colors(wanted, given):
+    """The ColorMatch that gives one set of pixels the mean and spread of another; limited, so a bad patch cannot tint a face.
+
+    wanted, given: (N, 3) pixels, 8-bit steps.
+    Source: Reinhard et al. 2001, in RGB.
+    """
+    wanted, given = np.asarray(wanted, float), np.asarray(given, float)
+    spread = given.std(0)
+    gain = np.where(spread > SPREAD_FLOOR, wanted.std(0) / np.maximum(spread, 1e-6), 1.0).clip(*GAIN_LIMITS)
+    shift = (wanted.mean(0) - given.mean(0)).clip(-OFFSET_LIMIT, OFFSET_LIMIT)
+    return ColorMatch(gain, given.mean(0) * (1 - gain) + shift)
+
+
+class Paster:
+    """Puts rendered crops into frames. Made once for a crop that stands still, or once a frame for a moving one.
+
+    frame_shape: (H, W[, 3]) of the frames.
+    crop: the Crop whose square is rendered; its size_px is the rendered pictures' size.
+    mask: float32 (size_px, size_px) in [0, 1], in crop space, as from `face.masks`.
+    Raises UsageProblem when mask and crop do not fit, or the mask misses the frame.
+    Source: ours.
+    """
+
+    def __init__(self, frame_shape, crop, mask):
+        if mask.shape != (crop.size_px, crop.size_px):
+            raise UsageProblem(f"mask {mask.shape}: need ({crop.size_px}, {crop.size_px}), the crop's size.", code="bad_mask",
+                               hint="Make the mask at crop.size_px.")
+        self.crop = crop
+        self.frame_shape = tuple(frame_shape[:2])
+        self._box = self._find_box(mask)
+        x0, y0, x1, y1 = self._box
+        self._part_from_crop = crop.frame_from_crop - np.array([[0, 0, x0], [0, 0, y0]])
+        self._blur = 0.5 * (crop.scale - 1) if crop.scale > 1 / 0.6 else 0.0
+        soft = cv2.GaussianBlur(mask, (0, 0), self._blur) if self._blur else mask
+        self._mask = cv2.warpAffine(soft, self._part_from_crop, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+        self._keep = 1 - self._mask
+        self._ring = self._find_ring(mask)
+
+    def _find_box(self, mask):
+        ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+        h, w = self.frame_shape
+        if len(ys) == 0:
+            raise UsageProblem("mask: empty.", hint="Give one that is above 0 somewhere.", code="bad_mask")
+        x0, x1, y0, y1 = xs[0] - 1, xs[-1] + 1, ys[0] - 1, ys[-1] + 1
+        corners = place(self.crop.frame_from_crop, [[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
+        low = np.clip(np.floor(corners.min(0)), 0, [w, h]).astype(int)
+        high = np.clip(np.ceil(corners.max(0)) + 1, 0, [w, h]).astype(int)
+        if (high <= low).any():
+            raise UsageProblem(f"crop at {corners.mean(0).round().tolist()}: lies outside the {w} x {h} frame.", code="bad_crop",
+                               hint="Take the crop from a face of this frame.")
+        return (*low, *high)
+
+    @property
+    def box_xyxy(self):
+        """Left, top, right, bottom of the only pixels ever written, frame pixels, ends excluded."""
+        return tuple(int(n) for n in self._box)
+
+    def _find_ring(self, mask):
+        """Where mask fades: crop pixels (N, 2) that lie in the frame, as (x, y) integers, and their nearest frame pixels."""
+        ys, xs = np.nonzero((mask > 0.02) & (mask < 0.6))
+        at = np.c_[xs, ys][:: max(1, len(xs) // RING_PX)]
+        there = np.rint(place(self.crop.frame_from_crop, at)).astype(int)
+        seen = ((there >= 0) & (there < self.frame_shape[::-1])).all(1)
+        return at[seen], there[seen]
+
+    def match(self, frame, rendered):
+        """The ColorMatch of a rendered crop to the frame, from the ring where the mask fades.
+
+        frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
+        Take it once a clip, or smooth it over time: the caller decides.
+        Source: ours.
+        """
+        at, there = self._ring
+        if len(at) < 16:
+            return ColorMatch(np.ones(3), np.zeros(3))
+        return match_colors(frame[there[:, 1], there[:, 0]], rendered[at[:, 1], at[:, 0]])
+
+    def paste(self, frame, rendered, match=None):
+        """A new frame with the rendered crop in it; identical to the old one, bit for bit, where the mask is 0.
+
+        frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
+        match: ColorMatch for the rendered pixels, or None to take them as they are.
+        Raises UsageProblem when a size differs from what the Paster was made for.
+        Source: ours; bicubic warp, blend by the warped mask.
+        """
+        n = self.crop.size_px
+        if frame.shape != (*self.frame_shape, 3) or rendered.shape != (n, n, 3):
+            raise UsageProblem(f"frame {frame.shape} and render {rendered.shape}: need {(*self.frame_shape, 3)} and {(n, n, 3)}.", code="bad_image",
+                               hint="Make one Paster for each size of frame.")
+        if match is not None:
+            rendered = match.apply(rendered)
+        if self._blur:
+            rendered = cv2.GaussianBlur(rendered, (0, 0), self._blur)
+        x0, y0, x1, y1 = self._box
+        warped = cv2.warpAffine(rendered, self._part_from_crop, (x1 - x0, y1 - y0), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        out = frame.copy()
+        part = np.ascontiguousarray(frame[y0:y1, x0:x1])
+        out[y0:y1, x0:x1] = cv2.blendLinear(warped, part, self._mask, self._keep)
+        return out

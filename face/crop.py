@@ -1,0 +1,128 @@
+"""Aligned face crops: eyes and mouth at fixed places of a unit square, with both matrices."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.errors import Refused
+
+# eye left, eye right, middle of the mouth corners, in units of the crop's side
+TEMPLATE = np.array([[0.355, 0.34], [0.645, 0.34], [0.50, 0.64]])
+PYRAMID_SCALE = 0.12        # below this the frame is first shrunk by whole factors
+WHOLE_FRAME_PX = 4_000_000  # frames up to this size are blurred whole
+
+
+def similarity(p_source, p_target):
+    """Least-squares similarity as a 2x3 matrix target_from_source; points (N, 2).
+
+    Raises Refused when the source points fall on one spot or are not finite.
+    Source: closed form, no reflection (Umeyama 1991, two dimensions).
+    """
+    src, dst = np.asarray(p_source, float), np.asarray(p_target, float)
+    s, d = src - src.mean(0), dst - dst.mean(0)
+    n = (s ** 2).sum()
+    if not n > 0 or not np.isfinite(d).all():
+        raise Refused(f"face points {src.round(1).tolist()}: cannot be aligned.", code="bad_points",
+                      hint="Choose the place of the face with --face x,y.")
+    a, b = (s * d).sum() / n, (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]).sum() / n
+    m = np.array([[a, -b], [b, a]])
+    return np.c_[m, dst.mean(0) - m @ src.mean(0)]
+
+
+def inverse(matrix):
+    """Exact inverse of a 2x3 affine matrix. Source: closed form."""
+    return np.linalg.inv(np.r_[matrix, [[0, 0, 1]]])[:2]
+
+
+def place(matrix, points):
+    """Points (..., 2) carried by a 2x3 matrix. Source: closed form."""
+    return np.asarray(points, float) @ matrix[:, :2].T + matrix[:, 2]
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A square aligned crop. Pixel centres: crop pixel (i, j) is the point (i + 0.5, j + 0.5) / size of the unit square.
+
+    crop_from_frame, frame_from_crop: (2, 3) similarities, inverse to each other, pixels to pixels.
+    size_px: side of the crop.
+    Source: ours; both matrices travel together as in LivePortrait.
+    """
+
+    crop_from_frame: np.ndarray
+    frame_from_crop: np.ndarray
+    size_px: int
+
+    @property
+    def scale(self):
+        """Crop pixels per frame pixel."""
+        return float(np.hypot(*self.crop_from_frame[:, 0]))
+
+    def take(self, frame):
+        """The crop's pixels, uint8 (size, size, 3); area-filtered when it shrinks; the frame's border goes on outside.
+
+        frame: uint8 (H, W, 3).
+        Source: ours; Gaussian before a bicubic warp, whole-factor area shrink before that for huge frames.
+        """
+        matrix, scale = self.crop_from_frame, self.scale
+        if frame.shape[0] * frame.shape[1] > WHOLE_FRAME_PX or scale < PYRAMID_SCALE:
+            frame, matrix = self._neighbourhood(frame)
+        if scale < PYRAMID_SCALE:
+            factor = int(0.3 / scale)
+            h, w = (max(1, n // factor) for n in frame.shape[:2])
+            fy, fx = frame.shape[0] / h, frame.shape[1] / w
+            frame = cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)
+            large_from_small = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
+            matrix, scale = matrix @ large_from_small, scale * factor
+        if scale < 0.6:
+            frame = cv2.GaussianBlur(frame, (0, 0), 0.5 * (1 / scale - 1) + 1e-3)
+        return cv2.warpAffine(frame, matrix, (self.size_px,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+    def _neighbourhood(self, frame):
+        """(part of the frame that the crop can see, crop_from_part); a filter's reach is kept on all sides."""
+        h, w = frame.shape[:2]
+        n = self.size_px
+        corners = place(self.frame_from_crop, [[0, 0], [n, 0], [0, n], [n, n]])
+        reach = 4 / self.scale + 8
+        low = np.clip(np.floor(corners.min(0) - reach), 0, [w - 1, h - 1]).astype(int)
+        high = np.clip(np.ceil(corners.max(0) + reach), low + 1, [w, h]).astype(int)
+        matrix = self.crop_from_frame.copy()
+        matrix[:, 2] += matrix[:, :2] @ low
+        return np.ascontiguousarray(frame[low[1]:high[1], low[0]:high[0]]), matrix
+
+    def to_crop(self, points):
+        """Frame points (..., 2) in crop pixels."""
+        return place(self.crop_from_frame, points)
+
+    def to_frame(self, points):
+        """Crop points (..., 2) in frame pixels."""
+        return place(self.frame_from_crop, points)
+
+    def resized(self, size_px):
+        """The same square of the frame at another number of pixels."""
+        r = size_px / self.size_px
+        return _crop(np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _square(self.crop_from_frame), size_px)
+
+    def widened(self, border):
+        """The crop with a border on each side, in units of its side, at the same scale."""
+        pad = round(border * self.size_px)
+        return _crop(np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _square(self.crop_from_frame), self.size_px + 2 * pad)
+
+
+def _square(matrix):
+    return np.r_[matrix, [[0, 0, 1]]]
+
+
+def _crop(matrix, size_px):
+    return Crop(matrix[:2], inverse(matrix[:2]), int(size_px))
+
+
+def crop_of(points, size_px):
+    """The aligned crop of a face.
+
+    points: (4, 2) as in `Face`, frame pixels.  size_px: side of the crop.
+    Raises Refused when the points fall on one spot.
+    Source: ours; eyes and the middle of the mouth corners, least squares.
+    """
+    three = np.array([points[0], points[1], (np.asarray(points[2]) + points[3]) / 2])
+    return _crop(similarity(three, TEMPLATE * size_px - 0.5), size_px)

@@ -1,0 +1,331 @@
+"""Faces in a picture: facenet-pytorch's MTCNN first, MediaPipe as a second opinion, the user's finger last."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from engine.errors import Refused, UsageProblem
+from face.crop import TEMPLATE, crop_of, place
+
+NEEDED_SCORE = 0.6    # a detection below this is not a face
+SURE_SCORE = 0.95     # MTCNN below this asks MediaPipe too
+TRUSTED_SCORE = 0.3   # enough where the user has pointed at the face
+PROFILE_DEG = 35.0    # flagged from here
+EXTREME_DEG = 65.0    # refused from here, unless placed by hand
+LONG_SIDE_PX = 1280   # larger pictures are shrunk to this for detection
+MIN_SIDE_PX = 20      # MTCNN's smallest face
+NOSE_DEPTH = 0.5      # nose tip before the eyes, in distances between the eyes
+# MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
+MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF = 0.03, 0.96, 0.127, 0.45
+HINT = "Give a frontal picture, or choose the place with --face x,y (the point between eyes and mouth; --face x,y,width sets the size too)."
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face found in a picture, in frame pixels.
+
+    box_xyxy: (4,) left, top, right, bottom.
+    points: (4, 2) eye on the picture's left, eye on its right, mouth corner left, mouth corner right (of the upright face).
+    score: detector confidence in [0, 1].  source: "mtcnn", "mediapipe" or "hand".
+    nose: (2,) tip of the nose, or None.
+    Source: ours.
+    """
+
+    box_xyxy: np.ndarray
+    points: np.ndarray
+    score: float
+    source: str
+    nose: np.ndarray | None = None
+
+    @property
+    def area_px(self):
+        x0, y0, x1, y1 = self.box_xyxy
+        return float(max(0, x1 - x0) * max(0, y1 - y0))
+
+    @property
+    def centre(self):
+        return (self.box_xyxy[:2] + self.box_xyxy[2:]) / 2
+
+    @property
+    def yaw_hint(self):
+        """Rough turn of the head in degrees, positive towards the upright face's right side of the picture; 0 when unknown.
+
+        Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
+        """
+        if self.nose is None:
+            return 0.0
+        across = self.points[1] - self.points[0]
+        down = self.points[2:].mean(0) - self.points[:2].mean(0)
+        axis = np.array([down[1], -down[0]]) / max(np.hypot(*down), 1e-6)
+        offset = (self.nose - self.points[:2].mean(0)) @ axis
+        return math.degrees(math.atan2(offset, NOSE_DEPTH * max(across @ axis, 1e-6)))
+
+    @property
+    def is_profile(self):
+        return abs(self.yaw_hint) >= PROFILE_DEG
+
+    def contains(self, point):
+        return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
+
+    def moved(self, matrix):
+        """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
+        x0, y0, x1, y1 = self.box_xyxy
+        corners = place(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
+        nose = None if self.nose is None else place(matrix, self.nose[None])[0]
+        return replace(self, box_xyxy=np.r_[corners.min(0), corners.max(0)], points=place(matrix, self.points), nose=nose)
+
+
+class Choice(NamedTuple):
+    """What --face asks for: the largest face when all are None."""
+
+    index: int | None = None
+    point: tuple[float, float] | None = None
+    width_px: float | None = None
+
+
+def parse_choice(choice):
+    """`largest`, `INDEX` (0 is the largest) or `x,y[,width]` as a `Choice`.
+
+    choice: text, or a Choice, which passes.
+    Raises UsageProblem for anything else.
+    Source: ours.
+    """
+    if isinstance(choice, Choice):
+        return choice
+    text = str(choice).strip().lower()
+    if text == "largest":
+        return Choice()
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        if len(numbers) == 1 and text.isdigit():
+            return Choice(index=int(text))
+        if len(numbers) in (2, 3) and all(math.isfinite(n) and n >= 0 for n in numbers) and (len(numbers) == 2 or numbers[2] > 0):
+            return Choice(point=tuple(numbers[:2]), width_px=numbers[2] if len(numbers) == 3 else None)
+    except ValueError:
+        pass
+    raise UsageProblem(f"--face {choice}: not a choice of face.", code="bad_face_choice",
+                       hint="Give largest, an index (0 is the largest face), or x,y or x,y,width in pixels of the picture.")
+
+
+def check_image(image):
+    """The image itself when it is uint8 (H, W, 3); UsageProblem otherwise. Source: ours."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageProblem(f"image: got {got}, need RGB uint8 (H, W, 3).", code="bad_image", hint="Read it with engine.media.read_image.")
+    return image
+
+
+@lru_cache(maxsize=1)
+def _mtcnn():
+    from facenet_pytorch import MTCNN
+    return MTCNN(keep_all=True, device="cpu")
+
+
+def find_faces_mtcnn(image):
+    """Faces by MTCNN, largest first; image uint8 (H, W, 3) RGB.
+
+    Source: Zhang et al. 2016, through facenet-pytorch.
+    """
+    if min(image.shape[:2]) < MIN_SIDE_PX:
+        return []
+    boxes, scores, points = _mtcnn().detect(image, landmarks=True)
+    if boxes is None:
+        return []
+    found = [Face(np.asarray(b, float), np.asarray(p, float)[[0, 1, 3, 4]], float(s), "mtcnn", np.asarray(p[2], float))
+             for b, s, p in zip(boxes, scores, points)]
+    return sorted(found, key=lambda f: -f.area_px)
+
+
+def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
+    """Faces by MediaPipe's short- and full-range detectors, largest first; points moved to where MTCNN would see them.
+
+    image: uint8 (H, W, 3) RGB.  min_score: lowest confidence returned, [0, 1].
+    Source: Bazarevsky et al. 2019 (BlazeFace), through MediaPipe.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    from mediapipe.python.solutions.face_detection import FaceDetection
+    found = []
+    for model in (0, 1):
+        with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:
+            for detection in detector.process(image).detections or []:
+                face = _face_of_detection(detection, image.shape)
+                if face.score >= min_score and not any(_overlap(face, other) for other in found):
+                    found.append(face)
+    return sorted(found, key=lambda f: -f.area_px)
+
+
+def _face_of_detection(detection, shape):
+    h, w = shape[:2]
+    where = detection.location_data
+    box = where.relative_bounding_box
+    left, right, nose, mouth = (np.array([k.x * w, k.y * h]) for k in list(where.relative_keypoints)[:4])
+    across = right - left
+    up = np.array([across[1], -across[0]])
+    if up @ (mouth - (left + right) / 2) > 0:   # mirrored order in an odd detection: keep "up" away from the mouth
+        up = -up
+    middle = (left + right) / 2 + MEDIAPIPE_EYES_UP * up
+    mouth = mouth + MEDIAPIPE_MOUTH_UP * up
+    points = np.array([middle - across / 2 * MEDIAPIPE_EYES_WIDE, middle + across / 2 * MEDIAPIPE_EYES_WIDE,
+                       mouth - across * MOUTH_HALF, mouth + across * MOUTH_HALF])
+    box = np.array([box.xmin * w, box.ymin * h, (box.xmin + box.width) * w, (box.ymin + box.height) * h])
+    return Face(box, points, float(detection.score[0]), "mediapipe", nose)
+
+
+def _overlap(a, b):
+    """Whether two detections are one face: either centre lies in the other's box."""
+    return a.contains(b.centre) or b.contains(a.centre)
+
+
+def refine(image, face, wide=0.6):
+    """The face with MTCNN's points, seen upright and at a usual size; the face as it came when MTCNN does not confirm it.
+
+    wide: border around the aligned crop, in units of its side.
+    Source: ours.
+    """
+    view = crop_of(face.points, 224).widened(wide)
+    seen = [f.moved(view.frame_from_crop) for f in find_faces_mtcnn(view.take(image)) if f.score >= NEEDED_SCORE]
+    seen = [f for f in seen if _overlap(f, face)]
+    return min(seen, key=lambda f: np.hypot(*(f.points - face.points).T).sum(), default=face)
+
+
+def _scan(image):
+    """(faces, best score met); only the faces that reach NEEDED_SCORE, largest first."""
+    scale = min(1.0, LONG_SIDE_PX / max(image.shape[:2]))
+    small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    faces, best = _both(small, NEEDED_SCORE)
+    if not faces and min(small.shape[:2]) >= MIN_SIDE_PX:   # a face that fills the picture
+        pad = max(small.shape[:2]) // 3
+        faces, better = _both(cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE), NEEDED_SCORE)
+        faces, best = [f.moved(np.array([[1, 0, -pad], [0, 1, -pad]], float)) for f in faces], max(best, better)
+    sx, sy = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
+    back = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
+    return sorted((f.moved(back) if scale != 1 else f for f in faces), key=lambda f: -f.area_px), best
+
+
+def _both(image, min_score):
+    """(faces of either detector, best score met) in one picture of a usual size."""
+    faces = find_faces_mtcnn(image)
+    best = max((f.score for f in faces), default=0.0)
+    faces = [f for f in faces if f.score >= min_score]
+    if best < SURE_SCORE and min(image.shape[:2]) >= MIN_SIDE_PX:
+        second = find_faces_mediapipe(image, 0.05)
+        best = max([best] + [f.score for f in second])
+        second = [refine(image, f) for f in second if f.score >= min_score]
+        if max((f.score for f in faces + second), default=0.0) < SURE_SCORE:
+            second += _find_turned(image)
+        for face in second:
+            known = [f for f in faces if _overlap(f, face)]
+            if face.score > max((f.score for f in known), default=0.0):   # also a face upside down that MTCNN saw upright
+                faces = [f for f in faces if f not in known] + [face]
+    return faces, best
+
+
+def _find_turned(image):
+    """Faces that MTCNN is sure of when the picture is turned by a quarter, a half or three quarters."""
+    h, w = image.shape[:2]
+    back = {1: [[0, -1, w - 1], [1, 0, 0]], 2: [[-1, 0, w - 1], [0, -1, h - 1]], 3: [[0, 1, 0], [-1, 0, h - 1]]}
+    return [f.moved(np.array(matrix, float)) for k, matrix in back.items()
+            for f in find_faces_mtcnn(np.ascontiguousarray(np.rot90(image, k))) if f.score >= SURE_SCORE]
+
+
+def find_faces(image):
+    """Faces in a still picture, largest first; empty when neither detector is sure.
+
+    image: uint8 (H, W, 3) RGB, any size.
+    Raises UsageProblem when the array is not such an image.
+    Source: ours; MTCNN, then MediaPipe where MTCNN is not sure, then both on the padded picture.
+    """
+    return _scan(check_image(image))[0]
+
+
+def choose_face(faces, choice, name, image=None):
+    """The face that --face asks for.
+
+    faces: what `find_faces` gave.  choice: `largest`, `INDEX`, `x,y[,width]` or a Choice.
+    name: what to call the picture in a sentence.
+    image: uint8 (H, W, 3) RGB; with it a face can be placed by hand and the refusal knows the best score.
+    Raises Refused when there is no such face or it is seen from the side only; UsageProblem for a bad choice.
+    Source: ours.
+    """
+    choice = parse_choice(choice)
+    if choice.point is not None:
+        return _face_at_point(faces, choice, name, image)
+    if not faces:
+        best = _scan(check_image(image))[1] if image is not None else 0.0
+        best = min(best, NEEDED_SCORE - 0.01)   # a face that did reach it would be in the list
+        raise Refused(f"{name}: no face found (best score {best:.2f}, need {NEEDED_SCORE:.2f}).", hint=HINT, code="no_face")
+    if choice.index is not None and choice.index >= len(faces):
+        known = ", ".join(f"{i} at {f.centre[0]:.0f},{f.centre[1]:.0f}" for i, f in enumerate(faces))
+        raise Refused(f"{name}: face {choice.index} asked for, {len(faces)} found ({known}).", code="no_such_face",
+                      hint=f"Give --face 0 to {len(faces) - 1}, largest, or x,y.")
+    face = faces[choice.index or 0]
+    if abs(face.yaw_hint) >= EXTREME_DEG:
+        raise Refused(f"{name}: the face is turned about {abs(face.yaw_hint):.0f} degrees away, accepted are {EXTREME_DEG:.0f}.", code="profile",
+                      hint="Give a more frontal picture, choose another face with --face INDEX, or insist with --face x,y.")
+    return face
+
+
+def pick_face(image, choice="largest", name="image"):
+    """The face of a still picture that --face asks for: `find_faces` and `choose_face` in one step.
+
+    Source: ours.
+    """
+    return choose_face(find_faces(image), choice, name, image)
+
+
+def _face_at_point(faces, choice, name, image):
+    point = np.array(choice.point)
+    if image is not None and not (point < check_image(image).shape[1::-1]).all():
+        h, w = image.shape[:2]
+        raise UsageProblem(f"{name}: --face {point[0]:g},{point[1]:g} lies outside the picture ({w} x {h} px).", code="face_outside",
+                           hint=f"Give x below {w} and y below {h}.")
+    here = [f for f in faces if f.contains(point) and _fits(f, choice.width_px)]
+    if here:
+        return min(here, key=lambda f: np.hypot(*(f.centre - point)))
+    if image is None:
+        raise Refused(f"{name}: no face found at {point[0]:g},{point[1]:g}.", code="no_face", hint=HINT)
+    return _look_closer(image, point, choice.width_px) or hand_face(image.shape, point, choice.width_px)
+
+
+def _fits(face, width_px):
+    return width_px is None or 0.5 < (face.box_xyxy[2] - face.box_xyxy[0]) / width_px < 2
+
+
+def _look_closer(image, point, width_px):
+    """A face around the point in enlarged cut-outs, a weak score being enough; None when there is none."""
+    short = min(image.shape[:2])
+    sides = [2.5 * width_px] if width_px is not None else [short, short / 2, short / 4]
+    for side in (s for s in sides if s >= 32):
+        view_from_frame = np.array([[512 / side, 0, 256 - point[0] * 512 / side], [0, 512 / side, 256 - point[1] * 512 / side]])
+        frame_from_view = cv2.invertAffineTransform(view_from_frame)
+        view = cv2.warpAffine(image, view_from_frame, (512, 512), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        faces = [f.moved(frame_from_view) for f in _both(view, TRUSTED_SCORE)[0]]
+        faces = [f for f in faces if f.contains(point) and _fits(f, width_px)]
+        if faces:
+            return min(faces, key=lambda f: np.hypot(*(f.centre - point)))
+    return None
+
+
+def hand_face(shape, point, width_px=None):
+    """A frontal, upright face standing where the user points.
+
+    shape: of the picture.  point: (2,) x, y between eyes and mouth.
+    width_px: width of the face; when None 0.4 of the picture's short side, less where the border is near.
+    Source: ours; the crop template, at the usual ratio of face width to eye distance.
+    """
+    point = np.asarray(point, float)
+    if width_px is None:
+        room = min(*point, *(np.array(shape[1::-1]) - point))
+        width_px = max(min(0.4 * min(shape[:2]), 2 * room), min(16.0, *shape[:2]))
+    eye_px = 0.46 * width_px
+    unit = eye_px / (TEMPLATE[1, 0] - TEMPLATE[0, 0])
+    middle = (TEMPLATE[:2].mean(0) + TEMPLATE[2]) / 2
+    eyes, mouth = (TEMPLATE[:2] - middle) * unit, (TEMPLATE[2] - middle) * unit
+    points = point + np.array([eyes[0], eyes[1], mouth - [0.42 * eye_px, 0], mouth + [0.42 * eye_px, 0]])
+    half = np.array([width_px, 1.27 * width_px]) / 2
+    return Face(np.r_[point - half, point + half], points, 0.0, "hand")
