@@ -1,0 +1,144 @@
+"""Conditions made stronger or weaker than the network learned them, each by its own scale."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import UsageProblem
+from engine.sampling.adapters import Adapter, Prediction
+from engine.sampling.schedules import Level
+from engine.sampling.solvers import Denoiser
+
+WAYS = ("batched", "sequential")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly each condition pulls: out = null + sum scale_i (out_i - null).
+
+    Source: 2207.12598 equation 6; several conditions 2206.01714 equation 11; interval 2404.07724.
+    """
+
+    scales: tuple[float, ...] = (1.0,)  # one a condition; 1 as learned, 0 ignores it, usual 1 to 7
+    interval: tuple[float, float] = (0.0, 1.0)  # flow time, 0 noise to 1 data; outside it no scale exceeds 1
+    rescale: float = 0.0  # [0, 1]; how far the deviation is brought back to the one at scales of at most 1
+    way: str = "batched"  # one network call for all; "sequential": one each, less memory, same result
+
+    def __post_init__(self):
+        if not self.scales or not all(math.isfinite(scale) for scale in self.scales):
+            raise UsageProblem(f"guidance scales {self.scales} are not numbers, one a condition.", hint="Try 2.5.")
+        if not 0 <= self.interval[0] <= self.interval[1] <= 1:
+            raise UsageProblem(f"guidance interval {self.interval} does not lie in [0, 1].", hint="(0, 1) is always.")
+        if not 0 <= self.rescale <= 1:
+            raise UsageProblem(f"guidance rescale {self.rescale:g} is not in [0, 1].", hint="0.7 is usual, 0 is off.")
+        if self.way not in WAYS:
+            raise UsageProblem(f"guidance way '{self.way}' is unknown.", hint=f"Choose one of {', '.join(WAYS)}.")
+
+    def weights(self, clock: float) -> list[float]:
+        """Weight of the null output, then of each condition's, at a flow time; they sum to one. Source: ours."""
+        inside = self.interval[0] <= clock <= self.interval[1]
+        return with_null(self.scales if inside else calm(self.scales))
+
+
+def guide(model: Adapter, conditions: Sequence[Any], null: Any, guidance: Guidance) -> Denoiser:
+    """Denoiser whose network is asked only for what counts: nothing of weight zero is computed.
+
+    model: adapter around the network; outputs are mixed raw, before the adapter reads them.
+    conditions: one tree a scale: tensors (B, ...), dicts, lists, None.
+    null: tree without conditions, or with the unwanted ones.
+    guidance: scales and their limits.
+    Raises UsageProblem when conditions and scales do not pair up, or trees do not fit together.
+    Source: 2207.12598 equation 6; rescale 2305.08891 equations 14 to 16.
+    """
+    if len(conditions) != len(guidance.scales):
+        raise UsageProblem(
+            f"{len(conditions)} conditions came with {len(guidance.scales)} guidance scales.",
+            hint="Give each condition one scale.",
+        )
+    trees = [null, *conditions]
+
+    def denoise(x: Tensor, level: Level) -> Prediction:
+        weights = guidance.weights(level.clock)
+        natural = with_null(calm(guidance.scales)) if guidance.rescale else [0.0] * len(weights)
+        asked = [n for n, pair in enumerate(zip(weights, natural, strict=True)) if any(abs(w) > 1e-12 for w in pair)]
+        outputs = ask_all(model, x, level, [trees[n] for n in asked], guidance.way)
+        mixed = mix(outputs, [weights[n] for n in asked])
+        if guidance.rescale:
+            plain = mix(outputs, [natural[n] for n in asked])
+            mixed = rescale_to(mixed, plain, guidance.rescale)
+        return model.read(mixed, x, level)
+
+    return denoise
+
+
+def ask_all(model: Adapter, x: Tensor, level: Level, trees: list[Any], way: str) -> list[Tensor]:
+    """Raw outputs under each tree of conditions, in one network call or one each. Source: ours."""
+    if way == "sequential" or len(trees) == 1:
+        return [model.ask(x, level, tree) for tree in trees]
+    together = join(trees, x.shape[0])
+    return list(model.ask(torch.cat([x] * len(trees)), level, together).chunk(len(trees)))
+
+
+def join(trees: list[Any], batch: int) -> Any:
+    """Trees of conditions as one, tensors one after the other along the batch.
+
+    trees: same shape of tree; tensors (batch, ...); anything else must be equal in all.
+    batch: items in each.
+    Raises UsageProblem for trees that do not fit together.
+    Source: ours.
+    """
+    first = trees[0]
+    if any(type(tree) is not type(first) for tree in trees):
+        kinds = ", ".join(type(tree).__name__ for tree in trees)
+        raise UsageProblem(f"conditions differ in kind ({kinds}).", hint="Give zeros or a mask where one is absent.")
+    if isinstance(first, Tensor):
+        if any(tree.dim() == 0 or tree.shape[0] != batch for tree in trees):
+            raise UsageProblem(
+                f"a condition of shape {tuple(first.shape)} does not begin with the batch of {batch}.",
+                hint="Repeat it for each item, or use guidance way 'sequential'.",
+            )
+        return torch.cat(trees)
+    if isinstance(first, dict):
+        if any(tree.keys() != first.keys() for tree in trees):
+            raise UsageProblem("conditions differ in their names.", hint="Give every tree the same keys.")
+        return {key: join([tree[key] for tree in trees], batch) for key in first}
+    if isinstance(first, list | tuple):
+        if any(len(tree) != len(first) for tree in trees):
+            raise UsageProblem("conditions differ in number.", hint="Give every tree the same entries.")
+        return [join(list(parts), batch) for parts in zip(*trees, strict=True)]
+    if any(tree != first for tree in trees):
+        raise UsageProblem(f"condition {first!r} differs between trees and is no tensor.", hint="Make it a tensor.")
+    return first
+
+
+def calm(scales: Sequence[float]) -> list[float]:
+    """Scales held to at most 1, the strength that the network learned. Source: ours."""
+    return [min(scale, 1.0) for scale in scales]
+
+
+def with_null(scales: Sequence[float]) -> list[float]:
+    """Weights of null and conditions, summing to one. Source: 2207.12598 equation 6, sorted by output."""
+    return [1 - sum(scales), *scales]
+
+
+def mix(outputs: list[Tensor], weights: list[float]) -> Tensor:
+    """Outputs weighted and summed; a single one of weight 1 comes back untouched. Source: ours."""
+    if len(outputs) == 1 and weights[0] == 1:
+        return outputs[0]
+    return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
+
+
+def rescale_to(guided: Tensor, plain: Tensor, share: float) -> Tensor:
+    """Guided output with the deviation of each item brought back by `share` to that of the plain one.
+
+    guided, plain: (B, ...).
+    share: [0, 1].
+    Source: 2305.08891 equations 15 and 16.
+    """
+    others = tuple(range(1, guided.dim()))
+    deviation = guided.std(others, keepdim=True).clamp(min=1e-12)
+    return guided * (1 - share + share * plain.std(others, keepdim=True) / deviation)

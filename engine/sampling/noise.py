@@ -1,0 +1,84 @@
+"""Noise from a seed, drawn on the CPU item by item: no batch, order or window changes it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import UsageProblem
+
+# Ticks drawn at once; any window of ticks is cut out of such blocks. Changing it changes every result.
+BLOCK_TICKS = 64
+
+
+def item_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
+    """Normal noise (len(items), *shape), float32 on the CPU; an item's part depends on seed and item alone.
+
+    shape: of one item.
+    seed: any whole number.
+    items: number or name of each item, lasting beyond the batch (line id, clip index).
+    Raises UsageProblem for an empty batch or a seed that is not whole.
+    Source: flux's CPU seeds, as an idea; per item: ours.
+    """
+    return stack([draw(shape, (seed, item, "item"), block=0) for item in checked(items, seed)])
+
+
+def tick_noise(start: int, stop: int, shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
+    """Normal noise (len(items), stop - start, *shape) of global ticks: windows that overlap see the same noise there.
+
+    start, stop: global ticks, 0 <= start < stop.
+    shape: of one tick.
+    seed, items: as in `item_noise`.
+    Raises UsageProblem for ticks out of order.
+    Source: ours.
+    """
+    if not 0 <= start < stop:
+        raise UsageProblem(f"ticks {start} to {stop} are no span.", hint="Give 0 <= start < stop.")
+    first, last = start // BLOCK_TICKS, (stop - 1) // BLOCK_TICKS
+    cut = slice(start - first * BLOCK_TICKS, stop - first * BLOCK_TICKS)
+    block_shape = (BLOCK_TICKS, *shape)
+    return stack(
+        [
+            np.concatenate([draw(block_shape, (seed, item, "tick"), block) for block in range(first, last + 1)])[cut]
+            for item in checked(items, seed)
+        ]
+    )
+
+
+def step_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Iterator[Tensor]:
+    """Fresh noise for each step of a stochastic solver, endless; each like `item_noise` and unlike it.
+
+    shape, seed, items: as in `item_noise`.
+    Source: ours.
+    """
+    items = checked(items, seed)
+    step = 0
+    while True:
+        yield stack([draw(shape, (seed, item, "step"), block=step) for item in items])
+        step += 1
+
+
+def draw(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
+    """Normal float32 numbers of a counter-based generator: key names the stream, block the place in it.
+
+    Source: Philox, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+    philox = np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64), counter=[0, 0, 0, block])
+    return np.random.Generator(philox).standard_normal(tuple(shape), dtype=np.float32)
+
+
+def stack(parts: list[np.ndarray]) -> Tensor:
+    """Items as one float32 tensor. Source: ours."""
+    return torch.from_numpy(np.stack(parts))
+
+
+def checked(items: Sequence[int | str], seed: int) -> Sequence[int | str]:
+    """Items as given; refuses none at all, and a seed that is no whole number. Source: ours."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UsageProblem(f"seed {seed!r} is not a whole number.", hint="Any whole number will do.")
+    if isinstance(items, str) or len(items) == 0:
+        raise UsageProblem(f"items {items!r} name no batch.", hint="Give a list with one number or name an item.")
+    return items

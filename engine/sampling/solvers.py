@@ -1,0 +1,110 @@
+"""Steps from one noise level to the next; none knows what kind of network it asks."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from engine.errors import UsageProblem
+from engine.sampling.adapters import Prediction
+from engine.sampling.schedules import Level
+
+Denoiser = Callable[[Tensor, Level], Prediction]
+
+
+class Past(NamedTuple):
+    """Where the network was asked last, and what it said."""
+
+    level: Level
+    prediction: Prediction
+
+
+# denoise, x at `here`, here, there, what the last step left (None at first) -> x at `there`, what this one leaves.
+Solver = Callable[[Denoiser, Tensor, Level, Level, Past | None], tuple[Tensor, Past]]
+
+
+def euler(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+    """One call, first order: data and noise stay as predicted. On the straight path x + dt v. Source: Euler."""
+    prediction = denoise(x, here)
+    return drift(x, here, there, prediction), Past(here, prediction)
+
+
+def heun(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+    """Two calls, second order: predictions at both ends averaged; one call where the far end cannot be asked.
+
+    Source: EDM, 2206.00364 algorithm 1, for any path.
+    """
+    first = denoise(x, here)
+    guess = drift(x, here, there, first)
+    if there.time is None:
+        return guess, Past(here, first)
+    second = denoise(guess, there)
+    return drift(x, here, there, blend(first, second, 0.5)), Past(here, first)
+
+
+def ab2(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+    """One call, second order: the last two predictions carried on to the middle of the step; Euler at first.
+
+    Source: Adams-Bashforth, with steps of any size in flow time.
+    """
+    prediction = denoise(x, here)
+    middle = prediction
+    if past is not None:
+        ahead = (there.clock - here.clock) / (here.clock - past.level.clock) / 2
+        middle = blend(past.prediction, prediction, 1 + ahead)
+    return drift(x, here, there, middle), Past(here, prediction)
+
+
+def dpm2m(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+    """One call, second order in log SNR, of the data alone; first order at either infinite end.
+
+    Source: DPM-Solver++(2M), 2211.01095 algorithm 2.
+    """
+    prediction = denoise(x, here)
+    data = prediction.data
+    step = there.log_snr_half - here.log_snr_half
+    if past is not None and math.isfinite(step):
+        before = here.log_snr_half - past.level.log_snr_half
+        data = data + step / before / 2 * (data - past.prediction.data)
+    kept = there.sigma / here.sigma
+    return kept * x + (there.alpha - here.alpha * kept) * data, Past(here, prediction)
+
+
+def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> Solver:
+    """Solver of one call and first order; deterministic at eta 0, as random as DDPM at 1.
+
+    eta: share of the posterior's deviation that is drawn anew in each step, [0, 1].
+    fresh_noise: tensors like x, one a step, from `step_noise`; needed when eta > 0.
+    Raises UsageProblem for an eta out of range or without noise.
+    Source: DDIM, 2010.02502 equations 12 and 16; the deviation written for any path: ours.
+    """
+    if not 0 <= eta <= 1:
+        raise UsageProblem(f"eta {eta:g} is not in [0, 1].", hint="0 is deterministic, 1 is DDPM.")
+    if eta > 0 and fresh_noise is None:
+        raise UsageProblem(f"eta {eta:g} needs fresh noise in each step.", hint="Give fresh_noise=step_noise(...).")
+
+    def ddim(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+        data, noise = prediction = denoise(x, here)
+        if eta == 0:
+            return there.alpha * data + there.sigma * noise, Past(here, prediction)
+        between = here.sigma**2 - (here.alpha / there.alpha * there.sigma) ** 2
+        drawn = eta * there.sigma / here.sigma * math.sqrt(max(between, 0.0))
+        kept = math.sqrt(max(there.sigma**2 - drawn**2, 0.0))
+        fresh = next(fresh_noise).to(x)
+        return there.alpha * data + kept * noise + drawn * fresh, Past(here, prediction)
+
+    return ddim
+
+
+def drift(x: Tensor, here: Level, there: Level, mean: Prediction) -> Tensor:
+    """x at `there` when data and noise keep their mean over the step: x + d alpha data + d sigma noise. Source: ours."""
+    return x + (there.alpha - here.alpha) * mean.data + (there.sigma - here.sigma) * mean.noise
+
+
+def blend(first: Prediction, second: Prediction, share: float) -> Prediction:
+    """Line through two predictions at `share`: 0 the first, 1 the second, beyond that carried on. Source: ours."""
+    return Prediction(*(a + share * (b - a) for a, b in zip(first, second, strict=True)))
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "ab2": ab2, "dpm2m": dpm2m, "ddim": make_ddim()}
