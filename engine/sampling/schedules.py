@@ -144,7 +144,7 @@ def timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0
     elif spacing == "linspace":
         visited = np.linspace(0, count - 1, steps).round()[::-1]
     else:
-        visited = np.round(count - np.arange(steps) * (count / steps)) - 1
+        visited = np.round(np.arange(count, 0, -count / steps)[:steps]) - 1
     if visited[0] > count - 1 or visited[-1] < 0:
         raise UsageProblem(
             f"offset {offset} leaves the {count} training steps.", hint="Stable Diffusion's offset is 1."
