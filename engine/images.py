@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from engine.errors import MouthpieceError, Refused, UsageProblem
-from engine.files import input_file, output_file, replacing
+from engine.files import input_file, replacing
 
 MIN_SIDE_PX = 32
 MAX_SIDE_PX = 4096  # larger pictures are reduced to this on their long side
@@ -168,6 +168,6 @@ def write_image(path, pixels, overwrite=False, inputs=()):
         )
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise MouthpieceError(f"{path}: pixels are {pixels.dtype} {pixels.shape}, need uint8 (H, W, 3) or (H, W).")
-    output_file(path, overwrite, inputs)
+    lossy = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     with replacing(path, overwrite, inputs) as part:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(part, **({"quality": 95} if "j" in path.suffix.lower() else {}))
+        Image.fromarray(np.ascontiguousarray(pixels)).save(part, **lossy)

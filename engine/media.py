@@ -5,7 +5,6 @@ Time zero is the first frame of the picture (or the first sample when there is n
 
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,72 +14,20 @@ import numpy as np
 from engine.errors import MouthpieceError, Refused, UsageProblem
 from engine.files import input_file, output_file, part_path, write_problem
 from engine.images import Picture, read_image, write_image
-from engine.sound import Sound, mix_matrix, write_sound
-from engine.timeline import DELIVERY_HZ, frame_time, nearest, samples_at, standard_rate
+from engine.sound import CHANNEL_NAMES, LAYOUTS, Sound, check_format, mix_matrix, placed, write_sound
+from engine.streams import announced_samples, film, origin, picture_facts, sound_facts, undecodable, unevenly_spaced
+from engine.timeline import DELIVERY_HZ, frame_time, nearest, samples_at
+from engine.types import Frame, MediaInfo
 
-__all__ = ["Frame", "MediaInfo", "Picture", "Sound", "VideoReader", "VideoWriter"]
-__all__ += ["probe", "read_image", "read_sound", "sound_blocks", "write_image", "write_sound"]
+__all__ = ["Frame", "MediaInfo", "Picture", "Sound", "VideoReader", "VideoWriter", "probe", "read_image", "read_sound"]
+__all__ += ["sound_stream", "write_image", "write_sound"]
 
 SHORTEST_SOUND = Fraction(40, 1000)
-LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
-MOST_CHANNELS = 8
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
-_LOUDEST = 16.0  # a float file beyond this is not scaled to [-1, 1]
-_GAP = Fraction(30, 1000)  # time stamps off by more than this are a hole or an overlap; less is rounding
 _SCANNED_FRAMES = 500
 _BT709 = 1
 _SWS_FROM_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix tag -> what the scaler calls it
 _BROKEN = (av.FFmpegError, EOFError, ValueError)
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """What a file holds.
-
-    rate: Fraction, frames a second on average; None without picture, like all picture fields.
-    time_base: Fraction, seconds, the unit of the picture's time stamps.
-    width_px, height_px: as shown, after rotation.
-    rotation_degrees: counter-clockwise turn that the container asks the player for.
-    pixel_aspect: Fraction, width over height of one pixel.
-    duration: Fraction, seconds, of the picture if any, else of the sound; None when the container does not say.
-    frames: int as the container counts them, or None.
-    variable_rate: True when the first frames are not evenly spaced.
-    colour: names of the tags: primaries, transfer, matrix, range, as numbers of ITU-T H.273.
-    Source: ours.
-    """
-
-    path: Path
-    has_video: bool = False
-    has_audio: bool = False
-    rate: Fraction | None = None
-    time_base: Fraction | None = None
-    width_px: int | None = None
-    height_px: int | None = None
-    rotation_degrees: int = 0
-    pixel_aspect: Fraction = Fraction(1)
-    duration: Fraction | None = None
-    frames: int | None = None
-    variable_rate: bool = False
-    audio_rate_hz: int | None = None
-    channels: int | None = None
-    video_codec: str | None = None
-    audio_codec: str | None = None
-    colour: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a video.
-
-    index: int, from 0.
-    time: Fraction, seconds from the start of the video, from the time stamp.
-    pixels: (H, W, 3) uint8 RGB, upright.
-    Source: ours.
-    """
-
-    index: int
-    time: Fraction
-    pixels: np.ndarray = field(repr=False)
 
 
 @contextmanager
@@ -99,36 +46,20 @@ def _opened(path, kind):
         yield container
 
 
-def _video_stream(container):
-    """The moving picture, or None; cover art and single pictures do not count."""
-    if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
-        return None
-    attached = av.stream.Disposition.attached_pic
-    films = [stream for stream in container.streams.video if not stream.disposition & attached]
-    return films[0] if films else None
-
-
-def _origin(container, fallback):
-    """Time zero of the file on its own clock: Fraction, seconds."""
-    stream = _video_stream(container) or fallback
-    return (stream.start_time or 0) * stream.time_base
-
-
 def _scan(container, stream):
-    """Rotation from the first frame that decodes, and whether the first frames are unevenly spaced."""
+    """Rotation from the first frame that decodes (None: none does), and the time stamps of the first frames."""
     rotation, stamps = None, []
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            stamps.append(packet.pts)
-        if rotation is None:
-            with suppress(*_BROKEN):
-                for frame in packet.decode():
-                    rotation = frame.rotation
-        if len(stamps) >= _SCANNED_FRAMES:
-            break
-    steps = np.diff(np.sort(stamps))[:-1]  # the last may lack a neighbour still to come
-    rounding = max(1, nearest(Fraction(2, 1000) / stream.time_base))
-    return rotation, len(steps) > 0 and int(steps.max() - steps.min()) > rounding
+    with suppress(*_BROKEN):
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                stamps.append(packet.pts)
+            if rotation is None:
+                with suppress(*_BROKEN):
+                    for frame in packet.decode():
+                        rotation = frame.rotation
+            elif len(stamps) >= _SCANNED_FRAMES:
+                break
+    return rotation, stamps
 
 
 def probe(path):
@@ -139,7 +70,7 @@ def probe(path):
     Source: ours.
     """
     with _opened(path, "media file") as container:
-        video = _video_stream(container)
+        video = film(container)
         audio = container.streams.best("audio")
         if video is None and audio is None:
             raise Refused(f"{path}: neither sound nor moving picture in it.", hint="Give a recording or a video.")
@@ -150,140 +81,67 @@ def probe(path):
         elif container.duration is not None:
             facts["duration"] = Fraction(container.duration, av.time_base)
         if audio is not None:
-            context = audio.codec_context
-            facts |= {"audio_rate_hz": context.sample_rate, "channels": context.channels, "audio_codec": context.name}
+            facts |= sound_facts(audio)
         if video is not None:
-            facts |= _picture_facts(container, video, path)
+            rotation, stamps = _scan(container, video)
+            if rotation is None:
+                raise undecodable(path)
+            facts |= picture_facts(video, rotation, unevenly_spaced(stamps, video.time_base))
         return MediaInfo(**facts)
 
 
-def _picture_facts(container, video, path):
-    rotation, variable = _scan(container, video)
-    if rotation is None:
-        raise _undecodable(path)
-    context = video.codec_context
-    size = (context.width, context.height)
-    rate = video.average_rate or video.guessed_rate
-    return {
-        "rate": rate if variable or rate is None else standard_rate(rate),
-        "time_base": video.time_base,
-        "width_px": size[1] if rotation % 180 else size[0],
-        "height_px": size[0] if rotation % 180 else size[1],
-        "rotation_degrees": rotation,
-        "pixel_aspect": video.sample_aspect_ratio or Fraction(1),
-        "frames": video.frames or None,
-        "variable_rate": variable,
-        "video_codec": context.name,
-        "colour": {
-            "primaries": int(context.color_primaries),
-            "transfer": int(context.color_trc),
-            "matrix": int(context.colorspace),
-            "range": int(context.color_range),
-        },
-    }
-
-
-def _undecodable(path):
-    return Refused(
-        f"{path}: not one frame of the video can be decoded.",
-        hint="The file is broken or cut off; copy or export it again.",
-        code="broken_video",
-    )
-
-
-def sound_blocks(path, rate_hz=None, channels=None):
-    """The sound of a file as a stream of (C, S) float32 blocks whose first sample is at time zero.
+@contextmanager
+def sound_stream(path, rate_hz=None, channels=None):
+    """The sound of a file in constant memory: rate in Hz, and an iterator of blocks that starts at time zero.
 
     path: str or Path, any container; of several sound tracks the default one.
     rate_hz: int, samples a second wanted; None keeps the file's.
     channels: 1, 2, or None to keep the file's; more are mixed down by sound.mix_matrix, fewer kept.
-    The first item is the rate in Hz as int; late or missing sound is silence, sound before time zero is dropped.
-    Raises Refused for no sound track, NaN or infinity, or a track that ends before its header says.
+    Blocks are (C, S) float32. Late or missing sound is silence, sound before time zero is dropped.
+    Raises Refused for no sound track, an unusual format, NaN or infinity, a track that ends before its header says.
     Source: ours.
     """
     with _opened(path, "recording") as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise Refused(f"{path}: no sound in it.", hint="Give a recording or a video with sound.", code="no_sound")
-        rate_in_hz, names = _checked_format(stream, path)
-        yield rate_hz or rate_in_hz
-        mix = mix_matrix(names, channels) if channels and len(names) > channels else None
-        blocks = _placed(container, stream, path)
-        if mix is not None:
+        context = stream.codec_context
+        check_format(path, context.sample_rate, context.channels)
+        names = tuple(channel.name for channel in context.layout.channels)
+        if len(set(names)) != context.channels:  # the file names no loudspeakers
+            names = CHANNEL_NAMES[context.channels]
+        blocks = _timed_blocks(container, stream, path)
+        blocks = placed(blocks, context.sample_rate, announced_samples(container, stream), path)
+        if channels and len(names) > channels:
+            mix = mix_matrix(names, channels)
             blocks = (mix @ block for block in blocks)
-        yield from _resampled(blocks, rate_in_hz, rate_hz or rate_in_hz)
+        rate_hz = rate_hz or context.sample_rate
+        yield rate_hz, _resampled(blocks, context.sample_rate, rate_hz)
 
 
-def _checked_format(stream, path):
-    context = stream.codec_context
-    if not LOWEST_HZ <= context.sample_rate <= HIGHEST_HZ or not 1 <= context.channels <= MOST_CHANNELS:
-        raise Refused(
-            f"{path}: sound of {context.sample_rate} Hz in {context.channels} channels.",
-            hint=f"Give {LOWEST_HZ} to {HIGHEST_HZ} Hz and 1 to {MOST_CHANNELS} channels.",
-            code="sound_format",
-        )
-    names = tuple(channel.name for channel in context.layout.channels)
-    if len(set(names)) != context.channels:  # a layout the file does not name
-        names = tuple(c.name for c in av.AudioLayout(_LAYOUTS[context.channels]).channels)
-    return context.sample_rate, names
-
-
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
-
-def _placed(container, stream, path):
-    """Decoded blocks put where their time stamps say: holes filled with silence, overlaps cut."""
+def _timed_blocks(container, stream, path):
+    """Pairs of the sample number a block belongs at, counted from time zero, and the block."""
     rate_hz = stream.codec_context.sample_rate
-    to_float = av.AudioResampler(format="fltp")
-    origin = _origin(container, stream)
-    end = None if stream.duration is None else stream.duration * stream.time_base
-    position = None
+    to_float = av.AudioResampler(format="flt")
+    zero = origin(container, stream)
     for frame in _decoded(container, stream):
         if frame.sample_rate != rate_hz:
             raise Refused(f"{path}: the sound changes its sample rate on the way.", hint="Convert it to WAV first.")
-        at = None if frame.pts is None else samples_at(frame.pts * frame.time_base - origin, rate_hz)
-        block = to_float.resample(frame)[0].to_ndarray()
-        _check_samples(block, path)
-        first = position is None
-        position = position or 0
-        gap = 0 if at is None else at - position
-        if first or abs(gap) > _GAP * rate_hz:
-            if gap > 0:
-                yield from _silence(block.shape[0], gap, rate_hz)
-                position += gap
-            block = block[:, -gap:] if gap < 0 else block
-        position += block.shape[1]
-        if block.shape[1]:
-            yield block
-    declared = (end or 0) * rate_hz + nearest((_start(stream) - origin) * rate_hz)
-    if container.format.name.split(",")[0] in ("wav", "mov", "flac", "aiff", "w64"):
-        if declared - (position or 0) > rate_hz // 10:
-            raise Refused(
-                f"{path}: the sound is cut off: {float(declared / rate_hz):.2f} s announced, "
-                f"{(position or 0) / rate_hz:.2f} s there.",
-                hint="Copy or export the file again.",
-                code="broken_sound",
-            )
+        at = None if frame.pts is None else samples_at(frame.pts * frame.time_base - zero, rate_hz)
+        for out in to_float.resample(frame):
+            yield at, _samples_of(out)
 
 
-def _start(stream):
-    return (stream.start_time or 0) * stream.time_base
+def _samples_of(frame):
+    """(C, S) float32 of an interleaved frame; planes of eight channels make PyAV 18.1 read past their end."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
 
 
-def _silence(channels, samples, rate_hz):
-    for start in range(0, samples, rate_hz):
-        yield np.zeros((channels, min(rate_hz, samples - start)), np.float32)
-
-
-def _check_samples(block, path):
-    peak = np.abs(block).max(initial=0.0)
-    if not peak <= _LOUDEST:
-        found = "values that are no numbers (NaN or infinity)" if not np.isfinite(peak) else f"a peak of {peak:.0f}"
-        raise Refused(
-            f"{path}: the sound holds {found}; samples must lie in [-1, 1].",
-            hint="Export it again from the program that made it.",
-            code="bad_samples",
-        )
+def _audio_frame(block, rate_hz, position):
+    interleaved = np.ascontiguousarray(block.T, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=LAYOUTS[block.shape[0]])
+    frame.sample_rate, frame.pts, frame.time_base = rate_hz, position, Fraction(1, rate_hz)
+    return frame
 
 
 def _decoded(container, stream):
@@ -309,35 +167,30 @@ def _resampled(blocks, rate_in_hz, rate_out_hz):
         return
     resampler, taken, given = None, 0, 0
     for block in blocks:
-        layout = _LAYOUTS[block.shape[0]]
-        resampler = resampler or av.AudioResampler(format="fltp", layout=layout, rate=rate_out_hz)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate_in_hz, taken, Fraction(1, rate_in_hz)
-        taken += block.shape[1]
-        for out in resampler.resample(frame):
+        resampler = resampler or av.AudioResampler(format="flt", layout=LAYOUTS[block.shape[0]], rate=rate_out_hz)
+        for out in resampler.resample(_audio_frame(block, rate_in_hz, taken)):
             given += out.samples
-            yield out.to_ndarray()
+            yield _samples_of(out)
+        taken += block.shape[1]
     if resampler is None:
         return
-    total = nearest(Fraction(taken * rate_out_hz, rate_in_hz))
-    tail = [out.to_ndarray() for out in resampler.resample(None)] + [np.zeros((block.shape[0], 0), np.float32)]
-    tail = np.concatenate(tail, 1)[:, : max(0, total - given)]
-    yield np.pad(tail, ((0, 0), (0, max(0, total - given - tail.shape[1]))))
+    missing = max(0, nearest(Fraction(taken * rate_out_hz, rate_in_hz)) - given)
+    tail = np.concatenate([block[:, :0]] + [_samples_of(out) for out in resampler.resample(None)], 1)[:, :missing]
+    yield np.pad(tail, ((0, 0), (0, missing - tail.shape[1])))
 
 
 def read_sound(path, rate_hz=None, mono=False):
     """The Sound of a recording or of a video; sample 0 is at time zero of the picture.
 
-    path: str or Path, any container, LOWEST_HZ to HIGHEST_HZ, up to MOST_CHANNELS channels.
+    path: str or Path, any container, sound.LOWEST_HZ to HIGHEST_HZ, up to sound.MOST_CHANNELS channels.
     rate_hz: int, samples a second wanted; None keeps the file's.
     mono: True mixes to one channel.
     Samples beyond full scale stay as the file has them.
-    Raises Refused for what sound_blocks refuses and for less than SHORTEST_SOUND.
+    Raises Refused for what sound_stream refuses and for less than SHORTEST_SOUND.
     Source: ours.
     """
-    blocks = sound_blocks(path, rate_hz, 1 if mono else None)
-    rate_hz = next(blocks)
-    blocks = list(blocks)
+    with sound_stream(path, rate_hz, 1 if mono else None) as (rate_hz, blocks):
+        blocks = list(blocks)
     length = sum(block.shape[1] for block in blocks)
     if length < SHORTEST_SOUND * rate_hz:
         raise Refused(
@@ -377,9 +230,9 @@ class VideoReader:
     def __iter__(self):
         if self._container is None:
             raise MouthpieceError("VideoReader is used outside of its 'with' block.")
-        stream = _video_stream(self._container)
+        stream = film(self._container)
         stream.thread_type = "AUTO"
-        origin = _origin(self._container, stream)
+        zero = origin(self._container, stream)
         step = 1 / self.info.rate if self.info.rate else Fraction(1, 25)
         index, time, packets = 0, -step, 0
         for packet in self._packets(stream):
@@ -390,13 +243,13 @@ class VideoReader:
                 self.truncated = True
                 continue
             for frame in frames:
-                time = time + step if frame.pts is None else frame.pts * frame.time_base - origin
+                time = time + step if frame.pts is None else frame.pts * frame.time_base - zero
                 yield Frame(index, time, _upright_rgb(frame))
                 index += 1
         if packets < (stream.frames or 0):
             self.truncated = True
         if index == 0:
-            raise _undecodable(self.path)
+            raise undecodable(self.path)
 
     def _packets(self, stream):
         try:
@@ -434,38 +287,37 @@ class VideoWriter:
             )
         output_file(path, overwrite, inputs)
         self.rate, self.size_px, self.frames = Fraction(rate), (width_px, height_px), 0
-        self._sound, self._crf = sound, crf
+        self._crf = crf
         self._part = part_path(self.path)
         self._container = self._audio = None
         self._samples = 0
+        self._blocks = _delivery_blocks(sound)
 
     def __enter__(self):
         try:
             self._open()
-        except BaseException as error:
+        except OSError as error:
             self._discard()
-            self._translate(error)
+            raise write_problem(self.path, error) from error
+        except BaseException:
+            self._discard()
             raise
         return self
 
     def _open(self):
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
         self._container = av.open(f"file:{self._part}", "w", options=options)
-        width_px, height_px = (side + side % 2 for side in self.size_px)
-        self._video = self._container.add_stream("libx264", rate=self.rate, options={"preset": "fast"})
+        self._video = self._container.add_stream("libx264", rate=self.rate)
         context = self._video.codec_context
-        context.width, context.height, context.pix_fmt = width_px, height_px, "yuv420p"
-        context.time_base = 1 / self.rate
+        context.width, context.height = (side + side % 2 for side in self.size_px)
+        context.pix_fmt, context.time_base = "yuv420p", 1 / self.rate
         context.options = {"crf": str(self._crf), "preset": "fast"}
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
-        self._blocks = iter(())
-        if self._sound is not None:
-            self._blocks = _delivery_blocks(self._sound)
-            self._next = next(self._blocks, None)
-            if self._next is not None:
-                layout = _LAYOUTS[self._next.shape[0]]
-                self._audio = self._container.add_stream("aac", rate=DELIVERY_HZ, layout=layout)
-                self._audio.codec_context.bit_rate = 96_000 * (1 + self._next.shape[0])
+        self._next = next(self._blocks, None)
+        if self._next is not None:
+            channels = self._next.shape[0]
+            self._audio = self._container.add_stream("aac", rate=DELIVERY_HZ, layout=LAYOUTS[channels])
+            self._audio.codec_context.bit_rate = 96_000 * (1 + channels)
 
     def write(self, pixels):
         """Appends one frame.
@@ -490,11 +342,8 @@ class VideoWriter:
     def _write_sound(self, until=None):
         while self._audio is not None and self._next is not None and (until is None or self._samples < until):
             block, self._next = self._next, next(self._blocks, None)
-            layout = _LAYOUTS[block.shape[0]]
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
-            frame.sample_rate, frame.pts, frame.time_base = DELIVERY_HZ, self._samples, Fraction(1, DELIVERY_HZ)
+            self._mux(self._audio, _audio_frame(block, DELIVERY_HZ, self._samples))
             self._samples += block.shape[1]
-            self._mux(self._audio, frame)
 
     def _mux(self, stream, frame):
         try:
@@ -506,9 +355,8 @@ class VideoWriter:
         try:
             if kind is None:
                 self._finish()
-        except BaseException as error:
-            self._translate(error)
-            raise
+        except OSError as error:
+            raise write_problem(self.path, error) from error
         finally:
             self._discard()
 
@@ -516,18 +364,14 @@ class VideoWriter:
         if self.frames == 0:
             raise MouthpieceError(f"{self.path}: no frame was written.")
         self._write_sound()
-        for stream in (self._video, self._audio):
-            if stream is not None:
-                self._mux(stream, None)
+        for stream in filter(None, (self._video, self._audio)):
+            self._mux(stream, None)
         container, self._container = self._container, None
         container.close()
         os.replace(self._part, self.path)
 
-    def _translate(self, error):
-        if isinstance(error, OSError):
-            raise write_problem(self.path, error) from error
-
     def _discard(self):
+        self._blocks.close()
         with suppress(OSError):
             self._part.unlink()  # before closing: the muxer then has nothing to rearrange
         if self._container is not None:
@@ -539,15 +383,11 @@ class VideoWriter:
 
 
 def _delivery_blocks(sound):
-    """A Path or a Sound as blocks at DELIVERY_HZ with one or two channels."""
-    if not isinstance(sound, Sound):
-        blocks = sound_blocks(sound, DELIVERY_HZ, 2)
-        next(blocks)
-        yield from blocks
+    """A Path or a Sound (or None) as blocks at DELIVERY_HZ with one or two channels."""
+    if sound is None:
         return
-    samples, second = sound.samples, sound.rate_hz
-    if sound.channels > 2:
-        names = tuple(c.name for c in av.AudioLayout(_LAYOUTS[sound.channels]).channels)
-        samples = mix_matrix(names, 2) @ samples
-    chunks = (samples[:, i : i + second] for i in range(0, samples.shape[1], second))
-    yield from _resampled(chunks, sound.rate_hz, DELIVERY_HZ)
+    if isinstance(sound, Sound):
+        yield from _resampled(sound.blocks(2), sound.rate_hz, DELIVERY_HZ)
+        return
+    with sound_stream(sound, DELIVERY_HZ, 2) as (_, blocks):
+        yield from blocks

@@ -6,14 +6,11 @@ from fractions import Fraction
 import numpy as np
 import soundfile
 
-from engine.errors import MouthpieceError, UsageProblem
+from engine.errors import MouthpieceError, Refused, UsageProblem
 from engine.files import replacing
 
-_CENTRE = ("FC",)
-_LOW = ("LFE", "LFE2")
-_LEFT = ("FL", "BL", "SL", "FLC", "WL", "DL", "TFL", "TBL", "TSL", "SDL")
-_RIGHT = ("FR", "BR", "SR", "FRC", "WR", "DR", "TFR", "TBR", "TSR", "SDR")
-_USUAL = {
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+CHANNEL_NAMES = {  # what files that name no loudspeakers mean by this many channels
     1: ("FC",),
     2: ("FL", "FR"),
     3: ("FL", "FR", "LFE"),
@@ -23,6 +20,14 @@ _USUAL = {
     7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
+LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
+MOST_CHANNELS = len(LAYOUTS)
+_LOW = ("LFE", "LFE2")
+_LEFT = ("FL", "BL", "SL", "FLC", "WL", "DL", "TFL", "TBL", "TSL", "SDL")
+_RIGHT = ("FR", "BR", "SR", "FRC", "WR", "DR", "TFR", "TBR", "TSR", "SDR")
+_LOUDEST = 16.0  # a float file beyond this is not scaled to [-1, 1]
+_GAP = Fraction(30, 1000)  # seconds; time stamps off by more are a hole or an overlap, by less rounding
+_UNKNOWN_BYTES = 0x7FFF0000  # a WAV written to a pipe announces this much or more, or nothing
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ class Sound:
     rate_hz: int
 
     def __post_init__(self):
-        if self.samples.ndim != 2 or self.samples.dtype != np.float32:
-            raise MouthpieceError(f"sound of shape {self.samples.shape} {self.samples.dtype}; need (C, S) float32.")
+        shape, dtype = self.samples.shape, self.samples.dtype
+        if len(shape) != 2 or dtype != np.float32 or not 1 <= shape[0] <= MOST_CHANNELS:
+            raise MouthpieceError(f"sound of shape {shape} {dtype}; need (C, S) float32, C up to {MOST_CHANNELS}.")
 
     @property
     def duration(self):
@@ -59,8 +65,19 @@ class Sound:
         """
         if self.channels == 1:
             return self
-        matrix = mix_matrix(_USUAL.get(self.channels, ("FC",) * self.channels), 1)
+        matrix = mix_matrix(CHANNEL_NAMES[self.channels], 1)
         return Sound(matrix @ self.samples, self.rate_hz)
+
+
+    def blocks(self, channels):
+        """The samples in (C, S) pieces of a second, with at most `channels` channels.
+
+        Source: ours; see mix_matrix.
+        """
+        mix = mix_matrix(CHANNEL_NAMES[self.channels], channels) if self.channels > channels else None
+        for start in range(0, self.samples.shape[1], self.rate_hz):
+            block = self.samples[:, start : start + self.rate_hz]
+            yield block if mix is None else mix @ block
 
 
 def mix_matrix(names, channels):
@@ -86,6 +103,74 @@ def mix_matrix(names, channels):
         weights = weights.sum(0, keepdims=True)
     total = weights.sum(1, keepdims=True)
     return (weights / np.where(total > 0, total, 1)).astype(np.float32)
+
+
+def placed(timed_blocks, rate_hz, announced_samples, path):
+    """Blocks put where their time stamps say, from time zero: holes become silence, overlaps are cut.
+
+    timed_blocks: pairs of an int sample number (None: right after the last) and a (C, S) float32 block.
+    rate_hz: int, samples a second.
+    announced_samples: int, where the header says the sound ends; 0 when it does not say.
+    path: the file, for the error.
+    Raises Refused when the blocks end more than 100 ms before that, or hold NaN, infinity or unscaled values.
+    Source: ours.
+    """
+    position = 0
+    for at, block in timed_blocks:
+        _check_samples(block, path)
+        gap = 0 if at is None else at - position
+        if position and abs(gap) <= _GAP * rate_hz:
+            gap = 0
+        for start in range(0, gap, rate_hz):
+            yield np.zeros((block.shape[0], min(rate_hz, gap - start)), np.float32)
+        block = block[:, max(0, -gap) :]
+        position += max(0, gap) + block.shape[1]
+        if block.shape[1]:
+            yield block
+    if announced_samples - position > rate_hz // 10:
+        raise _cut_off(path, f"{announced_samples / rate_hz:.2f} s", f"{position / rate_hz:.2f} s")
+
+
+def check_format(path, rate_hz, channels):
+    """Refuses rates and channel counts that no speech recording has, and a WAV file shorter than its header says.
+
+    path: the file.
+    rate_hz, channels: ints, as the file says.
+    Raises Refused.
+    Source: ours; RIFF bytes 4 to 8 count what follows them.
+    """
+    if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ or not 1 <= channels <= MOST_CHANNELS:
+        raise Refused(
+            f"{path}: sound of {rate_hz} Hz in {channels} channels.",
+            hint=f"Give {LOWEST_HZ} to {HIGHEST_HZ} Hz and 1 to {MOST_CHANNELS} channels.",
+            code="sound_format",
+        )
+    with open(path, "rb") as file:
+        head = file.read(12)
+        there = file.seek(0, 2) - 8
+    announced = int.from_bytes(head[4:8], "little")
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE" and there + 1 < announced < _UNKNOWN_BYTES:
+        raise _cut_off(path, f"{announced} bytes", f"{there}")
+
+
+def _check_samples(block, path):
+    """Refuses sound that holds NaN, infinity or unscaled values."""
+    peak = np.abs(block).max(initial=0.0)
+    if not peak <= _LOUDEST:
+        found = f"a peak of {peak:.0f}" if np.isfinite(peak) else "values that are no numbers (NaN or infinity)"
+        raise Refused(
+            f"{path}: the sound holds {found}; samples must lie in [-1, 1].",
+            hint="Export it again from the program that made it.",
+            code="bad_samples",
+        )
+
+
+def _cut_off(path, announced, there):
+    return Refused(
+        f"{path}: the sound is cut off: {announced} announced, {there} there.",
+        hint="Copy or export the file again.",
+        code="broken_sound",
+    )
 
 
 def write_sound(path, sound, bits=16, overwrite=False, inputs=()):

@@ -1,0 +1,115 @@
+"""What the streams of an opened container say about themselves; takes PyAV's objects, needs nothing of PyAV."""
+
+from fractions import Fraction
+
+import numpy as np
+
+from engine.errors import Refused
+from engine.timeline import nearest, samples_at, standard_rate
+
+_EXACT_HEADERS = ("wav", "mov", "flac", "aiff", "w64")
+_SINGLE_PICTURES = ("image2", "tty")  # tty: text taken for a screen
+_ATTACHED = 0x400  # disposition of cover art
+
+
+def film(container):
+    """The stream of moving pictures, or None; cover art and single pictures do not count.
+
+    container: opened for reading.
+    Source: ours.
+    """
+    if container.format.name.endswith("_pipe") or container.format.name in _SINGLE_PICTURES:
+        return None
+    films = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED]
+    return films[0] if films else None
+
+
+def origin(container, fallback):
+    """Time zero on the file's own clock: the start of the film, else of `fallback`. Fraction, seconds.
+
+    container: opened for reading.
+    fallback: stream to go by when there is no film.
+    Source: ours.
+    """
+    return _start(film(container) or fallback)
+
+
+def _start(stream):
+    return (stream.start_time or 0) * stream.time_base
+
+
+def announced_samples(container, stream):
+    """How many samples from time zero the header promises: int; 0 where headers only estimate.
+
+    container, stream: opened for reading; a sound stream.
+    Source: ours.
+    """
+    if stream.duration is None or container.format.name.split(",")[0] not in _EXACT_HEADERS:
+        return 0
+    end = _start(stream) + stream.duration * stream.time_base
+    return samples_at(end - origin(container, stream), stream.codec_context.sample_rate)
+
+
+def unevenly_spaced(stamps, time_base):
+    """Whether frames come at a variable rate: True when steps differ by more than rounding.
+
+    stamps: ints, time stamps of the first frames in any order.
+    time_base: Fraction, seconds, their unit.
+    Source: ours; containers that count milliseconds round each stamp, so 2 ms are allowed.
+    """
+    steps = np.diff(np.sort(stamps))[:-1]  # the last may lack a neighbour still to come
+    rounding = max(1, nearest(Fraction(2, 1000) / time_base))
+    return len(steps) > 0 and int(steps.max() - steps.min()) > rounding
+
+
+def picture_facts(stream, rotation_degrees, variable_rate):
+    """The picture fields of types.MediaInfo as a dict.
+
+    stream: the film.
+    rotation_degrees: int, from a decoded frame.
+    variable_rate: from unevenly_spaced.
+    Source: ours.
+    """
+    context = stream.codec_context
+    size = (context.width, context.height)
+    rate = stream.average_rate or stream.guessed_rate
+    return {
+        "rate": rate if variable_rate or rate is None else standard_rate(rate),
+        "time_base": stream.time_base,
+        "width_px": size[1] if rotation_degrees % 180 else size[0],
+        "height_px": size[0] if rotation_degrees % 180 else size[1],
+        "rotation_degrees": rotation_degrees,
+        "pixel_aspect": stream.sample_aspect_ratio or Fraction(1),
+        "frames": stream.frames or None,
+        "variable_rate": variable_rate,
+        "video_codec": context.name,
+        "colour": {
+            "primaries": int(context.color_primaries),
+            "transfer": int(context.color_trc),
+            "matrix": int(context.colorspace),
+            "range": int(context.color_range),
+        },
+    }
+
+
+def sound_facts(stream):
+    """The sound fields of types.MediaInfo as a dict.
+
+    stream: a sound stream.
+    Source: ours.
+    """
+    context = stream.codec_context
+    return {"audio_rate_hz": context.sample_rate, "channels": context.channels, "audio_codec": context.name}
+
+
+def undecodable(path):
+    """The Refused for a video of which no frame decodes.
+
+    path: the file.
+    Source: ours.
+    """
+    return Refused(
+        f"{path}: not one frame of the video can be decoded.",
+        hint="The file is broken or cut off; copy or export it again.",
+        code="broken_video",
+    )
