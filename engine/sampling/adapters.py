@@ -102,7 +102,7 @@ class VelocityAdapter(Adapter):
     """
 
     def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
-        """Data and noise by turning (x, v) back; defined at every level of the circle. Source: 2202.00512 appendix D."""
+        """Data and noise by turning (x, v) back; defined at every level there. Source: 2202.00512 appendix D."""
         if abs(level.alpha**2 + level.sigma**2 - 1) > 1e-6:
             raise UsageProblem(
                 f"v-prediction was asked at alpha {level.alpha:g}, sigma {level.sigma:g}, off the circle.",

@@ -1,6 +1,7 @@
 """Noise levels that a sampler visits, from noise to data: pure functions, numbers alone."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -197,7 +198,7 @@ def karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[Level
     times = np.interp(np.log(sigmas), np.log(table), np.arange(len(table)))
     alphas = 1 / np.sqrt(1 + sigmas**2)
     levels = [Level(float(t), float(a), float(a * s)) for t, a, s in zip(times, alphas, sigmas, strict=True)]
-    return levels + [Level(None, 1.0, 0.0)]
+    return [*levels, Level(None, 1.0, 0.0)]
 
 
 def check_steps(steps: int) -> None:
@@ -211,7 +212,7 @@ def check_levels(levels: list[Level]) -> None:
     if len(levels) < 2:
         raise UsageProblem(f"{len(levels)} level makes no step.", hint="Make levels with flow_levels(steps).")
     clocks = [level.clock for level in levels]
-    if not all(early < late for early, late in zip(clocks, clocks[1:], strict=False)):
+    if not all(early < late for early, late in pairwise(clocks)):
         raise UsageProblem("levels do not rise from noise to data.", hint="Time runs from 0, noise, to 1, data.")
     if any(level.time is None for level in levels[:-1]):
         raise UsageProblem("a level before the last has no time for the network.", hint="Give every level its time.")

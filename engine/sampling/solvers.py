@@ -98,7 +98,7 @@ def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> 
 
 
 def drift(x: Tensor, here: Level, there: Level, mean: Prediction) -> Tensor:
-    """x at `there` when data and noise keep their mean over the step: x + d alpha data + d sigma noise. Source: ours."""
+    """x at `there` when data and noise have these means over the step: x + Δalpha data + Δsigma noise. Source: ours."""
     return x + (there.alpha - here.alpha) * mean.data + (there.sigma - here.sigma) * mean.noise
 
 

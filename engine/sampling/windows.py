@@ -54,9 +54,9 @@ def overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
     here = windows[index]
     total = torch.zeros(here.stop - here.start, dtype=torch.float64)
     for other in neighbours(windows, index):
-        start, stop = max(here.start, windows[other].start), min(here.stop, windows[other].stop)
-        raised = raised_cosine(windows, other)
-        total[start - here.start : stop - here.start] += raised[start - windows[other].start : stop - windows[other].start]
+        there, raised = windows[other], raised_cosine(windows, other)
+        start, stop = max(here.start, there.start), min(here.stop, there.stop)
+        total[start - here.start : stop - here.start] += raised[start - there.start : stop - there.start]
     return (raised_cosine(windows, index) / total).float()
 
 

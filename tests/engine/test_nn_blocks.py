@@ -99,6 +99,8 @@ def test_absent_context_influences_nothing_and_an_empty_one_equals_none():
     assert (context.grad[mask].abs().amax(-1) > 0).all()
     assert torch.allclose(out[1], block(x, e, POSITIONS_S)[1], atol=1e-5)
     assert (out[0] - block(x, e, POSITIONS_S)[0]).abs().max() > 1e-3
+    poisoned = context.detach().masked_fill(~mask.unsqueeze(-1), float("nan"))
+    assert torch.equal(block(x, e, POSITIONS_S, context=poisoned, context_mask=mask), out)
 
 
 def test_every_token_hears_every_present_token():

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def test_levels_rise_monotonically_from_noise_to_data(name):
     levels = EVERY_SCHEDULE[name]
     check_levels(levels)
     assert len(levels) == 8
-    assert all(a.alpha < b.alpha and a.sigma > b.sigma for a, b in zip(levels, levels[1:], strict=False))
+    assert all(a.alpha < b.alpha and a.sigma > b.sigma for a, b in pairwise(levels))
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_SCHEDULE if not name.startswith("flow")])

@@ -1,4 +1,5 @@
 import weakref
+from itertools import pairwise
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_windows_cover_the_span_exactly_and_none_is_short(total, length, overlap
     assert windows[0].start == 0
     assert windows[-1].stop == total
     assert all(stop - start == min(total, length) for start, stop in windows)
-    assert all(b.start > a.start and a.stop - b.start >= overlap for a, b in zip(windows, windows[1:], strict=False))
+    assert all(b.start > a.start and a.stop - b.start >= overlap for a, b in pairwise(windows))
 
 
 def test_the_last_window_is_moved_back_and_short_spans_take_one():
