@@ -64,9 +64,13 @@ class Crop:
         frame: uint8 (H, W, 3).
         Source: ours; Gaussian before a bicubic warp, whole-factor area shrink before that for huge frames.
         """
+        if frame.shape[0] * frame.shape[1] > WHOLE_FRAME_PX or self.scale < PYRAMID_SCALE:
+            frame, near = self.near(frame)
+            return near._sample(frame)
+        return self._sample(frame)
+
+    def _sample(self, frame):
         matrix, scale = self.crop_from_frame, self.scale
-        if frame.shape[0] * frame.shape[1] > WHOLE_FRAME_PX or scale < PYRAMID_SCALE:
-            frame, matrix = self._neighbourhood(frame)
         if scale < PYRAMID_SCALE:
             factor = int(0.3 / scale)
             h, w = (max(1, n // factor) for n in frame.shape[:2])
@@ -78,8 +82,12 @@ class Crop:
             frame = cv2.GaussianBlur(frame, (0, 0), 0.5 * (1 / scale - 1) + 1e-3)
         return cv2.warpAffine(frame, matrix, (self.size_px,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _neighbourhood(self, frame):
-        """(part of the frame that the crop can see, crop_from_part); a filter's reach is kept on all sides."""
+    def near(self, frame):
+        """(the part of the frame that the crop can see, the same crop of that part); what the filters reach is kept.
+
+        frame: uint8 (H, W[, 3]).
+        Source: ours.
+        """
         h, w = frame.shape[:2]
         n = self.size_px
         corners = place(self.frame_from_crop, [[0, 0], [n, 0], [0, n], [n, n]])
@@ -88,7 +96,7 @@ class Crop:
         high = np.clip(np.ceil(corners.max(0) + reach), low + 1, [w, h]).astype(int)
         matrix = self.crop_from_frame.copy()
         matrix[:, 2] += matrix[:, :2] @ low
-        return np.ascontiguousarray(frame[low[1]:high[1], low[0]:high[0]]), matrix
+        return np.ascontiguousarray(frame[low[1]:high[1], low[0]:high[0]]), _crop(matrix, n)
 
     def to_crop(self, points):
         """Frame points (..., 2) in crop pixels."""

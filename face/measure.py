@@ -1,0 +1,250 @@
+"""Faces in numbers, by MediaPipe's mesh and plain arithmetic. For evaluation and training only: nothing here runs when a portrait speaks."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import UsageProblem
+
+INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
+LIP_UP, LIP_DOWN, LIP_LEFT, LIP_RIGHT = 13, 14, 61, 291
+BROW_UP, CHIN = 10, 152
+# outer corner, inner corner, two upper and two lower lid points, on the picture's left and right
+EYE_LEFT, EYE_RIGHT = (33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 373, 380)
+STEADY = [33, 133, 263, 362, 168, 6, 197, 195, 5, 4, 61, 291, 13, 14, 152, 70, 105, 300, 334]   # points whose shake is measured
+BLINK_MAX_S = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Numbers per frame, all (T,) float, NaN where no face was found.
+
+    opening: inner-lip gap over face height.  width: mouth width over face height.
+    area: inner-lip area over face height squared.
+    eye_left, eye_right: lid gap over eye width; left and right in the picture.
+    yaw_deg, pitch_deg, roll_deg: head pose; positive is to the picture's right, down, clockwise.
+    height_px: face height (top of the forehead to chin).
+    points: (T, N, 2) steady landmarks in frame pixels.
+    Source: ours, on MediaPipe's mesh of 468 points.
+    """
+
+    opening: np.ndarray
+    width: np.ndarray
+    area: np.ndarray
+    eye_left: np.ndarray
+    eye_right: np.ndarray
+    yaw_deg: np.ndarray
+    pitch_deg: np.ndarray
+    roll_deg: np.ndarray
+    height_px: np.ndarray
+    points: np.ndarray
+
+    def __len__(self):
+        return len(self.opening)
+
+    @property
+    def present(self):
+        """(T,) bool: whether a face was found."""
+        return np.isfinite(self.opening)
+
+    @property
+    def eyes(self):
+        """(T,) openness of both eyes, their mean."""
+        return (self.eye_left + self.eye_right) / 2
+
+    @property
+    def acceleration(self):
+        """(T,) shake of the landmarks, in face heights a frame squared; NaN at gaps and ends."""
+        return acceleration(self.points, self.height_px)
+
+
+class Mesh:
+    """MediaPipe's face mesh, open from `with` to its end; one face a frame.
+
+    follow: True for frames of one clip in order, False for single pictures.
+    border: how much the frame is widened on each side before looking, in units of its size, for crops filled by a face.
+    Source: Kartynnik et al. 2019, through MediaPipe.
+    """
+
+    def __init__(self, follow=True, border=0.25, needed=0.3):
+        self._follow, self._border, self._needed, self._mesh = follow, border, needed, None
+
+    def __enter__(self):
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        from mediapipe.python.solutions.face_mesh import FaceMesh
+        self._mesh = FaceMesh(static_image_mode=not self._follow, max_num_faces=1, min_detection_confidence=self._needed)
+        return self
+
+    def __exit__(self, *_):
+        self._mesh.close()
+        self._mesh = None
+
+    def landmarks(self, frame):
+        """(468, 3) landmarks in frame pixels, or None; depth z in pixels too, smaller is nearer. frame: uint8 (H, W, 3) RGB."""
+        h, w = frame.shape[:2]
+        pad = round(self._border * max(h, w))
+        wide = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+        found = self._mesh.process(wide).multi_face_landmarks
+        if not found:
+            return None
+        size = np.array([w + 2 * pad, h + 2 * pad, w + 2 * pad])
+        return np.array([[p.x, p.y, p.z] for p in found[0].landmark]) * size - [pad, pad, 0]
+
+
+def measure_frames(frames, *, follow=True, border=0.25):
+    """Mouth, eyes, head pose and steady landmarks of one face through the frames of a clip.
+
+    frames: iterable of uint8 (H, W, 3) RGB; taken one at a time, never kept.
+    follow, border: as in `Mesh`.
+    Source: ours.
+    """
+    rows, points = [], []
+    with Mesh(follow, border) as mesh:
+        for frame in frames:
+            landmarks = mesh.landmarks(frame)
+            rows.append(np.full(9, np.nan) if landmarks is None else measure_landmarks(landmarks))
+            points.append(np.full((len(STEADY), 2), np.nan) if landmarks is None else landmarks[STEADY, :2])
+    table = np.array(rows, float).reshape(-1, 9)
+    return Measures(*table.T.copy(), np.array(points, float).reshape(-1, len(STEADY), 2))
+
+
+def measure_landmarks(landmarks):
+    """(9,) opening, width, area, eye_left, eye_right, yaw, pitch, roll, height of one face; as in `Measures`.
+
+    landmarks: (468, 3) pixels.
+    Source: ours; eye openness after Soukupova and Cech 2016.
+    """
+    p = np.asarray(landmarks, float)
+    height = np.linalg.norm(p[BROW_UP] - p[CHIN])
+    ring = p[INNER_LIPS, :2]
+    x, y = ring.T
+    area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+    opening = np.linalg.norm(p[LIP_UP, :2] - p[LIP_DOWN, :2]) / height
+    width = np.linalg.norm(p[LIP_LEFT, :2] - p[LIP_RIGHT, :2]) / height
+    return np.array([opening, width, area / height ** 2, _eye(p, EYE_LEFT), _eye(p, EYE_RIGHT), *head_pose(p), height])
+
+
+def _eye(p, corners):
+    outer, inner, up_a, up_b, down_a, down_b = (p[i, :2] for i in corners)
+    return (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
+
+
+def head_pose(landmarks):
+    """(yaw, pitch, roll) in degrees from the mesh's own depth: positive turns to the picture's right, down, clockwise.
+
+    landmarks: (468, 3) pixels, z towards the back.
+    Source: ours; the frame of the eye line and the forehead-chin line.
+    """
+    p = np.asarray(landmarks, float)
+    across = (p[263] + p[362]) / 2 - (p[33] + p[133]) / 2
+    across = across / np.linalg.norm(across)
+    down = p[CHIN] - p[BROW_UP]
+    down = down - (down @ across) * across
+    down = down / np.linalg.norm(down)
+    back = np.cross(across, down)   # away from the camera for a frontal face
+    yaw = np.arctan2(-back[0], back[2])
+    pitch = np.arctan2(-back[1], np.hypot(back[0], back[2]))
+    return np.degrees([yaw, pitch, np.arctan2(across[1], across[0])])
+
+
+def acceleration(points, height_px):
+    """(T,) mean length of the second difference of the points, over the face height; NaN at gaps and both ends.
+
+    points: (T, N, 2) pixels.  height_px: (T,) or a number.
+    Source: closed form.
+    """
+    points = np.asarray(points, float)
+    out = np.full(len(points), np.nan)
+    if len(points) >= 3:
+        second = points[2:] - 2 * points[1:-1] + points[:-2]
+        out[1:-1] = np.linalg.norm(second, axis=-1).mean(-1)
+    return out / height_px
+
+
+def jitter(points, height_px, where=None):
+    """Mean landmark acceleration in face heights a frame squared; NaN when no frame counts.
+
+    points: (T, N, 2) pixels.  height_px: (T,) or a number.  where: (T,) bool, the frames that count; all when None.
+    Source: ours.
+    """
+    values = acceleration(points, height_px)
+    values = values if where is None else values[np.asarray(where, bool)]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def blinks(openness, rate_hz, depth=0.6):
+    """Frames at which the eye is most shut, one a blink: dips below `depth` of the usual openness that last at most 0.6 s.
+
+    openness: (T,) as `Measures.eyes`; NaN where there is no face.
+    rate_hz: frames a second.  depth: share of the usual (median) openness, (0, 1).
+    Source: ours.
+    """
+    openness = np.asarray(openness, float)
+    known = np.isfinite(openness)
+    if not known.any():
+        return np.zeros(0, int)
+    shut = known & (openness < depth * np.median(openness[known]))
+    edges = np.flatnonzero(np.diff(np.r_[0, shut.astype(int), 0]))
+    runs = edges.reshape(-1, 2)
+    return np.array([a + int(np.argmin(openness[a:b])) for a, b in runs if b - a <= BLINK_MAX_S * float(rate_hz)], int)
+
+
+def blink_rate(openness, rate_hz, depth=0.6):
+    """Blinks a minute of the time in which a face is seen; NaN when there is none.
+
+    openness, rate_hz, depth: as in `blinks`.
+    Source: ours.
+    """
+    minutes = np.isfinite(np.asarray(openness, float)).sum() / float(rate_hz) / 60
+    return len(blinks(openness, rate_hz, depth)) / minutes if minutes else float("nan")
+
+
+def best_lag(a, b, max_lag):
+    """(correlation, lag) at the lag where b follows a best; NaN and 0 when nothing varies.
+
+    a, b: (T,), NaN allowed.  max_lag: frames, >= 0.
+    lag: frames by which b comes after a; negative when b comes first.
+    Raises UsageProblem when the lengths differ or max_lag is negative.
+    Source: Pearson's correlation over the common part; the smallest lag wins a tie.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape or a.ndim != 1 or max_lag < 0:
+        raise UsageProblem(f"curves {a.shape} and {b.shape}, max_lag {max_lag}: need two of one length and a lag of 0 or more.",
+                           code="bad_curves", hint="Bring both curves to one rate and cut them to one length.")
+    best = (float("nan"), 0)
+    for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
+        value = correlation(a[max(0, -lag):len(a) - max(0, lag)], b[max(0, lag):len(b) - max(0, -lag)])
+        if np.isfinite(value) and not value <= best[0] + 1e-12:
+            best = (value, lag)
+    return best
+
+
+def correlation(a, b):
+    """Pearson's correlation of two curves over the frames where both are numbers; NaN when one does not vary.
+
+    a, b: (T,). Source: closed form.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < 3:
+        return float("nan")
+    a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 1e-12 else float("nan")
+
+
+def stillness(opening, silent):
+    """How much the mouth moves in silence against speech: ratio of the deviations of its opening; 0 is perfectly still.
+
+    opening: (T,), NaN allowed.  silent: (T,) bool.
+    Returns NaN when one of the two parts has fewer than two frames, or the mouth never moves in speech.
+    Source: ours.
+    """
+    opening, silent = np.asarray(opening, float), np.asarray(silent, bool)
+    known = np.isfinite(opening)
+    quiet, loud = opening[known & silent], opening[known & ~silent]
+    if len(quiet) < 2 or len(loud) < 2 or loud.std() < 1e-12:
+        return float("nan")
+    return float(quiet.std() / loud.std())

@@ -1,0 +1,350 @@
+"""One face followed through the frames of a clip: points for every frame or none, with gaps and shot cuts kept apart."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from engine.errors import Refused, UsageProblem
+from face.crop import crop_of, place
+from face.detect import HINT, NEEDED_SCORE, Face, check_image, choose_face, confirm, find_faces_quick, parse_choice
+from face.masks import region
+
+VIEW_PX = 112        # side of the aligned crop in which motion is measured, a border around it
+THUMB_PX = (64, 36)  # frames compared for shot cuts
+CORNERS = 60         # image corners followed from frame to frame
+NEEDED_INLIERS = 8
+NEEDED_LIKENESS = 0.5   # correlation of the face with itself one frame earlier
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How a face is followed; UsageProblem for nonsense.
+
+    Source: ours.
+    """
+
+    every_frames: int = 6        # frames between detections of a face in view, >= 1
+    search_frames: int = 3       # frames between looks for a face out of view, >= 1
+    bridge_frames: int = 3       # gaps up to this many frames within a shot are filled, >= 0
+    smooth_frames: float = 1.0   # deviation of the symmetric smoothing of the points, >= 0
+    cut_level: float = 27.0      # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
+
+    def __post_init__(self):
+        for name, least in (("every_frames", 1), ("search_frames", 1), ("bridge_frames", 0), ("smooth_frames", 0), ("cut_level", 1e-9)):
+            if not getattr(self, name) >= least:
+                raise UsageProblem(f"{name} {getattr(self, name)}: need {least:g} or more.", code="bad_option", hint=f"The default is {getattr(TrackOptions, name)}.")
+
+
+class Span(NamedTuple):
+    """Frames start_frame to end_frame (excluded) of one shot, with the face or without."""
+
+    start_frame: int
+    end_frame: int
+    shot: int
+    present: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Where the face is in every frame.
+
+    points: (T, 4, 2) as in `Face`, frame pixels; NaN where it is not seen.
+    shot: (T,) int, number of the shot.
+    yaw_deg: (T,) rough turn of the head as `Face.yaw_hint`; NaN where the face is not seen.
+    Source: ours.
+    """
+
+    points: np.ndarray
+    shot: np.ndarray
+    yaw_deg: np.ndarray
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitem__(self, frame):
+        """Points (4, 2) of a frame, or None where the face is not seen."""
+        points = self.points[frame]
+        return points if np.isfinite(points).all() else None
+
+    @property
+    def present(self):
+        """(T,) bool: whether the face is seen."""
+        return np.isfinite(self.points).all((1, 2))
+
+    def spans(self):
+        """The clip as Spans, in order, without holes: cut at shot cuts and where the face comes or goes."""
+        present = self.present
+        changes = np.flatnonzero((np.diff(self.shot) != 0) | (present[1:] != present[:-1])) + 1
+        edges = [0, *changes.tolist(), len(self)] if len(self) else [0]
+        return [Span(a, b, int(self.shot[a]), bool(present[a])) for a, b in zip(edges[:-1], edges[1:])]
+
+    def crop(self, frame, size_px):
+        """The aligned Crop of a frame, or None where the face is not seen."""
+        points = self[frame]
+        return None if points is None else crop_of(points, size_px)
+
+
+class CutFinder:
+    """Says whether a frame begins a new shot: mean HSV change of a thumbnail, above `level` and well above the recent frames' changes.
+
+    Source: the content detector of PySceneDetect, with an adaptive ratio.
+    """
+
+    def __init__(self, level=TrackOptions.cut_level):
+        self._level, self._last, self._recent = level, None, []
+
+    def is_cut(self, frame):
+        """frame: uint8 (H, W, 3) RGB; frames in order."""
+        thumb = cv2.cvtColor(cv2.resize(frame, THUMB_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(float)
+        last, self._last = self._last, thumb
+        if last is None:
+            return False
+        change = np.abs(thumb - last)
+        change[..., 0] = np.minimum(change[..., 0], 180 - change[..., 0]) * np.minimum(thumb[..., 1], last[..., 1]) / 255   # hue is a circle, and nothing in gray
+        value = float(change.mean())
+        cut = value >= self._level and value >= 2 * np.mean(self._recent or [0])
+        self._recent = [] if cut else [*self._recent[-4:], value]
+        return cut
+
+
+class _Flow:
+    """Motion of the face from frame to frame, from corners of its rigid part, as a similarity in frame pixels."""
+
+    def __init__(self):
+        self._view = self._gray = None
+
+    def start(self, frame, points):
+        self._view = crop_of(points, VIEW_PX).widened(0.25)
+        self._gray = _gray_of(self._view, frame)
+
+    def step(self, frame, points):
+        """The points moved to this frame, and the (2, 3) frame_from_frame motion; None when the face is lost."""
+        now = _gray_of(self._view, frame)
+        n, pad = VIEW_PX, round(0.25 * VIEW_PX)
+        mask = np.zeros(self._gray.shape, np.uint8)
+        mask[pad:pad + n, pad:pad + n] = (region("oval", n) > 0.3) * 255
+        mask[pad + int(0.58 * n):pad + n] = 0   # the mouth and jaw move by themselves
+        corners = cv2.goodFeaturesToTrack(self._gray, CORNERS, 0.01, 4, mask=mask)
+        if corners is None or len(corners) < NEEDED_INLIERS:
+            return None
+        there, ok, _ = cv2.calcOpticalFlowPyrLK(self._gray, now, corners, None, winSize=(15, 15), maxLevel=3)
+        back, ok_back, _ = cv2.calcOpticalFlowPyrLK(now, self._gray, there, None, winSize=(15, 15), maxLevel=3)
+        good = (ok & ok_back).ravel().astype(bool) & (np.abs(back - corners).max((1, 2)) < 1.0)
+        if good.sum() < max(NEEDED_INLIERS, 0.4 * len(corners)):
+            return None
+        motion, inliers = cv2.estimateAffinePartial2D(corners[good], there[good], ransacReprojThreshold=1.5)
+        if motion is None or inliers.sum() < max(NEEDED_INLIERS, 0.4 * len(corners)) or not 0.7 < np.hypot(*motion[:, 0]) < 1.4:
+            return None
+        frame_from_frame = _compose(self._view.frame_from_crop, _compose(motion, self._view.crop_from_frame))
+        moved = place(frame_from_frame, points)
+        before = self._gray[mask > 0].astype(float)
+        self.start(frame, moved)
+        likeness = np.corrcoef(before, self._gray[mask > 0])[0, 1] if before.std() > 0 else 0.0
+        return (moved, frame_from_frame) if likeness >= NEEDED_LIKENESS else None
+
+
+def _compose(a, b):
+    return a @ np.r_[b, [[0, 0, 1]]]
+
+
+def _gray_of(view, frame):
+    part, near = view.near(frame)
+    return near.take(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))
+
+
+class _Run:
+    """Frames in which the face is followed without a break: carried by flow alone, with the detections met on the way."""
+
+    def __init__(self, start_frame, face):
+        self.start_frame = start_frame
+        self.by_hand = face.source == "hand"
+        self.points = face.points      # best guess now, in frame pixels
+        self.carried = [face.points]   # from the first frame by flow only
+        self.anchors = [(0, face.points, face.yaw_hint)]
+        self.unconfirmed = 0           # newest frames that the detector has denied
+
+    def carry(self, points, motion):
+        self.points = points
+        self.carried.append(place(motion, self.carried[-1]))
+
+    def anchor(self, face):
+        self.points = face.points
+        self.anchors.append((len(self.carried) - 1, face.points, face.yaw_hint))
+        self.unconfirmed = 0
+
+    def settle(self, every_frames):
+        """((T, 4, 2) points, (T,) yaw): flow for the motion, detections, averaged over their neighbours, for the place."""
+        count = len(self.carried) - self.unconfirmed
+        carried = np.array(self.carried[:count])
+        anchors = [a for a in self.anchors if a[0] < count]
+        at = [a[0] for a in anchors]
+        wrong, weight = np.zeros((count, 4, 2)), np.zeros((count, 1, 1))
+        wrong[at], weight[at] = np.array([a[1] for a in anchors]) - carried[at], 1
+        wide = 1.5 * every_frames
+        wrong, weight = (gaussian_filter1d(x, wide, axis=0, mode="constant", truncate=12) for x in (wrong, weight))
+        yaw = np.interp(np.arange(count), at, [a[2] for a in anchors])
+        return carried + wrong / np.maximum(weight, 1e-300), yaw
+
+
+class Tracker:
+    """Follows the chosen face through frames pushed one by one; keeps points, never frames.
+
+    choice: as for `choose_face`; meant for the first frame with a face (x,y: the first frame).
+    name: what to call the video in a sentence.
+    identity: from `face.identity.open_identity`, to know the person again after a gap or cut; None goes by place and size.
+    Source: ours.
+    """
+
+    def __init__(self, choice="largest", name="video", options=TrackOptions(), identity=None):
+        self._choice, self._name, self._options, self._identity = parse_choice(choice), name, options, identity
+        self._cuts, self._flow = CutFinder(options.cut_level), _Flow()
+        self._shots, self._runs = [], []
+        self._run = self._last = self._reference = None
+        self._missed_frames = self._most_faces = 0
+
+    def push(self, frame):
+        """Take the next frame, uint8 (H, W, 3) RGB, all of one size."""
+        check_image(frame)
+        cut = self._cuts.is_cut(frame)
+        self._shots.append(self._shots[-1] + cut if self._shots else 0)
+        if cut:
+            self._run = self._last = None
+            self._missed_frames = 0
+        if self._run is None or not self._follow(frame):
+            self._run = None
+            self._search(frame)
+
+    def _follow(self, frame):
+        """Carry the run into this frame; False when the face is lost."""
+        run = self._run
+        step = self._flow.step(frame, run.points)
+        if step is None:
+            return False
+        run.carry(*step)
+        self._last = run.points
+        due = len(run.carried) - 1 - run.anchors[-1][0] >= self._options.every_frames
+        if not due:
+            return True
+        seen = confirm(frame, _face_of(run.points))
+        if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _size_px(run.points):
+            run.anchor(seen)
+            self._flow.start(frame, seen.points)
+            self._last = seen.points
+        elif not run.by_hand:
+            run.unconfirmed += 1
+        return run.unconfirmed <= self._options.every_frames
+
+    def _search(self, frame):
+        """Start a run when the face is in this frame."""
+        self._missed_frames += 1
+        if self._missed_frames > self._options.every_frames and self._missed_frames % self._options.search_frames:
+            return
+        face = self._pick(frame, find_faces_quick(frame))
+        if face is None:
+            return
+        face = face if face.source == "hand" else confirm(frame, face) or face
+        if self._identity is not None and self._reference is None:
+            self._reference = self._identity.embed(frame, face)
+        self._run = _Run(len(self._shots) - 1, face)
+        self._runs.append(self._run)
+        self._last, self._missed_frames = face.points, 0
+        self._flow.start(frame, face.points)
+
+    def _pick(self, frame, faces):
+        self._most_faces = max(self._most_faces, len(faces))
+        if not self._runs:
+            if self._choice.point is not None:
+                return choose_face(faces, self._choice, self._name, frame)
+            index = self._choice.index or 0
+            return faces[index] if index < len(faces) else None
+        if self._identity is not None and self._reference is not None and faces:
+            likeness = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
+            best = int(np.argmax(likeness))
+            return faces[best] if likeness[best] >= self._identity.same else None
+        if self._last is None:   # a new shot
+            index = self._choice.index or 0
+            return faces[min(index, len(faces) - 1)] if faces else None
+        near = [f for f in faces if 0.4 < _size_px(f.points) / _size_px(self._last) < 2.5]
+        return min(near, key=lambda f: np.hypot(*(f.points.mean(0) - self._last.mean(0))), default=None)
+
+    def finish(self):
+        """The Track of all frames pushed.
+
+        Raises Refused when there was no frame, or the face was in none.
+        """
+        count, options = len(self._shots), self._options
+        if not self._runs and self._most_faces:
+            raise Refused(f"{self._name}: face {self._choice.index} asked for, at most {self._most_faces} seen at once.", code="no_such_face",
+                          hint=f"Give --face 0 to {self._most_faces - 1}, largest, or x,y.")
+        if not self._runs:
+            raise Refused(f"{self._name}: no face found in {count} frames (need a score of {NEEDED_SCORE:.2f}).", code="no_face", hint=HINT)
+        points, yaw, shot = np.full((count, 4, 2), np.nan), np.full(count, np.nan), np.array(self._shots, int)
+        for run in self._runs:
+            run_points, run_yaw = run.settle(options.every_frames)
+            part = slice(run.start_frame, run.start_frame + len(run_points))
+            points[part], yaw[part] = run_points, run_yaw
+        rough = Track(points, shot, yaw)
+        points, yaw = bridge(rough, options.bridge_frames)
+        rough = Track(points, shot, yaw)
+        return Track(smooth(rough, options.smooth_frames), shot, yaw)
+
+
+def _size_px(points):
+    """Mean of eye distance and eye-mouth distance."""
+    return (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(points[2:].mean(0) - points[:2].mean(0))) / 2
+
+
+def _face_of(points):
+    middle, half = points.mean(0), 1.2 * _size_px(points)
+    return Face(np.r_[middle - half, middle + half], points, 1.0, "track")
+
+
+def bridge(track, bridge_frames):
+    """(points, yaw) with gaps of up to bridge_frames frames filled by straight lines; never across a shot cut.
+
+    Source: ours.
+    """
+    points, yaw = track.points.copy(), track.yaw_deg.copy()
+    spans = track.spans()
+    for before, gap, after in zip(spans, spans[1:], spans[2:]):
+        if gap.present or before.shot != gap.shot or after.shot != gap.shot or gap.end_frame - gap.start_frame > bridge_frames:
+            continue
+        a, b = gap.start_frame - 1, gap.end_frame
+        share = (np.arange(a + 1, b) - a) / (b - a)
+        points[a + 1:b] = points[a] + share[:, None, None] * (points[b] - points[a])
+        yaw[a + 1:b] = yaw[a] + share * (yaw[b] - yaw[a])
+    return points, yaw
+
+
+def smooth(track, deviation_frames):
+    """(T, 4, 2) points under a symmetric Gaussian, so nothing lags; straight motion stays as it is; gaps and cuts are not crossed.
+
+    deviation_frames: of the Gaussian; 0 leaves the points alone.
+    Source: ours.
+    """
+    points = track.points.copy()
+    reach = int(np.ceil(4 * deviation_frames))
+    for span in track.spans():
+        length = span.end_frame - span.start_frame
+        if not span.present or reach == 0 or length < 2:
+            continue
+        part = points[span.start_frame:span.end_frame]
+        wide = np.pad(part, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
+        points[span.start_frame:span.end_frame] = gaussian_filter1d(wide, deviation_frames, axis=0)[reach:reach + length]
+    return points
+
+
+def track_face(frames, choice="largest", name="video", options=TrackOptions(), identity=None):
+    """The Track of the chosen face through a clip, in one pass and constant memory but for the points.
+
+    frames: iterable of uint8 (H, W, 3) RGB.  choice, name, options, identity: as in `Tracker`.
+    Raises Refused when no frame shows the face, UsageProblem for a bad choice.
+    Source: ours.
+    """
+    tracker = Tracker(choice, name, options, identity)
+    for frame in frames:
+        tracker.push(frame)
+    return tracker.finish()
