@@ -1,0 +1,1 @@
+"""Presets and the manifest of weights; data, no code."""

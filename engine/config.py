@@ -1,0 +1,207 @@
+"""Options: one frozen dataclass per branch, filled from defaults, then a preset, then flags; nonsense is refused at birth."""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import types
+import typing
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+
+from engine.errors import UsageProblem
+from engine.timeline import parse_rate
+
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "yes or no",
+    str: "a word",
+    Path: "a path",
+    Fraction: "a rate such as 25, 29.97 or 30000/1001",
+}
+
+
+def option(default, help, *, unit="", low=None, high=None, choices=None):
+    """A dataclass field that knows how to explain and check itself.
+
+    default: value when neither preset nor flag gives one; None means "not given".
+    help: one line for people.
+    unit: "s", "px", "Hz" and the like; empty for plain numbers.
+    low, high: smallest and largest value accepted.
+    choices: tuple of the values accepted.
+    Source: ours.
+    """
+    facts = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=facts)
+
+
+class Options:
+    """Base of the option dataclasses: checks every field when an instance is born.
+
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+
+    def __post_init__(self):
+        check(self)
+
+    def settings(self):
+        """All values as a JSON-ready dict; given back as a preset it makes the same options.
+
+        Source: ours.
+        """
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: str(value) if isinstance(value, Fraction | Path) else value for name, value in plain.items()}
+
+
+def flag_of(name):
+    """The command-line spelling of a field: head_speed -> --head-speed.
+
+    name: field name.
+    Source: ours.
+    """
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser, cls):
+    """Adds one flag a field to an argparse parser; a flag that is not given stays None.
+
+    parser: argparse.ArgumentParser or an argument group.
+    cls: option dataclass.
+    Source: ours.
+    """
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if _kind(hints[field.name]) is bool:
+            action, extra = argparse.BooleanOptionalAction, {}
+        else:
+            action, extra = "store", {"metavar": field.metadata.get("unit") or _kind(hints[field.name]).__name__}
+        text = f"{field.metadata.get('help', '')} {_accepted(field)}".strip().replace("%", "%%")
+        parser.add_argument(flag_of(field.name), dest=field.name, default=None, action=action, help=text, **extra)
+
+
+def _accepted(field):
+    """What may be given, in brackets, for the help page."""
+    parts = [_range(field.metadata)] if _range(field.metadata) else []
+    parts.append("not set by default" if field.default is None else f"default {field.default}")
+    return f"[{'; '.join(parts)}]"
+
+
+def _range(facts):
+    low, high, unit = facts.get("low"), facts.get("high"), facts.get("unit") or ""
+    if facts.get("choices"):
+        return " or ".join(str(choice) for choice in facts["choices"])
+    if low is not None and high is not None:
+        return f"{low} to {high} {unit}".strip()
+    if low is not None:
+        return f"at least {low} {unit}".strip()
+    return f"at most {high} {unit}".strip() if high is not None else ""
+
+
+def _kind(hint):
+    """The plain type behind `int` or `int | None`."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
+
+
+def resolve(cls, preset, flags):
+    """An instance of `cls`: defaults, overlaid by the preset, overlaid by the flags; None never overlays.
+
+    cls: option dataclass.
+    preset: dict from read_preset, or None; a key that is no option is refused with the nearest one.
+    flags: dict, such as vars() of parsed arguments; keys that are no options are left to others.
+    Raises UsageProblem.
+    Source: ours.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    values = {}
+    for key, value in (preset or {}).items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(fields)}."
+            raise UsageProblem(f"preset: no option is called '{key}'.", hint=hint, code="unknown_option")
+        if value is not None:
+            values[name] = value
+    values |= {name: value for name, value in flags.items() if name in fields and value is not None}
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _converted(fields[name], value, _kind(hints[name])) for name, value in values.items()})
+
+
+def _converted(field, value, kind):
+    """The value in its type; text from the command line and from JSON becomes numbers, rates and paths."""
+    try:
+        if kind is Fraction:
+            return parse_rate(value)
+        if kind is bool and isinstance(value, str):
+            return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
+        if isinstance(value, str) and kind in (int, float, Path):
+            return kind(value)
+    except (ValueError, KeyError, UsageProblem) as error:
+        raise _wrong(field, value, _KINDS[kind]) from error
+    return float(value) if kind is float and type(value) is int else value
+
+
+def check(options):
+    """Makes sure that every value has its type and lies in its range.
+
+    options: instance of an option dataclass.
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value, kind = getattr(options, field.name), _kind(hints[field.name])
+        if value is None and (field.default is None or kind is not hints[field.name]):
+            continue
+        accepted = (int, float) if kind is float else (int, Fraction) if kind is Fraction else (kind,)
+        if kind in _KINDS and (not isinstance(value, accepted) or isinstance(value, bool) is not (kind is bool)):
+            raise _wrong(field, value, _KINDS[kind])
+        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+        outside = kind is float and not math.isfinite(value)
+        outside |= (low is not None and value < low) or (high is not None and value > high)
+        if outside or (choices is not None and value not in choices):
+            raise _wrong(field, value, _range(field.metadata) or _KINDS[kind])
+
+
+def _wrong(field, value, accepted):
+    return UsageProblem(f"{flag_of(field.name)} {value}: need {accepted}.", code="bad_option")
+
+
+def read_preset(name):
+    """Settings from a TOML file, from the side-car of an earlier output, or from a preset of the package.
+
+    name: path of a .toml or .json file, or the bare name of a packaged preset such as "animate".
+    Raises UsageProblem for what is not there or cannot be read.
+    Source: ours.
+    """
+    path = Path(name)
+    packaged = {file.name[:-5]: file for file in resources.files("configs").iterdir() if file.name.endswith(".toml")}
+    packaged.pop("weights", None)
+    if not path.exists() and str(name) in packaged:
+        return tomllib.loads(packaged[str(name)].read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise UsageProblem(
+            f"--preset {name}: no such file.",
+            hint=f"Give a .toml or .json file, or one of: {', '.join(sorted(packaged))}.",
+            code="no_preset",
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() != ".json":
+            return tomllib.loads(text)
+        document = json.loads(text)
+        if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
+            raise ValueError("no 'settings' in it")
+        return document["settings"]
+    except ValueError as error:
+        raise UsageProblem(
+            f"--preset {name}: cannot be read as settings ({error}).",
+            hint="A preset is TOML with one 'option = value' a line, or the .json beside an earlier output.",
+            code="broken_preset",
+        ) from error
