@@ -16,6 +16,7 @@ NEEDED_SCORE = 0.6    # a detection below this is not a face
 SURE_SCORE = 0.95     # MTCNN below this asks MediaPipe too
 TRUSTED_SCORE = 0.3   # enough where the user has pointed at the face
 PROFILE_DEG = 35.0    # flagged from here
+TILTED_DEG = 20.0     # MTCNN's points are read again upright from here
 EXTREME_DEG = 65.0    # refused from here, unless placed by hand
 LONG_SIDE_PX = 1280   # larger pictures are shrunk to this for detection
 MIN_SIDE_PX = 20      # MTCNN's smallest face
@@ -64,6 +65,11 @@ class Face:
         axis = np.array([down[1], -down[0]]) / max(np.hypot(*down), 1e-6)
         offset = (self.nose - self.points[:2].mean(0)) @ axis
         return math.degrees(math.atan2(offset, NOSE_DEPTH * max(across @ axis, 1e-6)))
+
+    @property
+    def roll_deg(self):
+        """Tilt of the eye line in degrees, positive clockwise."""
+        return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
 
     @property
     def is_profile(self):
@@ -211,7 +217,7 @@ def _both(image, min_score):
     """(faces of either detector, best score met) in one picture of a usual size."""
     faces = find_faces_mtcnn(image)
     best = max((f.score for f in faces), default=0.0)
-    faces = [f for f in faces if f.score >= min_score]
+    faces = [confirm(image, f) or f if abs(f.roll_deg) > TILTED_DEG else f for f in faces if f.score >= min_score]
     if best < SURE_SCORE and min(image.shape[:2]) >= MIN_SIDE_PX:
         second = find_faces_mediapipe(image, 0.05)
         best = max([best] + [f.score for f in second])
