@@ -126,9 +126,7 @@ def with_null(scales: Sequence[float]) -> list[float]:
 
 
 def mix(outputs: list[Tensor], weights: list[float]) -> Tensor:
-    """Outputs weighted and summed; a single one of weight 1 comes back untouched. Source: ours."""
-    if len(outputs) == 1 and weights[0] == 1:
-        return outputs[0]
+    """Outputs weighted and summed. Source: ours."""
     return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
 
 

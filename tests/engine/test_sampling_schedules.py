@@ -61,6 +61,15 @@ def test_karras_levels_are_even_in_the_root_of_sigma():
     assert (levels[0].time, levels[-1].time) == pytest.approx((999, 0), abs=1e-9)
 
 
+def test_karras_times_interpolate_the_training_steps_in_log_sigma():
+    bars = torch.cumprod(1 - betas("scaled_linear"), 0)
+    table = torch.log((1 - bars) / bars) / 2
+    for level in karras_levels(betas("scaled_linear"), 6)[1:-2]:
+        before, share = int(level.time), level.time % 1
+        between = (1 - share) * table[before] + share * table[before + 1]
+        assert math.isclose(math.log(level.sigma / level.alpha), between, abs_tol=1e-9)
+
+
 def test_trailing_begins_at_the_last_training_step_and_leading_ends_at_the_first():
     assert timesteps(1000, 5, "trailing") == [999, 799, 599, 399, 199]
     assert timesteps(1000, 5, "leading") == [800, 600, 400, 200, 0]

@@ -145,8 +145,10 @@ def test_networks_hear_their_own_count_of_time_and_the_untouched_conditions():
 
 
 def test_a_network_in_half_precision_leaves_the_sample_in_float32():
-    model = FlowAdapter(lambda x, time, conditions: x.bfloat16())
-    assert sample(model, torch.zeros(1, 2), flow_levels(2)).dtype == torch.float32
+    for kind in (FlowAdapter, EpsilonAdapter, DataAdapter):
+        model = kind(lambda x, time, conditions: x.bfloat16())
+        prediction = model(torch.ones(1, 2), Level(0.5, 0.6, 0.8), None)
+        assert prediction.data.dtype == prediction.noise.dtype == torch.float32
 
 
 def identity(x, time, conditions):
