@@ -1,4 +1,4 @@
-"""Options: one frozen dataclass per branch, filled from defaults, then a preset, then flags; nonsense is refused at birth."""
+"""Options: a frozen dataclass a branch, filled from defaults, a preset, then flags; nonsense is refused at birth."""
 
 import argparse
 import dataclasses

@@ -1,6 +1,7 @@
 """Inputs looked at before use, outputs that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,3 +120,13 @@ def write_problem(path, error):
     return WriteFailed(
         f"{path}: cannot be written ({error.strerror or error}).", hint="Choose another place.", code="not_writable"
     )
+
+
+def sha256_of(path):
+    """The SHA-256 of a file as 64 hex digits.
+
+    path: str or Path.
+    Source: ours.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

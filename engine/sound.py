@@ -68,7 +68,6 @@ class Sound:
         matrix = mix_matrix(CHANNEL_NAMES[self.channels], 1)
         return Sound(matrix @ self.samples, self.rate_hz)
 
-
     def blocks(self, channels):
         """The samples in (C, S) pieces of a second, with at most `channels` channels.
 

@@ -75,7 +75,9 @@ def test_nonsense_is_refused_with_flag_value_and_range(words, said):
         from_command_line(*words)
 
 
-@pytest.mark.parametrize("values", [{"steps": 0}, {"steps": True}, {"steps": 2.0}, {"mirror": 1}, {"style": None}, {"sway": float("inf")}])
+@pytest.mark.parametrize(
+    "values", [{"steps": 0}, {"steps": True}, {"steps": 2.0}, {"mirror": 1}, {"style": None}, {"sway": float("inf")}]
+)
 def test_options_refuse_nonsense_at_birth(values):
     with pytest.raises(UsageProblem, match="--" + next(iter(values))):
         Dance(**values)
@@ -128,5 +130,11 @@ def test_the_help_page_names_range_unit_and_default():
     parser = argparse.ArgumentParser()
     add_flags(parser, Dance)
     page = " ".join(parser.format_help().split())
-    for text in ("--steps", "[1 to 100; default 8]", "[at least 32 px; not set by default]", "--no-mirror", "waltz or tango"):
+    for text in (
+        "--steps",
+        "[1 to 100; default 8]",
+        "[at least 32 px; not set by default]",
+        "--no-mirror",
+        "waltz or tango",
+    ):
         assert text in page

@@ -8,7 +8,13 @@ from engine.errors import ExitCode, Missing, MouthpieceError, Refused, UsageProb
 
 @pytest.mark.parametrize(
     "error, kind, code",
-    [(MouthpieceError, "internal", 1), (UsageProblem, "usage", 2), (Missing, "missing", 3), (Refused, "refused", 5), (WriteFailed, "write", 5)],
+    [
+        (MouthpieceError, "internal", 1),
+        (UsageProblem, "usage", 2),
+        (Missing, "missing", 3),
+        (Refused, "refused", 5),
+        (WriteFailed, "write", 5),
+    ],
 )
 def test_each_error_knows_its_kind_and_its_exit_code(error, kind, code):
     assert error("x").kind == kind
@@ -28,7 +34,13 @@ def test_the_sentence_holds_cause_then_remedy():
 def test_an_error_as_dict_is_json_with_the_five_fields():
     error = Missing("no GPU.", hint="Use --device cpu.", code="no_gpu", retryable=True)
     back = json.loads(json.dumps(error.as_dict()))
-    assert back == {"kind": "missing", "code": "no_gpu", "message": "no GPU.", "hint": "Use --device cpu.", "retryable": True}
+    assert back == {
+        "kind": "missing",
+        "code": "no_gpu",
+        "message": "no GPU.",
+        "hint": "Use --device cpu.",
+        "retryable": True,
+    }
     assert Missing("x").as_dict()["code"] == "missing"
 
 

@@ -132,7 +132,13 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "dot.png").parent.joinpath("folder.png").mkdir()
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    for name, said in [("text", "not a picture"), ("empty", "empty"), ("folder", "folder"), ("dot", "1 x 1"), ("none", "no such")]:
+    for name, said in [
+        ("text", "not a picture"),
+        ("empty", "empty"),
+        ("folder", "folder"),
+        ("dot", "1 x 1"),
+        ("none", "no such"),
+    ]:
         with pytest.raises(Refused, match=f"{name}.png: .*{said}") as caught:
             read_image(tmp_path / f"{name}.png")
         assert caught.value.hint

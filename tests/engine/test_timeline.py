@@ -31,7 +31,9 @@ def test_a_rate_is_read_as_the_fraction_that_was_meant(text, rate):
     assert timeline.parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["0", "-25", "1001", "25/0", "0/25", "fast", "", "nan", "inf", "1e3", "25 fps", "2/3/4", None])
+@pytest.mark.parametrize(
+    "text", ["0", "-25", "1001", "25/0", "0/25", "fast", "", "nan", "inf", "1e3", "25 fps", "2/3/4", None]
+)
 def test_a_rate_that_makes_no_sense_is_refused_with_what_is_accepted(text):
     with pytest.raises(UsageProblem, match="30000/1001") as caught:
         timeline.parse_rate(text)

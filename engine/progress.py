@@ -1,0 +1,90 @@
+"""How far a long job is: a bar for people, JSON events for programs, on the stream it is given."""
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from engine.errors import UsageProblem
+
+MODES = ("auto", "bar", "json", "none")
+
+
+class Progress:
+    """Reports stages of a job.
+
+    mode: one of MODES; "auto" is a bar on a terminal and JSON events elsewhere.
+    stream: text stream; None is the process's standard error at the time of the call.
+    interval_s: least time between two events of one stage; the first and the last always come.
+    clock: callable giving seconds; for tests.
+    Raises UsageProblem for another mode.
+    Source: ours.
+    """
+
+    def __init__(self, mode="auto", stream=None, *, interval_s=0.5, clock=time.monotonic):
+        if mode not in MODES:
+            raise UsageProblem(f"--progress {mode}: need {' or '.join(MODES)}.", code="bad_option")
+        self.stream = sys.stderr if stream is None else stream
+        terminal = getattr(self.stream, "isatty", lambda: False)()
+        self.mode = ("bar" if terminal else "json") if mode == "auto" else mode
+        self._interval_s, self._clock = interval_s, clock
+
+    @contextmanager
+    def stage(self, name, total=None, unit="frames"):
+        """A stage of the job: a context that gives a callable advance(n=1).
+
+        name: what is being done, for people.
+        total: int, how many units there are, or None.
+        unit: what is counted.
+        Source: ours.
+        """
+        if self.mode == "bar":
+            with tqdm(total=total, desc=name, unit=f" {unit}", file=self.stream, leave=False) as bar:
+                yield bar.update
+        elif self.mode == "json":
+            with self._events(name, total, unit) as advance:
+                yield advance
+        else:
+            yield lambda n=1: None
+
+    @contextmanager
+    def _events(self, name, total, unit):
+        started = told = self._clock()
+        done = 0
+
+        def tell(state):
+            elapsed_s = round(self._clock() - started, 3)
+            event = {"event": state, "stage": name, "done": done, "total": total, "unit": unit, "elapsed_s": elapsed_s}
+            self._line(event)
+
+        def advance(n=1):
+            nonlocal done, told
+            done += n
+            if self._clock() - told >= self._interval_s:
+                told = self._clock()
+                tell("progress")
+
+        tell("start")
+        try:
+            yield advance
+        except BaseException:
+            tell("stopped")
+            raise
+        tell("end")
+
+    def note(self, text):
+        """One line for whoever watches; silent with mode "none".
+
+        text: str.
+        Source: ours.
+        """
+        if self.mode == "bar":
+            tqdm.write(text, file=self.stream)
+        elif self.mode == "json":
+            self._line({"event": "note", "text": text})
+
+    def _line(self, event):
+        self.stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self.stream.flush()

@@ -1,0 +1,40 @@
+import hashlib
+import json
+from fractions import Fraction
+
+import pytest
+
+from engine import __version__, report
+from engine.errors import UsageProblem, WriteFailed
+
+
+def test_a_side_car_holds_what_was_asked_used_and_measured(tmp_path):
+    (tmp_path / "in.wav").write_bytes(b"abc")
+    payload = report.report_of("animate", {"steps": 4}, 7, [tmp_path / "in.wav"], {"rate": Fraction(30000, 1001)})
+    path = report.write_sidecar(tmp_path / "out.mp4", payload)
+    assert path == tmp_path / "out.json"
+    back = json.loads(path.read_text())
+    assert back["mouthpiece"] == __version__
+    assert (back["command"], back["settings"], back["seed"]) == ("animate", {"steps": 4}, 7)
+    assert back["inputs"] == [{"path": str(tmp_path / "in.wav"), "sha256": hashlib.sha256(b"abc").hexdigest()}]
+    assert back["facts"] == {"rate": "30000/1001"} and isinstance(back["models"], dict)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav", "out.json"]
+
+
+def test_an_older_side_car_is_replaced_and_a_file_of_the_user_never(tmp_path):
+    report.write_sidecar(tmp_path / "out.mp4", {"seed": 1})
+    report.write_sidecar(tmp_path / "out.mp4", {"seed": 2})
+    assert json.loads((tmp_path / "out.json").read_text())["seed"] == 2
+    for text in ('{"lines": []}', "not json", "[1]", "3"):
+        (tmp_path / "film.json").write_text(text)
+        with pytest.raises(UsageProblem, match="film.json.*another name"):
+            report.write_sidecar(tmp_path / "film.mp4", {"seed": 1})
+        assert (tmp_path / "film.json").read_text() == text
+
+
+def test_a_side_car_that_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(WriteFailed, match="does not exist"):
+        report.write_sidecar(tmp_path / "no" / "out.mp4", {})
+    with pytest.raises(UsageProblem, match="input"):
+        report.write_sidecar(tmp_path / "out.json", {})
+    assert list(tmp_path.iterdir()) == []
