@@ -23,6 +23,7 @@ _KINDS = {
     Path: "a path",
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
+_NO_PRESETS = ("weights.toml", "held_out.toml")
 
 
 def option(default, help, *, unit="", low=None, high=None, choices=None):
@@ -181,8 +182,8 @@ def read_preset(name):
     Source: ours.
     """
     path = Path(name)
-    packaged = {file.name[:-5]: file for file in resources.files("configs").iterdir() if file.name.endswith(".toml")}
-    packaged.pop("weights", None)
+    files = [file for file in resources.files("configs").iterdir() if file.name.endswith(".toml")]
+    packaged = {file.name[:-5]: file for file in files if file.name not in _NO_PRESETS}
     if not path.exists() and str(name) in packaged:
         return tomllib.loads(packaged[str(name)].read_text(encoding="utf-8"))
     if not path.is_file():

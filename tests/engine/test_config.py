@@ -112,8 +112,9 @@ def test_a_toml_preset_states_only_differences(tmp_path):
 
 
 def test_a_preset_that_is_not_there_or_broken_is_refused_by_name(tmp_path):
-    with pytest.raises(UsageProblem, match="nowhere.*animate"):
-        read_preset("nowhere")
+    for name in ("nowhere", "weights"):
+        with pytest.raises(UsageProblem, match=f"{name}.*animate"):
+            read_preset(name)
     (tmp_path / "a.toml").write_text("steps = = 4")
     (tmp_path / "a.json").write_text("[1, 2]")
     (tmp_path / "b.json").write_text('{"settings": 4}')

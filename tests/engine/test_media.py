@@ -99,6 +99,22 @@ def test_a_phone_held_upright_is_read_upright(tmp_path):
     assert pixels[:5, -5:].mean() > 90 and pixels[:5, :5].mean() < 80
 
 
+@pytest.mark.parametrize("size_px, matrix", [((1280, 720), 1), ((64, 48), 5)])
+def test_colours_without_a_tag_are_read_as_their_size_suggests(tmp_path, size_px, matrix):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = size_px, "yuv420p"
+        red = np.broadcast_to(np.uint8((220, 30, 30)), (size_px[1], size_px[0], 3))
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(red), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
+        frame.colorspace = 2
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert probe(path).colour["matrix"] == 2
+    assert np.abs(frames_of(path)[0].pixels.reshape(-1, 3).mean(0) - (220, 30, 30)).max() < 6
+
+
 def test_cover_art_does_not_make_a_song_a_video(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
