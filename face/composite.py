@@ -8,10 +8,10 @@ import numpy as np
 from engine.errors import UsageProblem
 from face.crop import place
 
-RING_PX = 4096        # most pixels compared by the colour match
+RING_PX = 4096  # most pixels compared by the colour match
 GAIN_LIMITS = (0.7, 1.4)
-OFFSET_LIMIT = 40.0   # 8-bit steps
-SPREAD_FLOOR = 4.0    # standard deviations below this say nothing about contrast
+OFFSET_LIMIT = 40.0  # 8-bit steps
+SPREAD_FLOOR = 4.0  # standard deviations below this say nothing about contrast
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,11 @@ class Paster:
 
     def __init__(self, frame_shape, crop, mask):
         if mask.shape != (crop.size_px, crop.size_px):
-            raise UsageProblem(f"mask {mask.shape}: need ({crop.size_px}, {crop.size_px}), the crop's size.", code="bad_mask",
-                               hint="Make the mask at crop.size_px.")
+            raise UsageProblem(
+                f"mask {mask.shape}: need ({crop.size_px}, {crop.size_px}), the crop's size.",
+                code="bad_mask",
+                hint="Make the mask at crop.size_px.",
+            )
         self.crop = crop
         self.frame_shape = tuple(frame_shape[:2])
         self._box = self._find_box(mask)
@@ -80,8 +83,11 @@ class Paster:
         low = np.clip(np.floor(corners.min(0)), 0, [w, h]).astype(int)
         high = np.clip(np.ceil(corners.max(0)) + 1, 0, [w, h]).astype(int)
         if (high <= low).any():
-            raise UsageProblem(f"crop at {corners.mean(0).round().tolist()}: lies outside the {w} x {h} frame.", code="bad_crop",
-                               hint="Take the crop from a face of this frame.")
+            raise UsageProblem(
+                f"crop at {corners.mean(0).round().tolist()}: lies outside the {w} x {h} frame.",
+                code="bad_crop",
+                hint="Take the crop from a face of this frame.",
+            )
         return (*low, *high)
 
     @property
@@ -119,14 +125,19 @@ class Paster:
         """
         n = self.crop.size_px
         if frame.shape != (*self.frame_shape, 3) or rendered.shape != (n, n, 3):
-            raise UsageProblem(f"frame {frame.shape} and render {rendered.shape}: need {(*self.frame_shape, 3)} and {(n, n, 3)}.", code="bad_image",
-                               hint="Make one Paster for each size of frame.")
+            raise UsageProblem(
+                f"frame {frame.shape} and render {rendered.shape}: need {(*self.frame_shape, 3)} and {(n, n, 3)}.",
+                code="bad_image",
+                hint="Make one Paster for each size of frame.",
+            )
         if match is not None:
             rendered = match.apply(rendered)
         if self._blur:
             rendered = cv2.GaussianBlur(rendered, (0, 0), self._blur)
         x0, y0, x1, y1 = self._box
-        warped = cv2.warpAffine(rendered, self._part_from_crop, (x1 - x0, y1 - y0), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        warped = cv2.warpAffine(
+            rendered, self._part_from_crop, (x1 - x0, y1 - y0), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
         out = frame.copy()
         part = np.ascontiguousarray(frame[y0:y1, x0:x1])
         out[y0:y1, x0:x1] = cv2.blendLinear(warped, part, self._mask, self._keep)

@@ -9,7 +9,7 @@ from engine.errors import Refused
 
 # eye left, eye right, middle of the mouth corners, in units of the crop's side
 TEMPLATE = np.array([[0.355, 0.34], [0.645, 0.34], [0.50, 0.64]])
-PYRAMID_SCALE = 0.12        # below this the frame is first shrunk by whole factors
+PYRAMID_SCALE = 0.12  # below this the frame is first shrunk by whole factors
 WHOLE_FRAME_PX = 4_000_000  # frames up to this size are blurred whole
 
 
@@ -21,10 +21,13 @@ def similarity(p_source, p_target):
     """
     src, dst = np.asarray(p_source, float), np.asarray(p_target, float)
     s, d = src - src.mean(0), dst - dst.mean(0)
-    n = (s ** 2).sum()
+    n = (s**2).sum()
     if not n > 0 or not np.isfinite(d).all():
-        raise Refused(f"face points {src.round(1).tolist()}: cannot be aligned.", code="bad_points",
-                      hint="Choose the place of the face with --face x,y.")
+        raise Refused(
+            f"face points {src.round(1).tolist()}: cannot be aligned.",
+            code="bad_points",
+            hint="Choose the place of the face with --face x,y.",
+        )
     a, b = (s * d).sum() / n, (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]).sum() / n
     m = np.array([[a, -b], [b, a]])
     return np.c_[m, dst.mean(0) - m @ src.mean(0)]
@@ -80,7 +83,9 @@ class Crop:
             matrix, scale = matrix @ large_from_small, scale * factor
         if scale < 0.6:
             frame = cv2.GaussianBlur(frame, (0, 0), 0.5 * (1 / scale - 1) + 1e-3)
-        return cv2.warpAffine(frame, matrix, (self.size_px,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(
+            frame, matrix, (self.size_px,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
 
     def near(self, frame):
         """(the part of the frame that the crop can see, the same crop of that part); what the filters reach is kept.
@@ -96,7 +101,7 @@ class Crop:
         high = np.clip(np.ceil(corners.max(0) + reach), low + 1, [w, h]).astype(int)
         matrix = self.crop_from_frame.copy()
         matrix[:, 2] += matrix[:, :2] @ low
-        return np.ascontiguousarray(frame[low[1]:high[1], low[0]:high[0]]), _crop(matrix, n)
+        return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), _crop(matrix, n)
 
     def to_crop(self, points):
         """Frame points (..., 2) in crop pixels."""
@@ -109,12 +114,16 @@ class Crop:
     def resized(self, size_px):
         """The same square of the frame at another number of pixels."""
         r = size_px / self.size_px
-        return _crop(np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _square(self.crop_from_frame), size_px)
+        return _crop(
+            np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _square(self.crop_from_frame), size_px
+        )
 
     def widened(self, border):
         """The crop with a border on each side, in units of its side, at the same scale."""
         pad = round(border * self.size_px)
-        return _crop(np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _square(self.crop_from_frame), self.size_px + 2 * pad)
+        return _crop(
+            np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _square(self.crop_from_frame), self.size_px + 2 * pad
+        )
 
 
 def _square(matrix):

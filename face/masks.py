@@ -6,13 +6,13 @@ import numpy as np
 
 from engine.errors import UsageProblem
 
-# centre x, y and half axes x, y in units of the crop's side; eyes stand at y 0.36, mouth corners at 0.69
-OVAL = (0.50, 0.53, 0.36, 0.46)
-LOWER = (0.50, 0.74, 0.32, 0.25)
-MOUTH = (0.50, 0.70, 0.22, 0.15)
-UPPER = (0.50, 0.33, 0.34, 0.20)
+# centre x, y and half axes x, y in units of the crop's side; eyes stand at y 0.34, mouth corners at 0.64
+OVAL = (0.50, 0.50, 0.33, 0.43)
+LOWER = (0.50, 0.69, 0.30, 0.24)
+MOUTH = (0.50, 0.65, 0.20, 0.14)
+UPPER = (0.50, 0.32, 0.31, 0.18)
 REGIONS = {"oval": OVAL, "lower": LOWER, "mouth": MOUTH, "upper": UPPER}
-ROUNDNESS = 2.5   # exponent of the superellipse: 2 is an ellipse, more is squarer
+ROUNDNESS = 2.5  # exponent of the superellipse: 2 is an ellipse, more is squarer
 
 
 @lru_cache(maxsize=32)
@@ -51,7 +51,9 @@ def edge(size_px, feather=0.08):
 
 def _grid(size_px):
     if size_px < 1:
-        raise UsageProblem(f"mask of {size_px} px: need at least 1.", code="bad_mask", hint="Give the crop's size in pixels.")
+        raise UsageProblem(
+            f"mask of {size_px} px: need at least 1.", code="bad_mask", hint="Give the crop's size in pixels."
+        )
     at = ((np.arange(size_px) + 0.5) / size_px).astype(np.float32)
     return at[None, :], at[:, None]
 
@@ -59,7 +61,11 @@ def _grid(size_px):
 def _ramp(inside, feather):
     """Smoothstep of a distance inside an outline, units of the crop's side; read-only float32."""
     if feather < 0:
-        raise UsageProblem(f"feather {feather}: need 0 or more.", code="bad_mask", hint="Give it in units of the crop's side, such as 0.08.")
+        raise UsageProblem(
+            f"feather {feather}: need 0 or more.",
+            code="bad_mask",
+            hint="Give it in units of the crop's side, such as 0.08.",
+        )
     t = np.clip(inside / max(feather, 1e-6), 0, 1)
     mask = (t * t * (3 - 2 * t)).astype(np.float32)
     mask.flags.writeable = False

@@ -12,7 +12,27 @@ LIP_UP, LIP_DOWN, LIP_LEFT, LIP_RIGHT = 13, 14, 61, 291
 BROW_UP, CHIN = 10, 152
 # outer corner, inner corner, two upper and two lower lid points, on the picture's left and right
 EYE_LEFT, EYE_RIGHT = (33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 373, 380)
-STEADY = [33, 133, 263, 362, 168, 6, 197, 195, 5, 4, 61, 291, 13, 14, 152, 70, 105, 300, 334]   # points whose shake is measured
+STEADY = [
+    33,
+    133,
+    263,
+    362,
+    168,
+    6,
+    197,
+    195,
+    5,
+    4,
+    61,
+    291,
+    13,
+    14,
+    152,
+    70,
+    105,
+    300,
+    334,
+]  # points whose shake is measured
 BLINK_MAX_S = 0.6
 
 
@@ -73,7 +93,10 @@ class Mesh:
     def __enter__(self):
         os.environ.setdefault("GLOG_minloglevel", "2")
         from mediapipe.python.solutions.face_mesh import FaceMesh
-        self._mesh = FaceMesh(static_image_mode=not self._follow, max_num_faces=1, min_detection_confidence=self._needed)
+
+        self._mesh = FaceMesh(
+            static_image_mode=not self._follow, max_num_faces=1, min_detection_confidence=self._needed
+        )
         return self
 
     def __exit__(self, *_):
@@ -122,12 +145,14 @@ def measure_landmarks(landmarks):
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     opening = np.linalg.norm(p[LIP_UP, :2] - p[LIP_DOWN, :2]) / height
     width = np.linalg.norm(p[LIP_LEFT, :2] - p[LIP_RIGHT, :2]) / height
-    return np.array([opening, width, area / height ** 2, _eye(p, EYE_LEFT), _eye(p, EYE_RIGHT), *head_pose(p), height])
+    return np.array([opening, width, area / height**2, _eye(p, EYE_LEFT), _eye(p, EYE_RIGHT), *head_pose(p), height])
 
 
 def _eye(p, corners):
     outer, inner, up_a, up_b, down_a, down_b = (p[i, :2] for i in corners)
-    return (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
+    return (
+        (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
+    )
 
 
 def head_pose(landmarks):
@@ -142,7 +167,7 @@ def head_pose(landmarks):
     down = p[CHIN] - p[BROW_UP]
     down = down - (down @ across) * across
     down = down / np.linalg.norm(down)
-    back = np.cross(across, down)   # away from the camera for a frontal face
+    back = np.cross(across, down)  # away from the camera for a frontal face
     yaw = np.arctan2(-back[0], back[2])
     pitch = np.arctan2(-back[1], np.hypot(back[0], back[2]))
     return np.degrees([yaw, pitch, np.arctan2(across[1], across[0])])
@@ -211,11 +236,14 @@ def best_lag(a, b, max_lag):
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape or a.ndim != 1 or max_lag < 0:
-        raise UsageProblem(f"curves {a.shape} and {b.shape}, max_lag {max_lag}: need two of one length and a lag of 0 or more.",
-                           code="bad_curves", hint="Bring both curves to one rate and cut them to one length.")
+        raise UsageProblem(
+            f"curves {a.shape} and {b.shape}, max_lag {max_lag}: need two of one length and a lag of 0 or more.",
+            code="bad_curves",
+            hint="Bring both curves to one rate and cut them to one length.",
+        )
     best = (float("nan"), 0)
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        value = correlation(a[max(0, -lag):len(a) - max(0, lag)], b[max(0, lag):len(b) - max(0, -lag)])
+        value = correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
         if np.isfinite(value) and not value <= best[0] + 1e-12:
             best = (value, lag)
     return best

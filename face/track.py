@@ -1,6 +1,7 @@
 """One face followed through the frames of a clip: points for every frame or none, with gaps and shot cuts kept apart."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -10,13 +11,9 @@ from scipy.ndimage import gaussian_filter1d
 from engine.errors import Refused, UsageProblem
 from face.crop import crop_of, place
 from face.detect import HINT, NEEDED_SCORE, Face, check_image, choose_face, confirm, find_faces_quick, parse_choice
-from face.masks import region
+from face.flow import Flow
 
-VIEW_PX = 112        # side of the aligned crop in which motion is measured, a border around it
 THUMB_PX = (64, 36)  # frames compared for shot cuts
-CORNERS = 60         # image corners followed from frame to frame
-NEEDED_INLIERS = 8
-NEEDED_LIKENESS = 0.5   # correlation of the face with itself one frame earlier
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,26 @@ class TrackOptions:
     Source: ours.
     """
 
-    every_frames: int = 6        # frames between detections of a face in view, >= 1
-    search_frames: int = 3       # frames between looks for a face out of view, >= 1
-    bridge_frames: int = 3       # gaps up to this many frames within a shot are filled, >= 0
-    smooth_frames: float = 1.0   # deviation of the symmetric smoothing of the points, >= 0
-    cut_level: float = 27.0      # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
+    every_frames: int = 6  # frames between detections of a face in view, >= 1
+    search_frames: int = 3  # frames between looks for a face out of view, >= 1
+    bridge_frames: int = 3  # gaps up to this many frames within a shot are filled, >= 0
+    smooth_frames: float = 1.0  # deviation of the symmetric smoothing of the points, >= 0
+    cut_level: float = 27.0  # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
 
     def __post_init__(self):
-        for name, least in (("every_frames", 1), ("search_frames", 1), ("bridge_frames", 0), ("smooth_frames", 0), ("cut_level", 1e-9)):
+        for name, least in (
+            ("every_frames", 1),
+            ("search_frames", 1),
+            ("bridge_frames", 0),
+            ("smooth_frames", 0),
+            ("cut_level", 1e-9),
+        ):
             if not getattr(self, name) >= least:
-                raise UsageProblem(f"{name} {getattr(self, name)}: need {least:g} or more.", code="bad_option", hint=f"The default is {getattr(TrackOptions, name)}.")
+                raise UsageProblem(
+                    f"{name} {getattr(self, name)}: need {least:g} or more.",
+                    code="bad_option",
+                    hint=f"The default is {getattr(TrackOptions, name)}.",
+                )
 
 
 class Span(NamedTuple):
@@ -79,7 +86,7 @@ class Track:
         present = self.present
         changes = np.flatnonzero((np.diff(self.shot) != 0) | (present[1:] != present[:-1])) + 1
         edges = [0, *changes.tolist(), len(self)] if len(self) else [0]
-        return [Span(a, b, int(self.shot[a]), bool(present[a])) for a, b in zip(edges[:-1], edges[1:])]
+        return [Span(a, b, int(self.shot[a]), bool(present[a])) for a, b in pairwise(edges)]
 
     def crop(self, frame, size_px):
         """The aligned Crop of a frame, or None where the face is not seen."""
@@ -103,56 +110,13 @@ class CutFinder:
         if last is None:
             return False
         change = np.abs(thumb - last)
-        change[..., 0] = np.minimum(change[..., 0], 180 - change[..., 0]) * np.minimum(thumb[..., 1], last[..., 1]) / 255   # hue is a circle, and nothing in gray
+        change[..., 0] = (
+            np.minimum(change[..., 0], 180 - change[..., 0]) * np.minimum(thumb[..., 1], last[..., 1]) / 255
+        )  # hue is a circle, and nothing in gray
         value = float(change.mean())
         cut = value >= self._level and value >= 2 * np.mean(self._recent or [0])
         self._recent = [] if cut else [*self._recent[-4:], value]
         return cut
-
-
-class _Flow:
-    """Motion of the face from frame to frame, from corners of its rigid part, as a similarity in frame pixels."""
-
-    def __init__(self):
-        self._view = self._gray = None
-
-    def start(self, frame, points):
-        self._view = crop_of(points, VIEW_PX).widened(0.25)
-        self._gray = _gray_of(self._view, frame)
-
-    def step(self, frame, points):
-        """The points moved to this frame, and the (2, 3) frame_from_frame motion; None when the face is lost."""
-        now = _gray_of(self._view, frame)
-        n, pad = VIEW_PX, round(0.25 * VIEW_PX)
-        mask = np.zeros(self._gray.shape, np.uint8)
-        mask[pad:pad + n, pad:pad + n] = (region("oval", n) > 0.3) * 255
-        mask[pad + int(0.58 * n):pad + n] = 0   # the mouth and jaw move by themselves
-        corners = cv2.goodFeaturesToTrack(self._gray, CORNERS, 0.01, 4, mask=mask)
-        if corners is None or len(corners) < NEEDED_INLIERS:
-            return None
-        there, ok, _ = cv2.calcOpticalFlowPyrLK(self._gray, now, corners, None, winSize=(15, 15), maxLevel=3)
-        back, ok_back, _ = cv2.calcOpticalFlowPyrLK(now, self._gray, there, None, winSize=(15, 15), maxLevel=3)
-        good = (ok & ok_back).ravel().astype(bool) & (np.abs(back - corners).max((1, 2)) < 1.0)
-        if good.sum() < max(NEEDED_INLIERS, 0.4 * len(corners)):
-            return None
-        motion, inliers = cv2.estimateAffinePartial2D(corners[good], there[good], ransacReprojThreshold=1.5)
-        if motion is None or inliers.sum() < max(NEEDED_INLIERS, 0.4 * len(corners)) or not 0.7 < np.hypot(*motion[:, 0]) < 1.4:
-            return None
-        frame_from_frame = _compose(self._view.frame_from_crop, _compose(motion, self._view.crop_from_frame))
-        moved = place(frame_from_frame, points)
-        before = self._gray[mask > 0].astype(float)
-        self.start(frame, moved)
-        likeness = np.corrcoef(before, self._gray[mask > 0])[0, 1] if before.std() > 0 else 0.0
-        return (moved, frame_from_frame) if likeness >= NEEDED_LIKENESS else None
-
-
-def _compose(a, b):
-    return a @ np.r_[b, [[0, 0, 1]]]
-
-
-def _gray_of(view, frame):
-    part, near = view.near(frame)
-    return near.take(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))
 
 
 class _Run:
@@ -160,11 +124,11 @@ class _Run:
 
     def __init__(self, start_frame, face):
         self.start_frame = start_frame
-        self.by_hand = face.source == "hand"
-        self.points = face.points      # best guess now, in frame pixels
-        self.carried = [face.points]   # from the first frame by flow only
+        self.source = face.source
+        self.points = face.points  # best guess now, in frame pixels
+        self.carried = [face.points]  # from the first frame by flow only
         self.anchors = [(0, face.points, face.yaw_hint)]
-        self.unconfirmed = 0           # newest frames that the detector has denied
+        self.unconfirmed = 0  # newest frames that the detector has denied
 
     def carry(self, points, motion):
         self.points = points
@@ -200,7 +164,7 @@ class Tracker:
 
     def __init__(self, choice="largest", name="video", options=TrackOptions(), identity=None):
         self._choice, self._name, self._options, self._identity = parse_choice(choice), name, options, identity
-        self._cuts, self._flow = CutFinder(options.cut_level), _Flow()
+        self._cuts, self._flow = CutFinder(options.cut_level), Flow()
         self._shots, self._runs = [], []
         self._run = self._last = self._reference = None
         self._missed_frames = self._most_faces = 0
@@ -228,12 +192,16 @@ class Tracker:
         due = len(run.carried) - 1 - run.anchors[-1][0] >= self._options.every_frames
         if not due:
             return True
-        seen = confirm(frame, _face_of(run.points))
+        if run.source == "hand":
+            found = self._flow.register()
+            seen = None if found is None else _face_of(found)
+        else:
+            seen = confirm(frame, _face_of(run.points), run.source)
         if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _size_px(run.points):
             run.anchor(seen)
             self._flow.start(frame, seen.points)
             self._last = seen.points
-        elif not run.by_hand:
+        elif run.source != "hand":
             run.unconfirmed += 1
         return run.unconfirmed <= self._options.every_frames
 
@@ -251,7 +219,7 @@ class Tracker:
         self._run = _Run(len(self._shots) - 1, face)
         self._runs.append(self._run)
         self._last, self._missed_frames = face.points, 0
-        self._flow.start(frame, face.points)
+        self._flow.begin(frame, face.points)
 
     def _pick(self, frame, faces):
         self._most_faces = max(self._most_faces, len(faces))
@@ -264,7 +232,7 @@ class Tracker:
             likeness = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
             best = int(np.argmax(likeness))
             return faces[best] if likeness[best] >= self._identity.same else None
-        if self._last is None:   # a new shot
+        if self._last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
         near = [f for f in faces if 0.4 < _size_px(f.points) / _size_px(self._last) < 2.5]
@@ -277,10 +245,17 @@ class Tracker:
         """
         count, options = len(self._shots), self._options
         if not self._runs and self._most_faces:
-            raise Refused(f"{self._name}: face {self._choice.index} asked for, at most {self._most_faces} seen at once.", code="no_such_face",
-                          hint=f"Give --face 0 to {self._most_faces - 1}, largest, or x,y.")
+            raise Refused(
+                f"{self._name}: face {self._choice.index} asked for, at most {self._most_faces} seen at once.",
+                code="no_such_face",
+                hint=f"Give --face 0 to {self._most_faces - 1}, largest, or x,y.",
+            )
         if not self._runs:
-            raise Refused(f"{self._name}: no face found in {count} frames (need a score of {NEEDED_SCORE:.2f}).", code="no_face", hint=HINT)
+            raise Refused(
+                f"{self._name}: no face found in {count} frames (need a score of {NEEDED_SCORE:.2f}).",
+                code="no_face",
+                hint=HINT,
+            )
         points, yaw, shot = np.full((count, 4, 2), np.nan), np.full(count, np.nan), np.array(self._shots, int)
         for run in self._runs:
             run_points, run_yaw = run.settle(options.every_frames)
@@ -310,12 +285,17 @@ def bridge(track, bridge_frames):
     points, yaw = track.points.copy(), track.yaw_deg.copy()
     spans = track.spans()
     for before, gap, after in zip(spans, spans[1:], spans[2:]):
-        if gap.present or before.shot != gap.shot or after.shot != gap.shot or gap.end_frame - gap.start_frame > bridge_frames:
+        if (
+            gap.present
+            or before.shot != gap.shot
+            or after.shot != gap.shot
+            or gap.end_frame - gap.start_frame > bridge_frames
+        ):
             continue
         a, b = gap.start_frame - 1, gap.end_frame
         share = (np.arange(a + 1, b) - a) / (b - a)
-        points[a + 1:b] = points[a] + share[:, None, None] * (points[b] - points[a])
-        yaw[a + 1:b] = yaw[a] + share * (yaw[b] - yaw[a])
+        points[a + 1 : b] = points[a] + share[:, None, None] * (points[b] - points[a])
+        yaw[a + 1 : b] = yaw[a] + share * (yaw[b] - yaw[a])
     return points, yaw
 
 
@@ -331,9 +311,11 @@ def smooth(track, deviation_frames):
         length = span.end_frame - span.start_frame
         if not span.present or reach == 0 or length < 2:
             continue
-        part = points[span.start_frame:span.end_frame]
+        part = points[span.start_frame : span.end_frame]
         wide = np.pad(part, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
-        points[span.start_frame:span.end_frame] = gaussian_filter1d(wide, deviation_frames, axis=0)[reach:reach + length]
+        points[span.start_frame : span.end_frame] = gaussian_filter1d(wide, deviation_frames, axis=0)[
+            reach : reach + length
+        ]
     return points
 
 

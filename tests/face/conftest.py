@@ -30,8 +30,7 @@ def drawing():
 @pytest.fixture(scope="session")
 def plain_drawing():
     image = np.full((300, 400, 3), 235, np.uint8)
-    cv2.rectangle(image, (90, 80), (210, 210), (150, 150, 160), -1)
-    for x in (120, 180):
-        cv2.rectangle(image, (x - 12, 120), (x + 12, 128), (0, 255, 0), -1)
-    cv2.rectangle(image, (120, 180), (180, 186), (0, 0, 0), -1)
+    cv2.fillPoly(image, [np.array([(150, 60), (90, 210), (210, 210)])], (90, 140, 90))
+    cv2.circle(image, (150, 130), 14, (255, 255, 255), -1)
+    cv2.circle(image, (150, 130), 6, (0, 0, 0), -1)
     return image

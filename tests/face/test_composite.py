@@ -8,7 +8,7 @@ from face.crop import crop_of
 from face.masks import edge, region
 
 POINTS = np.array([[205, 101.7], [246.8, 103.7], [201.7, 139.2], [245.3, 141.9]])
-SHIFTS = [np.array([0, 0]), np.array([-190, -95]), np.array([255, 350])]   # in the middle, over two corners
+SHIFTS = [np.array([0, 0]), np.array([-190, -95]), np.array([255, 350])]  # in the middle, over two corners
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ def test_crop_after_inverse_is_the_identity():
     crop = crop_of(POINTS, 256)
     there = np.random.default_rng(0).uniform(-500, 500, (50, 2))
     assert np.abs(crop.to_frame(crop.to_crop(there)) - there).max() < 1e-9
-    assert np.allclose(crop.crop_from_frame @ np.r_[crop.frame_from_crop, [[0, 0, 1]]], [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+    assert np.allclose(
+        crop.crop_from_frame @ np.r_[crop.frame_from_crop, [[0, 0, 1]]], [[1, 0, 0], [0, 1, 0]], atol=1e-12
+    )
 
 
 def test_eyes_and_mouth_land_on_the_template_when_they_have_its_shape():
@@ -38,7 +40,10 @@ def test_the_similarity_never_mirrors_and_beats_its_neighbours():
     p, q = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
     best = similarity(p, q)
     assert np.linalg.det(best[:, :2]) > 0
-    error = lambda m: ((place(m, p) - q) ** 2).sum()   # noqa: E731
+
+    def error(matrix):
+        return ((place(matrix, p) - q) ** 2).sum()
+
     for da, db in ((1e-3, 0), (-1e-3, 0), (0, 1e-3), (0, -1e-3)):
         assert error(best + np.array([[da, -db, 0], [db, da, 0]])) > error(best)
 

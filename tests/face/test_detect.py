@@ -4,9 +4,20 @@ import pytest
 
 from engine.errors import ExitCode, Refused, UsageProblem
 from face.crop import place
-from face.detect import Face, choose_face, confirm, find_faces, find_faces_mediapipe, find_faces_mtcnn, find_faces_quick, hand_face, parse_choice, pick_face
+from face.detect import (
+    Face,
+    choose_face,
+    confirm,
+    find_faces,
+    find_faces_mediapipe,
+    find_faces_mtcnn,
+    find_faces_quick,
+    hand_face,
+    parse_choice,
+    pick_face,
+)
 
-EYES_AND_MOUTH = np.array([[205, 101.7], [246.8, 103.7], [201.7, 139.2], [245.3, 141.9]])   # of the photo, by MTCNN
+EYES_AND_MOUTH = np.array([[205, 101.7], [246.8, 103.7], [201.7, 139.2], [245.3, 141.9]])  # of the photo, by MTCNN
 
 
 def frontal(x=100.0, y=100.0, nose_shift=0.0, score=0.99):
@@ -56,7 +67,7 @@ def test_three_faces_are_counted_and_chosen_by_size_index_and_place(photo):
     head = photo[20:220, 120:320]
     row = np.full((320, 800, 3), 128, np.uint8)
     for x, size in ((10, 160), (220, 300), (560, 220)):
-        row[10:10 + size, x:x + size] = cv2.resize(head, (size, size), interpolation=cv2.INTER_AREA)
+        row[10 : 10 + size, x : x + size] = cv2.resize(head, (size, size), interpolation=cv2.INTER_AREA)
     faces = find_faces(row)
     assert len(faces) == 3 and faces[0].area_px >= faces[1].area_px >= faces[2].area_px
     assert 220 < choose_face(faces, "largest", "row.png").centre[0] < 520
@@ -68,7 +79,9 @@ def test_three_faces_are_counted_and_chosen_by_size_index_and_place(photo):
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (12, 12, 3), (240, 320, 3)])
 def test_a_picture_without_a_face_is_refused_with_both_scores_and_the_way_out(shape):
-    with pytest.raises(Refused, match=r"blank.png: no face found \(best score 0\.\d\d, need 0\.60\)\. .*--face x,y") as caught:
+    with pytest.raises(
+        Refused, match=r"blank.png: no face found \(best score 0\.\d\d, need 0\.60\)\. .*--face x,y"
+    ) as caught:
         pick_face(np.full(shape, 128, np.uint8), name="blank.png")
     assert caught.value.exit_code == ExitCode.REFUSED
 
@@ -128,7 +141,9 @@ def test_choices_are_read_as_written():
     assert parse_choice("10,20,80").width_px == 80
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), None])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), None]
+)
 def test_what_is_no_image_is_named(image):
     with pytest.raises(UsageProblem, match="need RGB uint8"):
         find_faces(image)
@@ -143,4 +158,8 @@ def test_confirming_keeps_the_place_and_denies_an_empty_one(photo):
 def test_a_face_moved_there_and_back_is_the_same():
     face, shift = frontal(nose_shift=3), np.array([[2.0, 0, 5], [0, 2.0, -7]])
     back = face.moved(shift).moved(cv2.invertAffineTransform(shift))
-    assert np.allclose(back.points, face.points) and np.allclose(back.box_xyxy, face.box_xyxy) and np.allclose(back.nose, face.nose)
+    assert (
+        np.allclose(back.points, face.points)
+        and np.allclose(back.box_xyxy, face.box_xyxy)
+        and np.allclose(back.nose, face.nose)
+    )

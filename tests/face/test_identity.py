@@ -58,9 +58,10 @@ def test_weights_that_are_not_there_and_files_that_are_no_weights_are_told_apart
 def test_facenet_weights_load_strictly_and_give_unit_embeddings(bare, photo, tmp_path):
     import torch
     from facenet_pytorch import InceptionResnetV1
+
     torch.manual_seed(0)
     state = InceptionResnetV1(pretrained=None).state_dict()
-    state["logits.weight"] = torch.zeros(2, 512)   # the public file has them; they are not used
+    state["logits.weight"] = torch.zeros(2, 512)  # the public file has them; they are not used
     torch.save(state, tmp_path / "facenet.pt")
     net = identity.open_identity(facenet=tmp_path / "facenet.pt")
     values = net.embed(photo, find_faces_mtcnn(photo)[0])

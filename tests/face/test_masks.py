@@ -49,7 +49,9 @@ def test_masks_cannot_be_written_to():
             mask[0, 0] = 1
 
 
-@pytest.mark.parametrize("call", [lambda: region("ear", 64), lambda: region("oval", 0), lambda: region("oval", 64, -0.1)])
+@pytest.mark.parametrize(
+    "call", [lambda: region("ear", 64), lambda: region("oval", 0), lambda: region("oval", 64, -0.1)]
+)
 def test_nonsense_is_refused_in_words(call):
     with pytest.raises(UsageProblem):
         call()

@@ -1,0 +1,150 @@
+"""What one detector sees: a `Face` by facenet-pytorch's MTCNN or by MediaPipe, points in the same places."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from face.crop import place
+
+NEEDED_SCORE = 0.6  # a detection below this is not a face
+MIN_SIDE_PX = 20  # MTCNN's smallest face
+PROFILE_DEG = 35.0  # a face is flagged as a profile from here
+NOSE_DEPTH = 0.5  # nose tip before the eyes, in distances between the eyes
+# MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
+MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF = 0.03, 0.96, 0.127, 0.45
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face found in a picture, in frame pixels.
+
+    box_xyxy: (4,) left, top, right, bottom.
+    points: (4, 2) eye on the picture's left, eye on its right, mouth corner left, mouth corner right (of the upright face).
+    score: detector confidence in [0, 1].  source: "mtcnn", "mediapipe" or "hand".
+    nose: (2,) tip of the nose, or None.
+    Source: ours.
+    """
+
+    box_xyxy: np.ndarray
+    points: np.ndarray
+    score: float
+    source: str
+    nose: np.ndarray | None = None
+
+    @property
+    def area_px(self):
+        x0, y0, x1, y1 = self.box_xyxy
+        return float(max(0, x1 - x0) * max(0, y1 - y0))
+
+    @property
+    def centre(self):
+        return (self.box_xyxy[:2] + self.box_xyxy[2:]) / 2
+
+    @property
+    def yaw_hint(self):
+        """Rough turn of the head in degrees, positive towards the upright face's right side of the picture; 0 when unknown.
+
+        Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
+        """
+        if self.nose is None:
+            return 0.0
+        across = self.points[1] - self.points[0]
+        down = self.points[2:].mean(0) - self.points[:2].mean(0)
+        axis = np.array([down[1], -down[0]]) / max(np.hypot(*down), 1e-6)
+        offset = (self.nose - self.points[:2].mean(0)) @ axis
+        return math.degrees(math.atan2(offset, NOSE_DEPTH * max(across @ axis, 1e-6)))
+
+    @property
+    def roll_deg(self):
+        """Tilt of the eye line in degrees, positive clockwise."""
+        return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
+
+    @property
+    def is_profile(self):
+        return abs(self.yaw_hint) >= PROFILE_DEG
+
+    def contains(self, point):
+        return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
+
+    def moved(self, matrix):
+        """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
+        x0, y0, x1, y1 = self.box_xyxy
+        corners = place(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
+        nose = None if self.nose is None else place(matrix, self.nose[None])[0]
+        return replace(
+            self, box_xyxy=np.r_[corners.min(0), corners.max(0)], points=place(matrix, self.points), nose=nose
+        )
+
+
+@lru_cache(maxsize=1)
+def _mtcnn():
+    from facenet_pytorch import MTCNN
+
+    return MTCNN(keep_all=True, device="cpu")
+
+
+def find_faces_mtcnn(image):
+    """Faces by MTCNN, largest first; image uint8 (H, W, 3) RGB.
+
+    Source: Zhang et al. 2016, through facenet-pytorch.
+    """
+    if min(image.shape[:2]) < MIN_SIDE_PX:
+        return []
+    boxes, scores, points = _mtcnn().detect(image, landmarks=True)
+    if boxes is None:
+        return []
+    found = [
+        Face(np.asarray(b, float), np.asarray(p, float)[[0, 1, 3, 4]], float(s), "mtcnn", np.asarray(p[2], float))
+        for b, s, p in zip(boxes, scores, points)
+    ]
+    return sorted(found, key=lambda f: -f.area_px)
+
+
+def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
+    """Faces by MediaPipe's short- and full-range detectors, largest first; points moved to where MTCNN would see them.
+
+    image: uint8 (H, W, 3) RGB.  min_score: lowest confidence returned, [0, 1].
+    Source: Bazarevsky et al. 2019 (BlazeFace), through MediaPipe.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    from mediapipe.python.solutions.face_detection import FaceDetection
+
+    found = []
+    for model in (0, 1):
+        with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:
+            for detection in detector.process(image).detections or []:
+                face = _face_of_detection(detection, image.shape)
+                if face.score >= min_score and not any(overlap(face, other) for other in found):
+                    found.append(face)
+    return sorted(found, key=lambda f: -f.area_px)
+
+
+def _face_of_detection(detection, shape):
+    h, w = shape[:2]
+    where = detection.location_data
+    box = where.relative_bounding_box
+    left, right, nose, mouth = (np.array([k.x * w, k.y * h]) for k in list(where.relative_keypoints)[:4])
+    across = right - left
+    up = np.array([across[1], -across[0]])
+    if up @ (mouth - (left + right) / 2) > 0:  # mirrored order in an odd detection: keep "up" away from the mouth
+        up = -up
+    middle = (left + right) / 2 + MEDIAPIPE_EYES_UP * up
+    mouth = mouth + MEDIAPIPE_MOUTH_UP * up
+    points = np.array(
+        [
+            middle - across / 2 * MEDIAPIPE_EYES_WIDE,
+            middle + across / 2 * MEDIAPIPE_EYES_WIDE,
+            mouth - across * MOUTH_HALF,
+            mouth + across * MOUTH_HALF,
+        ]
+    )
+    box = np.array([box.xmin * w, box.ymin * h, (box.xmin + box.width) * w, (box.ymin + box.height) * h])
+    return Face(box, points, float(detection.score[0]), "mediapipe", nose)
+
+
+def overlap(a, b):
+    """Whether two detections are one face: either centre lies in the other's box."""
+    return a.contains(b.centre) or b.contains(a.centre)
