@@ -1,0 +1,76 @@
+"""The AV core: one flow-matching transformer over motion and articulation; each stream is given, generated or absent."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from engine.encoders.audio import ARTICULATION_WIDTH
+from engine.encoders.vision import CODE_WIDTH
+from engine.nn.blocks import DiTBlock, ModulatedHead
+from engine.nn.embeddings import LevelEmbedding, rotary
+from engine.timeline import ARTICULATION_HZ, MOTION_HZ
+
+PAIR = ARTICULATION_HZ // MOTION_HZ            # articulation ticks in one motion tick
+PACKED_WIDTH = CODE_WIDTH + PAIR * ARTICULATION_WIDTH
+ABSENT, GIVEN, GENERATED = 0, 1, 2             # state of a stream at a tick
+
+
+class Known(NamedTuple):
+    """What the core is told about each tick.
+
+    values: (B, T, 118) packed clean values, read where a state is GIVEN.
+    motion, articulation: (B, T) int64 states: ABSENT, GIVEN or GENERATED.
+    """
+    values: Tensor
+    motion: Tensor
+    articulation: Tensor
+
+
+def pack(motion, articulation):
+    """Streams on one clock: motion (B, T, 32) and articulation (B, 2 T, 43) into (B, T, 118)."""
+    return torch.cat([motion, articulation.reshape(*motion.shape[:2], -1)], -1)
+
+
+def unpack(packed):
+    """(motion (B, T, 32), articulation (B, 2 T, 43)) of a packed tensor."""
+    motion, rest = packed[..., :CODE_WIDTH], packed[..., CODE_WIDTH:]
+    return motion, rest.reshape(len(rest), -1, ARTICULATION_WIDTH)
+
+
+class AVCore(nn.Module):
+    """Velocity (B, T, 118) of packed streams x at flow time (B,), under `Known`.
+
+    Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that any window is like any other.
+    Source: flow matching 2210.02747 on a DiT 2212.09748; per-stream noise levels after 2303.06555 (UniDiffuser).
+    """
+
+    def __init__(self, width=192, depth=6, heads=6):
+        super().__init__()
+        self.config = dict(width=width, depth=depth, heads=heads)
+        self.motion_in = nn.Linear(CODE_WIDTH, width)
+        self.sound_in = nn.Sequential(nn.Conv1d(ARTICULATION_WIDTH, width, 5, padding=2), nn.GELU(), nn.Conv1d(width, width, PAIR, PAIR),
+                                      nn.GELU(), nn.Conv1d(width, width, 5, padding=2))
+        self.motion_state, self.sound_state = nn.Embedding(3, width), nn.Embedding(3, width)
+        self.motion_level, self.sound_level = LevelEmbedding(width), LevelEmbedding(width)
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, 3.0) for _ in range(depth))
+        self.head_width = width // heads
+        self.head = ModulatedHead(width, PACKED_WIDTH)
+
+    def forward(self, x, time, known):
+        known = Known(*known)
+        motion, sound = unpack(torch.where(self._given(known), known.values, x))
+        present = lambda state, z: z * (state != ABSENT).repeat_interleave(z.shape[1] // state.shape[1], 1)[..., None]
+        levels = lambda state: torch.where(state == GIVEN, 1.0, time[:, None].expand(state.shape)) * (state != ABSENT)
+        h = self.motion_in(present(known.motion, motion)) + self.motion_state(known.motion)
+        h = h + self.sound_in(present(known.articulation, sound).transpose(1, 2)).transpose(1, 2) + self.sound_state(known.articulation)
+        e = self.motion_level(levels(known.motion)) + self.sound_level(levels(known.articulation))
+        angles = rotary(torch.arange(x.shape[1], device=x.device) / float(MOTION_HZ), self.head_width)
+        for block in self.blocks:
+            h = block(h, e, angles)
+        return self.head(h, e).float()
+
+    @staticmethod
+    def _given(known):
+        motion = (known.motion == GIVEN)[..., None].expand(-1, -1, CODE_WIDTH)
+        sound = (known.articulation == GIVEN)[..., None].expand(-1, -1, PACKED_WIDTH - CODE_WIDTH)
+        return torch.cat([motion, sound], -1)

@@ -1,0 +1,108 @@
+"""Faces into motion: an aligned crop becomes a lattice of displacements from the face's own rest, the lattice a short code."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+LATTICE = 32                           # nodes a side, over the unit square of the crop
+CROP_PX = 128                          # what the encoder looks at
+LOWER, UPPER_FACE, POSE = 21, 4, 6     # numbers of the code: mouth and jaw; brows; head
+BLINK = LOWER                          # index of the eyelids
+EXPRESSION = LOWER + 1 + UPPER_FACE
+CODE_WIDTH = EXPRESSION + POSE         # 32
+
+
+class ResBlock(nn.Module):
+    """Pre-activation residual block, the identity at birth. Source: 1603.05027."""
+
+    def __init__(self, width, groups=8):
+        super().__init__()
+        self.net = nn.Sequential(nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
+                                 nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, x):
+        return x + self.net(x)
+
+
+def coordinates(height, width, device=None):
+    """Pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y."""
+    y = (torch.arange(height, device=device) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=device) + 0.5) / width * 2 - 1
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y])[None]
+
+
+class MotionEncoder(nn.Module):
+    """Crops (B, 3, 128, 128) in [-1, 1] -> displacement from rest (B, 2, 32, 32) in units of the crop, head motion excluded.
+
+    Taught by a mesh on talking clips and puppets; needs no landmarks at inference. Source: ours, docs/log.md.
+    """
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.config = dict(width=width)
+        w = width
+        self.inlet = nn.Sequential(nn.Conv2d(4 * 3 + 2, w, 3, padding=1), ResBlock(w))
+        self.high = nn.Sequential(nn.Conv2d(w, 2 * w, 3, 2, 1), ResBlock(2 * w), ResBlock(2 * w))
+        self.mid = nn.Sequential(nn.Conv2d(2 * w, 3 * w, 3, 2, 1), ResBlock(3 * w), ResBlock(3 * w))
+        self.low = nn.Sequential(nn.Conv2d(3 * w, 4 * w, 3, 2, 1), ResBlock(4 * w), ResBlock(4 * w))
+        self.from_low, self.from_mid = nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1)
+        self.up_mid, self.up_high = ResBlock(3 * w), ResBlock(2 * w)
+        self.out = nn.Sequential(nn.GroupNorm(8, 2 * w), nn.SiLU(), nn.Conv2d(2 * w, 2, 3, padding=1))
+        nn.init.zeros_(self.out[-1].weight)
+
+    def forward(self, x):
+        u = F.pixel_unshuffle(x, 2)
+        a = self.inlet(torch.cat([u, coordinates(*u.shape[2:], device=u.device).to(u.dtype).expand(len(u), -1, -1, -1)], 1))
+        h = self.high(a)
+        m = self.mid(h)
+        l = self.low(m)
+        m = self.up_mid(m + F.interpolate(self.from_low(l), scale_factor=2.0))
+        h = self.up_high(h + F.interpolate(self.from_mid(m), scale_factor=2.0))
+        return self.out(h).float() * 0.1
+
+
+@dataclass(frozen=True)
+class MotionSpace:
+    """The code: a linear basis of lattices (mouth and jaw, eyelids, brows) beside six numbers of the head.
+
+    basis: (26, 2, 32, 32) lattices, unit code each.  projection: (26, 2048) back from a lattice.  pose_std: (6,) units of the head's numbers.
+    lips: (26,) inner-lip opening in units of the crop for a unit code.
+    """
+    basis: torch.Tensor
+    projection: torch.Tensor
+    pose_std: torch.Tensor
+    lips: torch.Tensor
+
+    def lattice(self, code):
+        """Displacement (..., 2, 32, 32) of the expression part of a code (..., 32)."""
+        flat = code[..., :EXPRESSION] @ self.basis.reshape(EXPRESSION, -1).to(code)
+        return flat.reshape(*code.shape[:-1], 2, LATTICE, LATTICE)
+
+    def code(self, lattice):
+        """Expression part (..., 26) of the code of a displacement (..., 2, 32, 32)."""
+        return lattice.reshape(*lattice.shape[:-3], -1) @ self.projection.T.to(lattice)
+
+    def pose(self, code):
+        """Head pose (..., 6) of a code: shift x, y in units of the crop, log scale, roll, yaw, pitch in radians."""
+        return code[..., EXPRESSION:] * self.pose_std.to(code)
+
+    def mouth_opening(self, code):
+        """Inner-lip opening (...,) in units of the crop, 0 with lips shut."""
+        return code[..., :EXPRESSION] @ self.lips.to(code)
+
+
+@torch.inference_mode()
+def codes_of(encoder, space, crops, batch=32):
+    """Expression codes (N, 26) float32 of crops uint8 (N, S, S, 3), resized to what the encoder looks at."""
+    out = []
+    for i in range(0, len(crops), batch):
+        x = torch.as_tensor(np.ascontiguousarray(crops[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        if x.shape[-1] != CROP_PX:
+            x = F.interpolate(x, size=CROP_PX, mode="area" if x.shape[-1] > CROP_PX else "bilinear")
+        out.append(space.code(encoder(x)))
+    return torch.cat(out).numpy()

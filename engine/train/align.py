@@ -1,0 +1,99 @@
+"""Forced alignment of transcribed speech by pocketsphinx, and F0 by Praat: the labels of the phonetic encoder."""
+import multiprocessing
+import re
+from pathlib import Path
+
+import numpy as np
+
+from engine.encoders.audio import HOP_SAMPLES, PHONES, RATE_HZ, level, log_mel
+from engine.media import read_sound
+from engine.train.manifest import read_rows
+
+MISSING = 255                          # label of a tick nobody knows
+
+
+def words_of(text):
+    """Lower-case words of an English sentence."""
+    return [w.strip("'") for w in re.sub(r"[^a-z' ]", " ", text.lower()).split() if w.strip("'")]
+
+
+def phone_times(wave, text, decoder):
+    """Phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
+
+    wave: (S,) float32 at 16 kHz.  decoder: a pocketsphinx Decoder without language model.
+    Source: pocketsphinx two-pass alignment.
+    """
+    said = words_of(text)
+    if not said or any(decoder.lookup_word(w) is None for w in said):
+        return None
+    raw = (np.clip(wave, -1, 1) * 32767).astype(np.int16).tobytes()
+    try:
+        decoder.set_align_text(" ".join(said))
+        for prepare in (lambda: None, decoder.set_alignment):
+            prepare()
+            decoder.start_utt()
+            decoder.process_raw(raw, full_utt=True)
+            decoder.end_utt()
+        return [(p.name, p.start, p.duration) for w in decoder.get_alignment() for p in w]
+    except RuntimeError:
+        return None
+
+
+def pitch_track(wave, ticks):
+    """F0 in Hz (ticks,) at 50 Hz, 0 where unvoiced. Source: Praat autocorrelation (Boersma 1993)."""
+    import parselmouth
+    pitch = parselmouth.Sound(wave.astype(np.float64), RATE_HZ).to_pitch_ac(0.01, 65.0, pitch_ceiling=600.0)
+    at = (np.arange(ticks) + 0.5) * 0.02
+    return np.nan_to_num(np.array([pitch.get_value_at_time(t) for t in at], np.float32))
+
+
+def _align_some(job):
+    from pocketsphinx import Decoder
+    data, rows = job
+    decoder, done = Decoder(lm=None, loglevel="FATAL"), []
+    for row in rows:
+        wave = read_sound(Path(data) / row["sound"], RATE_HZ, mono=True).samples[0]
+        found = phone_times(wave / (np.abs(wave).max() + 1e-6) * 0.5, row["text"], decoder) if row.get("text") else None
+        if found is None:
+            continue
+        mel = log_mel(level(wave))
+        ids = np.full(mel.shape[1], PHONES.index("SIL"), np.uint8)
+        for name, start, length in found:
+            ids[start : start + length] = PHONES.index(name) if name in PHONES else MISSING
+        done.append((row["sound"], row.get("speaker") or "", mel.numpy().astype(np.float16), ids, pitch_track(wave, mel.shape[1] // 2).astype(np.float16)))
+    return done
+
+
+def align(data, out, workers=2, progress=None):
+    """Write OUT/phones.npz: log-mel, phone per 10 ms and F0 per 20 ms of every English clip that aligns; returns (aligned, all)."""
+    rows = [dict(r, sound=r["path"]) for r in read_rows(data, ("speech",)) if r.get("language") == "en"]
+    rows += [dict(r, sound=r["audio"]) for r in read_rows(data, ("talk",))]
+    jobs = [(data, rows[i::32]) for i in range(32)]
+    done = []
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for part in pool.imap_unordered(_align_some, jobs):
+            done += part
+            if progress:
+                progress(len(done), len(rows))
+    done.sort(key=lambda d: d[0])
+    lengths = np.array([d[2].shape[1] for d in done])
+    Path(out).mkdir(parents=True, exist_ok=True)
+    np.savez(Path(out) / "phones.npz", names=np.array([d[0] for d in done]), speakers=np.array([d[1] for d in done]), lengths=lengths,
+             mel=np.concatenate([d[2] for d in done], 1), phones=np.concatenate([d[3] for d in done]),
+             f0=np.concatenate([np.pad(d[4], (0, -(-d[2].shape[1] // 2) - len(d[4]))) for d in done]))
+    return len(done), len(rows)
+
+
+def clips_of(path):
+    """{name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz."""
+    d = np.load(path)
+    mel, phones, f0, at, half = d["mel"], d["phones"], d["f0"], 0, 0
+    out = {}
+    for name, who, n in zip(d["names"], d["speakers"], d["lengths"]):
+        m = -(-n // 2)
+        out[str(name)] = dict(mel=mel[:, at : at + n], phones=phones[at : at + n], f0=f0[half : half + m], speaker=str(who))
+        at, half = at + n, half + m
+    return out
+
+
+assert RATE_HZ // HOP_SAMPLES == 100

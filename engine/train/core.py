@@ -1,0 +1,170 @@
+"""Training of the AV core: motion and articulation of talking clips, each stream given, generated or absent."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
+from engine.encoders.audio import PhoneticEncoder, articulation_of
+from engine.encoders.vision import BLINK, EXPRESSION
+from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
+from engine.train.align import clips_of
+from engine.train.disguise import FLOOR, disguise, uniform
+from engine.train.manifest import held_out
+from engine.train.schedule import Average, Run
+from engine.weights import load_into, read_state, save_state
+
+TICKS = 75                             # 3 s a training item
+STRANGER_ODDS = 12.0                   # how much oftener a clip of a rare speaker is drawn
+
+
+def load_codes(path):
+    """{part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz."""
+    d, out = np.load(path), {}
+    for key in d.files:
+        part, name, field = key.split("|")
+        out.setdefault(part, {}).setdefault(name, {})[field] = d[key].astype(np.float32)
+    return out
+
+
+def draw_states(count, ticks, generator):
+    """States (B, T) of motion and articulation for a batch: mostly sound given and motion wanted; the other ways often enough.
+
+    A part of the items has its first ticks given (windows carry over) or a stretch of them (in-filling).
+    """
+    dice = torch.rand(count, generator=generator)
+    motion = torch.where(dice < 0.84, GENERATED, torch.where(dice < 0.94, GIVEN, ABSENT))
+    sound = torch.where(dice < 0.62, GIVEN, torch.where(dice < 0.74, ABSENT, GENERATED))
+    motion, sound = motion[:, None].repeat(1, ticks), sound[:, None].repeat(1, ticks)
+    for i in range(count):
+        if motion[i, 0] == GENERATED and uniform(0, 1, generator) < 0.35:
+            motion[i, : int(uniform(3, 26, generator))] = GIVEN
+        if sound[i, 0] == GENERATED and uniform(0, 1, generator) < 0.35:
+            start = int(uniform(0, ticks, generator))
+            sound[i, :start], sound[i, start + int(uniform(5, 40, generator)):] = GIVEN, GIVEN
+    return motion, sound
+
+
+def loss_weights(space_std=None):
+    """Weight of each packed channel: mouth first, articulation as one."""
+    w = torch.ones(CODE_WIDTH)
+    w[:BLINK] = 1 / (1 + 0.12 * torch.arange(BLINK))
+    w[:3] *= 2
+    w[BLINK:EXPRESSION] = 0.5
+    w[EXPRESSION:] = 0.4
+    return w
+
+
+class Batches:
+    """Items of talking clips under disguise, and of speech without picture."""
+
+    def __init__(self, clips, speech, encoder, seed):
+        self.clips, self.speech, self.encoder = clips, speech, encoder
+        self.names = sorted(clips)
+        odds = np.array([1.0 if "grid_s1" in n else STRANGER_ODDS for n in self.names])
+        self.odds, self.rng = odds / odds.sum(), np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def item(self):
+        """(code (T, 32), mel (80, 4 T)): a stretch of a clip; shorter clips are continued by their last tick in silence."""
+        clip = self.clips[self.names[self.rng.choice(len(self.names), p=self.odds)]]
+        code, mel = clip["code"], clip["mel"]
+        start = int(self.rng.integers(0, max(1, len(code) - TICKS + 1)))
+        code, mel = code[start : start + TICKS], mel[:, 4 * start : 4 * (start + TICKS)]
+        short = TICKS - len(code)
+        return np.pad(code, ((0, short), (0, 0)), mode="edge"), np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
+
+    def speech_item(self):
+        names = list(self.speech)
+        mel = self.speech[names[int(self.rng.integers(len(names)))]]["mel"].astype(np.float32)
+        start = int(self.rng.integers(0, max(1, mel.shape[1] - 4 * TICKS)))
+        mel = mel[:, start : start + 4 * TICKS]
+        return np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
+
+    @torch.no_grad()
+    def draw(self, count):
+        """(packed (B, T, 118), Known) with noise-free values."""
+        items = [self.item() for _ in range(count)]
+        code = torch.from_numpy(np.stack([i[0] for i in items]))
+        motion, sound = draw_states(count, TICKS, self.generator)
+        others = [torch.from_numpy(self.speech_item()) for _ in range(4)]
+        mels = []
+        for i, (_, mel) in enumerate(items):
+            mel = torch.from_numpy(self.speech_item() if motion[i, 0] == ABSENT else mel)
+            mels.append(disguise(mel, others, self.generator) if uniform(0, 1, self.generator) < 0.8 else mel)
+        packed = pack(code, articulation_of(self.encoder, torch.stack(mels)))
+        return packed, Known(packed, motion, sound)
+
+
+def flow_loss(net, packed, known, generator, weights):
+    """Flow-matching error of the generated streams: mean over their ticks, motion and articulation apart."""
+    time = torch.sigmoid(torch.randn(len(packed), generator=generator))
+    noise = torch.randn(packed.shape, generator=generator)
+    x = (1 - time[:, None, None]) * noise + time[:, None, None] * packed
+    made = net(x, time, known)
+    error = (made - (packed - noise)) ** 2
+    wanted = lambda state: (state == GENERATED)[..., None].float()
+    mean = lambda e, m: (e * m).sum() / (m.sum() * e.shape[-1]).clamp_min(1)
+    return mean(error[..., :CODE_WIDTH] * weights, wanted(known.motion)), mean(error[..., CODE_WIDTH:], wanted(known.articulation))
+
+
+@torch.inference_mode()
+def motion_from(net, articulation, seed=0, steps=8, guidance=1.0, item="0"):
+    """Motion (T, 32) sampled for articulation (2 T, 43), in one window."""
+    sound = torch.as_tensor(articulation)[None]
+    ticks = sound.shape[1] // 2
+    values = pack(torch.zeros(1, ticks, CODE_WIDTH), sound)
+    state = lambda s: torch.full((1, ticks), s)
+    told, untold = Known(values, state(GENERATED), state(GIVEN)), Known(values, state(GENERATED), state(ABSENT))
+    noise = item_noise(values.shape[1:], seed, [item])
+    if guidance == 1.0:
+        out = sample(FlowAdapter(net), noise, flow_levels(steps), told)
+    else:
+        out = sample(FlowAdapter(net), noise, flow_levels(steps), [told], null=untold, guidance=Guidance((guidance,)))
+    return out[0, :, :CODE_WIDTH]
+
+
+@torch.inference_mode()
+def score(net, encoder, lips, clips, guidance=1.0, limit=75):
+    """Mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks, amplitude ratio."""
+    rows = []
+    for name, clip in sorted(clips.items()):
+        n = min(len(clip["code"]), limit)
+        heard = articulation_of(encoder, torch.from_numpy(clip["mel"])[None, :, : 4 * n])[0]
+        made = (motion_from(net, heard, guidance=guidance)[:, :EXPRESSION] @ lips).numpy()
+        real = clip["opening"][:n]
+        lagged = [np.corrcoef(made[max(0, k) : n + min(0, k)], real[max(0, -k) : n - max(0, k)])[0, 1] for k in range(-3, 4)]
+        rows.append((lagged[3], max(lagged), int(np.argmax(lagged)) - 3, made.std() / real.std()))
+    r = np.array(rows)
+    return dict(correlation=float(r[:, 0].mean()), at_best_lag=float(r[:, 1].mean()), lag_ticks=float(r[:, 2].mean()), amplitude=float(np.median(r[:, 3])))
+
+
+def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None):
+    """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes OUT/core.safetensors, returns scores by part."""
+    torch.manual_seed(seed)
+    out = Path(out)
+    state, config = read_state(out / "phonetic.safetensors", "phonetic")
+    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
+    parts, split = load_codes(out / "codes.npz"), held_out()
+    speech = {n: c for n, c in clips_of(out / "phones.npz").items() if c["speaker"] not in split["readers"] and Path(n).stem not in split["talk"]}
+    net = AVCore()
+    optimizer, average = torch.optim.AdamW(net.parameters(), 8e-4, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
+    run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
+    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step), loss_weights()
+    while run.done < 1:
+        packed, known = batches.draw(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            motion, sound = flow_loss(net, packed, known, batches.generator, weight)
+        optimizer.zero_grad()
+        (motion + 0.5 * sound).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        average.update(net, run.step)
+        run.advance(dict(motion=motion.item(), sound=sound.item()), 8e-4, report)
+    run.save()
+    lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
+    core = average.module.eval()
+    facts = {k: score(core, encoder, lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
+    save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
+    return facts

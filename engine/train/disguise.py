@@ -1,0 +1,70 @@
+"""Other throats, microphones and rooms made from the same log-mel: what keeps the nets from knowing voices by heart."""
+import torch
+from torch.nn import functional as F
+
+from engine.encoders.audio import MEL_BINS
+
+FLOOR = -2.5                           # log-mel of digital silence
+
+
+def power(mel):
+    """Back to the natural log of magnitude."""
+    return (mel - 1.2) / 0.4
+
+
+def mel_of(log_magnitude):
+    return log_magnitude * 0.4 + 1.2
+
+
+def uniform(low, high, generator):
+    return float(torch.rand((), generator=generator)) * (high - low) + low
+
+
+def warp_bands(mel, factor):
+    """Another vocal tract: bands stretched by 1 + factor; mel (80, T)."""
+    at = (torch.arange(MEL_BINS) * (1 + factor)).clamp(0, MEL_BINS - 1)
+    low = at.floor().long()
+    part = (at - low)[:, None]
+    return mel[low] * (1 - part) + mel[(low + 1).clamp(max=MEL_BINS - 1)] * part
+
+
+def add_sound(mel, other, down_db):
+    """Two sounds at once, the other one down_db below; both (80, T)."""
+    x, n = power(mel), power(other)
+    n = n - n.exp().mean().log() + x.exp().mean().log() - down_db / 8.686
+    return mel_of(torch.logaddexp(x, n))
+
+
+def accompaniment(ticks, generator):
+    """Synthetic music under a voice (80, T): steady chords that change every half second."""
+    out = torch.full((MEL_BINS, ticks), -6.0)
+    for start in range(0, ticks, 50):
+        root = int(uniform(4, 18, generator))
+        for k in range(1, 7):
+            band = min(MEL_BINS - 1, int(root * (1 + 0.55 * (k - 1))))
+            out[band, start : start + 50] = -0.4 * k + uniform(-0.5, 0.5, generator)
+    return mel_of(out)
+
+
+def disguise(mel, others, generator, strength=1.0):
+    """A voice made strange: throat, microphone, then often noise, music or another voice underneath.
+
+    mel: (80, T).  others: list of log-mels to mix in.  strength: 0 leaves it as it is.
+    Source: ours; vocal tract length perturbation after Jaitly and Hinton 2013.
+    """
+    u = lambda low, high: uniform(low, high, generator)
+    m = warp_bands(mel, u(-0.16, 0.16) * strength) + u(-0.3, 0.3) + torch.linspace(-1, 1, MEL_BINS)[:, None] * u(-0.5, 0.5)
+    dice = u(0, 1)
+    if dice < 0.25:
+        noise = torch.randn(m.shape, generator=generator) * 0.4 + torch.linspace(0, u(-3, 1), MEL_BINS)[:, None]
+        m = add_sound(m, mel_of(noise), u(3, 30))
+    elif dice < 0.4 and others:
+        o = others[int(u(0, len(others) - 1e-6))].float()
+        start = int(u(0, max(1, o.shape[1] - m.shape[1])))
+        o = o[:, start : start + m.shape[1]]
+        m = add_sound(m, F.pad(o, (0, m.shape[1] - o.shape[1]), value=FLOOR), u(6, 30))
+    elif dice < 0.5:
+        m = add_sound(m, accompaniment(m.shape[1], generator), u(6, 30))
+    if u(0, 1) < 0.3:
+        m = m.clamp_min(float(m.mean()) - u(0.3, 1.5))
+    return m

@@ -1,0 +1,136 @@
+"""Sound into motion: articulation, voice activity, the AV core over windows, blinks and head, on the 25 Hz clock."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
+from engine.encoders.audio import PHONES, RATE_HZ, PhoneticEncoder, listen
+from engine.encoders.vision import BLINK, EXPRESSION
+from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
+from engine.weights import load_into, load_state
+from lipsync.activity import speech_activity
+
+WINDOW_TICKS, CARRY_TICKS = 75, 25     # 3 s windows, each told the last second of the one before
+BLINK_SHUT = 2.0                       # code of a shut eye
+BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
+SILENT_ENERGY = -1.5
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Codes of a performance. codes: (T, 32) float32 at 25 Hz.  active: (T,) share of voice in each tick.  articulation: (2 T, 43)."""
+    codes: np.ndarray
+    active: np.ndarray
+    articulation: np.ndarray
+
+
+def load_listener():
+    """The embedded phonetic encoder, in eval."""
+    state, config = load_state("phonetic")
+    return load_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic").eval().float()
+
+
+def load_core():
+    """The embedded AV core, in eval."""
+    state, config = load_state("core")
+    return load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core").eval().float()
+
+
+def gated(articulation, active):
+    """Articulation (T, 43) where silence, by voice activity (T,) at 50 Hz, is really silent: phone SIL, unvoiced, no energy."""
+    silence = np.zeros(articulation.shape[1], np.float32)
+    silence[PHONES.index("SIL")], silence[-1] = 1, SILENT_ENERGY
+    return articulation * active[:, None] + silence * (1 - active[:, None])
+
+
+def hear(listener, wave, ticks, gate=True):
+    """(articulation (2 ticks, 43), active (2 ticks,)) of a wave (S,) at 16 kHz, padded or cut to the motion clock."""
+    articulation = listen(listener, wave).values
+    active = speech_activity(wave).astype(np.float32) if gate else np.ones(len(articulation), np.float32)
+    fit = lambda x: np.concatenate([x[: 2 * ticks], np.repeat(x[-1:], max(0, 2 * ticks - len(x)), 0)])
+    articulation, active = fit(articulation), fit(active)
+    return gated(articulation, active), active
+
+
+@torch.inference_mode()
+def motion_codes(core, articulation, options, item="clip"):
+    """Codes (T, 32) for articulation (2 T, 43): sampled in windows, each continuing the one before; noise depends on the tick, not the window."""
+    ticks = len(articulation) // 2
+    sound = torch.from_numpy(articulation)[None]
+    windows = plan(ticks, WINDOW_TICKS, CARRY_TICKS)
+    levels, adapter = flow_levels(options.steps), FlowAdapter(core)
+
+    def make(window, carried):
+        start, stop = window.start, window.stop
+        values = pack(torch.zeros(1, stop - start, CODE_WIDTH), sound[:, 2 * start : 2 * stop])
+        motion = torch.full((1, stop - start), GENERATED)
+        if carried is not None:
+            values[:, : carried.shape[1]], motion[:, : carried.shape[1]] = carried, GIVEN
+        state = lambda s: torch.full_like(motion, s)
+        told, untold = Known(values, motion, state(GIVEN)), Known(values, motion, state(ABSENT))
+        noise = tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
+        if options.guidance == 1.0:
+            out = sample(adapter, noise, levels, told)
+        else:
+            out = sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)))
+        if carried is not None:
+            out[:, : carried.shape[1], :CODE_WIDTH] = carried[..., :CODE_WIDTH]
+        return out
+
+    return torch.cat(list(stream_windows(windows, make, "carry")), 1)[0, :, :CODE_WIDTH].numpy()
+
+
+def blinks(ticks, rate_per_minute, active, seed):
+    """Eyelids (ticks,) in [0, 1]: blinks at a mean rate, never within 0.6 s of each other, three times likelier where speech pauses.
+
+    active: (ticks,) voice activity.  Source: ours; blinks fall into pauses (Nakano and Kitazawa 2010).
+    """
+    rng = np.random.default_rng([seed, 0xB11])
+    lids = np.zeros(ticks, np.float32)
+    if rate_per_minute <= 0:
+        return lids
+    odds = np.where(active < 0.5, 3.0, 1.0)
+    odds *= rate_per_minute / 60 / 25 * ticks / odds.sum()
+    last = -100
+    for t in np.nonzero(rng.random(ticks) < odds)[0]:
+        if t - last >= 15:
+            n = min(len(BLINK_SHAPE), ticks - t)
+            lids[t : t + n] = np.maximum(lids[t : t + n], BLINK_SHAPE[:n])
+            last = t
+    return lids
+
+
+def sped(track, speed):
+    """A track (T, D) played at another speed, turning back at its ends."""
+    last = len(track) - 1
+    if speed == 1.0 or last < 1:
+        return track
+    at = np.arange(len(track)) * speed % (2 * last)
+    at = np.where(at > last, 2 * last - at, at)
+    low = np.minimum(at.astype(int), last - 1)
+    part = (at - low)[:, None]
+    return track[low] * (1 - part) + track[low + 1] * part
+
+
+def perform(models, wave, ticks, options):
+    """The Motion of a recording under the options; models: (listener, core); wave (S,) at 16 kHz."""
+    listener, core = models
+    articulation, active = hear(listener, wave, ticks, options.gate)
+    codes = motion_codes(core, articulation, options).copy()
+    slow = active.reshape(ticks, 2).mean(1)
+    codes[:, :EXPRESSION] *= options.expression
+    codes[:, BLINK] = BLINK_SHUT * blinks(ticks, options.blink_rate, slow, options.seed)
+    codes[:, EXPRESSION:] = sped(codes[:, EXPRESSION:], options.head_speed) * options.pose_strength
+    return Motion(codes.astype(np.float32), slow, articulation)
+
+
+def at_times(track, times_s, rate_hz=25.0):
+    """A track (T, D) on the 25 Hz clock read at times (N,): tick k stands for the time k / 25, between ticks linear."""
+    at = np.clip(np.asarray(times_s) * rate_hz, 0, len(track) - 1)
+    low = np.minimum(at.astype(int), max(0, len(track) - 2))
+    part = (at - low)[:, None].astype(np.float32)
+    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part
+
+
+assert RATE_HZ == 16000

@@ -1,0 +1,26 @@
+"""What `animate` can be asked for."""
+from dataclasses import dataclass
+from fractions import Fraction
+
+from engine.config import Options, option
+
+
+@dataclass(frozen=True)
+class AnimateOptions(Options):
+    """Options of `mouthpiece animate`; refuses nonsense at birth."""
+    model: str = option("mini", "which model moves the portrait", choices=("mini",))
+    seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
+    steps: int = option(8, "sampling steps of the motion", low=1, high=100)
+    guidance: float = option(1.6, "how strongly the sound rules the motion; 1 is as learned", low=0.0, high=10.0)
+    device: str = option("auto", "auto, cpu or a GPU such as the first one")
+    fps: Fraction = option(Fraction(25), "frames a second, such as 25, 23.976 or 30000/1001")
+    size: int | None = option(None, "long side of the picture", unit="px", low=64, high=4096)
+    frame: str = option("full", "the whole portrait or the head alone", choices=("full", "crop"))
+    face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y in pixels")
+    expression: float = option(1.0, "strength of mouth and brows; 0 leaves the face alone", low=0.0, high=3.0)
+    pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
+    head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
+    blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
+    gate: bool = option(True, "keep the mouth still where nobody speaks")
+    quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
+    batch: int = option(8, "frames a call of the renderer", low=1, high=64)

@@ -1,0 +1,119 @@
+"""The renderer: a portrait and two lattices (how the face is, how it shall be) become flow, painted mouth and mask."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.encoders.vision import ResBlock, coordinates
+
+WORK_PX = 192                          # crop that the painter sees
+FLOW_PX = 96                           # crop that the flow is predicted on
+PATCH = (96, 160, 40, 152)             # top, bottom, left, right of the mouth patch in the working crop
+FEATURES = 16                          # channels handed from flow to painter
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What one frame needs, in crop space.
+
+    flow: (B, 2, 96, 96) where each pixel reads the portrait, relative, in units of the crop.
+    paint: (B, 3, 64, 112) colours of the mouth patch in [-1, 1].  mask: (B, 1, 64, 112) share of the paint in [0, 1].
+    """
+    flow: torch.Tensor
+    paint: torch.Tensor
+    mask: torch.Tensor
+
+
+def warp(image, flow):
+    """Image (B, C, H, W) read at flow (B, 2, h, w) in units of the crop, enlarged to the image; edges repeat."""
+    h, w = image.shape[-2:]
+    if flow.shape[-2:] != (h, w):
+        flow = F.interpolate(flow, size=(h, w), mode="bilinear", align_corners=False)
+    at = coordinates(h, w, image.device).to(flow.dtype) + 2 * flow
+    return F.grid_sample(image, at.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def patch(x):
+    """The mouth patch (B, C, 64, 112) of a working crop."""
+    top, bottom, left, right = PATCH
+    return x[..., top:bottom, left:right]
+
+
+def patch_of_field(x):
+    """The mouth patch of a field over the whole crop, at patch resolution."""
+    return patch(F.interpolate(x, size=WORK_PX, mode="bilinear", align_corners=False))
+
+
+class UNet(nn.Module):
+    """Small U-Net over a picture (B, in, H, W); H and W divide by 8. Source: 1505.04597 with pre-activation residual blocks."""
+
+    def __init__(self, channels_in, widths, depth=2):
+        super().__init__()
+        conv = lambda a, b, k=3, s=1: nn.Conv2d(a, b, k, s, k // 2)
+        self.inlet = conv(channels_in, widths[0])
+        self.down = nn.ModuleList(nn.Sequential(conv(a, b, 3, 2), *(ResBlock(b) for _ in range(depth))) for a, b in zip(widths, widths[1:]))
+        self.first = ResBlock(widths[0])
+        self.lift = nn.ModuleList(conv(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(ResBlock(a) for a in widths[:-1])
+
+    def forward(self, x):
+        skips = [self.first(self.inlet(x))]
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        h = skips.pop()
+        for lift, up, skip in zip(reversed(self.lift), reversed(self.up), reversed(skips)):
+            h = up(skip + F.interpolate(lift(h), scale_factor=2.0))
+        return h
+
+
+class Renderer(nn.Module):
+    """Portrait crop (B, 3, 192, 192) in [-1, 1] and lattices (B, 2, 32, 32) of it and of the wish -> `Rendering`.
+
+    The coarse flow is the difference of the lattices; the network refines it, then paints what a warp cannot show.
+    Source: ours, after first-order motion models (2003.00196) and the experiments in docs/architecture.md.
+    """
+
+    def __init__(self, flow_widths=(32, 64, 96, 128), paint_widths=(32, 64, 96)):
+        super().__init__()
+        self.config = dict(flow_widths=list(flow_widths), paint_widths=list(paint_widths))
+        self.flow_net = UNet(3 + 3 + 2 + 2 + 2 + 2, flow_widths)
+        self.flow_out = nn.Conv2d(flow_widths[0], 2, 3, padding=1)
+        self.features = nn.Conv2d(flow_widths[0], FEATURES, 1)
+        self.paint_net = UNet(3 + 3 + 2 + 2 + FEATURES + 2, paint_widths)
+        self.paint_out = nn.Conv2d(paint_widths[0], 4, 3, padding=1)
+        for layer in (self.flow_out, self.paint_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.paint_out.bias.data[3] = -2.0
+
+    def forward(self, portrait, lattice_is, lattice_wish):
+        to_flow = lambda z: F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
+        small = F.interpolate(portrait, size=FLOW_PX, mode="area")
+        wish = to_flow(lattice_wish)
+        coarse = to_flow(lattice_is - lattice_wish)
+        place = coordinates(FLOW_PX, FLOW_PX, portrait.device).to(portrait.dtype).expand(len(portrait), -1, -1, -1)
+        x = torch.cat([small, warp(small, coarse), 20 * coarse, 20 * to_flow(lattice_is), 20 * wish, place], 1)
+        h = self.flow_net(x.contiguous(memory_format=torch.channels_last))
+        flow = coarse + self.flow_out(h).float() * 0.05
+        at = patch_of_field(place)
+        y = torch.cat([patch(warp(portrait, flow)), patch(portrait), 20 * patch_of_field(flow), 20 * patch_of_field(wish),
+                       patch_of_field(self.features(h).float()), at], 1)
+        out = self.paint_out(self.paint_net(y.contiguous(memory_format=torch.channels_last))).float()
+        return Rendering(flow, torch.tanh(out[:, :3]), torch.sigmoid(out[:, 3:]))
+
+
+def compose(portrait, rendering):
+    """The rendered working crop (B, 3, 192, 192) in [-1, 1]: warped portrait with the painted mouth blended in."""
+    out = warp(portrait, rendering.flow).clone()
+    top, bottom, left, right = PATCH
+    edge = edge_fade(bottom - top, right - left, device=out.device)
+    mask = rendering.mask * edge
+    out[..., top:bottom, left:right] = patch(out) * (1 - mask) + rendering.paint * mask
+    return out
+
+
+def edge_fade(height, width, margin=8, device=None):
+    """Weight (1, 1, height, width) that falls to zero at the border of the patch, so that it leaves no seam."""
+    ramp = lambda n: (torch.minimum(torch.arange(n, device=device), torch.arange(n - 1, -1, -1, device=device)).float() / margin).clamp(0, 1)
+    return (ramp(height)[:, None] * ramp(width)[None])[None, None]

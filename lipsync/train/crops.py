@@ -1,0 +1,94 @@
+"""Talking clips and portraits into aligned crops with the mesh that teaches; landmarks exist here, never at inference."""
+import multiprocessing
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.media import VideoReader, read_image
+from engine.train.manifest import read_rows
+from face.crop import crop_of
+from face.detect import find_faces_mtcnn
+
+CLIP_PX, PORTRAIT_PX = 144, 320
+DETECT_EVERY = 15                      # frames
+
+
+def _mesher(video):
+    import mediapipe as mp
+    return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.3)
+
+
+def _marks(mesh, frame, crop):
+    """(478, 3) landmarks in the unit square of a crop (z in the same unit), or None."""
+    found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
+    if not found:
+        return None
+    h, w = frame.shape[:2]
+    p = np.array([[q.x * w, q.y * h, q.z * w] for q in found[0].landmark])
+    m = crop.crop_from_frame
+    scale = np.hypot(*m[:, 0])
+    return np.c_[((p[:, :2] - 0.5) @ m[:, :2].T + m[:, 2] + 0.5) / crop.size_px, p[:, 2] * scale / crop.size_px]
+
+
+def _padded(frame):
+    """The frame with room around it, so that faces at the border are found."""
+    return cv2.copyMakeBorder(frame, *(frame.shape[0] // 8,) * 4, cv2.BORDER_REPLICATE)
+
+
+def crop_clip(path):
+    """(frames uint8 (N, 144, 144, 3), marks float16 (N, 478, 3)) of a talking clip under one fixed alignment, or None without a face."""
+    with VideoReader(path) as reader:
+        frames = [f.pixels for f in reader]
+    seen = [faces[0].points for faces in map(find_faces_mtcnn, frames[::DETECT_EVERY]) if faces]
+    if len(seen) < 2:
+        return None
+    crop = crop_of(np.median(seen, 0), CLIP_PX)
+    marks, last = [], None
+    with _mesher(True) as mesh:
+        for frame in frames:
+            last = (found if (found := _marks(mesh, frame, crop)) is not None else last)
+            marks.append(last if last is not None else np.full((478, 3), np.nan))
+    return np.stack([crop.take(f) for f in frames]), np.array(marks, np.float16)
+
+
+def crop_portrait(path):
+    """(crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
+    image = _padded(read_image(path).pixels)
+    faces = find_faces_mtcnn(image)
+    if not faces:
+        return None
+    crop = crop_of(faces[0].points, PORTRAIT_PX)
+    with _mesher(False) as mesh:
+        marks = _marks(mesh, image, crop)
+    return None if marks is None else (crop.take(image), marks.astype(np.float16))
+
+
+def _crop_some(job):
+    data, out, rows = job
+    import torch
+    torch.set_num_threads(1)
+    for row in rows:
+        target = Path(out) / "crops" / f"{row['kind']}__{row.get('speaker') or ''}__{Path(row['path']).stem}.npz"
+        if target.exists():
+            continue
+        made = (crop_portrait if row["kind"] == "portrait" else crop_clip)(Path(data) / row["path"])
+        if made is not None:
+            part = target.with_suffix(".part.npz")
+            np.savez(part, frames=made[0], marks=made[1])
+            part.rename(target)
+    return len(rows)
+
+
+def crops(data, out, workers=2, progress=None):
+    """Write OUT/crops/KIND__SPEAKER__NAME.npz for every talking clip and portrait; resumes. Returns the number of files there."""
+    (Path(out) / "crops").mkdir(parents=True, exist_ok=True)
+    rows = read_rows(data, ("portrait", "talk", "talk-eval"))
+    rows = [r for r in rows if r["kind"] == "portrait"] + [r for r in rows if r["kind"] != "portrait" and r.get("speaker") != "grid_s1"] + [r for r in rows if r.get("speaker") == "grid_s1"]
+    done = 0
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for n in pool.imap_unordered(_crop_some, [(data, out, rows[i::40]) for i in range(40)]):
+            done += n
+            if progress:
+                progress(done, len(rows))
+    return len(list((Path(out) / "crops").glob("*__*.npz")))

@@ -1,0 +1,106 @@
+"""The teacher's geometry: MediaPipe's mesh in the unit square of a crop, its shut and rigid parts, blinks. Training only."""
+import numpy as np
+
+UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]              # inner lips, corner to corner
+LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
+OUTER_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
+OUTER_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
+RING = UPPER + LOWER[-2:0:-1]
+STILL = [10, 67, 297, 109, 338, 151, 9, 8, 168, 6, 197, 195, 33, 133, 362, 263, 127, 356]   # forehead, nose bridge, eye corners, temples
+CHEEKS = [50, 280, 205, 425, 187, 411]
+LID_UPPER = [[246, 161, 160, 159, 158, 157, 173], [466, 388, 387, 386, 385, 384, 398]]     # lash lines, outer to inner
+LID_LOWER = [[7, 163, 144, 145, 153, 154, 155], [249, 390, 373, 374, 380, 381, 382]]
+LID_CREASE = [[247, 30, 29, 27, 28, 56, 190], [467, 260, 259, 257, 258, 286, 414]]
+LIDS = sorted(i for part in (LID_UPPER, LID_LOWER, LID_CREASE) for eye in part for i in eye)
+POINTS = 468                           # the iris points behind them are not used
+
+
+def gap(p):
+    """Inner-lip gap vectors (11, 2); p (468, 2)."""
+    return p[LOWER] - p[UPPER]
+
+
+def opening(p):
+    """Mouth opening in units of the crop, downward; p (..., 468, 2)."""
+    return p[..., 14, 1] - p[..., 13, 1]
+
+
+def shut(p):
+    """The same face with its lips closed: inner lips meet, lower lip and chin follow, fading with distance; p (468, 2) -> (468, 2).
+
+    Source: ours; looked at on unseen portraits.
+    """
+    q, g = p.copy(), gap(p)
+    q[UPPER] = q[LOWER] = p[UPPER] + g * 0.45
+    q[OUTER_UPPER] = p[OUTER_UPPER] + g * 0.36
+    q[OUTER_LOWER] = p[OUTER_LOWER] - g * 0.44
+    lips = UPPER + LOWER + OUTER_UPPER + OUTER_LOWER
+    rest = np.setdiff1d(np.arange(len(p)), lips)
+    centre, width = p[14, 0], np.linalg.norm(p[61] - p[291]) + 1e-6
+    x, y = p[rest, 0], p[rest, 1]
+    below = (y - p[14, 1]) / width
+    near = np.exp(-(((x - centre) / (width * 0.7)) ** 2))
+    q[rest, 1] -= np.where(below > 0, g[5, 1] * 0.44 * near * np.clip(1 - below / 1.6, 0, 1), 0)
+    lip_above = (below <= 0) & (abs(x - centre) < width * 0.75) & (y > p[2, 1])
+    up = np.clip((y - p[2, 1]) / (p[0, 1] - p[2, 1] + 1e-3), 0, 1)
+    q[rest, 1] += np.where(lip_above, g[5, 1] * 0.3 * np.exp(-(((x - centre) / (width * 0.6)) ** 2)) * up, 0)
+    return q
+
+
+def lid_motion(p, amount):
+    """Displacement (468, 2) that closes the eyes of p by amount in [0, 1]: upper lashes meet the lower, the crease follows."""
+    d = np.zeros_like(p)
+    for upper, lower, crease in zip(LID_UPPER, LID_LOWER, LID_CREASE):
+        g = p[lower] - p[upper]
+        d[upper] = g * 0.93 * amount
+        d[lower] = -g * 0.03 * amount
+        d[crease] = g * 0.45 * amount
+    return d
+
+
+def aperture(p):
+    """Eye aperture, mean of both eyes, in units of the crop; p (..., 468, 2)."""
+    mid = [(159, 145), (386, 374)]
+    return np.mean([p[..., b, 1] - p[..., a, 1] for a, b in mid], 0)
+
+
+def rigid(marks, rest):
+    """Head motion of each frame against the rest pose.
+
+    marks: (N, 468, 3).  rest: (468, 3).
+    Returns still (N, 468, 2): the points with the head's motion undone (affine fit on points that do not deform), to_rest (N, 2, 3):
+    that fit, rest_from_frame; pose (N, 6): shift x, shift y (units of the crop), log scale, roll, yaw, pitch (radians).
+    Source: least squares; rotation by Kabsch 1976.
+    """
+    still, to_rest, pose = [], [], []
+    r = rest[STILL] - rest[STILL].mean(0)
+    for p in marks:
+        a = np.linalg.lstsq(np.c_[p[STILL, :2], np.ones(len(STILL))], rest[STILL, :2], rcond=None)[0].T
+        still.append(p[:, :2] @ a[:, :2].T + a[:, 2])
+        to_rest.append(a)
+        q = p[STILL] - p[STILL].mean(0)
+        u, s, vt = np.linalg.svd(r.T @ q)
+        flip = np.diag([1, 1, np.sign(np.linalg.det(vt.T @ u.T))])
+        m = vt.T @ flip @ u.T
+        yaw, pitch, roll = np.arctan2(m[0, 2], m[2, 2]), np.arctan2(-m[1, 2], np.hypot(m[0, 2], m[2, 2])), np.arctan2(m[1, 0], m[0, 0])
+        shift = p[STILL, :2].mean(0) - rest[STILL, :2].mean(0)
+        pose.append([*shift, np.log(np.sqrt((q ** 2).sum() / (r ** 2).sum())), roll, yaw, pitch])
+    return np.array(still), np.array(to_rest), np.array(pose)
+
+
+def rest_of(marks):
+    """The rest pose of a clip: median of the fifth of its frames with the smallest mouth opening; marks (N, 468, 3) -> (468, 3), lips shut."""
+    wide = opening(marks[..., :2])
+    calm = np.median(marks[wide <= np.quantile(wide, 0.2)], 0)
+    return np.c_[shut(calm[:, :2]), calm[:, 2]]
+
+
+def motion_of(marks):
+    """What the face of a clip does: (displacement (N, 468, 2) from rest without head or lids, closed (N,) eyes in [0, 1], pose (N, 6), to_rest (N, 2, 3), rest (468, 3))."""
+    rest = rest_of(marks)
+    still, to_rest, pose = rigid(marks, rest)
+    open_eye = np.quantile(aperture(still), 0.8)
+    closed = np.clip(1.15 * (1 - aperture(still) / max(open_eye, 1e-6)), 0, 1)
+    displacement = still - rest[:, :2]
+    displacement[:, LIDS] = 0
+    return displacement, closed, pose, to_rest, rest

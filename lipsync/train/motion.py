@@ -1,0 +1,134 @@
+"""Training of the motion space and the motion encoder, taught by the mesh on clips and puppets."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine.encoders.vision import CROP_PX, LATTICE, MotionEncoder, MotionSpace
+from engine.train.schedule import Average, Run
+from engine.weights import save_state
+from lipsync.train.mesh import POINTS, motion_of, opening
+from lipsync.train.space import lattices, load_marks, space_of, split_files, teacher_lattices
+
+
+def puppet_lattices(d, matrix):
+    """Teacher lattices (P, 2, 32, 32) of a puppet file's poses."""
+    displacement = d["points"][:, :POINTS].astype(float) - d["shut"][None]
+    return lattices(displacement, matrix).astype(np.float32)
+
+
+def flip_lattice(z):
+    """Lattices (B, 2, 32, 32) of mirrored faces."""
+    return z.flip(-1) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+
+
+def recolour(x, generator):
+    """Pictures (B, C, H, W) in [0, 1] under other light and cameras, the same change for every three channels; grey now and then."""
+    n, k = len(x), x.shape[1] // 3
+    r = lambda *s: torch.rand(*s, generator=generator)
+    gamma, gain = torch.exp((r(n, 1, 1, 1) - 0.5) * 0.7), (r(n, 3, 1, 1) * 0.5 + 0.75).repeat(1, k, 1, 1)
+    x = (x.clamp_min(1e-3) ** gamma * gain + (r(n, 1, 1, 1) - 0.5) * 0.1).clamp(0, 1)
+    grey = x.reshape(n, k, 3, *x.shape[2:]).mean(2, keepdim=True).expand(-1, -1, 3, -1, -1).reshape(x.shape)
+    return torch.where(r(n, 1, 1, 1) < 0.08, grey, x)
+
+
+def shake(x, generator):
+    """Pictures under small shifts, scales and turns (each its own): what alignment gets wrong."""
+    n = len(x)
+    r = lambda span: (torch.rand(n, generator=generator) - 0.5) * 2 * span
+    s, a = 1 + r(0.07), r(0.1)
+    t = torch.stack([torch.stack([s * a.cos(), -s * a.sin(), r(0.06)], 1), torch.stack([s * a.sin(), s * a.cos(), r(0.06)], 1)], 1)
+    return F.grid_sample(x, F.affine_grid(t, x.shape, align_corners=False), padding_mode="border", align_corners=False)
+
+
+class Examples:
+    """Crops with teacher lattices: clips and puppets held in memory as uint8 at the encoder's size."""
+
+    def __init__(self, out, matrix, clips, puppets):
+        self.pictures, self.lattices, self.odds = [], [], []
+        for path in clips:
+            marks = load_marks(path)
+            if not np.isfinite(marks).all():
+                continue
+            displacement, closed, _, _, rest = motion_of(marks)
+            z = teacher_lattices(displacement, closed, matrix, rest[:, :2]).astype(np.float32)
+            step = 3 if "grid_s1" in path.name else 1
+            frames = np.load(path)["frames"][::step]
+            self._add([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in frames], z[::step], 0.15 if "grid_s1" in path.name else 1.0)
+        for path in puppets:
+            d = np.load(path)
+            self._add([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in d["images"]], puppet_lattices(d, matrix), 1.0)
+        self.pictures, self.lattices = np.concatenate(self.pictures), np.concatenate(self.lattices)
+        self.odds = np.concatenate(self.odds)
+        self.odds /= self.odds.sum()
+
+    def _add(self, pictures, z, odds):
+        self.pictures.append(np.stack(pictures))
+        self.lattices.append(z)
+        self.odds.append(np.full(len(z), odds))
+
+    def draw(self, count, rng, generator):
+        """Pictures (B, 3, 128, 128) in [-1, 1] and lattices (B, 2, 32, 32)."""
+        at = rng.choice(len(self.odds), count, p=self.odds)
+        x = torch.from_numpy(self.pictures[at]).permute(0, 3, 1, 2).float() / 255
+        z = torch.from_numpy(self.lattices[at])
+        mirror = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+        x, z = torch.where(mirror, x.flip(-1), x), torch.where(mirror, flip_lattice(z), z)
+        x = shake(recolour(x, generator), generator)
+        if float(torch.rand((), generator=generator)) < 0.3:
+            x = F.interpolate(F.avg_pool2d(x, 2), size=CROP_PX, mode="bilinear")
+        return x * 2 - 1, z
+
+
+def loss_weight():
+    """Where the lattice matters (1, 1, 32, 32): mouth most, eyes next."""
+    w = torch.ones(1, 1, LATTICE, LATTICE)
+    w[..., 18:28, 9:23] = 5
+    w[..., 8:14, 7:25] = 2.5
+    return w
+
+
+@torch.inference_mode()
+def score(encoder, space, paths, limit=100):
+    """Correlation of the code's opening with the mesh on real clips: mean over clips, and of the teacher's own code for a ceiling."""
+    rows = []
+    for path in paths:
+        marks, frames = load_marks(path)[:limit], np.load(path)["frames"][:limit]
+        if not np.isfinite(marks).all():
+            continue
+        x = torch.from_numpy(np.stack([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in frames])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        code = F.pad(space.code(torch.cat([encoder(q) for q in x.split(32)])), (0, 6))
+        rows.append(np.corrcoef(space.mouth_opening(code).numpy(), opening(motion_of(marks)[0]))[0, 1])
+    return float(np.mean(rows)) if rows else float("nan")
+
+
+def train(out, minutes=10.0, seed=0, report=None, batch=24, weights=None):
+    """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes OUT/motion.safetensors, returns scores."""
+    torch.manual_seed(seed)
+    (space, matrix), parts = space_of(out), split_files(out)
+    puppets = [Path(out) / "puppets" / p.name for p in parts["portraits"]]
+    examples = Examples(out, matrix, parts["clips"], [p for p in puppets if p.exists()])
+    net = MotionEncoder().to(memory_format=torch.channels_last)
+    optimizer, average = torch.optim.AdamW(net.parameters(), 8e-4, weight_decay=0.01), Average(net)
+    run = Run(Path(out) / "motion.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
+    rng, generator, weight = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step), loss_weight()
+    while run.done < 1:
+        x, z = examples.draw(batch, rng, generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = net(x.contiguous(memory_format=torch.channels_last))
+        loss = 100 * ((made - z).abs() * weight).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        average.update(net, run.step)
+        run.advance(dict(loss=loss.item(), still=100 * float((z.abs() * weight).mean())), 8e-4, report, every=50)
+    run.save()
+    encoder = average.module.eval()
+    facts = {k: score(encoder, space, parts[k]) for k in ("held_clips", "known_clips", "eval")}
+    tensors = dict(encoder.state_dict())
+    tensors.update({f"space.{k}": getattr(space, k) for k in MotionSpace.__dataclass_fields__})
+    save_state(weights or Path(out) / "motion.safetensors", tensors, dict(encoder.config, facts=facts, steps=run.step))
+    return facts

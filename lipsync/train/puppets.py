@@ -1,0 +1,174 @@
+"""Still portraits become training pairs: a talking clip's mesh moves a portrait, the inner mouth is transplanted. Training only."""
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial import Delaunay
+
+from lipsync.train.mesh import CHEEKS, LIDS, LOWER, OUTER_LOWER, POINTS, RING, UPPER, gap, lid_motion, motion_of, opening, shut
+from lipsync.train.space import load_marks, split_files
+
+DRAW_PX, IMAGE_PX, FLOW_PX = 256, 192, 96
+FRAME = np.array([[x, y] for x in np.linspace(-0.12, 1.12, 7) for y in np.linspace(-0.12, 1.12, 7) if min(x, y) < 0 or max(x, y) > 1])
+
+
+def triangles(p_shut):
+    """Triangles (T, 3) over mesh and frame of a shut face, its lips held a little apart, none inside the mouth."""
+    q = np.r_[p_shut, FRAME].copy()
+    q[LOWER[1:-1] + OUTER_LOWER[1:-1], 1] += 0.016
+    q[UPPER[1:-1], 1] -= 0.004
+    return np.array([t for t in Delaunay(q).simplices if not set(t) <= set(RING)])
+
+
+def raster(points, tris, size_px):
+    """Which triangle covers each pixel, and where in it: ids int16 (S, S), -1 for none; weights float32 (S, S, 3).
+
+    points: (N, 2) unit square.  tris: (T, 3).
+    """
+    ids = np.full((size_px, size_px), -1, np.int32)
+    corners = points[tris]
+    for k, c in enumerate(np.round((corners * size_px - 0.5) * 16).astype(np.int32)):
+        cv2.fillConvexPoly(ids, c, k, lineType=cv2.LINE_8, shift=4)
+    y, x = np.mgrid[0:size_px, 0:size_px]
+    at = np.stack([(x + 0.5) / size_px, (y + 0.5) / size_px], -1)
+    t = corners[ids]
+    a, b, c = t[..., 0, :], t[..., 1, :], t[..., 2, :]
+    cross = lambda u, v: u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+    area = cross(b - a, c - a)
+    area = np.where(abs(area) < 1e-7, np.inf, area)
+    wb, wc = np.clip(cross(at - a, c - a) / area, -0.2, 1.2), np.clip(cross(b - a, at - a) / area, -0.2, 1.2)
+    return ids.astype(np.int16), np.stack([1 - wb - wc, wb, wc], -1).astype(np.float32)
+
+
+def source_of(ids, weights, tris, points):
+    """Unit-square positions (S, S, 2) that each pixel of a raster shows, in the picture whose points are given."""
+    return (points[tris][ids] * weights[..., None]).sum(-2).astype(np.float32)
+
+
+def sample(image, source):
+    """image uint8 (H, W, 3) read at unit-square positions (S, S, 2), cubic."""
+    x, y = source[..., 0] * image.shape[1] - 0.5, source[..., 1] * image.shape[0] - 0.5
+    return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def skin(image, p):
+    """Mean colour of the cheeks, (3,)."""
+    at = np.clip((p[CHEEKS] * image.shape[0]).astype(int), 0, image.shape[0] - 1)
+    return np.mean([image[y, x] for x, y in at], 0) + 1
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A still face prepared for puppetry: pixels, points, points with lips shut, triangles."""
+    image: np.ndarray
+    points: np.ndarray
+    shut: np.ndarray
+    tris: np.ndarray
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A talking clip: frames, mesh, displacement from rest, eyes closed."""
+    frames: np.ndarray
+    marks: np.ndarray
+    displacement: np.ndarray
+    closed: np.ndarray
+
+
+def load_portrait(path):
+    d = np.load(path)
+    p = d["marks"][:POINTS, :2].astype(float)
+    q = shut(p)
+    return Portrait(d["frames"], p, q, triangles(q))
+
+
+def load_actor(path):
+    marks = load_marks(path)
+    if not np.isfinite(marks).all():
+        return None
+    displacement, closed, *_ = motion_of(marks)
+    return Actor(np.load(path)["frames"], marks[..., :2], displacement, closed)
+
+
+def puppet(who, actor, frame, strength, lids):
+    """A portrait doing what a frame of an actor does: (image uint8 (192, 192, 3), raster ids, raster weights, points (N, 2), inner mouth uint8 (96, 96)).
+
+    strength: scale of the actor's displacement.  lids: (0 open … 1 shut) put on the portrait.
+    Source: ours; piecewise affine warp, inner mouth transplanted and matched to the colour of the cheeks.
+    """
+    t = who.shut + actor.displacement[frame] * strength
+    t[LIDS] = who.points[LIDS] + lid_motion(who.points, lids)[LIDS]
+    points = np.r_[t, FRAME]
+    ids, weights = raster(points, who.tris, DRAW_PX)
+    image = sample(who.image, source_of(ids, weights, who.tris, np.r_[who.points, FRAME])).astype(np.float32)
+    ring = t[RING]
+    mask = np.zeros((DRAW_PX, DRAW_PX), np.float32)
+    cv2.fillPoly(mask, [np.round((ring * DRAW_PX - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
+    if mask.sum() > 12:
+        a = actor.marks[frame]
+        inner = Delaunay(a[RING] + np.random.default_rng(0).normal(size=(len(RING), 2)) * 1e-5).simplices
+        i, w = raster(ring, inner, DRAW_PX)
+        mouth = sample(actor.frames[frame], source_of(i, w, inner, a[RING])).astype(np.float32)
+        mouth *= np.clip(skin(who.image, who.points) / skin(actor.frames[frame], a), 0.6, 1.7)
+        soft = (cv2.GaussianBlur(mask, (0, 0), 1.1) * (i >= 0))[..., None]
+        image = image * (1 - soft) + mouth * soft
+    image = cv2.resize(np.clip(image, 0, 255).astype(np.uint8), (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
+    ids, weights = raster(points, who.tris, FLOW_PX)
+    return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (cv2.resize(mask, (FLOW_PX,) * 2, interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+
+
+def itself(who):
+    """The portrait as one of its own poses, in the format of `puppet`."""
+    points = np.r_[who.points, FRAME]
+    ids, weights = raster(points, who.tris, FLOW_PX)
+    mask = np.zeros((FLOW_PX, FLOW_PX), np.float32)
+    if opening(who.points) > 0.008:
+        cv2.fillPoly(mask, [np.round((who.points[RING] * FLOW_PX - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
+    image = cv2.resize(who.image, (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
+    return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (mask * 255).astype(np.uint8)
+
+
+def poses_of(who, actors, count, rng):
+    """count + 1 poses of a portrait, the first itself: stacked outputs of `puppet`, and eyelids (count + 1,)."""
+    made, lids = [itself(who)], [0.0]
+    while len(made) <= count:
+        actor = actors[rng.integers(len(actors))]
+        wide = opening(actor.displacement)
+        odds = np.clip(wide, 0, None) + 0.02
+        frame = rng.choice(len(wide), p=odds / odds.sum())
+        lids.append(float(rng.choice([0.0, rng.uniform(0.3, 1.0), 1.0], p=[0.6, 0.25, 0.15])))
+        made.append(puppet(who, actor, frame, rng.uniform(0.7, 1.35), lids[-1]))
+    return [np.stack(x) for x in zip(*made)], np.array(lids, np.float32)
+
+
+def _puppets_some(job):
+    out, paths, part, poses, clips = job
+    rng = np.random.default_rng(part)
+    strange = [c for c in clips if "grid_s1" not in c.name]
+    chosen = list(rng.choice([c for c in clips if "grid_s1" in c.name], 10, replace=False)) + strange
+    actors = [a for a in map(load_actor, chosen) if a is not None]
+    for path in paths:
+        target = Path(out) / "puppets" / path.name
+        if not target.exists():
+            who = load_portrait(path)
+            (images, ids, weights, points, mouths), lids = poses_of(who, actors, poses, rng)
+            temp = target.with_suffix(".part.npz")
+            np.savez(temp, images=images, ids=ids, weights=weights, points=points, mouths=mouths, lids=lids, tris=who.tris.astype(np.int16), shut=who.shut)
+            temp.rename(target)
+    return len(paths)
+
+
+def puppets(out, poses=11, workers=2, progress=None):
+    """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns the number of portraits."""
+    parts = split_files(out)
+    (Path(out) / "puppets").mkdir(parents=True, exist_ok=True)
+    paths = parts["portraits"] + parts["held_portraits"]
+    done = 0
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for n in pool.imap_unordered(_puppets_some, [(out, paths[i::16], i, poses, parts["clips"]) for i in range(16)]):
+            done += n
+            if progress:
+                progress(done, len(paths))
+    return done
