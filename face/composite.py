@@ -33,7 +33,7 @@ class ColorMatch:
 
 
 def match_colors(wanted, given):
-    """The ColorMatch that gives one set of pixels the mean and spread of another; limited, so a bad patch cannot tint a face.
+    """The ColorMatch that gives one set of pixels the mean and spread of another; limited against bad patches.
 
     wanted, given: (N, 3) pixels, 8-bit steps.
     Source: Reinhard et al. 2001, in RGB.
@@ -96,7 +96,7 @@ class Paster:
         return tuple(int(n) for n in self._box)
 
     def _find_ring(self, mask):
-        """Where mask fades: crop pixels (N, 2) that lie in the frame, as (x, y) integers, and their nearest frame pixels."""
+        """Where the mask fades: crop pixels (N, 2) as (x, y) that lie in the frame, and their nearest frame pixels."""
         ys, xs = np.nonzero((mask > 0.02) & (mask < 0.6))
         at = np.c_[xs, ys][:: max(1, len(xs) // RING_PX)]
         there = np.rint(place(self.crop.frame_from_crop, at)).astype(int)

@@ -45,7 +45,7 @@ def place(matrix, points):
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square aligned crop. Pixel centres: crop pixel (i, j) is the point (i + 0.5, j + 0.5) / size of the unit square.
+    """A square aligned crop; the centre of crop pixel (i, j) is the point (i + 0.5, j + 0.5) / size of the unit square.
 
     crop_from_frame, frame_from_crop: (2, 3) similarities, inverse to each other, pixels to pixels.
     size_px: side of the crop.

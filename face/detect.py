@@ -79,7 +79,7 @@ def check_image(image):
 
 
 def confirm(image, face, source="mtcnn", size_px=112, wide=0.6):
-    """The face as a detector sees it upright and at a usual size, in one small view; None when it does not see it there.
+    """The face as a detector sees it upright, at a usual size, in one small view; None when it sees none there.
 
     image: uint8 (H, W, 3) RGB.  face: where to look.  source: "mtcnn" or "mediapipe".
     size_px: side of the aligned crop.  wide: border around it, in units of its side.

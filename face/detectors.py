@@ -22,7 +22,7 @@ class Face:
     """One face found in a picture, in frame pixels.
 
     box_xyxy: (4,) left, top, right, bottom.
-    points: (4, 2) eye on the picture's left, eye on its right, mouth corner left, mouth corner right (of the upright face).
+    points: (4, 2) eye on the picture's left, on its right, mouth corner left, right (of the upright face).
     score: detector confidence in [0, 1].  source: "mtcnn", "mediapipe" or "hand".
     nose: (2,) tip of the nose, or None.
     Source: ours.
@@ -45,7 +45,7 @@ class Face:
 
     @property
     def yaw_hint(self):
-        """Rough turn of the head in degrees, positive towards the upright face's right side of the picture; 0 when unknown.
+        """Rough turn of the head in degrees, positive to the right of the upright picture; 0 when unknown.
 
         Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
         """

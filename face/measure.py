@@ -1,4 +1,4 @@
-"""Faces in numbers, by MediaPipe's mesh and plain arithmetic. For evaluation and training only: nothing here runs when a portrait speaks."""
+"""Faces in numbers, by MediaPipe's mesh and plain arithmetic: for evaluation and training, never at inference."""
 
 import os
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class Mesh:
         self._mesh = None
 
     def landmarks(self, frame):
-        """(468, 3) landmarks in frame pixels, or None; depth z in pixels too, smaller is nearer. frame: uint8 (H, W, 3) RGB."""
+        """(468, 3) landmarks in frame pixels, or None; z in pixels too, smaller is nearer; frame uint8 (H, W, 3)."""
         h, w = frame.shape[:2]
         pad = round(self._border * max(h, w))
         wide = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
@@ -200,7 +200,7 @@ def jitter(points, height_px, where=None):
 
 
 def blinks(openness, rate_hz, depth=0.6):
-    """Frames at which the eye is most shut, one a blink: dips below `depth` of the usual openness that last at most 0.6 s.
+    """Frames at which the eye is most shut, one a blink: dips below `depth` of the usual openness, 0.6 s at most.
 
     openness: (T,) as `Measures.eyes`; NaN where there is no face.
     rate_hz: frames a second.  depth: share of the usual (median) openness, (0, 1).

@@ -1,4 +1,4 @@
-"""One face followed through the frames of a clip: points for every frame or none, with gaps and shot cuts kept apart."""
+"""One face followed through the frames of a clip: points or none for every frame, gaps and shot cuts kept apart."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -95,7 +95,7 @@ class Track:
 
 
 class CutFinder:
-    """Says whether a frame begins a new shot: mean HSV change of a thumbnail, above `level` and well above the recent frames' changes.
+    """Says whether a frame begins a new shot: HSV change of a thumbnail above `level` and well above the recent ones.
 
     Source: the content detector of PySceneDetect, with an adaptive ratio.
     """
@@ -120,7 +120,7 @@ class CutFinder:
 
 
 class _Run:
-    """Frames in which the face is followed without a break: carried by flow alone, with the detections met on the way."""
+    """Frames in which the face is followed without a break: carried by flow, with the detections met on the way."""
 
     def __init__(self, start_frame, face):
         self.start_frame = start_frame
@@ -140,7 +140,7 @@ class _Run:
         self.unconfirmed = 0
 
     def settle(self, every_frames):
-        """((T, 4, 2) points, (T,) yaw): flow for the motion, detections, averaged over their neighbours, for the place."""
+        """((T, 4, 2) points, (T,) yaw): motion from flow, place from detections averaged over their neighbours."""
         count = len(self.carried) - self.unconfirmed
         carried = np.array(self.carried[:count])
         anchors = [a for a in self.anchors if a[0] < count]
@@ -158,7 +158,7 @@ class Tracker:
 
     choice: as for `choose_face`; meant for the first frame with a face (x,y: the first frame).
     name: what to call the video in a sentence.
-    identity: from `face.identity.open_identity`, to know the person again after a gap or cut; None goes by place and size.
+    identity: from `face.identity.open_identity`, to know the person after a gap or cut; None: by place and size.
     Source: ours.
     """
 
@@ -300,7 +300,7 @@ def bridge(track, bridge_frames):
 
 
 def smooth(track, deviation_frames):
-    """(T, 4, 2) points under a symmetric Gaussian, so nothing lags; straight motion stays as it is; gaps and cuts are not crossed.
+    """(T, 4, 2) points under a symmetric Gaussian: no lag, straight motion kept, gaps and cuts not crossed.
 
     deviation_frames: of the Gaussian; 0 leaves the points alone.
     Source: ours.

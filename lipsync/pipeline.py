@@ -1,6 +1,5 @@
 """animate: a portrait and a recording become a video; frames stream to the encoder in constant memory."""
 from dataclasses import dataclass
-from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -98,6 +97,19 @@ def render(sitter, models, codes, options, placement):
             yield sitter.canvas.draw(parts, pose)
 
 
+def preflight(portrait, sound, options):
+    """What a job would make, after every check that needs no network: {"frames", "rate", "duration_s", "width_px", "height_px"}.
+
+    Raises what `animate` would raise for its inputs, before any long work. Source: ours.
+    """
+    pixels = read_image(portrait, max_side_px=LONGEST_SIDE_PX).pixels
+    face = pick_face(pixels, options.face, str(portrait))
+    pixels, _ = framed(pixels, face.points, options)
+    wave = read_sound(sound, RATE_HZ, mono=True)
+    return dict(frames=frame_count(wave.duration, options.fps), rate=str(options.fps), duration_s=float(wave.duration),
+                width_px=pixels.shape[1], height_px=pixels.shape[0])
+
+
 def animate(portrait, sound, output, options, models, placement, progress, overwrite=False):
     """Write OUTPUT: the portrait speaking the sound; returns facts for the side-car.
 
@@ -107,7 +119,7 @@ def animate(portrait, sound, output, options, models, placement, progress, overw
     """
     sitter = seat(portrait, models, options)
     wave = read_sound(sound, RATE_HZ, mono=True)
-    duration = Fraction(wave.samples.shape[1], RATE_HZ)
+    duration = wave.duration
     frames = frame_count(duration, options.fps)
     ticks = max(2, frame_count(duration, MOTION_HZ) + 1)
     with progress.stage("listening", 1, "pass") as advance:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from scipy.spatial import Delaunay
 
 from engine.encoders.vision import BLINK, LATTICE, LOWER, UPPER_FACE, MotionSpace
@@ -61,8 +62,10 @@ def lattice_map(canonical):
 
 def lattices(displacement, matrix):
     """Displacements (N, 468, 2) on the lattice: (N, 2, 32, 32)."""
-    z = np.einsum("lp,npd->ndl", matrix, displacement)
-    return z.reshape(len(displacement), 2, LATTICE, LATTICE)
+    n = len(displacement)
+    flat = displacement.transpose(1, 0, 2).reshape(matrix.shape[1], n * 2)
+    z = csr_array(matrix) @ flat                       # three weights a node
+    return z.reshape(len(matrix), n, 2).transpose(1, 2, 0).reshape(n, 2, LATTICE, LATTICE)
 
 
 def build_space(out):
