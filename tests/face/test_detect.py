@@ -47,7 +47,7 @@ def test_a_picture_of_twelve_megapixels_gives_the_same_face_as_a_small_one(photo
 
 
 def test_a_face_that_fills_the_picture_is_found(photo):
-    assert len(find_faces(np.ascontiguousarray(photo[72:165, 190:262]))) == 1
+    assert len(find_faces(np.ascontiguousarray(photo[80:160, 192:260]))) == 1
 
 
 def test_a_drawn_face_is_found_by_both_detectors_in_the_same_place(drawing):
