@@ -71,9 +71,9 @@ def motion_codes(core, articulation, options, item="clip"):
         told, untold = Known(values, motion, state(GIVEN)), Known(values, motion, state(ABSENT))
         noise = tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
         if options.guidance == 1.0:
-            out = sample(adapter, noise, levels, told)
+            out = sample(adapter, noise, levels, told, solver="ab2")
         else:
-            out = sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)))
+            out = sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
         if carried is not None:
             out[:, : carried.shape[1], :CODE_WIDTH] = carried[..., :CODE_WIDTH]
         return out
@@ -119,10 +119,24 @@ def perform(models, wave, ticks, options):
     articulation, active = hear(listener, wave, ticks, options.gate)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
-    codes[:, :EXPRESSION] *= options.expression
     codes[:, BLINK] = BLINK_SHUT * blinks(ticks, options.blink_rate, slow, options.seed)
     codes[:, EXPRESSION:] = sped(codes[:, EXPRESSION:], options.head_speed) * options.pose_strength
     return Motion(codes.astype(np.float32), slow, articulation)
+
+
+def wish(codes, own, expression=1.0):
+    """What the face shall be, (T, 26): codes (T, 32) of a performance on a face whose own code is own (26,).
+
+    Mouth and jaw are absolute: a smile with teeth closes on a closed sound. Lids and brows start from the portrait's own.
+    expression: 0 leaves the face as it is, 1 as learned, more exaggerates.
+    Source: ours.
+    """
+    out = codes[:, :EXPRESSION].copy()
+    out[:, :BLINK] = out[:, :BLINK] * max(1.0, expression) * min(1.0, expression) + own[:BLINK] * (1 - min(1.0, expression))
+    lids = codes[:, BLINK] / BLINK_SHUT
+    out[:, BLINK] = own[BLINK] + (BLINK_SHUT - own[BLINK]) * lids
+    out[:, BLINK + 1 :] = own[BLINK + 1 :] + codes[:, BLINK + 1 : EXPRESSION] * expression
+    return out
 
 
 def at_times(track, times_s, rate_hz=25.0):

@@ -14,7 +14,7 @@ from engine.weights import load_into, load_state
 from face.crop import crop_of
 from face.detect import pick_face
 from lipsync.canvas import Canvas, parts_of
-from lipsync.motion import at_times, load_core, load_listener, perform
+from lipsync.motion import at_times, load_core, load_listener, perform, wish
 from lipsync.renderer import WORK_PX, Renderer
 
 LONGEST_SIDE_PX = 4096
@@ -47,10 +47,10 @@ def load_models():
 
 @dataclass(frozen=True)
 class Sitter:
-    """A portrait ready to be moved: its picture, canvas, working crop in [-1, 1] and its own expression."""
+    """A portrait ready to be moved: its picture, canvas, working crop in [-1, 1] and its own expression code (26,)."""
     canvas: Canvas
     crop: torch.Tensor
-    lattice: torch.Tensor
+    own: np.ndarray
     face: object
 
 
@@ -61,9 +61,9 @@ def seat(path, models, options):
     pixels, points = framed(pixels, face.points, options)
     crop = crop_of(points, WORK_PX)
     taken = crop.take(pixels)
-    code = torch.from_numpy(codes_of(models.encoder, models.space, taken[None]))
+    own = codes_of(models.encoder, models.space, taken[None])[0]
     portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Sitter(Canvas(pixels, crop), portrait, models.space.lattice(F.pad(code, (0, POSE))), face)
+    return Sitter(Canvas(pixels, crop), portrait, own, face)
 
 
 def framed(pixels, points, options):
@@ -87,13 +87,15 @@ def framed(pixels, points, options):
 @torch.inference_mode()
 def render(sitter, models, codes, options, placement):
     """Frames uint8 (H, W, 3), one for each code (N, 32), in batches."""
+    wanted = codes.copy()
+    wanted[:, :EXPRESSION] = wish(codes, sitter.own, options.expression)
+    lattice_is = models.space.lattice(F.pad(torch.from_numpy(sitter.own), (0, POSE)))[None]
     for start in range(0, len(codes), options.batch):
-        c = torch.from_numpy(codes[start : start + options.batch])
+        c = torch.from_numpy(wanted[start : start + options.batch])
         n = len(c)
         with placement.autocast():
-            made = models.renderer(sitter.crop.expand(n, -1, -1, -1), sitter.lattice.expand(n, -1, -1, -1), models.space.lattice(c))
-        poses = models.space.pose(c).numpy()
-        for parts, pose in zip(parts_of(made), poses):
+            made = models.renderer(sitter.crop.expand(n, -1, -1, -1), lattice_is.expand(n, -1, -1, -1), models.space.lattice(c))
+        for parts, pose in zip(parts_of(made), models.space.pose(c).numpy()):
             yield sitter.canvas.draw(parts, pose)
 
 

@@ -42,7 +42,7 @@ class MotionEncoder(nn.Module):
     Taught by a mesh on talking clips and puppets; needs no landmarks at inference. Source: ours, docs/log.md.
     """
 
-    def __init__(self, width=48):
+    def __init__(self, width=32):
         super().__init__()
         self.config = dict(width=width)
         w = width

@@ -104,7 +104,7 @@ def score(encoder, space, paths, limit=100):
     return float(np.mean(rows)) if rows else float("nan")
 
 
-def train(out, minutes=10.0, seed=0, report=None, batch=24, weights=None):
+def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None):
     """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes OUT/motion.safetensors, returns scores."""
     torch.manual_seed(seed)
     (space, matrix), parts = space_of(out), split_files(out)
