@@ -22,14 +22,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.device import choose_device, threads
-from engine.media import Sound, VideoWriter, read_sound, write_image, write_sound
-from engine.timeline import frame_time
-from lipsync.canvas import parts_of
-from lipsync.motion import at_times, perform
+from engine.encoders.vision import EXPRESSION
+from engine.media import Sound, VideoWriter, write_image, write_sound
+from engine.timeline import times_s
+from lipsync.motion import at_times, perform, wish
 from lipsync.options import AnimateOptions
-from lipsync.pipeline import load_models, seat
-
-RATE_HZ = 16000
+from lipsync.pipeline import load_models, parts_at, prepare, seat
 
 
 class Clock:
@@ -60,30 +58,29 @@ def run(seconds, size):
     clock, options, placement = Clock(), AnimateOptions(size=size), choose_device("auto")
     with tempfile.TemporaryDirectory() as name:
         portrait, line = material(Path(name), seconds)
-        models = load_models()
+        models = load_models(placement)
         began = time.perf_counter()
-        with clock.stage("portrait"):
-            sitter = seat(portrait, models, options)
+        with clock.stage("reading and portrait"):
+            job = prepare(portrait, line, options)
+            sitter = seat(job, models)
         with clock.stage("sound and motion"):
-            wave = read_sound(line, RATE_HZ, mono=True)
-            frames = int(seconds * 25)
-            motion = perform((models.listener, models.core), wave.samples[0], frames + 1, options)
-            codes = at_times(motion.codes, [float(frame_time(i, options.fps)) for i in range(frames)]).astype(np.float32)
-        h, w = sitter.canvas.pixels.shape[:2]
+            motion = perform((models.listener, models.core), job.wave, job.frames + 1, options)
+            codes = at_times(motion.codes, times_s(job.frames, options.fps)).astype(np.float32)
+            poses = models.space.pose(torch.from_numpy(codes)).numpy()
+            codes[:, :EXPRESSION] = wish(codes, sitter.own, options.expression)
+        h, w = job.pixels.shape[:2]
         with VideoWriter(Path(name) / "out.mp4", options.fps, w, h, line) as writer:
-            for start in range(0, frames, options.batch):
-                c = torch.from_numpy(codes[start : start + options.batch])
-                with clock.stage("renderer"), torch.inference_mode(), placement.autocast():
-                    n = len(c)
-                    made = models.renderer(sitter.crop.expand(n, -1, -1, -1), sitter.lattice.expand(n, -1, -1, -1), models.space.lattice(c))
+            for start in range(0, job.frames, options.batch):
+                with clock.stage("renderer"):
+                    parts = parts_at(sitter, models, codes[start : start + options.batch], placement)
                 with clock.stage("drawing"):
-                    drawn = [sitter.canvas.draw(p, q) for p, q in zip(parts_of(made), models.space.pose(c).numpy())]
+                    drawn = [sitter.canvas.draw(p, q) for p, q in zip(parts, poses[start : start + options.batch])]
                 with clock.stage("encoding"):
                     for frame in drawn:
                         writer.write(frame)
         total = time.perf_counter() - began
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return dict(frames=frames, frames_per_s=frames / total, width_px=w, height_px=h, peak_mb=peak_mb, threads=threads(),
+    return dict(frames=job.frames, frames_per_s=job.frames / total, width_px=w, height_px=h, peak_mb=peak_mb, threads=threads(),
                 share={k: v / total for k, v in clock.spent_s.items()})
 
 

@@ -23,6 +23,7 @@ _KINDS = {
     Path: "a path",
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
+_PLACES = {int: "N", float: "X", str: "TEXT", Path: "PATH", Fraction: "RATE"}  # how help pages write a value
 _NO_PRESETS = ("weights.toml", "held_out.toml")
 
 
@@ -80,7 +81,8 @@ def add_flags(parser, cls):
         if _kind(hints[field.name]) is bool:
             action, extra = argparse.BooleanOptionalAction, {}
         else:
-            action, extra = "store", {"metavar": field.metadata.get("unit") or _kind(hints[field.name]).__name__}
+            names = "|".join(map(str, field.metadata.get("choices") or ())) or (field.metadata.get("unit") or "").upper()
+            action, extra = "store", {"metavar": names or _PLACES[_kind(hints[field.name])]}
         text = f"{field.metadata.get('help', '')} {_accepted(field)}".strip().replace("%", "%%")
         parser.add_argument(flag_of(field.name), dest=field.name, default=None, action=action, help=text, **extra)
 

@@ -20,9 +20,9 @@ def input_file(path, kind="file"):
     Source: ours.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also False for a name too long
         raise Refused(f"{path}: no such file.", hint=f"Check the name; a {kind} is needed here.", code="no_such_file")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise Refused(f"{path}: this is a folder.", hint=f"Give one {kind}.", code="is_a_folder")
     try:
         with open(path, "rb") as file:
@@ -36,16 +36,23 @@ def input_file(path, kind="file"):
     return path
 
 
-def output_file(path, overwrite=False, inputs=()):
+def output_file(path, overwrite=False, inputs=(), suffixes=()):
     """The path as Path, after making sure that writing there harms nothing.
 
     path: str or Path, where the finished file will be.
     overwrite: True lets an existing file be replaced.
     inputs: paths read by the same job; they are never written over, whatever `overwrite` says.
-    Raises UsageProblem when it is an input or exists; WriteFailed when its folder is missing or closed.
+    suffixes: endings accepted, such as (".mp4", ".mov"); empty accepts any.
+    Raises UsageProblem for its ending, when it is an input or exists; WriteFailed when its folder is missing or closed.
     Source: ours.
     """
     path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UsageProblem(
+            f"{path}: cannot be written as '{path.suffix}'.",
+            hint=f"Use one of {' '.join(suffixes)}.",
+            code="output_suffix",
+        )
     for source in inputs:
         if _same_file(path, Path(source)):
             raise UsageProblem(
@@ -53,15 +60,17 @@ def output_file(path, overwrite=False, inputs=()):
                 hint="Give another output name.",
                 code="output_is_input",
             )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageProblem(f"{path}: this is a folder.", hint="Give a file name for the output.", code="is_a_folder")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise UsageProblem(
             f"{path}: already there.", hint="Use --force to replace it, or another name.", code="output_exists"
         )
     folder = path.parent
-    if not folder.is_dir():
-        raise WriteFailed(f"{path}: the folder {folder} does not exist.", hint="Make it first.", code="no_folder")
+    if not os.path.isdir(folder):
+        what = "is not a folder" if os.path.exists(folder) else "does not exist"
+        hint = "Give a name in a folder that is there."
+        raise WriteFailed(f"{path}: the folder {folder} {what}.", hint=hint, code="no_folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteFailed(
             f"{path}: no permission to write in {folder}.", hint="Choose another folder.", code="not_writable"
@@ -70,7 +79,7 @@ def output_file(path, overwrite=False, inputs=()):
 
 
 def _same_file(a, b):
-    if a.exists() and b.exists():
+    if os.path.exists(a) and os.path.exists(b):
         return os.path.samefile(a, b)
     return a.resolve() == b.resolve()
 

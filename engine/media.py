@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from engine.errors import MouthpieceError, Refused, UsageProblem
+from engine.errors import MouthpieceError, Refused
 from engine.files import input_file, output_file, part_path, write_problem
 from engine.images import Picture, read_image, write_image
 from engine.sound import CHANNEL_NAMES, LAYOUTS, Sound, check_format, mix_matrix, placed, write_sound
@@ -280,12 +280,7 @@ class VideoWriter:
     """
 
     def __init__(self, path, rate, width_px, height_px, sound=None, *, crf=17, overwrite=False, inputs=()):
-        self.path = Path(path)
-        if self.path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise UsageProblem(
-                f"{path}: cannot write video as '{self.path.suffix}'.", hint=f"Use one of {' '.join(VIDEO_SUFFIXES)}."
-            )
-        output_file(path, overwrite, inputs)
+        self.path = output_file(path, overwrite, inputs, VIDEO_SUFFIXES)
         self.rate, self.size_px, self.frames = Fraction(rate), (width_px, height_px), 0
         self._crf = crf
         self._part = part_path(self.path)

@@ -1,26 +1,56 @@
 """What `animate` can be asked for."""
+
 from dataclasses import dataclass
 from fractions import Fraction
 
-from engine.config import Options, option
+from engine.config import Options, option, resolve
+from engine.errors import UsageProblem
 
 
 @dataclass(frozen=True)
 class AnimateOptions(Options):
-    """Options of `mouthpiece animate`; refuses nonsense at birth."""
+    """Options of `mouthpiece animate`; refuses nonsense at birth.
+
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+
     model: str = option("mini", "which model moves the portrait", choices=("mini",))
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     steps: int = option(8, "sampling steps of the motion", low=1, high=100)
     guidance: float = option(1.6, "how strongly the sound rules the motion; 1 is as learned", low=0.0, high=10.0)
-    device: str = option("auto", "auto, cpu or a GPU such as the first one")
+    device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     fps: Fraction = option(Fraction(25), "frames a second, such as 25, 23.976 or 30000/1001")
     size: int | None = option(None, "long side of the picture", unit="px", low=64, high=4096)
     frame: str = option("full", "the whole portrait or the head alone", choices=("full", "crop"))
-    face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y in pixels")
+    face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels")
     expression: float = option(1.0, "strength of mouth and brows; 0 leaves the face alone", low=0.0, high=3.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
     gate: bool = option(True, "keep the mouth still where nobody speaks")
     quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
-    batch: int = option(8, "frames a call of the renderer", low=1, high=64)
+    batch: int = option(8, "frames a call of the renderer; changes memory and speed alone", low=1, high=64)
+
+    def __post_init__(self):
+        super().__post_init__()
+        from face.detect import parse_choice
+
+        parse_choice(self.face)
+
+
+def options_of(preset, flags):
+    """AnimateOptions of a preset, overlaid by flags.
+
+    preset, flags: as for config.resolve.
+    Raises UsageProblem; for --fps source in plain words.
+    Source: ours.
+    """
+    asked = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
+    if asked[:1] == ["source"]:
+        raise UsageProblem(
+            "--fps source: a portrait has no frame rate to follow.",
+            hint="Give a number such as 25 or 30000/1001; source is for commands that start from a video.",
+            code="bad_rate",
+        )
+    return resolve(AnimateOptions, preset, flags)

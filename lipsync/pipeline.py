@@ -1,5 +1,8 @@
 """animate: a portrait and a recording become a video; frames stream to the encoder in constant memory."""
-from dataclasses import dataclass
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,21 +11,24 @@ from torch.nn import functional as F
 
 from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of
-from engine.media import VideoWriter, read_image, read_sound
-from engine.timeline import MOTION_HZ, frame_count, frame_time
+from engine.media import VideoWriter, read_image, read_sound, sound_stream
+from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
-from face.detect import pick_face
+from face.detect import Face, parse_choice, pick_face
 from lipsync.canvas import Canvas, parts_of
 from lipsync.motion import at_times, load_core, load_listener, perform, wish
-from lipsync.renderer import WORK_PX, Renderer
+from lipsync.options import AnimateOptions
+from lipsync.renderer import WORK_PX, Renderer, Rendering
 
 LONGEST_SIDE_PX = 4096
+HEAD_ABOVE, HEAD_BELOW, HEAD_BESIDE = 0.85, 0.95, 0.85  # what --frame crop shows around the face, in crop sides
 
 
 @dataclass(frozen=True)
 class Models:
-    """The embedded model, placed and in eval."""
+    """The embedded model, placed and in eval: the renderer on the device, what runs once a clip on the CPU."""
+
     listener: torch.nn.Module
     core: torch.nn.Module
     encoder: MotionEncoder
@@ -31,112 +37,203 @@ class Models:
 
 
 def load_motion():
-    """The embedded (MotionEncoder, MotionSpace), in eval."""
+    """The embedded (MotionEncoder, MotionSpace), in eval. Source: ours."""
     state, config = load_state("motion")
     space = MotionSpace(**{k: state.pop(f"space.{k}").float() for k in MotionSpace.__dataclass_fields__})
     return load_into(MotionEncoder(config["width"]), state, "motion").eval().float(), space
 
 
-def load_models():
-    """All parts of the embedded model from the package's weights."""
+def load_models(placement):
+    """All parts of the embedded model from the package's weights.
+
+    placement: device.Placement of the renderer.
+    Raises Missing for weights that are not there, broken or of another version.
+    Source: ours.
+    """
     state, config = load_state("renderer")
     renderer = load_into(Renderer(config["flow_widths"], config["paint_widths"]), state, "renderer").eval().float()
     encoder, space = load_motion()
-    return Models(load_listener(), load_core(), encoder, space, renderer.to(memory_format=torch.channels_last))
+    renderer = renderer.to(placement.device, memory_format=torch.channels_last)
+    return Models(load_listener(), load_core(), encoder, space, renderer)
 
 
-@dataclass(frozen=True)
-class Sitter:
-    """A portrait ready to be moved: its picture, canvas, working crop in [-1, 1] and its own expression code (26,)."""
-    canvas: Canvas
-    crop: torch.Tensor
-    own: np.ndarray
-    face: object
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An animation known to be possible: inputs read and checked, the face chosen; none of our networks has run.
+
+    portrait, sound: paths.
+    options: AnimateOptions.
+    face: Face, in pixels of the picture as read.
+    pixels: (H, W, 3) uint8 at output size.  points: (4, 2) eyes and mouth corners in them.
+    wave: (S,) float32 at RATE_HZ.
+    duration: Fraction, seconds of the sound, exact at its own rate.
+    Source: ours.
+    """
+
+    portrait: Path
+    sound: Path
+    options: AnimateOptions
+    face: Face
+    pixels: np.ndarray = field(repr=False)
+    points: np.ndarray = field(repr=False)
+    wave: np.ndarray = field(repr=False)
+    duration: Fraction
+
+    @property
+    def frames(self):
+        """How many frames cover the sound."""
+        return frame_count(self.duration, self.options.fps)
+
+    def plan(self):
+        """What will be written, JSON-ready: frames, rate, duration_s, width_px, height_px, face_at_px, face_source."""
+        height_px, width_px = (side + side % 2 for side in self.pixels.shape[:2])  # the writer evens odd sides
+        return {
+            "frames": self.frames,
+            "rate": str(self.options.fps),
+            "duration_s": float(self.duration),
+            "width_px": width_px,
+            "height_px": height_px,
+            "face_at_px": [round(float(x), 1) for x in self.face.centre],
+            "face_source": self.face.source,
+            "face_score": round(float(self.face.score), 4),
+        }
 
 
-def seat(path, models, options):
-    """The Sitter of a portrait file; refuses a picture without a face, naming what to do."""
-    pixels = read_image(path, max_side_px=LONGEST_SIDE_PX).pixels
-    face = pick_face(pixels, options.face, str(path))
-    pixels, points = framed(pixels, face.points, options)
-    crop = crop_of(points, WORK_PX)
-    taken = crop.take(pixels)
-    own = codes_of(models.encoder, models.space, taken[None])[0]
-    portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Sitter(Canvas(pixels, crop), portrait, own, face)
+def prepare(portrait, sound, options):
+    """The Job of a portrait and a sound, after every check of them; the one place where they are read and judged.
+
+    portrait: image file.
+    sound: sound or video file.
+    options: AnimateOptions.
+    Raises Refused for a picture without face or a sound that is none, UsageProblem for a face out of the picture.
+    Source: ours.
+    """
+    picture = read_image(portrait, max_side_px=LONGEST_SIDE_PX)
+    wave = read_sound(sound, RATE_HZ, mono=True).samples[0]
+    with sound_stream(sound) as (rate_hz, blocks):
+        duration = Fraction(sum(block.shape[1] for block in blocks), rate_hz)
+    face = pick_face(picture.pixels, _as_read(options.face, picture), str(portrait))
+    pixels, points = framed(picture.pixels, face.points, options)
+    return Job(Path(portrait), Path(sound), options, face, pixels, points, wave, duration)
+
+
+def _as_read(choice, picture):
+    """The choice of face with its place in the pixels that were read; people count those of the file."""
+    choice = parse_choice(choice)
+    if choice.point is None or not picture.reduced:
+        return choice
+    scale = picture.pixels.shape[1] / picture.original_size_px[0]
+    width_px = None if choice.width_px is None else choice.width_px * scale
+    return choice._replace(point=tuple(scale * x for x in choice.point), width_px=width_px)
 
 
 def framed(pixels, points, options):
-    """Picture and face points at the size that is asked for: the whole portrait or the head alone; never enlarged unless --size says so."""
+    """Picture and face points at the size that is asked for: the whole portrait or the head alone.
+
+    pixels: (H, W, 3) uint8.
+    points: (4, 2), of the face in them.
+    options: AnimateOptions; never enlarged unless its size says so; a size asked for is rounded to even sides.
+    Source: ours.
+    """
     if options.frame == "crop":
         m = crop_of(points, 100).frame_from_crop
-        side = 100 * np.hypot(*m[:, 0])
+        side_px = 100 * np.hypot(*m[:, 0])
         centre = m[:, :2] @ [49.5, 49.5] + m[:, 2]
-        x0, y0 = np.maximum(0, np.round(centre - [0.85 * side, 0.85 * side])).astype(int)
-        x1, y1 = np.minimum(pixels.shape[1::-1], np.round(centre + [0.85 * side, 0.95 * side])).astype(int)
+        beside = HEAD_BESIDE * side_px
+        x0, y0 = np.maximum(0, np.round(centre - [beside, HEAD_ABOVE * side_px])).astype(int)
+        x1, y1 = np.minimum(pixels.shape[1::-1], np.round(centre + [beside, HEAD_BELOW * side_px])).astype(int)
         pixels, points = np.ascontiguousarray(pixels[y0:y1, x0:x1]), points - [x0, y0]
     if options.size is not None:
         h, w = pixels.shape[:2]
         scale = options.size / max(h, w)
-        new = (max(2, 2 * round(w * scale / 2)), max(2, 2 * round(h * scale / 2)))
+        new = tuple(max(2, 2 * round(side * scale / 2)) for side in (w, h))
         pixels = cv2.resize(pixels, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
         points = (points + 0.5) * [new[0] / w, new[1] / h] - 0.5
     return pixels, points
 
 
+@dataclass(frozen=True, eq=False)
+class Sitter:
+    """A portrait ready to be moved.
+
+    canvas: Canvas of its pixels.
+    crop: (1, 3, 192, 192) float32, the working crop in [-1, 1].
+    own: (26,) float32, its own expression.  lattice: (1, 2, 32, 32), the same as displacements.
+    Source: ours.
+    """
+
+    canvas: Canvas
+    crop: torch.Tensor
+    own: np.ndarray
+    lattice: torch.Tensor
+
+
+def seat(job, models):
+    """The Sitter of a job's portrait. Source: ours."""
+    crop = crop_of(job.points, WORK_PX)
+    taken = crop.take(job.pixels)
+    own = codes_of(models.encoder, models.space, taken[None])[0]
+    portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
+    lattice = models.space.lattice(F.pad(torch.from_numpy(own), (0, POSE)))[None]
+    return Sitter(Canvas(job.pixels, crop), portrait, own, lattice)
+
+
 @torch.inference_mode()
+def parts_at(sitter, models, codes, placement):
+    """FrameParts of every code: what the renderer wants moved and painted.
+
+    sitter: Sitter.
+    models: Models.
+    codes: (N, 32) float32, the face wanted.
+    placement: device.Placement of the renderer.
+    Source: ours.
+    """
+    count, device = len(codes), placement.device
+    crop, is_now = (x.to(device).expand(count, -1, -1, -1) for x in (sitter.crop, sitter.lattice))
+    with placement.autocast():
+        made = models.renderer(crop, is_now, models.space.lattice(torch.from_numpy(codes)).to(device))
+    return parts_of(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask))))
+
+
 def render(sitter, models, codes, options, placement):
-    """Frames uint8 (H, W, 3), one for each code (N, 32), in batches."""
+    """Frames uint8 (H, W, 3), one for each code (N, 32) of a performance, in batches that change nothing.
+
+    Source: ours.
+    """
     wanted = codes.copy()
     wanted[:, :EXPRESSION] = wish(codes, sitter.own, options.expression)
-    lattice_is = models.space.lattice(F.pad(torch.from_numpy(sitter.own), (0, POSE)))[None]
+    poses = models.space.pose(torch.from_numpy(codes)).numpy()
     for start in range(0, len(codes), options.batch):
-        c = torch.from_numpy(wanted[start : start + options.batch])
-        n = len(c)
-        with placement.autocast():
-            made = models.renderer(sitter.crop.expand(n, -1, -1, -1), lattice_is.expand(n, -1, -1, -1), models.space.lattice(c))
-        for parts, pose in zip(parts_of(made), models.space.pose(c).numpy()):
+        stop = start + options.batch
+        for parts, pose in zip(parts_at(sitter, models, wanted[start:stop], placement), poses[start:stop]):
             yield sitter.canvas.draw(parts, pose)
 
 
-def preflight(portrait, sound, options):
-    """What a job would make, after every check that needs no network: {"frames", "rate", "duration_s", "width_px", "height_px"}.
+def animate(job, output, models, placement, progress, overwrite=False):
+    """Writes OUTPUT, the portrait speaking the sound; gives the facts for the side-car.
 
-    Raises what `animate` would raise for its inputs, before any long work. Source: ours.
-    """
-    pixels = read_image(portrait, max_side_px=LONGEST_SIDE_PX).pixels
-    face = pick_face(pixels, options.face, str(portrait))
-    pixels, _ = framed(pixels, face.points, options)
-    wave = read_sound(sound, RATE_HZ, mono=True)
-    return dict(frames=frame_count(wave.duration, options.fps), rate=str(options.fps), duration_s=float(wave.duration),
-                width_px=pixels.shape[1], height_px=pixels.shape[0])
-
-
-def animate(portrait, sound, output, options, models, placement, progress, overwrite=False):
-    """Write OUTPUT: the portrait speaking the sound; returns facts for the side-car.
-
-    portrait: image file.  sound: sound or video file.  output: .mp4, .mov or .mkv.
-    Raises Refused for a picture without face or a sound that is none, UsageProblem for names, WriteFailed for the disk.
+    job: Job, from prepare.
+    output: path ending in one of media.VIDEO_SUFFIXES.
+    models, placement: from load_models and choose_device.
+    progress: Progress.
+    overwrite: True lets an existing file be replaced.
+    Raises UsageProblem for the name, WriteFailed for the disk.
     Source: ours; docs/architecture.md.
     """
-    sitter = seat(portrait, models, options)
-    wave = read_sound(sound, RATE_HZ, mono=True)
-    duration = wave.duration
-    frames = frame_count(duration, options.fps)
-    ticks = max(2, frame_count(duration, MOTION_HZ) + 1)
+    options = job.options
     with progress.stage("listening", 1, "pass") as advance:
-        motion = perform((models.listener, models.core), wave.samples[0], ticks, options)
+        sitter = seat(job, models)
+        ticks = max(2, frame_count(job.duration, MOTION_HZ) + 1)
+        motion = perform((models.listener, models.core), job.wave, ticks, options)
         advance(1)
-    times = np.array([float(frame_time(i, options.fps)) for i in range(frames)])
-    codes = at_times(motion.codes, times).astype(np.float32)
-    h, w = sitter.canvas.pixels.shape[:2]
-    with VideoWriter(output, options.fps, w, h, sound, crf=options.quality, overwrite=overwrite, inputs=(portrait, sound)) as writer:
-        with progress.stage("rendering", frames) as advance:
+    codes = at_times(motion.codes, times_s(job.frames, options.fps)).astype(np.float32)
+    height_px, width_px = job.pixels.shape[:2]
+    inputs = (job.portrait, job.sound)
+    with VideoWriter(
+        output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=inputs
+    ) as writer:
+        with progress.stage("rendering", job.frames) as advance:
             for frame in render(sitter, models, codes, options, placement):
                 writer.write(frame)
                 advance(1)
-    return dict(frames=frames, rate=str(options.fps), duration_s=float(duration), width_px=w, height_px=h, face_score=sitter.face.score,
-                face_source=sitter.face.source, voiced_share=float(motion.active.mean()), placement=placement.as_dict())
-
-
-assert EXPRESSION + POSE == 32
+    return job.plan() | {"voiced_share": float(motion.active.mean()), "placement": placement.as_dict()}
