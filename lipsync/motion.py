@@ -5,15 +5,17 @@ import numpy as np
 import torch
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
-from engine.encoders.audio import PHONES, RATE_HZ, PhoneticEncoder, listen
+from engine.encoders.audio import PHONES, PhoneticEncoder, listen
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
+from engine.timeline import MOTION_HZ
 from engine.weights import load_into, load_state
 from lipsync.activity import speech_activity
 
 WINDOW_TICKS, CARRY_TICKS = 75, 25     # 3 s windows, each told the last second of the one before
 BLINK_SHUT = 2.0                       # code of a shut eye
 BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
+BLINK_APART_TICKS = 15                 # 0.6 s
 SILENT_ENERGY = -1.5
 
 
@@ -44,18 +46,28 @@ def gated(articulation, active):
     return articulation * active[:, None] + silence * (1 - active[:, None])
 
 
+def fitted(track, length):
+    """A track (T, ...) cut, or continued by its last value, to a length. Source: ours."""
+    return np.concatenate([track[:length], np.repeat(track[-1:], max(0, length - len(track)), 0)])
+
+
 def hear(listener, wave, ticks, gate=True):
     """(articulation (2 ticks, 43), active (2 ticks,)) of a wave (S,) at 16 kHz, padded or cut to the motion clock."""
     articulation = listen(listener, wave).values
     active = speech_activity(wave).astype(np.float32) if gate else np.ones(len(articulation), np.float32)
-    fit = lambda x: np.concatenate([x[: 2 * ticks], np.repeat(x[-1:], max(0, 2 * ticks - len(x)), 0)])
-    articulation, active = fit(articulation), fit(active)
+    articulation, active = fitted(articulation, 2 * ticks), fitted(active, 2 * ticks)
     return gated(articulation, active), active
 
 
 @torch.inference_mode()
 def motion_codes(core, articulation, options, item="clip"):
-    """Codes (T, 32) for articulation (2 T, 43): sampled in windows, each continuing the one before; noise depends on the tick, not the window."""
+    """Codes (T, 32) float32: sampled in windows, each continuing the one before; noise depends on the tick, not the window.
+
+    articulation: (2 T, 43).
+    options: with steps, guidance and seed.
+    item: name that the noise depends on beside the seed.
+    Source: flow matching; carried ticks are given to the core clean, as it was trained.
+    """
     ticks = len(articulation) // 2
     sound = torch.from_numpy(articulation)[None]
     windows = plan(ticks, WINDOW_TICKS, CARRY_TICKS)
@@ -66,37 +78,40 @@ def motion_codes(core, articulation, options, item="clip"):
         values = pack(torch.zeros(1, stop - start, CODE_WIDTH), sound[:, 2 * start : 2 * stop])
         motion = torch.full((1, stop - start), GENERATED)
         if carried is not None:
-            values[:, : carried.shape[1]], motion[:, : carried.shape[1]] = carried, GIVEN
-        state = lambda s: torch.full_like(motion, s)
-        told, untold = Known(values, motion, state(GIVEN)), Known(values, motion, state(ABSENT))
+            kept = carried.shape[1]
+            values[:, :kept, :CODE_WIDTH], motion[:, :kept] = carried[..., :CODE_WIDTH], GIVEN
+        told = Known(values, motion, torch.full_like(motion, GIVEN))
+        untold = Known(values, motion, torch.full_like(motion, ABSENT))
         noise = tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
         if options.guidance == 1.0:
             out = sample(adapter, noise, levels, told, solver="ab2")
         else:
             out = sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
         if carried is not None:
-            out[:, : carried.shape[1], :CODE_WIDTH] = carried[..., :CODE_WIDTH]
+            out[:, :kept, :CODE_WIDTH] = carried[..., :CODE_WIDTH]
         return out
 
     return torch.cat(list(stream_windows(windows, make, "carry")), 1)[0, :, :CODE_WIDTH].numpy()
 
 
 def blinks(ticks, rate_per_minute, active, seed):
-    """Eyelids (ticks,) in [0, 1]: blinks at a mean rate, never within 0.6 s of each other, three times likelier where speech pauses.
+    """Eyelids (ticks,) in [0, 1]: blinks at a mean rate, never within 0.6 s of each other, likelier where speech pauses.
 
-    active: (ticks,) voice activity.  Source: ours; blinks fall into pauses (Nakano and Kitazawa 2010).
+    rate_per_minute: 0 keeps the eyes open.  active: (ticks,) voice activity.
+    Source: ours; blinks fall into pauses (Nakano and Kitazawa 2010), three times as often here.
     """
     rng = np.random.default_rng([seed, 0xB11])
     lids = np.zeros(ticks, np.float32)
     if rate_per_minute <= 0:
         return lids
     odds = np.where(active < 0.5, 3.0, 1.0)
-    odds *= rate_per_minute / 60 / 25 * ticks / odds.sum()
-    last = -100
+    odds *= rate_per_minute / 60 / MOTION_HZ * ticks / odds.sum()
+    odds /= np.maximum(1 - (BLINK_APART_TICKS - 1) * odds, 0.1)      # makes up for the ticks in which none may start
+    last = -BLINK_APART_TICKS
     for t in np.nonzero(rng.random(ticks) < odds)[0]:
-        if t - last >= 15:
+        if t - last >= BLINK_APART_TICKS:
             n = min(len(BLINK_SHAPE), ticks - t)
-            lids[t : t + n] = np.maximum(lids[t : t + n], BLINK_SHAPE[:n])
+            lids[t : t + n] = BLINK_SHAPE[:n]
             last = t
     return lids
 
@@ -132,19 +147,16 @@ def wish(codes, own, expression=1.0):
     Source: ours.
     """
     out = codes[:, :EXPRESSION].copy()
-    out[:, :BLINK] = out[:, :BLINK] * max(1.0, expression) * min(1.0, expression) + own[:BLINK] * (1 - min(1.0, expression))
+    out[:, :BLINK] = codes[:, :BLINK] * expression + own[:BLINK] * max(0.0, 1 - expression)
     lids = codes[:, BLINK] / BLINK_SHUT
     out[:, BLINK] = own[BLINK] + (BLINK_SHUT - own[BLINK]) * lids
     out[:, BLINK + 1 :] = own[BLINK + 1 :] + codes[:, BLINK + 1 : EXPRESSION] * expression
     return out
 
 
-def at_times(track, times_s, rate_hz=25.0):
+def at_times(track, times_s, rate_hz=float(MOTION_HZ)):
     """A track (T, D) on the 25 Hz clock read at times (N,): tick k stands for the time k / 25, between ticks linear."""
     at = np.clip(np.asarray(times_s) * rate_hz, 0, len(track) - 1)
     low = np.minimum(at.astype(int), max(0, len(track) - 2))
     part = (at - low)[:, None].astype(np.float32)
     return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part
-
-
-assert RATE_HZ == 16000
