@@ -1,0 +1,197 @@
+"""A video watched once for evaluation: mouth, eyes and pose of its face through time, and how sharp it is. Memory stays flat."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.files import input_file
+from engine.media import VideoReader, read_image
+from engine.timeline import MOTION_HZ, times_s
+from face.crop import crop_of, place
+from face.detect import find_faces_quick
+from face.detectors import Face
+from face.masks import region
+from face.measure import EYE_LEFT, EYE_RIGHT, LIP_LEFT, LIP_RIGHT, STEADY, Measures, Mesh, measure_landmarks
+
+SMALLEST_CROP_PX, LARGEST_CROP_PX = 64, 256
+WINDOW_PX = 384  # what the mesh sees of a face that it does not find in the whole frame
+RETRY_FRAMES = 12
+MOST_LOOKS = 64
+LARGEST_PORTRAIT_PX = 4096
+PARTS = ("mouth", "upper")
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """An aligned crop of the face. pixels: uint8 (S, S, 3) RGB.  face: `Face` in crop pixels."""
+
+    pixels: np.ndarray
+    face: Face
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What was seen of a video.
+
+    path: the file.  rate: Fraction, frames a second on average.
+    times_s: (T,) starts of the frames, seconds from time zero.  measures: `Measures` of T frames.
+    points: (T, 4, 2) eyes and mouth corners in frame pixels, NaN without a face.
+    sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
+    crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
+    looks: up to 64 `Look`s, evenly spread over the frames with a face.
+    truncated: whether announced frames are missing.
+    Source: ours.
+    """
+
+    path: Path
+    rate: Fraction
+    times_s: np.ndarray
+    measures: Measures
+    points: np.ndarray
+    sharpness: np.ndarray
+    crop_px: int | None
+    looks: list
+    truncated: bool
+
+    @property
+    def duration_s(self):
+        """Start of the first frame to the end of the last."""
+        steps = np.diff(self.times_s)
+        return float(self.times_s[-1] + (np.median(steps) if len(steps) else 1 / self.rate))
+
+    @property
+    def opening(self):
+        """(N,) mouth opening over face height at 25 Hz; NaN where no face is near."""
+        return at_motion_clock(self.times_s, self.measures.opening, self.duration_s)
+
+
+class _Finder:
+    """Landmarks of one face in frame pixels; a face too small for the mesh is seen through a window around it."""
+
+    def __init__(self, mesh):
+        self._mesh, self._window, self._wait = mesh, None, 0
+
+    def landmarks(self, frame):
+        found = self._seen(frame)
+        if found is None and self._wait <= 0:
+            self._wait = RETRY_FRAMES
+            faces = find_faces_quick(frame)
+            if faces:
+                self._window = crop_of(faces[0].points, WINDOW_PX).widened(0.25)
+                found = self._seen(frame)
+        self._wait -= 1
+        return found
+
+    def _seen(self, frame):
+        if self._window is None:
+            return self._mesh.landmarks(frame)
+        found = self._mesh.landmarks(self._window.take(frame))
+        if found is None:
+            return None
+        return np.c_[self._window.to_frame(found[:, :2]), found[:, 2] / self._window.scale]
+
+
+def face_points(landmarks):
+    """(4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of its lid points."""
+    p = landmarks[:, :2]
+    return np.array([p[list(EYE_LEFT)].mean(0), p[list(EYE_RIGHT)].mean(0), p[LIP_LEFT], p[LIP_RIGHT]])
+
+
+def look_at(image, landmarks, size_px):
+    """The `Look` of a face. image: uint8 (H, W, 3) RGB.  landmarks: (468, 3) pixels.  size_px: side of the crop."""
+    points = face_points(landmarks)
+    crop = crop_of(points, size_px)
+    around = place(crop.crop_from_frame, landmarks[:, :2])
+    return Look(crop.take(image), Face(np.r_[around.min(0), around.max(0)], crop.to_crop(points), 1.0, "mesh"))
+
+
+def native_px(landmarks):
+    """Side of the aligned crop in frame pixels, kept between 64 and 256. landmarks: (468, 3) pixels."""
+    side = round(256 / crop_of(face_points(landmarks), 256).scale)
+    return min(max(side, SMALLEST_CROP_PX), LARGEST_CROP_PX)
+
+
+def sharpness_of(pixels):
+    """(2,) Laplacian variance of the PARTS of an aligned crop, uint8 (S, S, 3) RGB; weighted by their soft masks.
+
+    Source: Pech-Pacheco et al. 2000.
+    """
+    edges = cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.CV_32F)
+    weights = [region(part, pixels.shape[0]) for part in PARTS]
+    means = [np.average(edges, weights=w) for w in weights]
+    return np.array([np.average((edges - m) ** 2, weights=w) for m, w in zip(means, weights)])
+
+
+def watch(path):
+    """The Clip of a video; the last few are remembered as long as their files do not change.
+
+    path: str or Path.
+    Raises Refused for what is no video.
+    Source: ours.
+    """
+    facts = input_file(path, "video").stat()
+    return _watch(str(path), (facts.st_mtime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=4)
+def _watch(path, _):
+    rows, steady, points, sharp, times, looks = [], [], [], [], [], []
+    crop_px, every, faces = None, 1, 0
+    with VideoReader(path) as reader, Mesh(follow=True) as mesh:
+        finder = _Finder(mesh)
+        for frame in reader:
+            times.append(float(frame.time))
+            landmarks = finder.landmarks(frame.pixels)
+            if landmarks is None:
+                for table, shape in ((rows, 9), (steady, (len(STEADY), 2)), (points, (4, 2)), (sharp, len(PARTS))):
+                    table.append(np.full(shape, np.nan))
+                continue
+            crop_px = crop_px or native_px(landmarks)
+            look = look_at(frame.pixels, landmarks, crop_px)
+            rows.append(measure_landmarks(landmarks))
+            steady.append(landmarks[STEADY, :2])
+            points.append(face_points(landmarks))
+            sharp.append(sharpness_of(look.pixels))
+            if faces % every == 0:
+                looks.append(look)
+            if len(looks) > MOST_LOOKS:
+                looks, every = looks[::2], 2 * every
+            faces += 1
+        measures = Measures(*np.array(rows).T.copy(), np.array(steady))
+        rate = reader.info.rate or MOTION_HZ
+        return Clip(
+            Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), crop_px, looks, reader.truncated
+        )
+
+
+def portrait_look(path, size_px):
+    """The `Look` of a still picture's face, or None when the mesh finds none.
+
+    path: image file.  size_px: side of the crop.
+    Raises Refused for what is no picture.
+    Source: ours.
+    """
+    image = read_image(path, max_side_px=LARGEST_PORTRAIT_PX).pixels
+    with Mesh(follow=False) as mesh:
+        landmarks = _Finder(mesh).landmarks(image)
+    return None if landmarks is None else look_at(image, landmarks, size_px)
+
+
+def at_motion_clock(times, values, duration_s, reach_s=0.06):
+    """(N,) a curve at 25 Hz by straight lines; NaN where the nearest known value is further than `reach_s`.
+
+    times: (T,) seconds, rising.  values: (T,), NaN allowed.  duration_s: what is to be covered.
+    Source: closed form.
+    """
+    ticks = times_s(max(1, int(np.ceil(duration_s * float(MOTION_HZ) - 1e-6))), MOTION_HZ)
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(len(ticks), np.nan)
+    t, v = np.asarray(times)[known], np.asarray(values)[known]
+    after = np.searchsorted(t, ticks).clip(0, len(t) - 1)
+    near = np.minimum(np.abs(t[after] - ticks), np.abs(t[(after - 1).clip(0)] - ticks))
+    return np.where(near <= max(reach_s, 0.6 * float(np.median(np.diff(times))) if len(times) > 1 else reach_s), np.interp(ticks, t, v), np.nan)
