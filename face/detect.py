@@ -15,6 +15,7 @@ TRUSTED_SCORE = 0.3  # enough where the user has pointed at the face
 TILTED_DEG = 20.0  # MTCNN's points are read again upright from here
 EXTREME_DEG = 65.0  # a profile is refused from here, unless placed by hand
 LONG_SIDE_PX = 1280  # larger pictures are shrunk to this for detection
+TURNED_SIDE_PX = 640  # and to this for faces that lie on their side or head down
 HINT = (
     "Give a frontal picture, or choose the place with --face x,y "
     "(the point between eyes and mouth; --face x,y,width sets the size too)."
@@ -95,14 +96,13 @@ def confirm(image, face, source="mtcnn", size_px=112, wide=0.6):
 
 def _scan(image):
     """(faces, best score met); only the faces that reach NEEDED_SCORE, largest first."""
-    scale = min(1.0, LONG_SIDE_PX / max(image.shape[:2]))
-    small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = _shrunk(image, LONG_SIDE_PX)
     faces, best = _both(small, NEEDED_SCORE)
     if not faces and min(small.shape[:2]) >= MIN_SIDE_PX:  # a face that fills the picture
         pad = max(small.shape[:2]) // 3
         faces, better = _both(cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE), NEEDED_SCORE)
         faces, best = [f.moved(np.array([[1, 0, -pad], [0, 1, -pad]], float)) for f in faces], max(best, better)
-    faces = faces if scale == 1 else [f.moved(_large_from_small(image, small)) for f in faces]
+    faces = faces if small is image else [f.moved(_large_from_small(image, small)) for f in faces]
     return sorted(faces, key=lambda f: -f.area_px), best
 
 
@@ -127,11 +127,13 @@ def _both(image, min_score):
 
 
 def _find_turned(image):
-    """Faces that MTCNN is sure of when the picture is turned by a quarter, a half or three quarters."""
+    """Faces that MTCNN is sure of when the picture, shrunk, is turned by a quarter, a half or three quarters."""
+    large, image = image, _shrunk(image, TURNED_SIDE_PX)
+    large_from_small = _large_from_small(large, image)
     h, w = image.shape[:2]
     back = {1: [[0, -1, w - 1], [1, 0, 0]], 2: [[-1, 0, w - 1], [0, -1, h - 1]], 3: [[0, 1, 0], [-1, 0, h - 1]]}
     return [
-        f.moved(np.array(matrix, float))
+        f.moved(np.array(matrix, float)).moved(large_from_small)
         for k, matrix in back.items()
         for f in find_faces_mtcnn(np.ascontiguousarray(np.rot90(image, k)))
         if f.score >= SURE_SCORE
@@ -154,10 +156,15 @@ def find_faces_quick(image, long_side_px=960):
     image: uint8 (H, W, 3) RGB.
     Source: ours.
     """
-    scale = min(1.0, long_side_px / max(image.shape[:2]))
-    small = image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = _shrunk(image, long_side_px)
     faces = [f for f in find_faces_mtcnn(small) if f.score >= NEEDED_SCORE] or find_faces_mediapipe(small)
-    return faces if scale == 1 else [f.moved(_large_from_small(image, small)) for f in faces]
+    return faces if small is image else [f.moved(_large_from_small(image, small)) for f in faces]
+
+
+def _shrunk(image, long_side_px):
+    """The image itself, or a smaller copy with that long side."""
+    scale = min(1.0, long_side_px / max(image.shape[:2]))
+    return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _large_from_small(large, small):
@@ -165,12 +172,13 @@ def _large_from_small(large, small):
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
 
 
-def choose_face(faces, choice, name, image=None):
+def choose_face(faces, choice, name, image=None, best_score=None):
     """The face that --face asks for.
 
     faces: what `find_faces` gave.  choice: `largest`, `INDEX`, `x,y[,width]` or a Choice.
     name: what to call the picture in a sentence.
-    image: uint8 (H, W, 3) RGB; with it a face can be placed by hand and the refusal knows the best score.
+    image: uint8 (H, W, 3) RGB; with it a face can be placed by hand.
+    best_score: highest score met, for the refusal.
     Raises Refused when there is no such face or it is seen from the side only; UsageProblem for a bad choice.
     Source: ours.
     """
@@ -178,8 +186,7 @@ def choose_face(faces, choice, name, image=None):
     if choice.point is not None:
         return _face_at_point(faces, choice, name, image)
     if not faces:
-        best = _scan(check_image(image))[1] if image is not None else 0.0
-        best = min(best, NEEDED_SCORE - 0.01)  # a face that did reach it would be in the list
+        best = min(best_score or 0.0, NEEDED_SCORE - 0.01)  # a face that did reach it would be in the list
         raise Refused(
             f"{name}: no face found (best score {best:.2f}, need {NEEDED_SCORE:.2f}).", hint=HINT, code="no_face"
         )
@@ -205,7 +212,8 @@ def pick_face(image, choice="largest", name="image"):
 
     Source: ours.
     """
-    return choose_face(find_faces(image), choice, name, image)
+    faces, best_score = _scan(check_image(image))
+    return choose_face(faces, choice, name, image, best_score)
 
 
 def _face_at_point(faces, choice, name, image):
