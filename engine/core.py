@@ -20,6 +20,7 @@ class Known(NamedTuple):
 
     values: (B, T, 118) packed clean values, read where a state is GIVEN.
     motion, articulation: (B, T) int64 states: ABSENT, GIVEN or GENERATED.
+    Source: ours.
     """
     values: Tensor
     motion: Tensor
@@ -27,20 +28,22 @@ class Known(NamedTuple):
 
 
 def pack(motion, articulation):
-    """Streams on one clock: motion (B, T, 32) and articulation (B, 2 T, 43) into (B, T, 118)."""
+    """Streams on one clock: motion (B, T, 32) and articulation (B, 2 T, 43) into (B, T, 118). Source: ours."""
     return torch.cat([motion, articulation.reshape(*motion.shape[:2], -1)], -1)
 
 
 def unpack(packed):
-    """(motion (B, T, 32), articulation (B, 2 T, 43)) of a packed tensor."""
+    """(motion (B, T, 32), articulation (B, 2 T, 43)) of a packed tensor. Source: ours."""
     motion, rest = packed[..., :CODE_WIDTH], packed[..., CODE_WIDTH:]
     return motion, rest.reshape(len(rest), -1, ARTICULATION_WIDTH)
 
 
 class AVCore(nn.Module):
-    """Velocity (B, T, 118) of packed streams x at flow time (B,), under `Known`.
+    """Velocity (B, T, 118) of packed streams; what is given or absent influences nothing through x.
 
-    Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that any window is like any other.
+    Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that any window is
+    like any other.
+    width, depth: of the transformer.  heads: attention heads; width is a multiple of twice that.
     Source: flow matching 2210.02747 on a DiT 2212.09748; per-stream noise levels after 2303.06555 (UniDiffuser).
     """
 
@@ -57,13 +60,13 @@ class AVCore(nn.Module):
         self.head = ModulatedHead(width, PACKED_WIDTH)
 
     def forward(self, x, time, known):
+        """Velocity (B, T, 118) float32 of x (B, T, 118) at flow time (B,) in [0, 1], under `Known`."""
         known = Known(*known)
         motion, sound = unpack(torch.where(self._given(known), known.values, x))
-        present = lambda state, z: z * (state != ABSENT).repeat_interleave(z.shape[1] // state.shape[1], 1)[..., None]
-        levels = lambda state: torch.where(state == GIVEN, 1.0, time[:, None].expand(state.shape)) * (state != ABSENT)
-        h = self.motion_in(present(known.motion, motion)) + self.motion_state(known.motion)
-        h = h + self.sound_in(present(known.articulation, sound).transpose(1, 2)).transpose(1, 2) + self.sound_state(known.articulation)
-        e = self.motion_level(levels(known.motion)) + self.sound_level(levels(known.articulation))
+        h = self.motion_in(_present(motion, known.motion)) + self.motion_state(known.motion)
+        heard = self.sound_in(_present(sound, known.articulation).transpose(1, 2)).transpose(1, 2)
+        h = h + heard + self.sound_state(known.articulation)
+        e = self.motion_level(_levels(time, known.motion)) + self.sound_level(_levels(time, known.articulation))
         angles = rotary(torch.arange(x.shape[1], device=x.device) / float(MOTION_HZ), self.head_width)
         for block in self.blocks:
             h = block(h, e, angles)
@@ -74,3 +77,15 @@ class AVCore(nn.Module):
         motion = (known.motion == GIVEN)[..., None].expand(-1, -1, CODE_WIDTH)
         sound = (known.articulation == GIVEN)[..., None].expand(-1, -1, PACKED_WIDTH - CODE_WIDTH)
         return torch.cat([motion, sound], -1)
+
+
+def _present(z, state):
+    """A stream (B, n T, D) with zeros, even for NaN, where its state (B, T) is ABSENT."""
+    absent = (state == ABSENT).repeat_interleave(z.shape[1] // state.shape[1], 1)
+    return z.masked_fill(absent[..., None], 0)
+
+
+def _levels(time, state):
+    """Level (B, T) of each tick: 1 where given, the flow time (B,) where generated, 0 where absent."""
+    level = torch.where(state == GIVEN, 1.0, time[:, None].expand(state.shape))
+    return level * (state != ABSENT)

@@ -34,6 +34,7 @@ def level(wave):
     """The wave at the loudness the net expects: RMS of its loud frames becomes SPEECH_RMS; digital silence stays silence.
 
     wave: (S,) float32 at 16 kHz.
+    Source: ours.
     """
     n = len(wave) // HOP_SAMPLES
     if n == 0:
@@ -44,7 +45,11 @@ def level(wave):
 
 
 def log_mel(wave):
-    """Log-mel (80, T) at 100 Hz, centred frames; wave (S,) float32 at 16 kHz, already levelled."""
+    """Log-mel (80, T) at 100 Hz, frame k centred on k / 100 s, one a whole hop and at least one.
+
+    wave: (S,) float32 at 16 kHz, already levelled.
+    Source: ours; 25 ms Hann frames as whisper's.
+    """
     wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
     s = torch.stft(wave, 512, HOP_SAMPLES, 400, torch.hann_window(400), pad_mode="constant", return_complex=True).abs()
     frames = max(1, len(wave) // HOP_SAMPLES)
@@ -54,7 +59,9 @@ def log_mel(wave):
 class PhoneticEncoder(nn.Module):
     """log-mel (B, 80, 2 T) -> phone logits (B, T, 40), voicing logit (B, T), F0 in octaves above 150 Hz (B, T); T at 50 Hz.
 
-    The receptive field is 0.6 s each side. Source: ours; experiments in docs/architecture.md.
+    width: channels.  dilations: of the blocks, ticks between taps; they reach 1.2 s to each side.
+    dropout: share of hidden numbers dropped in training.
+    Source: ours; experiments in docs/architecture.md.
     """
 
     def __init__(self, width=160, dilations=(1, 1, 2, 2, 1, 2, 4, 1), dropout=0.1):
@@ -74,7 +81,10 @@ class PhoneticEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class Articulation:
-    """What a voice does, on the 50 Hz clock. values: (T, 43) float32: 40 phone posteriors, voicing, F0 (octaves above 150 Hz, 0 unvoiced), energy."""
+    """What a voice does, on the 50 Hz clock.
+
+    values: (T, 43) float32: 40 phone posteriors, voicing, F0 (octaves above 150 Hz, 0 unvoiced), energy.
+    """
     values: np.ndarray
 
     @property
@@ -87,22 +97,25 @@ class Articulation:
 
 
 def energy_of(mel):
-    """Loudness track (B, T) at 50 Hz from log-mel (B, 80, 2 T): mean log-mel, 0 at speaking level, about -1.5 in silence."""
+    """Loudness track (B, T) at 50 Hz from log-mel (B, 80, 2 T): mean log-mel, 0 at speaking level, -1.5 in silence. Source: ours."""
     return F.avg_pool1d(mel.mean(1, keepdim=True), TICK_HOPS)[:, 0].clamp_min(-1.5)
 
 
 def articulation_of(encoder, mel):
-    """Articulation stream (B, T, 43) from log-mel (B, 80, 2 T) by a trained encoder."""
+    """Articulation stream (B, T, 43) from log-mel (B, 80, 2 T) by a trained encoder. Source: ours."""
     logits, voicing, f0 = encoder(mel)
     voiced = torch.sigmoid(voicing)
     return torch.cat([logits.softmax(-1), voiced[..., None], (f0 * voiced)[..., None], energy_of(mel)[..., None]], -1)
 
 
 @torch.inference_mode()
-def listen(encoder, wave, window_s=20.0, margin_s=1.0):
+def listen(encoder, wave, window_s=20.0, margin_s=1.3):
     """Articulation of a whole recording, in windows of constant memory that give what one pass would.
 
-    wave: (S,) float32 at 16 kHz, any level.  Source: ours.
+    encoder: PhoneticEncoder in eval.
+    wave: (S,) float32 at 16 kHz, any level.
+    window_s: what is heard at a time.  margin_s: heard beyond it on each side; no less than the encoder reaches.
+    Source: ours.
     """
     wave = level(np.asarray(wave, np.float32))
     ticks = max(1, -(-len(wave) // (HOP_SAMPLES * TICK_HOPS)))

@@ -29,7 +29,7 @@ class ResBlock(nn.Module):
 
 
 def coordinates(height, width, device=None):
-    """Pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y."""
+    """Pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y. Source: align_corners=False."""
     y = (torch.arange(height, device=device) + 0.5) / height * 2 - 1
     x = (torch.arange(width, device=device) + 0.5) / width * 2 - 1
     y, x = torch.meshgrid(y, x, indexing="ij")
@@ -39,7 +39,9 @@ def coordinates(height, width, device=None):
 class MotionEncoder(nn.Module):
     """Crops (B, 3, 128, 128) in [-1, 1] -> displacement from rest (B, 2, 32, 32) in units of the crop, head motion excluded.
 
-    Taught by a mesh on talking clips and puppets; needs no landmarks at inference. Source: ours, docs/log.md.
+    Taught by a mesh on talking clips and puppets; needs no landmarks at inference.
+    width: channels at half resolution, a multiple of 8.
+    Source: ours, docs/log.md.
     """
 
     def __init__(self, width=32):
@@ -60,8 +62,7 @@ class MotionEncoder(nn.Module):
         a = self.inlet(torch.cat([u, coordinates(*u.shape[2:], device=u.device).to(u.dtype).expand(len(u), -1, -1, -1)], 1))
         h = self.high(a)
         m = self.mid(h)
-        l = self.low(m)
-        m = self.up_mid(m + F.interpolate(self.from_low(l), scale_factor=2.0))
+        m = self.up_mid(m + F.interpolate(self.from_low(self.low(m)), scale_factor=2.0))
         h = self.up_high(h + F.interpolate(self.from_mid(m), scale_factor=2.0))
         return self.out(h).float() * 0.1
 
@@ -70,8 +71,10 @@ class MotionEncoder(nn.Module):
 class MotionSpace:
     """The code: a linear basis of lattices (mouth and jaw, eyelids, brows) beside six numbers of the head.
 
-    basis: (26, 2, 32, 32) lattices, unit code each.  projection: (26, 2048) back from a lattice.  pose_std: (6,) units of the head's numbers.
+    basis: (26, 2, 32, 32) lattices, unit code each.  projection: (26, 2048) back from a lattice.
+    pose_std: (6,) units of the head's numbers.
     lips: (26,) inner-lip opening in units of the crop for a unit code.
+    Source: PCA of the teacher's lattices; lipsync/train/space.py.
     """
     basis: torch.Tensor
     projection: torch.Tensor
@@ -98,7 +101,12 @@ class MotionSpace:
 
 @torch.inference_mode()
 def codes_of(encoder, space, crops, batch=32):
-    """Expression codes (N, 26) float32 of crops uint8 (N, S, S, 3), resized to what the encoder looks at."""
+    """Expression codes (N, 26) float32 of crops, each on its own: batches only save time.
+
+    crops: (N, S, S, 3) uint8, resized to what the encoder looks at.
+    batch: crops a call of the encoder.
+    Source: ours.
+    """
     out = []
     for i in range(0, len(crops), batch):
         x = torch.as_tensor(np.ascontiguousarray(crops[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
