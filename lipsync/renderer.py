@@ -19,6 +19,7 @@ class Rendering:
 
     flow: (B, 2, 96, 96) where each pixel reads the portrait, relative, in units of the crop.
     paint: (B, 3, 64, 112) colours of the mouth patch in [-1, 1].  mask: (B, 1, 64, 112) share of the paint in [0, 1].
+    Source: ours.
     """
     flow: torch.Tensor
     paint: torch.Tensor
@@ -26,7 +27,10 @@ class Rendering:
 
 
 def warp(image, flow):
-    """Image (B, C, H, W) read at flow (B, 2, h, w) in units of the crop, enlarged to the image; edges repeat."""
+    """Image (B, C, H, W) read at flow (B, 2, h, w) in units of the crop, enlarged to the image; edges repeat.
+
+    Source: bilinear sampling, 1506.02025.
+    """
     h, w = image.shape[-2:]
     if flow.shape[-2:] != (h, w):
         flow = F.interpolate(flow, size=(h, w), mode="bilinear", align_corners=False)
@@ -35,26 +39,30 @@ def warp(image, flow):
 
 
 def patch(x):
-    """The mouth patch (B, C, 64, 112) of a working crop."""
+    """The mouth patch (B, C, 64, 112) of a working crop. Source: ours."""
     top, bottom, left, right = PATCH
     return x[..., top:bottom, left:right]
 
 
 def patch_of_field(x):
-    """The mouth patch of a field over the whole crop, at patch resolution."""
+    """The mouth patch (B, C, 64, 112) of a field (B, C, n, n) over the whole crop. Source: ours."""
     return patch(F.interpolate(x, size=WORK_PX, mode="bilinear", align_corners=False))
 
 
 class UNet(nn.Module):
-    """Small U-Net over a picture (B, in, H, W); H and W divide by 8. Source: 1505.04597 with pre-activation residual blocks."""
+    """Small U-Net over a picture (B, channels_in, H, W); H and W divide by two as often as there are further widths.
+
+    channels_in: of the picture.  widths: channels from fine to coarse.  depth: residual blocks a step down.
+    Source: 1505.04597 with pre-activation residual blocks.
+    """
 
     def __init__(self, channels_in, widths, depth=2):
         super().__init__()
-        conv = lambda a, b, k=3, s=1: nn.Conv2d(a, b, k, s, k // 2)
-        self.inlet = conv(channels_in, widths[0])
-        self.down = nn.ModuleList(nn.Sequential(conv(a, b, 3, 2), *(ResBlock(b) for _ in range(depth))) for a, b in zip(widths, widths[1:]))
+        steps = list(zip(widths, widths[1:]))
+        self.inlet = nn.Conv2d(channels_in, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), *(ResBlock(b) for _ in range(depth))) for a, b in steps)
         self.first = ResBlock(widths[0])
-        self.lift = nn.ModuleList(conv(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.lift = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
         self.up = nn.ModuleList(ResBlock(a) for a in widths[:-1])
 
     def forward(self, x):
@@ -88,12 +96,12 @@ class Renderer(nn.Module):
         self.paint_out.bias.data[3] = -2.0
 
     def forward(self, portrait, lattice_is, lattice_wish):
-        to_flow = lambda z: F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
+        """Rendering of a portrait (B, 3, 192, 192) in [-1, 1]: how it is, how it shall be, lattices (B, 2, 32, 32)."""
         small = F.interpolate(portrait, size=FLOW_PX, mode="area")
-        wish = to_flow(lattice_wish)
-        coarse = to_flow(lattice_is - lattice_wish)
+        own, wish, coarse = (F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
+                             for z in (lattice_is, lattice_wish, lattice_is - lattice_wish))
         place = coordinates(FLOW_PX, FLOW_PX, portrait.device).to(portrait.dtype).expand(len(portrait), -1, -1, -1)
-        x = torch.cat([small, warp(small, coarse), 20 * coarse, 20 * to_flow(lattice_is), 20 * wish, place], 1)
+        x = torch.cat([small, warp(small, coarse), 20 * coarse, 20 * own, 20 * wish, place], 1)
         h = self.flow_net(x.contiguous(memory_format=torch.channels_last))
         flow = coarse + self.flow_out(h).float() * 0.05
         at = patch_of_field(place)
@@ -104,16 +112,21 @@ class Renderer(nn.Module):
 
 
 def compose(portrait, rendering):
-    """The rendered working crop (B, 3, 192, 192) in [-1, 1]: warped portrait with the painted mouth blended in."""
-    out = warp(portrait, rendering.flow).clone()
+    """The rendered working crop (B, 3, 192, 192) in [-1, 1]: warped portrait with the painted mouth blended in.
+
+    portrait: (B, 3, 192, 192) in [-1, 1].  rendering: of the same batch.
+    Source: ours.
+    """
+    warped = warp(portrait, rendering.flow)
     top, bottom, left, right = PATCH
-    edge = edge_fade(bottom - top, right - left, device=out.device)
-    mask = rendering.mask * edge
-    out[..., top:bottom, left:right] = patch(out) * (1 - mask) + rendering.paint * mask
+    mask = rendering.mask * edge_fade(bottom - top, right - left, device=warped.device)
+    out = warped.clone()                # learning reads the warped mouth again: it must not be painted over
+    out[..., top:bottom, left:right] = patch(warped) * (1 - mask) + rendering.paint * mask
     return out
 
 
 def edge_fade(height, width, margin=8, device=None):
-    """Weight (1, 1, height, width) that falls to zero at the border of the patch, so that it leaves no seam."""
-    ramp = lambda n: (torch.minimum(torch.arange(n, device=device), torch.arange(n - 1, -1, -1, device=device)).float() / margin).clamp(0, 1)
-    return (ramp(height)[:, None] * ramp(width)[None])[None, None]
+    """Weight (1, 1, height, width) that falls to zero at the border of the patch, so that it leaves no seam. Source: ours."""
+    down, across = (torch.arange(n, device=device) for n in (height, width))
+    down, across = (torch.minimum(at, at.flip(0)).float().div(margin).clamp(0, 1) for at in (down, across))
+    return (down[:, None] * across[None])[None, None]
