@@ -63,7 +63,7 @@ class Job:
 
     portrait, sound: paths.
     options: AnimateOptions.
-    face: Face, in pixels of the picture as read.
+    face: Face, in pixels of the picture as read; shrink: those per pixel of the file, at most 1.
     pixels: (H, W, 3) uint8 at output size.  points: (4, 2) eyes and mouth corners in them.
     wave: (S,) float32 at RATE_HZ.
     duration: Fraction, seconds of the sound, exact at its own rate.
@@ -74,6 +74,7 @@ class Job:
     sound: Path
     options: AnimateOptions
     face: Face
+    shrink: float
     pixels: np.ndarray = field(repr=False)
     points: np.ndarray = field(repr=False)
     wave: np.ndarray = field(repr=False)
@@ -93,7 +94,7 @@ class Job:
             "duration_s": float(self.duration),
             "width_px": width_px,
             "height_px": height_px,
-            "face_at_px": [round(float(x), 1) for x in self.face.centre],
+            "face_at_px": [round(float(x) / self.shrink, 1) for x in self.face.centre],  # as --face takes it
             "face_source": self.face.source,
             "face_score": round(float(self.face.score), 4),
         }
@@ -112,19 +113,19 @@ def prepare(portrait, sound, options):
     wave = read_sound(sound, RATE_HZ, mono=True).samples[0]
     with sound_stream(sound) as (rate_hz, blocks):
         duration = Fraction(sum(block.shape[1] for block in blocks), rate_hz)
-    face = pick_face(picture.pixels, _as_read(options.face, picture), str(portrait))
+    shrink = picture.pixels.shape[1] / picture.original_size_px[0]
+    face = pick_face(picture.pixels, _as_read(options.face, shrink), str(portrait))
     pixels, points = framed(picture.pixels, face.points, options)
-    return Job(Path(portrait), Path(sound), options, face, pixels, points, wave, duration)
+    return Job(Path(portrait), Path(sound), options, face, shrink, pixels, points, wave, duration)
 
 
-def _as_read(choice, picture):
+def _as_read(choice, shrink):
     """The choice of face with its place in the pixels that were read; people count those of the file."""
     choice = parse_choice(choice)
-    if choice.point is None or not picture.reduced:
+    if choice.point is None:
         return choice
-    scale = picture.pixels.shape[1] / picture.original_size_px[0]
-    width_px = None if choice.width_px is None else choice.width_px * scale
-    return choice._replace(point=tuple(scale * x for x in choice.point), width_px=width_px)
+    width_px = None if choice.width_px is None else choice.width_px * shrink
+    return choice._replace(point=tuple(shrink * x for x in choice.point), width_px=width_px)
 
 
 def framed(pixels, points, options):

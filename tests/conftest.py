@@ -1,19 +1,110 @@
-"""One thread for the whole suite: results do not depend on the number of cores, and machines stay usable."""
+"""What whole-pipeline tests share: weights of debug size, a portrait, a recording, the command line called in this process.
+
+One thread for the whole suite: results do not depend on the number of cores, and machines stay usable.
+"""
 
 import os
+from collections import namedtuple
 
 import pytest
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+Answer = namedtuple("Answer", "code out err")
+QUICK = ("--size", "96", "--fps", "12")
+
 
 @pytest.fixture(scope="session")
-def debug_weights(tmp_path_factory):
-    """A folder of small random weights; every animation of the session uses them."""
+def weights_folder(tmp_path_factory):
+    """A folder of small random weights of the real classes."""
     from debug_weights import write_debug_weights
 
-    folder = write_debug_weights(tmp_path_factory.mktemp("weights"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOUTHPIECE_WEIGHTS_DIR", str(folder))
-        yield folder
+    return write_debug_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def debug_weights(weights_folder, monkeypatch):
+    """The small random weights take the place of the embedded ones."""
+    monkeypatch.setenv("MOUTHPIECE_WEIGHTS_DIR", str(weights_folder))
+    return weights_folder
+
+
+@pytest.fixture(scope="session")
+def head():
+    """A photographed head, (256, 256, 3) uint8."""
+    import numpy as np
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[:256, 96:352])
+
+
+@pytest.fixture
+def desk(tmp_path, head):
+    """A folder with portrait.png and line.wav: 0.4 s of noise at 16 kHz."""
+    import numpy as np
+
+    from engine.media import Sound, write_image, write_sound
+
+    write_image(tmp_path / "portrait.png", head)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, 6_400))
+    write_sound(tmp_path / "line.wav", Sound(noise.astype(np.float32), 16_000))
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys, debug_weights):
+    """The command line, called with words; gives the exit code and what stood on both streams."""
+    import cli
+
+    def call(*words):
+        capsys.readouterr()
+        code = cli.main(list(words))
+        return Answer(code, *capsys.readouterr())
+
+    return call
+
+
+def contents(folder):
+    """Every file below a folder, hidden ones too: path -> bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refuse(call, desk):
+    """Calls `animate` with something bad; makes sure of one sentence with a remedy and of an untouched folder."""
+
+    def refuse(code, *words, portrait="portrait.png", sound="line.wav", output="out.mp4"):
+        before = contents(desk)
+        names = (str(desk / name) for name in (portrait, sound))
+        answer = call("animate", *names, "-o", str(desk / output), *QUICK, *words)
+        assert contents(desk) == before
+        assert (answer.code, answer.out) == (code, "")
+        lines = [line for line in answer.err.splitlines() if not line.startswith('{"event"')]
+        assert len(lines) == 1 and lines[0].startswith("mouthpiece: ")
+        sentence = lines[0].removeprefix("mouthpiece: ").replace(f"{desk}{os.sep}", "")
+        assert "Traceback" not in sentence and "rror:" not in sentence
+        assert "need " in sentence or len(sentence.rstrip(".").split(". ")) == 2, f"no remedy: {sentence}"
+        return sentence
+
+    return refuse
+
+
+@pytest.fixture
+def perform(call, desk):
+    """Calls `animate` with something unusual that works; gives the side-car's facts."""
+    import json
+
+    def perform(*words, portrait="portrait.png", sound="line.wav", output="out.mp4"):
+        before = contents(desk)
+        names = (str(desk / name) for name in (portrait, sound))
+        answer = call("animate", *names, "-o", str(desk / output), "-q", *QUICK, *words)
+        assert answer.code == 0, answer.err
+        assert answer.err == "" and answer.out.startswith(str(desk / output)) and answer.out.count("\n") == 1
+        after = contents(desk)
+        sidecar = (desk / output).with_suffix(".json")
+        assert {path: after[path] for path in before if path in after} == before
+        assert set(after) - set(before) == {desk / output, sidecar}
+        return json.loads(after[sidecar])["facts"]
+
+    return perform
