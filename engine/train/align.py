@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.encoders.audio import HOP_SAMPLES, PHONES, RATE_HZ, level, log_mel
+from engine.encoders.audio import PHONES, RATE_HZ, level, log_mel
+from engine.errors import Refused
+from engine.files import replacing
 from engine.media import read_sound
 from engine.train.manifest import read_rows
 
@@ -13,14 +15,14 @@ MISSING = 255                          # label of a tick nobody knows
 
 
 def words_of(text):
-    """Lower-case words of an English sentence."""
+    """Lower-case words of an English sentence, without punctuation. Source: ours."""
     return [w.strip("'") for w in re.sub(r"[^a-z' ]", " ", text.lower()).split() if w.strip("'")]
 
 
 def phone_times(wave, text, decoder):
     """Phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
 
-    wave: (S,) float32 at 16 kHz.  decoder: a pocketsphinx Decoder without language model.
+    wave: (S,) float32 at 16 kHz.  text: what is said.  decoder: a pocketsphinx Decoder without language model.
     Source: pocketsphinx two-pass alignment.
     """
     said = words_of(text)
@@ -40,11 +42,31 @@ def phone_times(wave, text, decoder):
 
 
 def pitch_track(wave, ticks):
-    """F0 in Hz (ticks,) at 50 Hz, 0 where unvoiced. Source: Praat autocorrelation (Boersma 1993)."""
+    """F0 in Hz (ticks,) float32 at 50 Hz, 0 where unvoiced.
+
+    wave: (S,) float32 at 16 kHz.
+    Source: Praat autocorrelation (Boersma 1993).
+    """
     import parselmouth
     pitch = parselmouth.Sound(wave.astype(np.float64), RATE_HZ).to_pitch_ac(0.01, 65.0, pitch_ceiling=600.0)
     at = (np.arange(ticks) + 0.5) * 0.02
     return np.nan_to_num(np.array([pitch.get_value_at_time(t) for t in at], np.float32))
+
+
+def labels_of(wave, text, decoder):
+    """(log-mel (80, T) float16, phone ids (T,) uint8, F0 (T // 2,) float16 Hz) of a sentence, or None where it does not align.
+
+    wave, text, decoder: as for `phone_times`; any level.
+    Source: ours; ticks between phones are silence.
+    """
+    found = phone_times(wave / (np.abs(wave).max() + 1e-6) * 0.5, text, decoder)
+    if found is None:
+        return None
+    mel = log_mel(level(wave))
+    ids = np.full(mel.shape[1], PHONES.index("SIL"), np.uint8)
+    for name, start, length in found:
+        ids[start : start + length] = PHONES.index(name) if name in PHONES else MISSING
+    return mel.numpy().astype(np.float16), ids, pitch_track(wave, mel.shape[1] // 2).astype(np.float16)
 
 
 def _align_some(job):
@@ -53,19 +75,20 @@ def _align_some(job):
     decoder, done = Decoder(lm=None, loglevel="FATAL"), []
     for row in rows:
         wave = read_sound(Path(data) / row["sound"], RATE_HZ, mono=True).samples[0]
-        found = phone_times(wave / (np.abs(wave).max() + 1e-6) * 0.5, row["text"], decoder) if row.get("text") else None
-        if found is None:
-            continue
-        mel = log_mel(level(wave))
-        ids = np.full(mel.shape[1], PHONES.index("SIL"), np.uint8)
-        for name, start, length in found:
-            ids[start : start + length] = PHONES.index(name) if name in PHONES else MISSING
-        done.append((row["sound"], row.get("speaker") or "", mel.numpy().astype(np.float16), ids, pitch_track(wave, mel.shape[1] // 2).astype(np.float16)))
+        labels = labels_of(wave, row.get("text") or "", decoder)
+        if labels is not None:
+            done.append((row["sound"], row.get("speaker") or "", *labels))
     return done
 
 
 def align(data, out, workers=2, progress=None):
-    """Write OUT/phones.npz: log-mel, phone per 10 ms and F0 per 20 ms of every English clip that aligns; returns (aligned, all)."""
+    """Write OUT/phones.npz: log-mel, phone per 10 ms and F0 per 20 ms of every English clip that aligns; returns (aligned, all).
+
+    data: folder with manifest.jsonl.  out: working folder.  workers: processes.
+    progress: called with (aligned, all).
+    Raises what `read_rows` raises, Refused when nothing aligns.
+    Source: ours.
+    """
     rows = [dict(r, sound=r["path"]) for r in read_rows(data, ("speech",)) if r.get("language") == "en"]
     rows += [dict(r, sound=r["audio"]) for r in read_rows(data, ("talk",))]
     jobs = [(data, rows[i::32]) for i in range(32)]
@@ -75,17 +98,25 @@ def align(data, out, workers=2, progress=None):
             done += part
             if progress:
                 progress(len(done), len(rows))
+    if not done:
+        raise Refused(f"{data}: not one English clip with text aligns.", hint="See docs/training.md for rows of kind 'speech'.")
     done.sort(key=lambda d: d[0])
-    lengths = np.array([d[2].shape[1] for d in done])
-    Path(out).mkdir(parents=True, exist_ok=True)
-    np.savez(Path(out) / "phones.npz", names=np.array([d[0] for d in done]), speakers=np.array([d[1] for d in done]), lengths=lengths,
-             mel=np.concatenate([d[2] for d in done], 1), phones=np.concatenate([d[3] for d in done]),
-             f0=np.concatenate([np.pad(d[4], (0, -(-d[2].shape[1] // 2) - len(d[4]))) for d in done]))
+    save_labels(Path(out) / "phones.npz", done)
     return len(done), len(rows)
 
 
+def save_labels(path, done):
+    """Writes phones.npz from rows (name, speaker, log-mel, phone ids, F0) of all clips. Source: ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lengths = np.array([d[2].shape[1] for d in done])
+    with replacing(path, overwrite=True) as part:
+        np.savez(part, names=np.array([d[0] for d in done]), speakers=np.array([d[1] for d in done]), lengths=lengths,
+                 mel=np.concatenate([d[2] for d in done], 1), phones=np.concatenate([d[3] for d in done]),
+                 f0=np.concatenate([np.pad(d[4], (0, -(-d[2].shape[1] // 2) - len(d[4]))) for d in done]))
+
+
 def clips_of(path):
-    """{name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz."""
+    """{name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz. Source: `save_labels`."""
     d = np.load(path)
     mel, phones, f0, at, half = d["mel"], d["phones"], d["f0"], 0, 0
     out = {}
@@ -94,6 +125,3 @@ def clips_of(path):
         out[str(name)] = dict(mel=mel[:, at : at + n], phones=phones[at : at + n], f0=f0[half : half + m], speaker=str(who))
         at, half = at + n, half + m
     return out
-
-
-assert RATE_HZ // HOP_SAMPLES == 100

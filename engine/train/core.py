@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
 from engine.encoders.audio import PhoneticEncoder, articulation_of
@@ -11,7 +10,7 @@ from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
 from engine.train.align import clips_of
 from engine.train.disguise import FLOOR, disguise, uniform
-from engine.train.manifest import held_out
+from engine.train.manifest import held_out, is_common, is_held, made_by
 from engine.train.schedule import Average, Run
 from engine.weights import load_into, read_state, save_state
 
@@ -20,7 +19,7 @@ STRANGER_ODDS = 12.0                   # how much oftener a clip of a rare speak
 
 
 def load_codes(path):
-    """{part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz."""
+    """{part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz. Source: lipsync/train/codes.py."""
     d, out = np.load(path), {}
     for key in d.files:
         part, name, field = key.split("|")
@@ -31,7 +30,8 @@ def load_codes(path):
 def draw_states(count, ticks, generator):
     """States (B, T) of motion and articulation for a batch: mostly sound given and motion wanted; the other ways often enough.
 
-    A part of the items has its first ticks given (windows carry over) or a stretch of them (in-filling).
+    A part of the items has its first ticks given (windows carry over) or all but a stretch of them (in-filling).
+    Source: ours.
     """
     dice = torch.rand(count, generator=generator)
     motion = torch.where(dice < 0.84, GENERATED, torch.where(dice < 0.94, GIVEN, ABSENT))
@@ -46,8 +46,8 @@ def draw_states(count, ticks, generator):
     return motion, sound
 
 
-def loss_weights(space_std=None):
-    """Weight of each packed channel: mouth first, articulation as one."""
+def loss_weights():
+    """Weight of each number of the code (32,): mouth first. Source: ours."""
     w = torch.ones(CODE_WIDTH)
     w[:BLINK] = 1 / (1 + 0.12 * torch.arange(BLINK))
     w[:3] *= 2
@@ -57,12 +57,16 @@ def loss_weights(space_std=None):
 
 
 class Batches:
-    """Items of talking clips under disguise, and of speech without picture."""
+    """Items of talking clips under disguise, and of speech without picture.
+
+    clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval.
+    Source: ours.
+    """
 
     def __init__(self, clips, speech, encoder, seed):
         self.clips, self.speech, self.encoder = clips, speech, encoder
         self.names = sorted(clips)
-        odds = np.array([1.0 if "grid_s1" in n else STRANGER_ODDS for n in self.names])
+        odds = np.array([1.0 if is_common(n) else STRANGER_ODDS for n in self.names])
         self.odds, self.rng = odds / odds.sum(), np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -73,14 +77,14 @@ class Batches:
         start = int(self.rng.integers(0, max(1, len(code) - TICKS + 1)))
         code, mel = code[start : start + TICKS], mel[:, 4 * start : 4 * (start + TICKS)]
         short = TICKS - len(code)
-        return np.pad(code, ((0, short), (0, 0)), mode="edge"), np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
+        return np.pad(code, ((0, short), (0, 0)), mode="edge"), _filled(mel)
 
     def speech_item(self):
+        """Log-mel (80, 4 T): a stretch of speech, continued in silence."""
         names = list(self.speech)
         mel = self.speech[names[int(self.rng.integers(len(names)))]]["mel"].astype(np.float32)
         start = int(self.rng.integers(0, max(1, mel.shape[1] - 4 * TICKS)))
-        mel = mel[:, start : start + 4 * TICKS]
-        return np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
+        return _filled(mel[:, start : start + 4 * TICKS])
 
     @torch.no_grad()
     def draw(self, count):
@@ -97,26 +101,42 @@ class Batches:
         return packed, Known(packed, motion, sound)
 
 
+def _filled(mel):
+    return np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
+
+
 def flow_loss(net, packed, known, generator, weights):
-    """Flow-matching error of the generated streams: mean over their ticks, motion and articulation apart."""
+    """Flow-matching error of the generated streams, motion and articulation apart: mean over their ticks.
+
+    packed: (B, T, 118) clean.  known: of the same ticks.  weights: (32,) of the motion's numbers.
+    Source: 2210.02747 with times drawn as in 2403.03206 section 3.1.
+    """
     time = torch.sigmoid(torch.randn(len(packed), generator=generator))
     noise = torch.randn(packed.shape, generator=generator)
     x = (1 - time[:, None, None]) * noise + time[:, None, None] * packed
     made = net(x, time, known)
     error = (made - (packed - noise)) ** 2
-    wanted = lambda state: (state == GENERATED)[..., None].float()
-    mean = lambda e, m: (e * m).sum() / (m.sum() * e.shape[-1]).clamp_min(1)
-    return mean(error[..., :CODE_WIDTH] * weights, wanted(known.motion)), mean(error[..., CODE_WIDTH:], wanted(known.articulation))
+    return _mean(error[..., :CODE_WIDTH] * weights, known.motion), _mean(error[..., CODE_WIDTH:], known.articulation)
+
+
+def _mean(error, state):
+    """Mean of an error (B, T, D) over the ticks that are generated; 0 when none is."""
+    wanted = (state == GENERATED)[..., None].float()
+    return (error * wanted).sum() / (wanted.sum() * error.shape[-1]).clamp_min(1)
 
 
 @torch.inference_mode()
 def motion_from(net, articulation, seed=0, steps=8, guidance=1.0, item="0"):
-    """Motion (T, 32) sampled for articulation (2 T, 43), in one window."""
+    """Motion (T, 32) sampled in one window.
+
+    articulation: (2 T, 43).  steps: of the sampler.  guidance: 1 is as learned.  item: name the noise depends on beside the seed.
+    Source: ours.
+    """
     sound = torch.as_tensor(articulation)[None]
     ticks = sound.shape[1] // 2
     values = pack(torch.zeros(1, ticks, CODE_WIDTH), sound)
-    state = lambda s: torch.full((1, ticks), s)
-    told, untold = Known(values, state(GENERATED), state(GIVEN)), Known(values, state(GENERATED), state(ABSENT))
+    wanted = torch.full((1, ticks), GENERATED)
+    told, untold = (Known(values, wanted, torch.full_like(wanted, state)) for state in (GIVEN, ABSENT))
     noise = item_noise(values.shape[1:], seed, [item])
     if guidance == 1.0:
         out = sample(FlowAdapter(net), noise, flow_levels(steps), told)
@@ -127,27 +147,45 @@ def motion_from(net, articulation, seed=0, steps=8, guidance=1.0, item="0"):
 
 @torch.inference_mode()
 def score(net, encoder, lips, clips, guidance=1.0, limit=75):
-    """Mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks, amplitude ratio."""
+    """Mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks (late is positive), amplitude ratio.
+
+    lips: (26,) of the motion space.  clips: a part of `load_codes`.  limit: ticks of each clip.
+    Source: ours.
+    """
     rows = []
     for name, clip in sorted(clips.items()):
         n = min(len(clip["code"]), limit)
         heard = articulation_of(encoder, torch.from_numpy(clip["mel"])[None, :, : 4 * n])[0]
         made = (motion_from(net, heard, guidance=guidance)[:, :EXPRESSION] @ lips).numpy()
         real = clip["opening"][:n]
-        lagged = [np.corrcoef(made[max(0, k) : n + min(0, k)], real[max(0, -k) : n - max(0, k)])[0, 1] for k in range(-3, 4)]
+        lagged = [correlation_at(made, real, lag) for lag in range(-3, 4)]
         rows.append((lagged[3], max(lagged), int(np.argmax(lagged)) - 3, made.std() / real.std()))
     r = np.array(rows)
-    return dict(correlation=float(r[:, 0].mean()), at_best_lag=float(r[:, 1].mean()), lag_ticks=float(r[:, 2].mean()), amplitude=float(np.median(r[:, 3])))
+    return dict(correlation=float(r[:, 0].mean()), at_best_lag=float(r[:, 1].mean()), lag_ticks=float(r[:, 2].mean()),
+                amplitude=float(np.median(r[:, 3])))
+
+
+def correlation_at(made, real, lag_ticks):
+    """Correlation of two tracks (T,) when the made one comes lag_ticks late. Source: Pearson."""
+    late, early = max(0, lag_ticks), max(0, -lag_ticks)
+    return np.corrcoef(made[late : len(made) - early], real[early : len(real) - late])[0, 1]
 
 
 def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None):
-    """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes OUT/core.safetensors, returns scores by part."""
+    """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes the weights, returns their scores by part.
+
+    out: working folder.  minutes: whole budget, earlier parts included.
+    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
+    Raises UsageProblem when an earlier stage is missing.
+    Source: ours.
+    """
     torch.manual_seed(seed)
     out = Path(out)
-    state, config = read_state(out / "phonetic.safetensors", "phonetic")
+    state, config = read_state(made_by("phonetic", out / "phonetic.safetensors"), "phonetic")
     encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
-    parts, split = load_codes(out / "codes.npz"), held_out()
-    speech = {n: c for n, c in clips_of(out / "phones.npz").items() if c["speaker"] not in split["readers"] and Path(n).stem not in split["talk"]}
+    parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
+    speech = clips_of(made_by("align", out / "phones.npz"))
+    speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
     net = AVCore()
     optimizer, average = torch.optim.AdamW(net.parameters(), 8e-4, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
     run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
@@ -164,7 +202,7 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None):
         run.advance(dict(motion=motion.item(), sound=sound.item()), 8e-4, report)
     run.save()
     lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
-    core = average.module.eval()
+    core = average.module
     facts = {k: score(core, encoder, lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
     save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
     return facts

@@ -1,4 +1,6 @@
 """Other throats, microphones and rooms made from the same log-mel: what keeps the nets from knowing voices by heart."""
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
@@ -8,20 +10,22 @@ FLOOR = -2.5                           # log-mel of digital silence
 
 
 def power(mel):
-    """Back to the natural log of magnitude."""
+    """Natural log of magnitude of a log-mel. Source: inverse of `log_mel`."""
     return (mel - 1.2) / 0.4
 
 
 def mel_of(log_magnitude):
+    """Log-mel of a natural log of magnitude. Source: `log_mel`."""
     return log_magnitude * 0.4 + 1.2
 
 
 def uniform(low, high, generator):
+    """A float between low and high. Source: ours."""
     return float(torch.rand((), generator=generator)) * (high - low) + low
 
 
 def warp_bands(mel, factor):
-    """Another vocal tract: bands stretched by 1 + factor; mel (80, T)."""
+    """Another vocal tract (80, T): band b shows what band b (1 + factor) of mel (80, T) showed. Source: Jaitly and Hinton 2013."""
     at = (torch.arange(MEL_BINS) * (1 + factor)).clamp(0, MEL_BINS - 1)
     low = at.floor().long()
     part = (at - low)[:, None]
@@ -29,14 +33,14 @@ def warp_bands(mel, factor):
 
 
 def add_sound(mel, other, down_db):
-    """Two sounds at once, the other one down_db below; both (80, T)."""
+    """Two sounds at once (80, T), the mean magnitude of the other one down_db below; both (80, T). Source: ours."""
     x, n = power(mel), power(other)
     n = n - n.exp().mean().log() + x.exp().mean().log() - down_db / 8.686
     return mel_of(torch.logaddexp(x, n))
 
 
 def accompaniment(ticks, generator):
-    """Synthetic music under a voice (80, T): steady chords that change every half second."""
+    """Synthetic music (80, T): steady chords that change every half second. Source: ours."""
     out = torch.full((MEL_BINS, ticks), -6.0)
     for start in range(0, ticks, 50):
         root = int(uniform(4, 18, generator))
@@ -46,14 +50,14 @@ def accompaniment(ticks, generator):
     return mel_of(out)
 
 
-def disguise(mel, others, generator, strength=1.0):
-    """A voice made strange: throat, microphone, then often noise, music or another voice underneath.
+def disguise(mel, others, generator):
+    """A voice made strange, (80, T): throat, microphone, then often noise, music or another voice underneath.
 
-    mel: (80, T).  others: list of log-mels to mix in.  strength: 0 leaves it as it is.
+    mel: (80, T).  others: list of log-mels to mix in.  generator: decides everything.
     Source: ours; vocal tract length perturbation after Jaitly and Hinton 2013.
     """
-    u = lambda low, high: uniform(low, high, generator)
-    m = warp_bands(mel, u(-0.16, 0.16) * strength) + u(-0.3, 0.3) + torch.linspace(-1, 1, MEL_BINS)[:, None] * u(-0.5, 0.5)
+    u = partial(uniform, generator=generator)
+    m = warp_bands(mel, u(-0.16, 0.16)) + u(-0.3, 0.3) + torch.linspace(-1, 1, MEL_BINS)[:, None] * u(-0.5, 0.5)
     dice = u(0, 1)
     if dice < 0.25:
         noise = torch.randn(m.shape, generator=generator) * 0.4 + torch.linspace(0, u(-3, 1), MEL_BINS)[:, None]

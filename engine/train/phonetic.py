@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from engine.encoders.audio import F0_REFERENCE_HZ, PhoneticEncoder
 from engine.train.align import MISSING, clips_of
-from engine.train.disguise import FLOOR, disguise, uniform
-from engine.train.manifest import held_out
+from engine.train.disguise import disguise, uniform
+from engine.train.manifest import held_out, is_held, made_by
 from engine.train.schedule import Average, Run
 from engine.weights import save_state
 
@@ -16,7 +16,12 @@ TICKS = 150                            # 3 s a training item
 
 
 def draw(clips, names, count, generator, plain=False):
-    """A batch: mel (B, 80, 300), phones (B, 150) with -1 unknown, F0 in octaves (B, 150), voiced mask (B, 150), known-pitch mask."""
+    """A batch: mel (B, 80, 300), phones (B, 150) with -1 unknown, F0 in octaves (B, 150), masks of voiced and known pitch (B, 150).
+
+    clips: of `clips_of`.  names: which of them.  count: B.
+    plain: True leaves out disguise and change of tempo.
+    Source: ours.
+    """
     mels, phones, pitches = [], [], []
     others = [torch.from_numpy(clips[names[int(uniform(0, len(names) - 1e-6, generator))]]["mel"]) for _ in range(4)]
     for _ in range(count):
@@ -30,21 +35,21 @@ def draw(clips, names, count, generator, plain=False):
         p = torch.where(p == MISSING, -1, p)
         if not plain:
             m = disguise(m, others, generator)
-            stretch = lambda z, k, mode: F.interpolate(z, size=k, mode=mode)
-            m = stretch(m[None], int(m.shape[1] / tempo), "linear")[0]
-            p = stretch(p[None, None].float(), m.shape[1], "nearest")[0, 0].long()
-            f = stretch(f[None, None], m.shape[1] // 2, "nearest")[0, 0]
+            m = F.interpolate(m[None], size=int(m.shape[1] / tempo), mode="linear")[0]
+            p = F.interpolate(p[None, None].float(), size=m.shape[1], mode="nearest")[0, 0].long()
+            f = F.interpolate(f[None, None], size=m.shape[1] // 2, mode="nearest")[0, 0]
         m, p, f = m[:, : 2 * TICKS], p[: 2 * TICKS], f[:TICKS]
         mels.append(F.pad(m, (0, 2 * TICKS - m.shape[1]), value=float(m.min())))
         phones.append(F.pad(p, (0, 2 * TICKS - len(p)), value=-1)[::2])
         pitches.append(F.pad(f, (0, TICKS - len(f)), value=-1))
     f0 = torch.stack(pitches)
     voiced = f0 > 0
-    return torch.stack(mels), torch.stack(phones), torch.where(voiced, (f0.clamp_min(40) / F0_REFERENCE_HZ).log2(), 0), voiced, f0 >= 0
+    octaves = torch.where(voiced, (f0.clamp_min(40) / F0_REFERENCE_HZ).log2(), 0)
+    return torch.stack(mels), torch.stack(phones), octaves, voiced, f0 >= 0
 
 
 def losses(net, batch):
-    """Phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks."""
+    """Phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks, by name; batch as `draw` gives it. Source: ours."""
     mel, phones, octaves, voiced, known = batch
     logits, voicing, f0 = net(mel)
     return dict(phones=F.cross_entropy(logits.transpose(1, 2), phones, ignore_index=-1, label_smoothing=0.05),
@@ -54,7 +59,7 @@ def losses(net, batch):
 
 @torch.inference_mode()
 def score(net, clips, names):
-    """On plain speech: share of frames right, of voicing right, median F0 error in semitones."""
+    """On plain speech: share of frames right, of voicing right, median F0 error in semitones. Source: ours."""
     g = torch.Generator().manual_seed(1)
     mel, phones, octaves, voiced, known = draw(clips, names, 96, g, plain=True)
     logits, voicing, f0 = net(mel)
@@ -64,10 +69,16 @@ def score(net, clips, names):
 
 
 def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None):
-    """Train on OUT/phones.npz for a budget of minutes; writes the weights file (default OUT/phonetic.safetensors), returns the scores on readers kept out."""
+    """Train on OUT/phones.npz; writes the weights and returns their scores on readers kept out.
+
+    out: working folder.  minutes: whole budget, earlier parts included.
+    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/phonetic.safetensors.
+    Raises UsageProblem when an earlier stage is missing.
+    Source: ours.
+    """
     torch.manual_seed(seed)
-    split, clips = held_out(), clips_of(Path(out) / "phones.npz")
-    kept = [n for n, c in clips.items() if c["speaker"] in split["readers"] or Path(n).stem in split["talk"]]
+    split, clips = held_out(), clips_of(made_by("align", Path(out) / "phones.npz"))
+    kept = [n for n, c in clips.items() if is_held(n, c["speaker"], split)]
     names = [n for n in clips if n not in set(kept)]
     net = PhoneticEncoder()
     optimizer = torch.optim.AdamW(net.parameters(), 1.5e-3, weight_decay=0.02)
@@ -86,6 +97,7 @@ def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None):
         average.update(net, run.step)
         run.advance({k: v.item() for k, v in parts.items()}, 1.5e-3, report)
     run.save()
-    facts = score(average.module.eval(), clips, [n for n in kept if clips[n]["speaker"] in split["readers"]])
+    readers = [n for n in kept if clips[n]["speaker"] in split["readers"]]
+    facts = score(average.module, clips, readers) if readers else {}
     save_state(weights or Path(out) / "phonetic.safetensors", average.module.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts

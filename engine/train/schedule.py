@@ -5,20 +5,33 @@ from pathlib import Path
 
 import torch
 
+from engine.errors import UsageProblem
+from engine.files import replacing
+
 
 def rate(peak, done, step, warmup=200, final=0.03, decay_from=0.5):
-    """Learning rate: linear warm-up over steps, then linear decay over the last part of the budget; done in [0, 1]."""
+    """Learning rate: linear warm-up over steps, linear decay over the last part of the budget.
+
+    peak: highest rate.  done: share of the budget spent, [0, 1].  step: from 0.  warmup: steps.
+    final: share of the peak that remains.  decay_from: share of the budget after which it falls.
+    Source: ours.
+    """
     return peak * min(1.0, (step + 1) / warmup) * min(1.0, max(final, (1 - done) / (1 - decay_from)))
 
 
 class Average:
-    """Exponential moving average of a module's parameters. Source: Polyak and Juditsky 1992."""
+    """Exponential moving average of a module's weights, in eval.
+
+    module: to follow.  decay: share that stays in one step, once there have been many.
+    Source: Polyak and Juditsky 1992.
+    """
 
     def __init__(self, module, decay=0.998):
         self.module, self.decay = copy.deepcopy(module).eval(), decay
 
     @torch.no_grad()
     def update(self, module, step):
+        """Moves towards the module; early steps count for more."""
         d = min(self.decay, (1 + step) / (10 + step))
         for a, b in zip(self.module.state_dict().values(), module.state_dict().values()):
             a.lerp_(b, 1 - d) if a.is_floating_point() else a.copy_(b)
@@ -27,19 +40,30 @@ class Average:
 class Run:
     """A training with a budget in minutes that continues where it was cut off.
 
-    path: checkpoint file.  modules: name -> module with optimizer state beside it.  minutes: whole budget, earlier parts included.
+    path: checkpoint file; read when it is there.
+    modules, optimizers: name -> what to save and restore.
+    minutes: whole budget, earlier parts included.
+    Raises UsageProblem for a budget that is none, and for a checkpoint of another network.
+    Source: ours.
     """
 
     def __init__(self, path, modules, optimizers, minutes):
+        if not minutes > 0:
+            raise UsageProblem(f"a budget of {minutes} minutes is none.", hint="Give --minutes above 0.")
         self.path, self.modules, self.optimizers, self.minutes = Path(path), modules, optimizers, minutes
-        self.step, self.spent_s, self.started = 0, 0.0, time.monotonic()
+        self.step, self.spent_s, self.started, self.seen = 0, 0.0, time.monotonic(), {}
         if self.path.exists():
-            saved = torch.load(self.path, weights_only=True)
-            for name, module in modules.items():
+            self._restore(torch.load(self.path, weights_only=True))
+
+    def _restore(self, saved):
+        try:
+            for name, module in self.modules.items():
                 module.load_state_dict(saved["modules"][name])
-            for name, optimizer in optimizers.items():
+            for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.step, self.spent_s = saved["step"], saved["spent_s"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UsageProblem(f"{self.path}: a checkpoint of another network.", hint="Delete it, or choose another --out.") from error
 
     @property
     def done(self):
@@ -48,19 +72,21 @@ class Run:
 
     def save(self):
         """Write the checkpoint whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        torch.save(dict(modules={k: m.state_dict() for k, m in self.modules.items()}, optimizers={k: o.state_dict() for k, o in self.optimizers.items()},
-                        step=self.step, spent_s=self.spent_s + time.monotonic() - self.started), part)
-        part.replace(self.path)
+        spent_s = self.spent_s + time.monotonic() - self.started
+        states = {kind: {name: thing.state_dict() for name, thing in getattr(self, kind).items()} for kind in ("modules", "optimizers")}
+        with replacing(self.path, overwrite=True) as part:
+            torch.save(dict(states, step=self.step, spent_s=spent_s), part)
 
     def advance(self, losses, peak, report=None, every=100, warmup=200):
-        """Close a step: set the next rate, save and report now and then; losses: dict of floats."""
+        """Close a step: set the next rate, save and report now and then.
+
+        losses: name -> float.  peak: highest rate, or name of optimizer -> rate.
+        report: called with (step, share done, mean losses) every so many steps.  warmup: steps.
+        """
         self.step += 1
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = rate(peak[name] if isinstance(peak, dict) else peak, self.done, self.step, warmup)
-        self.seen = getattr(self, "seen", {})
         for k, v in losses.items():
             self.seen.setdefault(k, []).append(float(v))
         if self.step % every == 0:

@@ -1,12 +1,15 @@
 """Talking clips and portraits into aligned crops with the mesh that teaches; landmarks exist here, never at inference."""
 import multiprocessing
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from engine.files import replacing
 from engine.media import VideoReader, read_image
-from engine.train.manifest import read_rows
+from engine.timeline import MOTION_HZ
+from engine.train.manifest import COMMON_SPEAKER, read_rows
 from face.crop import crop_of
 from face.detect import find_faces_mtcnn
 
@@ -16,7 +19,8 @@ DETECT_EVERY = 15                      # frames
 
 def _mesher(video):
     import mediapipe as mp
-    return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.3)
+    sure = dict(max_num_faces=1, min_detection_confidence=0.3)
+    return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, **sure)
 
 
 def _marks(mesh, frame, crop):
@@ -36,10 +40,30 @@ def _padded(frame):
     return cv2.copyMakeBorder(frame, *(frame.shape[0] // 8,) * 4, cv2.BORDER_REPLICATE)
 
 
+def on_clock(frames, rate_hz=MOTION_HZ):
+    """Pixels of the frame that is on screen at each tick of the clock, whatever the rate of the video.
+
+    frames: Frames in order of time.  rate_hz: of the clock.
+    Source: ours; stamps may be a millisecond off and still count for their tick.
+    """
+    shown, tick = None, 0
+    for frame in frames:
+        while shown is not None and tick / rate_hz < frame.time - Fraction(1, 1000):
+            yield shown
+            tick += 1
+        shown, time = frame.pixels, frame.time
+    if shown is not None and tick / rate_hz <= time + Fraction(1, 1000):
+        yield shown
+
+
 def crop_clip(path):
-    """(frames uint8 (N, 144, 144, 3), marks float16 (N, 478, 3)) of a talking clip under one fixed alignment, or None without a face."""
+    """(frames uint8 (N, 144, 144, 3), marks float16 (N, 478, 3)) of a talking clip at 25 Hz, or None without a face.
+
+    path: a video of one person; the alignment is the median over the clip.
+    Source: ours.
+    """
     with VideoReader(path) as reader:
-        frames = [f.pixels for f in reader]
+        frames = list(on_clock(reader))
     seen = [faces[0].points for faces in map(find_faces_mtcnn, frames[::DETECT_EVERY]) if faces]
     if len(seen) < 2:
         return None
@@ -53,7 +77,7 @@ def crop_clip(path):
 
 
 def crop_portrait(path):
-    """(crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
+    """(crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face. Source: ours."""
     image = _padded(read_image(path).pixels)
     faces = find_faces_mtcnn(image)
     if not faces:
@@ -74,21 +98,24 @@ def _crop_some(job):
             continue
         made = (crop_portrait if row["kind"] == "portrait" else crop_clip)(Path(data) / row["path"])
         if made is not None:
-            part = target.with_suffix(".part.npz")
-            np.savez(part, frames=made[0], marks=made[1])
-            part.rename(target)
+            with replacing(target) as part:
+                np.savez(part, frames=made[0], marks=made[1])
     return len(rows)
 
 
 def crops(data, out, workers=2, progress=None):
-    """Write OUT/crops/KIND__SPEAKER__NAME.npz for every talking clip and portrait; resumes. Returns the number of files there."""
-    (Path(out) / "crops").mkdir(parents=True, exist_ok=True)
+    """Write OUT/crops/KIND__SPEAKER__NAME.npz for every talking clip and portrait; resumes. Returns the number of files there.
+
+    data: folder with manifest.jsonl.  out: working folder.  workers: processes.  progress: called with (done, all).
+    Source: ours; portraits first, the speaker there is most of last.
+    """
     rows = read_rows(data, ("portrait", "talk", "talk-eval"))
-    rows = [r for r in rows if r["kind"] == "portrait"] + [r for r in rows if r["kind"] != "portrait" and r.get("speaker") != "grid_s1"] + [r for r in rows if r.get("speaker") == "grid_s1"]
+    (Path(out) / "crops").mkdir(parents=True, exist_ok=True)
+    rows.sort(key=lambda r: (r["kind"] != "portrait", r.get("speaker") == COMMON_SPEAKER))
     done = 0
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for n in pool.imap_unordered(_crop_some, [(data, out, rows[i::40]) for i in range(40)]):
             done += n
             if progress:
                 progress(done, len(rows))
-    return len(list((Path(out) / "crops").glob("*__*.npz")))
+    return len(list((Path(out) / "crops").glob("[!.]*__*.npz")))

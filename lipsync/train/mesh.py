@@ -16,12 +16,12 @@ POINTS = 468                           # the iris points behind them are not use
 
 
 def gap(p):
-    """Inner-lip gap vectors (11, 2); p (468, 2)."""
+    """Inner-lip gap vectors (11, 2), from upper to lower; p (468, 2). Source: ours."""
     return p[LOWER] - p[UPPER]
 
 
 def opening(p):
-    """Mouth opening in units of the crop, downward; p (..., 468, 2)."""
+    """Mouth opening (...,) in units of the crop, downward; p (..., 468, 2). Source: ours."""
     return p[..., 14, 1] - p[..., 13, 1]
 
 
@@ -48,7 +48,10 @@ def shut(p):
 
 
 def lid_motion(p, amount):
-    """Displacement (468, 2) that closes the eyes of p by amount in [0, 1]: upper lashes meet the lower, the crease follows."""
+    """Displacement (468, 2) that closes the eyes of p (468, 2) by amount in [0, 1].
+
+    Source: ours; upper lashes meet the lower, the crease follows.
+    """
     d = np.zeros_like(p)
     for upper, lower, crease in zip(LID_UPPER, LID_LOWER, LID_CREASE):
         g = p[lower] - p[upper]
@@ -59,7 +62,7 @@ def lid_motion(p, amount):
 
 
 def aperture(p):
-    """Eye aperture, mean of both eyes, in units of the crop; p (..., 468, 2)."""
+    """Eye aperture (...,), mean of both eyes, in units of the crop; p (..., 468, 2). Source: ours."""
     mid = [(159, 145), (386, 374)]
     return np.mean([p[..., b, 1] - p[..., a, 1] for a, b in mid], 0)
 
@@ -67,9 +70,11 @@ def aperture(p):
 def rigid(marks, rest):
     """Head motion of each frame against the rest pose.
 
-    marks: (N, 468, 3).  rest: (468, 3).
-    Returns still (N, 468, 2): the points with the head's motion undone (affine fit on points that do not deform), to_rest (N, 2, 3):
-    that fit, rest_from_frame; pose (N, 6): shift x, shift y (units of the crop), log scale, roll, yaw, pitch (radians).
+    marks: (N, 468, 3) in the unit square, x to the right, y down, z away from the camera.  rest: (468, 3).
+    Returns still (N, 468, 2): the points with the head's motion undone (affine fit on points that do not deform);
+    to_rest (N, 2, 3): that fit, rest_from_frame;
+    pose (N, 6): shift x, shift y of the still points' middle (units of the crop), log scale, roll (clockwise on the picture),
+    yaw (the nose to the left of the picture), pitch (the nose down), radians.
     Source: least squares; rotation by Kabsch 1976.
     """
     still, to_rest, pose = [], [], []
@@ -89,14 +94,24 @@ def rigid(marks, rest):
 
 
 def rest_of(marks):
-    """The rest pose of a clip: median of the fifth of its frames with the smallest mouth opening; marks (N, 468, 3) -> (468, 3), lips shut."""
+    """The rest pose of a clip (468, 3): median of the fifth of its frames with the smallest mouth opening, lips shut.
+
+    marks: (N, 468, 3).
+    Source: ours.
+    """
     wide = opening(marks[..., :2])
     calm = np.median(marks[wide <= np.quantile(wide, 0.2)], 0)
     return np.c_[shut(calm[:, :2]), calm[:, 2]]
 
 
 def motion_of(marks):
-    """What the face of a clip does: (displacement (N, 468, 2) from rest without head or lids, closed (N,) eyes in [0, 1], pose (N, 6), to_rest (N, 2, 3), rest (468, 3))."""
+    """What the face of a clip does.
+
+    marks: (N, 468, 3).
+    Returns displacement (N, 468, 2) from rest without head or lids; closed (N,), eyes, 0 open to 1 shut; pose (N, 6) and
+    to_rest (N, 2, 3) of `rigid`; rest (468, 3) of `rest_of`.
+    Source: ours.
+    """
     rest = rest_of(marks)
     still, to_rest, pose = rigid(marks, rest)
     open_eye = np.quantile(aperture(still), 0.8)

@@ -1,4 +1,5 @@
 """Training of the motion space and the motion encoder, taught by the mesh on clips and puppets."""
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -7,70 +8,79 @@ import torch
 from torch.nn import functional as F
 
 from engine.encoders.vision import CROP_PX, LATTICE, MotionEncoder, MotionSpace
+from engine.train.manifest import is_common
 from engine.train.schedule import Average, Run
 from engine.weights import save_state
 from lipsync.train.mesh import POINTS, motion_of, opening
-from lipsync.train.space import lattices, load_marks, space_of, split_files, teacher_lattices
+from lipsync.train.space import lattices, meshed, space_of, split_files, teacher_lattices
 
 
 def puppet_lattices(d, matrix):
-    """Teacher lattices (P, 2, 32, 32) of a puppet file's poses."""
+    """Teacher lattices (P, 2, 32, 32) of a puppet file's poses; d with its arrays, matrix of `space_of`. Source: ours."""
     displacement = d["points"][:, :POINTS].astype(float) - d["shut"][None]
     return lattices(displacement, matrix).astype(np.float32)
 
 
 def flip_lattice(z):
-    """Lattices (B, 2, 32, 32) of mirrored faces."""
+    """Displacements (B, 2, n, n) of mirrored faces. Source: ours."""
     return z.flip(-1) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
 
 
 def recolour(x, generator):
-    """Pictures (B, C, H, W) in [0, 1] under other light and cameras, the same change for every three channels; grey now and then."""
+    """Pictures (B, C, H, W) in [0, 1] under other light and cameras, the same change for every three channels; grey now and then.
+
+    generator: decides everything.
+    Source: ours.
+    """
     n, k = len(x), x.shape[1] // 3
-    r = lambda *s: torch.rand(*s, generator=generator)
-    gamma, gain = torch.exp((r(n, 1, 1, 1) - 0.5) * 0.7), (r(n, 3, 1, 1) * 0.5 + 0.75).repeat(1, k, 1, 1)
-    x = (x.clamp_min(1e-3) ** gamma * gain + (r(n, 1, 1, 1) - 0.5) * 0.1).clamp(0, 1)
+    chance = partial(torch.rand, generator=generator)
+    gamma, gain = torch.exp((chance(n, 1, 1, 1) - 0.5) * 0.7), (chance(n, 3, 1, 1) * 0.5 + 0.75).repeat(1, k, 1, 1)
+    x = (x.clamp_min(1e-3) ** gamma * gain + (chance(n, 1, 1, 1) - 0.5) * 0.1).clamp(0, 1)
     grey = x.reshape(n, k, 3, *x.shape[2:]).mean(2, keepdim=True).expand(-1, -1, 3, -1, -1).reshape(x.shape)
-    return torch.where(r(n, 1, 1, 1) < 0.08, grey, x)
+    return torch.where(chance(n, 1, 1, 1) < 0.08, grey, x)
 
 
 def shake(x, generator):
-    """Pictures under small shifts, scales and turns (each its own): what alignment gets wrong."""
-    n = len(x)
-    r = lambda span: (torch.rand(n, generator=generator) - 0.5) * 2 * span
-    s, a = 1 + r(0.07), r(0.1)
-    t = torch.stack([torch.stack([s * a.cos(), -s * a.sin(), r(0.06)], 1), torch.stack([s * a.sin(), s * a.cos(), r(0.06)], 1)], 1)
+    """Pictures (B, C, H, W) under small shifts, scales and turns (each its own): what alignment gets wrong. Source: ours."""
+    scale, turn, right, down = ((torch.rand(len(x), generator=generator) - 0.5) * 2 * span for span in (0.07, 0.1, 0.06, 0.06))
+    c, s = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
+    t = torch.stack([torch.stack([c, -s, right], 1), torch.stack([s, c, down], 1)], 1)
     return F.grid_sample(x, F.affine_grid(t, x.shape, align_corners=False), padding_mode="border", align_corners=False)
 
 
+def at_crop_size(frames):
+    """Frames uint8 (N, S, S, 3) at the encoder's size (N, 128, 128, 3). Source: area average."""
+    return np.stack([cv2.resize(frame, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
 class Examples:
-    """Crops with teacher lattices: clips and puppets held in memory as uint8 at the encoder's size."""
+    """Crops with teacher lattices: clips and puppets held in memory as uint8 at the encoder's size.
+
+    matrix: of `space_of`.  clips, puppets: paths of crop and puppet files.
+    Source: ours; the speaker there is most of is thinned out.
+    """
 
     def __init__(self, out, matrix, clips, puppets):
         self.pictures, self.lattices, self.odds = [], [], []
-        for path in clips:
-            marks = load_marks(path)
-            if not np.isfinite(marks).all():
-                continue
+        for path, marks in meshed(clips):
             displacement, closed, _, _, rest = motion_of(marks)
             z = teacher_lattices(displacement, closed, matrix, rest[:, :2]).astype(np.float32)
-            step = 3 if "grid_s1" in path.name else 1
-            frames = np.load(path)["frames"][::step]
-            self._add([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in frames], z[::step], 0.15 if "grid_s1" in path.name else 1.0)
+            step, odds = (3, 0.15) if is_common(path.name) else (1, 1.0)
+            self._add(at_crop_size(np.load(path)["frames"][::step]), z[::step], odds)
         for path in puppets:
             d = np.load(path)
-            self._add([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in d["images"]], puppet_lattices(d, matrix), 1.0)
+            self._add(at_crop_size(d["images"]), puppet_lattices(d, matrix), 1.0)
         self.pictures, self.lattices = np.concatenate(self.pictures), np.concatenate(self.lattices)
         self.odds = np.concatenate(self.odds)
         self.odds /= self.odds.sum()
 
     def _add(self, pictures, z, odds):
-        self.pictures.append(np.stack(pictures))
+        self.pictures.append(pictures)
         self.lattices.append(z)
         self.odds.append(np.full(len(z), odds))
 
     def draw(self, count, rng, generator):
-        """Pictures (B, 3, 128, 128) in [-1, 1] and lattices (B, 2, 32, 32)."""
+        """Pictures (B, 3, 128, 128) in [-1, 1] and their lattices (B, 2, 32, 32), changed in light, place and sharpness."""
         at = rng.choice(len(self.odds), count, p=self.odds)
         x = torch.from_numpy(self.pictures[at]).permute(0, 3, 1, 2).float() / 255
         z = torch.from_numpy(self.lattices[at])
@@ -83,29 +93,44 @@ class Examples:
 
 
 def loss_weight():
-    """Where the lattice matters (1, 1, 32, 32): mouth most, eyes next."""
+    """Where the lattice matters (1, 1, 32, 32): mouth most, eyes next. Source: ours."""
     w = torch.ones(1, 1, LATTICE, LATTICE)
     w[..., 18:28, 9:23] = 5
     w[..., 8:14, 7:25] = 2.5
     return w
 
 
+def error(net, x, z, weight):
+    """Weighted error of the lattices seen in pictures x (B, 3, 128, 128), in hundredths of the crop; z (B, 2, 32, 32). Source: L1."""
+    with torch.autocast("cpu", torch.bfloat16):
+        made = net(x.contiguous(memory_format=torch.channels_last))
+    return 100 * ((made - z).abs() * weight).mean()
+
+
 @torch.inference_mode()
 def score(encoder, space, paths, limit=100):
-    """Correlation of the code's opening with the mesh on real clips: mean over clips, and of the teacher's own code for a ceiling."""
+    """Mean over clips of the correlation of the code's mouth opening with the mesh's; NaN without clips.
+
+    paths: crop files.  limit: frames of each.
+    Source: ours.
+    """
     rows = []
-    for path in paths:
-        marks, frames = load_marks(path)[:limit], np.load(path)["frames"][:limit]
-        if not np.isfinite(marks).all():
-            continue
-        x = torch.from_numpy(np.stack([cv2.resize(f, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for f in frames])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    for path, marks in meshed(paths):
+        marks, frames = marks[:limit], np.load(path)["frames"][:limit]
+        x = torch.from_numpy(at_crop_size(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
         code = F.pad(space.code(torch.cat([encoder(q) for q in x.split(32)])), (0, 6))
         rows.append(np.corrcoef(space.mouth_opening(code).numpy(), opening(motion_of(marks)[0]))[0, 1])
     return float(np.mean(rows)) if rows else float("nan")
 
 
 def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None):
-    """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes OUT/motion.safetensors, returns scores."""
+    """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes the weights, returns their scores by part.
+
+    out: working folder.  minutes: whole budget, earlier parts included.
+    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/motion.safetensors.
+    Raises UsageProblem when an earlier stage is missing.
+    Source: ours.
+    """
     torch.manual_seed(seed)
     (space, matrix), parts = space_of(out), split_files(out)
     puppets = [Path(out) / "puppets" / p.name for p in parts["portraits"]]
@@ -116,9 +141,7 @@ def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None):
     rng, generator, weight = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step), loss_weight()
     while run.done < 1:
         x, z = examples.draw(batch, rng, generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = net(x.contiguous(memory_format=torch.channels_last))
-        loss = 100 * ((made - z).abs() * weight).mean()
+        loss = error(net, x, z, weight)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -126,7 +149,7 @@ def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None):
         average.update(net, run.step)
         run.advance(dict(loss=loss.item(), still=100 * float((z.abs() * weight).mean())), 8e-4, report, every=50)
     run.save()
-    encoder = average.module.eval()
+    encoder = average.module
     facts = {k: score(encoder, space, parts[k]) for k in ("held_clips", "known_clips", "eval")}
     tensors = dict(encoder.state_dict())
     tensors.update({f"space.{k}": getattr(space, k) for k in MotionSpace.__dataclass_fields__})

@@ -7,15 +7,35 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-from lipsync.train.mesh import CHEEKS, LIDS, LOWER, OUTER_LOWER, POINTS, RING, UPPER, gap, lid_motion, motion_of, opening, shut
+from engine.files import replacing
+from engine.train.manifest import is_common
+from lipsync.train.mesh import (
+    CHEEKS,
+    LIDS,
+    LOWER,
+    OUTER_LOWER,
+    POINTS,
+    RING,
+    UPPER,
+    lid_motion,
+    motion_of,
+    opening,
+    shut,
+)
 from lipsync.train.space import load_marks, split_files
 
 DRAW_PX, IMAGE_PX, FLOW_PX = 256, 192, 96
+JOBS = 16                              # parts that the portraits are made in
+COMMON_ACTORS = 10                     # clips of the speaker there is most of, chosen anew for each part of the portraits
 FRAME = np.array([[x, y] for x in np.linspace(-0.12, 1.12, 7) for y in np.linspace(-0.12, 1.12, 7) if min(x, y) < 0 or max(x, y) > 1])
 
 
 def triangles(p_shut):
-    """Triangles (T, 3) over mesh and frame of a shut face, its lips held a little apart, none inside the mouth."""
+    """Triangles (T, 3) over mesh and frame of a shut face, its lips held a little apart, none inside the mouth.
+
+    p_shut: (468, 2).
+    Source: Delaunay 1934.
+    """
     q = np.r_[p_shut, FRAME].copy()
     q[LOWER[1:-1] + OUTER_LOWER[1:-1], 1] += 0.016
     q[UPPER[1:-1], 1] -= 0.004
@@ -26,6 +46,7 @@ def raster(points, tris, size_px):
     """Which triangle covers each pixel, and where in it: ids int16 (S, S), -1 for none; weights float32 (S, S, 3).
 
     points: (N, 2) unit square.  tris: (T, 3).
+    Source: barycentric coordinates of pixel centres; a little beyond the triangle where rounding put a pixel there.
     """
     ids = np.full((size_px, size_px), -1, np.int32)
     corners = points[tris]
@@ -35,33 +56,46 @@ def raster(points, tris, size_px):
     at = np.stack([(x + 0.5) / size_px, (y + 0.5) / size_px], -1)
     t = corners[ids]
     a, b, c = t[..., 0, :], t[..., 1, :], t[..., 2, :]
-    cross = lambda u, v: u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
-    area = cross(b - a, c - a)
+    area = _cross(b - a, c - a)
     area = np.where(abs(area) < 1e-7, np.inf, area)
-    wb, wc = np.clip(cross(at - a, c - a) / area, -0.2, 1.2), np.clip(cross(b - a, at - a) / area, -0.2, 1.2)
+    wb, wc = np.clip(_cross(at - a, c - a) / area, -0.2, 1.2), np.clip(_cross(b - a, at - a) / area, -0.2, 1.2)
     return ids.astype(np.int16), np.stack([1 - wb - wc, wb, wc], -1).astype(np.float32)
 
 
+def _cross(u, v):
+    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+
+
+def inner_mouth(ring, size_px):
+    """Coverage of the inside of the lips, float32 (S, S) in [0, 1]; ring (20, 2) in the unit square. Source: OpenCV, antialiased."""
+    mask = np.zeros((size_px, size_px), np.float32)
+    cv2.fillPoly(mask, [np.round((ring * size_px - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
+    return mask
+
+
 def source_of(ids, weights, tris, points):
-    """Unit-square positions (S, S, 2) that each pixel of a raster shows, in the picture whose points are given."""
+    """Unit-square positions (S, S, 2) that each pixel of a raster shows, in the picture whose points are given. Source: `raster`."""
     return (points[tris][ids] * weights[..., None]).sum(-2).astype(np.float32)
 
 
 def sample(image, source):
-    """image uint8 (H, W, 3) read at unit-square positions (S, S, 2), cubic."""
+    """image uint8 (H, W, 3) read at unit-square positions (S, S, 2). Source: bicubic, edges repeat."""
     x, y = source[..., 0] * image.shape[1] - 0.5, source[..., 1] * image.shape[0] - 0.5
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def skin(image, p):
-    """Mean colour of the cheeks, (3,)."""
+    """Mean colour of the cheeks, (3,), never zero; p (468, 2) in the unit square. Source: ours."""
     at = np.clip((p[CHEEKS] * image.shape[0]).astype(int), 0, image.shape[0] - 1)
     return np.mean([image[y, x] for x, y in at], 0) + 1
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A still face prepared for puppetry: pixels, points, points with lips shut, triangles."""
+    """A still face prepared for puppetry.
+
+    image: uint8 (S, S, 3).  points, shut: (468, 2) as it is and with lips shut, unit square.  tris: (T, 3).
+    """
     image: np.ndarray
     points: np.ndarray
     shut: np.ndarray
@@ -70,7 +104,10 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Actor:
-    """A talking clip: frames, mesh, displacement from rest, eyes closed."""
+    """A talking clip.
+
+    frames: uint8 (N, S, S, 3).  marks: (N, 468, 2), unit square.  displacement: (N, 468, 2) from rest.  closed: (N,) eyes.
+    """
     frames: np.ndarray
     marks: np.ndarray
     displacement: np.ndarray
@@ -78,6 +115,7 @@ class Actor:
 
 
 def load_portrait(path):
+    """The Portrait of a crop file. Source: ours."""
     d = np.load(path)
     p = d["marks"][:POINTS, :2].astype(float)
     q = shut(p)
@@ -85,6 +123,7 @@ def load_portrait(path):
 
 
 def load_actor(path):
+    """The Actor of a crop file, or None where a frame lacks its mesh. Source: ours."""
     marks = load_marks(path)
     if not np.isfinite(marks).all():
         return None
@@ -93,8 +132,10 @@ def load_actor(path):
 
 
 def puppet(who, actor, frame, strength, lids):
-    """A portrait doing what a frame of an actor does: (image uint8 (192, 192, 3), raster ids, raster weights, points (N, 2), inner mouth uint8 (96, 96)).
+    """A portrait doing what a frame of an actor does.
 
+    Returns image uint8 (192, 192, 3); ids int16 (96, 96) and weights float16 (96, 96, 2) of its raster; points (N, 2);
+    inner mouth uint8 (96, 96).
     strength: scale of the actor's displacement.  lids: (0 open … 1 shut) put on the portrait.
     Source: ours; piecewise affine warp, inner mouth transplanted and matched to the colour of the cheeks.
     """
@@ -104,8 +145,7 @@ def puppet(who, actor, frame, strength, lids):
     ids, weights = raster(points, who.tris, DRAW_PX)
     image = sample(who.image, source_of(ids, weights, who.tris, np.r_[who.points, FRAME])).astype(np.float32)
     ring = t[RING]
-    mask = np.zeros((DRAW_PX, DRAW_PX), np.float32)
-    cv2.fillPoly(mask, [np.round((ring * DRAW_PX - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
+    mask = inner_mouth(ring, DRAW_PX)
     if mask.sum() > 12:
         a = actor.marks[frame]
         inner = Delaunay(a[RING] + np.random.default_rng(0).normal(size=(len(RING), 2)) * 1e-5).simplices
@@ -114,24 +154,29 @@ def puppet(who, actor, frame, strength, lids):
         mouth *= np.clip(skin(who.image, who.points) / skin(actor.frames[frame], a), 0.6, 1.7)
         soft = (cv2.GaussianBlur(mask, (0, 0), 1.1) * (i >= 0))[..., None]
         image = image * (1 - soft) + mouth * soft
-    image = cv2.resize(np.clip(image, 0, 255).astype(np.uint8), (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
-    ids, weights = raster(points, who.tris, FLOW_PX)
-    return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (cv2.resize(mask, (FLOW_PX,) * 2, interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+    mask = cv2.resize(mask, (FLOW_PX,) * 2, interpolation=cv2.INTER_AREA)
+    return _pose(np.clip(image, 0, 255).astype(np.uint8), points, who.tris, mask)
 
 
-def itself(who):
-    """The portrait as one of its own poses, in the format of `puppet`."""
-    points = np.r_[who.points, FRAME]
-    ids, weights = raster(points, who.tris, FLOW_PX)
-    mask = np.zeros((FLOW_PX, FLOW_PX), np.float32)
-    if opening(who.points) > 0.008:
-        cv2.fillPoly(mask, [np.round((who.points[RING] * FLOW_PX - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
-    image = cv2.resize(who.image, (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
+def _pose(image, points, tris, mask):
+    image = cv2.resize(image, (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
+    ids, weights = raster(points, tris, FLOW_PX)
     return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (mask * 255).astype(np.uint8)
 
 
+def itself(who):
+    """The portrait as one of its own poses, in the format of `puppet`. Source: ours."""
+    open_mouth = opening(who.points) > 0.008
+    mask = inner_mouth(who.points[RING], FLOW_PX) if open_mouth else np.zeros((FLOW_PX, FLOW_PX), np.float32)
+    return _pose(who.image, np.r_[who.points, FRAME], who.tris, mask)
+
+
 def poses_of(who, actors, count, rng):
-    """count + 1 poses of a portrait, the first itself: stacked outputs of `puppet`, and eyelids (count + 1,)."""
+    """count + 1 poses of a portrait, the first itself: stacked outputs of `puppet`, and eyelids (count + 1,).
+
+    who: Portrait.  actors: list of Actor.
+    Source: ours; open mouths come oftener than in speech.
+    """
     made, lids = [itself(who)], [0.0]
     while len(made) <= count:
         actor = actors[rng.integers(len(actors))]
@@ -146,28 +191,34 @@ def poses_of(who, actors, count, rng):
 def _puppets_some(job):
     out, paths, part, poses, clips = job
     rng = np.random.default_rng(part)
-    strange = [c for c in clips if "grid_s1" not in c.name]
-    chosen = list(rng.choice([c for c in clips if "grid_s1" in c.name], 10, replace=False)) + strange
+    strange, common = ([c for c in clips if is_common(c.name) == which] for which in (False, True))
+    chosen = list(rng.choice(common, min(COMMON_ACTORS, len(common)), replace=False)) + strange
     actors = [a for a in map(load_actor, chosen) if a is not None]
     for path in paths:
         target = Path(out) / "puppets" / path.name
         if not target.exists():
             who = load_portrait(path)
             (images, ids, weights, points, mouths), lids = poses_of(who, actors, poses, rng)
-            temp = target.with_suffix(".part.npz")
-            np.savez(temp, images=images, ids=ids, weights=weights, points=points, mouths=mouths, lids=lids, tris=who.tris.astype(np.int16), shut=who.shut)
-            temp.rename(target)
+            with replacing(target) as part:
+                np.savez(part, images=images, ids=ids, weights=weights, points=points, mouths=mouths, lids=lids,
+                         tris=who.tris.astype(np.int16), shut=who.shut)
     return len(paths)
 
 
 def puppets(out, poses=11, workers=2, progress=None):
-    """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns the number of portraits."""
+    """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns their number.
+
+    out: working folder with crops.  poses: of each portrait beside its own.  workers: processes.
+    progress: called with (done, all).
+    Raises UsageProblem when there are no crops.
+    Source: ours.
+    """
     parts = split_files(out)
     (Path(out) / "puppets").mkdir(parents=True, exist_ok=True)
     paths = parts["portraits"] + parts["held_portraits"]
     done = 0
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for n in pool.imap_unordered(_puppets_some, [(out, paths[i::16], i, poses, parts["clips"]) for i in range(16)]):
+        for n in pool.imap_unordered(_puppets_some, [(out, paths[i::JOBS], i, poses, parts["clips"]) for i in range(JOBS)]):
             done += n
             if progress:
                 progress(done, len(paths))

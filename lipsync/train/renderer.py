@@ -7,39 +7,48 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.encoders.vision import EXPRESSION, MotionEncoder, MotionSpace, codes_of, coordinates
+from engine.encoders.vision import POSE, MotionEncoder, MotionSpace, codes_of
+from engine.errors import UsageProblem
+from engine.train.manifest import is_common, made_by
 from engine.train.schedule import Average, Run
 from engine.weights import load_into, read_state, save_state
-from lipsync.renderer import FLOW_PX, PATCH, WORK_PX, Renderer, compose, patch, warp
-from lipsync.train.mesh import POINTS, RING, motion_of
+from lipsync.renderer import FLOW_PX, WORK_PX, Renderer, compose, patch, warp
+from lipsync.train.mesh import RING, motion_of
 from lipsync.train.motion import flip_lattice, puppet_lattices, recolour
-from lipsync.train.space import lattices, load_marks, split_files, teacher_lattices
+from lipsync.train.puppets import inner_mouth
+from lipsync.train.space import meshed, split_files, teacher_lattices
 
 REAL_SHARE = 0.25                      # of a batch
 ADVERSARY_FROM = 0.45                  # share of the budget after which the adversary speaks
 
 
 def load_motion(path):
-    """(MotionEncoder, MotionSpace) of a weights file."""
+    """(MotionEncoder in eval, MotionSpace) of a weights file. Source: `train motion`."""
     state, config = read_state(path, "motion")
     space = MotionSpace(**{k: state.pop(f"space.{k}").float() for k in MotionSpace.__dataclass_fields__})
     return load_into(MotionEncoder(config["width"]), state, "motion").eval(), space
 
 
 class Puppets:
-    """Puppet files in memory; any pose of a portrait is a reference for any other, with the exact flow between them."""
+    """Puppet files in memory; any pose of a portrait is a reference for any other, with the exact flow between them.
 
-    def __init__(self, out, paths, encoder, space, matrix):
+    paths: puppet files.  encoder, space: of `load_motion`.  matrix: of `space_of`.
+    Source: ours.
+    """
+
+    def __init__(self, paths, encoder, space, matrix):
         self.people = []
         for path in paths:
             d = dict(np.load(path))
-            teacher = torch.from_numpy(puppet_lattices(d, matrix))
-            self.people.append(dict(images=d["images"], ids=d["ids"], weights=d["weights"], points=d["points"], mouths=d["mouths"], tris=d["tris"],
-                                    teacher=space.lattice(F.pad(space.code(teacher), (0, 6))),
-                                    seen=space.lattice(F.pad(torch.from_numpy(codes_of(encoder, space, d["images"])), (0, 6)))))
+            teacher = space.code(torch.from_numpy(puppet_lattices(d, matrix)))
+            seen = torch.from_numpy(codes_of(encoder, space, d["images"]))
+            lattices = dict(teacher=space.lattice(F.pad(teacher, (0, POSE))), seen=space.lattice(F.pad(seen, (0, POSE))))
+            self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "tris")})
 
     def draw(self, rng):
-        """(reference, target uint8 (192, 192, 3), lattice of reference, lattice of target, flow (96, 96, 2), known (96, 96), inner mouth (96, 96))."""
+        """A pair: reference and target uint8 (192, 192, 3), their lattices (2, 32, 32); where the target reads the reference
+        as flow (96, 96, 2) in units of the crop, where that is known (96, 96), inner mouth of the target (96, 96).
+        """
         p = self.people[rng.integers(len(self.people))]
         count = len(p["images"])
         i, j = (0 if rng.random() < 0.6 else rng.integers(count)), rng.integers(count)
@@ -55,29 +64,22 @@ class Puppets:
 
 
 class Reals:
-    """Talking clips held still: every frame brought to the rest pose of its head, with teacher lattices and inner mouths."""
+    """Talking clips held still: every frame brought to the rest pose of its head, with teacher lattices and inner mouths.
 
-    def __init__(self, paths, encoder, space, matrix, step=4):
+    paths: crop files.  space, matrix: of the motion.  step: frames from one to the next, of the speaker there is most of.
+    Source: ours.
+    """
+
+    def __init__(self, paths, space, matrix, step=4):
         self.clips = []
-        for path in paths:
-            marks = load_marks(path)
-            if not np.isfinite(marks).all():
-                continue
+        for path, marks in meshed(paths):
             displacement, closed, _, to_rest, rest = motion_of(marks)
-            keep = range(0, len(marks), step if "grid_s1" in path.name else 1)
-            frames, size = np.load(path)["frames"], np.load(path)["frames"].shape[1]
-            images, mouths = [], []
-            for k in keep:
-                a = to_rest[k].copy()
-                m = np.c_[a[:, :2] * (WORK_PX / size), a[:, 2] * WORK_PX + a[:, :2].sum(1) * (0.5 * WORK_PX / size) - 0.5]
-                images.append(cv2.warpAffine(frames[k], m, (WORK_PX,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
-                mask = np.zeros((FLOW_PX, FLOW_PX), np.float32)
-                ring = rest[RING, :2] + displacement[k][RING]
-                cv2.fillPoly(mask, [np.round((ring * FLOW_PX - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
-                mouths.append(mask)
+            keep = range(0, len(marks), step if is_common(path.name) else 1)
+            frames = np.load(path)["frames"]
+            images = np.stack([stilled(frames[k], to_rest[k]) for k in keep])
+            mouths = np.stack([inner_mouth(rest[RING, :2] + displacement[k][RING], FLOW_PX) for k in keep])
             z = torch.tensor(teacher_lattices(displacement, closed, matrix, rest[:, :2])[list(keep)], dtype=torch.float32)
-            teacher = space.lattice(F.pad(space.code(z), (0, 6)))
-            self.clips.append((np.stack(images), teacher, np.stack(mouths)))
+            self.clips.append((images, space.lattice(F.pad(space.code(z), (0, POSE))), mouths))
 
     def draw(self, rng):
         """Same fields as `Puppets.draw`; the flow is not known."""
@@ -87,17 +89,23 @@ class Reals:
         return images[i], images[j], z[i], z[j], np.zeros((FLOW_PX, FLOW_PX, 2), np.float32), nothing, mouths[j]
 
 
+def stilled(frame, to_rest):
+    """A frame uint8 (S, S, 3) at the working size with its head brought to rest; to_rest (2, 3) in the unit square. Source: `rigid`."""
+    grow = WORK_PX / len(frame)
+    m = np.c_[to_rest[:, :2] * grow, to_rest[:, 2] * WORK_PX + to_rest[:, :2].sum(1) * (0.5 * grow) - 0.5]
+    return cv2.warpAffine(frame, m, (WORK_PX,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
 def batch_of(items, generator):
-    """Tensors of drawn items under the same mirror and light for reference and target."""
+    """Tensors of drawn items, in the order of `Puppets.draw`, under the same mirror and light for reference and target. Source: ours."""
     ref, target = (torch.from_numpy(np.stack([i[k] for i in items])).permute(0, 3, 1, 2).float() / 255 for k in (0, 1))
     z = [torch.stack([i[k] for i in items]) for k in (2, 3)]
     flow, known, mouth = (torch.from_numpy(np.stack([i[k] for i in items])) for k in (4, 5, 6))
     flow, known, mouth = flow.permute(0, 3, 1, 2), known[:, None], mouth[:, None]
     both = recolour(torch.cat([ref, target], 1), generator) * 2 - 1
     mirror = torch.rand(len(items), 1, 1, 1, generator=generator) < 0.5
-    turn = lambda x: torch.where(mirror, x.flip(-1), x)
-    both, known, mouth, z = turn(both), turn(known), turn(mouth), [torch.where(mirror, flip_lattice(a), a) for a in z]
-    flow = torch.where(mirror, flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1), flow)
+    both, known, mouth = (torch.where(mirror, x.flip(-1), x) for x in (both, known, mouth))
+    *z, flow = (torch.where(mirror, flip_lattice(x), x) for x in (*z, flow))
     return both[:, :3], both[:, 3:], *z, flow, known, mouth
 
 
@@ -106,17 +114,18 @@ class Critic(nn.Module):
 
     def __init__(self, width=32):
         super().__init__()
-        norm = nn.utils.parametrizations.spectral_norm
-        conv = lambda a, b, s: norm(nn.Conv2d(a, b, 4, s, 1))
-        self.net = nn.Sequential(conv(3, width, 2), nn.LeakyReLU(0.2), conv(width, 2 * width, 2), nn.LeakyReLU(0.2),
-                                 conv(2 * width, 3 * width, 1), nn.LeakyReLU(0.2), conv(3 * width, 1, 1))
+        layers, sizes = [], [(3, width, 2), (width, 2 * width, 2), (2 * width, 3 * width, 1), (3 * width, 1, 1)]
+        for a, b, stride in sizes:
+            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, stride, 1)), nn.LeakyReLU(0.2)]
+        self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, x):
+        """Scores (B, 1, h, w), higher for real, of patches (B, 3, 64, 112)."""
         return self.net(x)
 
 
 def weight_map():
-    """Where pixels matter (1, 1, 192, 192): mouth most, eyes next."""
+    """Where pixels matter (1, 1, 192, 192): mouth most, eyes next. Source: ours."""
     w = torch.ones(1, 1, WORK_PX, WORK_PX)
     w[..., 106:150, 54:138] = 8
     w[..., 54:80, 44:148] = 3
@@ -124,11 +133,16 @@ def weight_map():
 
 
 def slopes(x):
+    """Differences to the right and downward, (B, 2 C, H - 1, W - 1). Source: first differences."""
     return torch.cat([x[..., 1:, :-1] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., :-1, :-1]], 1)
 
 
 def errors(net, batch, weight):
-    """Loss parts of a batch, and the composed picture."""
+    """Loss parts of a batch by name, and the composed picture (B, 3, 192, 192).
+
+    batch: of `batch_of`.  weight: of `weight_map`.
+    Source: ours.
+    """
     ref, target, z_is, z_wish, flow, known, mouth = batch
     with torch.autocast("cpu", torch.bfloat16):
         made = net(ref, z_is, z_wish)
@@ -146,16 +160,20 @@ def errors(net, batch, weight):
 
 
 def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, limit=None):
-    """Train on OUT/puppets and OUT/crops with OUT/motion.safetensors; writes OUT/renderer.safetensors, returns errors on people kept out."""
+    """Train on OUT/puppets and OUT/crops with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
+
+    out: working folder.  minutes: whole budget, earlier parts included.
+    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/renderer.safetensors.
+    limit: portraits to use, and two clips; None uses all.
+    Raises UsageProblem when an earlier stage is missing.
+    Source: ours.
+    """
     torch.manual_seed(seed)
     out = Path(out)
-    encoder, space = load_motion(out / "motion.safetensors")
-    matrix, parts = np.load(out / "space.npz")["matrix"], split_files(out)
-    puppets = Puppets(out, [out / "puppets" / p.name for p in parts["portraits"][:limit]], encoder, space, matrix)
-    clips = [p for p in parts["clips"] if "grid_s1" not in p.name] * 6 + [p for p in parts["clips"] if "grid_s1" in p.name][::8]
-    reals = Reals(clips if limit is None else clips[:2], encoder, space, matrix)
+    puppets, held, reals = material(out, limit)
     net, critic = Renderer().to(memory_format=torch.channels_last), Critic()
-    optimizers = dict(net=torch.optim.AdamW(net.parameters(), 6e-4, weight_decay=0.01), critic=torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.9)))
+    optimizers = dict(net=torch.optim.AdamW(net.parameters(), 6e-4, weight_decay=0.01),
+                      critic=torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.9)))
     average = Average(net)
     run = Run(out / "renderer.ckpt", dict(net=net, critic=critic, average=average.module), optimizers, minutes)
     rng, generator, weight = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step), weight_map()
@@ -172,10 +190,23 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, limit=N
         average.update(net, run.step)
         run.advance({k: v.item() for k, v in losses.items()}, dict(net=6e-4, critic=4e-4), report, every=50)
     run.save()
-    held = Puppets(out, [out / "puppets" / p.name for p in parts["held_portraits"][:limit]], encoder, space, matrix)
-    facts = score(average.module.eval(), held, weight)
+    facts = score(average.module, held, weight) if held.people else {}
     save_state(weights or out / "renderer.safetensors", average.module.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts
+
+
+def material(out, limit):
+    """(Puppets to learn from, Puppets kept out, Reals) of a working folder. Source: ours; strangers count more than the common speaker."""
+    encoder, space = load_motion(made_by("motion", out / "motion.safetensors"))
+    matrix, parts, made = np.load(out / "space.npz")["matrix"], split_files(out), made_by("puppets", out / "puppets")
+    puppets, held = (Puppets([made / p.name for p in parts[k][:limit] if (made / p.name).exists()], encoder, space, matrix)
+                     for k in ("portraits", "held_portraits"))
+    clips = [p for p in parts["clips"] if not is_common(p.name)] * 6 + [p for p in parts["clips"] if is_common(p.name)][::8]
+    reals = Reals(clips if limit is None else clips[:2], space, matrix)
+    if not puppets.people or not reals.clips:
+        raise UsageProblem(f"{out}: {len(puppets.people)} puppets and {len(reals.clips)} talking clips are too few.",
+                           hint="Run 'mouthpiece train puppets' with the same --out first.", code="stage_missing")
+    return puppets, held, reals
 
 
 def adversary(critic, optimizer, painted, real):
@@ -194,7 +225,11 @@ def adversary(critic, optimizer, painted, real):
 
 @torch.inference_mode()
 def score(net, people, weight, count=160):
-    """On people kept out: weighted pixel error of the result, of the untouched reference, and flow error in units of the crop."""
+    """Weighted pixel error of the result, of the untouched reference, and flow error in units of the crop.
+
+    people: Puppets kept out.  count: pairs.
+    Source: ours.
+    """
     rng, g, rows = np.random.default_rng(7), torch.Generator().manual_seed(7), []
     for _ in range(count // 8):
         data = batch_of([people.draw(rng) for _ in range(8)], g)
@@ -202,6 +237,3 @@ def score(net, people, weight, count=160):
         rows.append((float(parts["pixel"]), float(((data[0] - data[1]).abs() * weight).mean()), float(parts["flow"]) / 60))
     r = np.mean(rows, 0)
     return dict(error=float(r[0]), still=float(r[1]), flow=float(r[2]))
-
-
-assert POINTS == 468 and EXPRESSION == 26 and PATCH[1] - PATCH[0] == 64 and coordinates(2, 2).shape == (1, 2, 2, 2)

@@ -6,8 +6,10 @@ import torch
 from scipy.sparse import csr_array
 from scipy.spatial import Delaunay
 
-from engine.encoders.vision import BLINK, LATTICE, LOWER, UPPER_FACE, MotionSpace
-from engine.train.manifest import held_out
+from engine.encoders.vision import LATTICE, LOWER, UPPER_FACE, MotionSpace
+from engine.errors import UsageProblem
+from engine.files import replacing
+from engine.train.manifest import COMMON_SPEAKER, held_out, made_by
 from lipsync.train.mesh import LIDS, POINTS, lid_motion, motion_of, opening, shut
 
 BLINK_UNIT = 0.5                       # a code of 2 is a shut eye
@@ -15,11 +17,16 @@ HALF = LATTICE // 2                    # lattice rows above belong to eyes and b
 
 
 def split_files(out, split=None):
-    """Crop files by part: {"clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval"}; names as `train crops` writes them."""
+    """Crop files by part: {"clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval"} -> list of paths.
+
+    out: working folder, crops named as `train crops` writes them.  split: of `held_out`; None reads the shipped one.
+    Raises UsageProblem when there are no crops.
+    Source: ours; configs/held_out.toml.
+    """
     split = split or held_out()
     parts = {k: [] for k in ("clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval")}
     known = stills = 0
-    for path in sorted((Path(out) / "crops").glob("*__*.npz")):
+    for path in sorted(made_by("crops", Path(out) / "crops").glob("[!.]*__*.npz")):
         kind, speaker, name = path.stem.split("__", 2)
         if kind == "portrait":
             parts["held_portraits" if stills % split["portraits_every"] == split["portraits_at"] else "portraits"].append(path)
@@ -28,7 +35,7 @@ def split_files(out, split=None):
             parts["eval"].append(path)
         elif name in split["talk"]:
             parts["held_clips"].append(path)
-        elif speaker == "grid_s1":
+        elif speaker == COMMON_SPEAKER:
             parts["known_clips" if known % split["known_every"] == 0 else "clips"].append(path)
             known += 1
         else:
@@ -37,8 +44,16 @@ def split_files(out, split=None):
 
 
 def load_marks(path):
-    """Mesh of a crop file, float64 (..., 468, 3)."""
+    """Mesh of a crop file, float64 (..., 468, 3); NaN where no face was found. Source: `train crops`."""
     return np.load(path)["marks"][..., :POINTS, :].astype(float)
+
+
+def meshed(paths):
+    """(path, mesh (N, 468, 3)) of every crop file that has a mesh in each of its frames. Source: ours."""
+    for path in paths:
+        marks = load_marks(path)
+        if np.isfinite(marks).all():
+            yield path, marks
 
 
 def lattice_map(canonical):
@@ -61,7 +76,7 @@ def lattice_map(canonical):
 
 
 def lattices(displacement, matrix):
-    """Displacements (N, 468, 2) on the lattice: (N, 2, 32, 32)."""
+    """Displacements (N, 468, 2) on the lattice (N, 2, 32, 32); matrix of `lattice_map`. Source: ours."""
     n = len(displacement)
     flat = displacement.transpose(1, 0, 2).reshape(matrix.shape[1], n * 2)
     z = csr_array(matrix) @ flat                       # three weights a node
@@ -71,11 +86,15 @@ def lattices(displacement, matrix):
 def build_space(out):
     """Motion space from the talking clips and portraits of OUT/crops: (MotionSpace, lattice matrix (1024, 468), blink lattice).
 
+    Raises UsageProblem when there is nothing to build it from.
     Source: PCA of teacher lattices after the head's affine part is taken out; ours.
     """
     parts = split_files(out)
     rest = np.mean([shut(load_marks(p)[:, :2]) for p in parts["portraits"]], 0)
-    motions = [motion_of(m) for p in parts["clips"] if np.isfinite(m := load_marks(p)).all()]
+    motions = [motion_of(marks) for _, marks in meshed(parts["clips"])]
+    if not motions or not parts["portraits"]:
+        raise UsageProblem(f"{out}: {len(motions)} talking clips and {len(parts['portraits'])} portraits with a face are too few.",
+                           hint="Give both kinds in the manifest and run 'mouthpiece train crops' again.")  # fmt: skip
     moved = np.concatenate([m[0] for m in motions])
     wide = opening(rest + moved)
     canonical = rest + moved[wide > np.quantile(wide, 0.8)].mean(0)
@@ -95,22 +114,22 @@ def build_space(out):
         flat = (comp * std).T.numpy().reshape(width, *weight.shape)
         basis.append(np.where(w > 0, flat / np.maximum(w, 1e-9), 0))
     basis = np.concatenate([basis[0], blink[None], basis[1]])
-    assert basis[BLINK] is not None and len(basis) == LOWER + 1 + UPPER_FACE
     b, w2 = basis.reshape(len(basis), -1), weight.reshape(-1) ** 2
     projection = np.linalg.solve((b * w2) @ b.T + 1e-9 * np.eye(len(b)), b * w2)
     pose_std = np.concatenate([m[2] - np.median(m[2], 0) for m in motions]).std(0)
-    as_tensor = lambda a: torch.tensor(a, dtype=torch.float32)
     codes = z.reshape(len(z), -1) @ projection.T
     lips = np.linalg.lstsq(codes, opening(moved)[_every_other([len(m[0]) for m in motions])], rcond=None)[0]
-    return MotionSpace(as_tensor(basis), as_tensor(projection), as_tensor(pose_std), as_tensor(lips)), matrix, canonical
+    space = MotionSpace(*(torch.tensor(part, dtype=torch.float32) for part in (basis, projection, pose_std, lips)))
+    return space, matrix, canonical
 
 
 def space_of(out):
-    """(MotionSpace, lattice matrix (1024, 468)) of OUT/space.npz, built and written on first use."""
+    """(MotionSpace, lattice matrix (1024, 468)) of OUT/space.npz, built and written on first use. Source: `build_space`."""
     path = Path(out) / "space.npz"
     if not path.exists():
         space, matrix, canonical = build_space(out)
-        np.savez(path, matrix=matrix, canonical=canonical, **{k: getattr(space, k).numpy() for k in MotionSpace.__dataclass_fields__})
+        with replacing(path) as part:
+            np.savez(part, matrix=matrix, canonical=canonical, **{k: getattr(space, k).numpy() for k in MotionSpace.__dataclass_fields__})
     d = np.load(path)
     return MotionSpace(**{k: torch.from_numpy(d[k]) for k in MotionSpace.__dataclass_fields__}), d["matrix"]
 
@@ -122,6 +141,6 @@ def _every_other(lengths):
 
 
 def teacher_lattices(displacement, closed, matrix, rest):
-    """Teacher lattices (N, 2, 32, 32): displacement (N, 468, 2) with the lids closed by (N,) put back."""
+    """Teacher lattices (N, 2, 32, 32): displacement (N, 468, 2) with the lids of rest (468, 2) closed by (N,) put back. Source: ours."""
     lids = lattices(lid_motion(rest, 1.0)[None], matrix)[0]
     return lattices(displacement, matrix) + closed[:, None, None, None] * lids
