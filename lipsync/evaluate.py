@@ -24,12 +24,12 @@ BLOCK_S, STEP_S = 0.4, 0.1  # of loudness
 CODEC_PAD_S = Fraction(1024, DELIVERY_HZ)  # AAC comes in blocks; the last may be padded
 BLEND_TICKS = 2  # neighbouring sounds share the mouth
 
-# How far the mouth is open, typically: 1 as in "father", 0 with the lips together.
+# How far the mouth is open, typically: 1 as in "father", 0 with the lips together. Rounded from one speaker's clips.
 OPENNESS = {
-    **{"AA": 1.0, "AE": 0.9, "AW": 0.9, "AY": 0.9, "AO": 0.75, "AH": 0.65, "EH": 0.7, "EY": 0.6, "OY": 0.6, "OW": 0.5},
-    **{"ER": 0.4, "IH": 0.45, "IY": 0.35, "UH": 0.35, "UW": 0.25, "HH": 0.5, "Y": 0.35, "L": 0.4, "R": 0.3, "W": 0.15},
-    **{"D": 0.3, "T": 0.3, "N": 0.3, "G": 0.35, "K": 0.35, "NG": 0.35, "DH": 0.3, "TH": 0.3, "S": 0.2, "Z": 0.2},
-    **{"CH": 0.25, "JH": 0.25, "SH": 0.25, "ZH": 0.25, "F": 0.1, "V": 0.1, "B": 0.0, "M": 0.0, "P": 0.0, "SIL": 0.0},
+    **{"AA": 1.0, "AE": 0.9, "AW": 0.8, "AY": 0.95, "AO": 0.7, "AH": 0.65, "EH": 0.9, "EY": 0.85, "OY": 0.6, "OW": 0.5},
+    **{"ER": 0.4, "IH": 0.5, "IY": 0.6, "UH": 0.35, "UW": 0.25, "HH": 0.45, "Y": 0.35, "L": 0.5, "R": 0.2, "W": 0.15},
+    **{"D": 0.4, "T": 0.4, "N": 0.4, "G": 0.4, "K": 0.5, "NG": 0.4, "DH": 0.3, "TH": 0.3, "S": 0.35, "Z": 0.35},
+    **{"CH": 0.25, "JH": 0.3, "SH": 0.25, "ZH": 0.25, "F": 0.05, "V": 0.05, "B": 0.0, "M": 0.0, "P": 0.0, "SIL": 0.0},
 }
 
 
@@ -110,8 +110,8 @@ def _file_facts(clip, sound, heard):
     duration = sound_duration(clip.path if sound is None else sound)
     wanted = frame_count(duration, clip.rate)
     fewest = wanted if sound is not None else frame_count(max(Fraction(0), duration - CODEC_PAD_S), clip.rate)
-    match = fewest <= frames <= wanted
-    return facts | {"sound_duration_s": float(duration), "expected_frames": wanted, "frames_match": match}
+    wanted = min(max(frames, fewest), wanted)
+    return facts | {"sound_duration_s": float(duration), "expected_frames": wanted, "frames_match": frames == wanted}
 
 
 def sound_duration(path):

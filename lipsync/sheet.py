@@ -169,6 +169,10 @@ def _draw_heading(draw, shown):
         text = f"{what}{Path(part.clip.path).name}  {len(part.clip.times_s)} frames, {float(part.clip.rate):.5g} Hz"
         draw.text((x, 5), text, fill=colour, font=_font(13))
         x += draw.textlength(text, font=_font(13)) + 24
+    legend = "curve: mouth opening   grey: sound   green: voice"
+    left = draw.im.size[0] - draw.textlength(legend, font=_font(11)) - 2 * GAP_PX
+    if left > x:
+        draw.text((left, 7), legend, fill=INK, font=_font(11))
 
 
 def _top(shown):
