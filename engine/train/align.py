@@ -12,6 +12,7 @@ from engine.media import read_sound
 from engine.train.manifest import read_rows
 
 MISSING = 255                          # label of a tick nobody knows
+JOBS = 32                              # parts that the recordings are aligned in
 
 
 def words_of(text):
@@ -91,7 +92,7 @@ def align(data, out, workers=2, progress=None):
     """
     rows = [dict(r, sound=r["path"]) for r in read_rows(data, ("speech",)) if r.get("language") == "en"]
     rows += [dict(r, sound=r["audio"]) for r in read_rows(data, ("talk",))]
-    jobs = [(data, rows[i::32]) for i in range(32)]
+    jobs = [(data, part) for i in range(JOBS) if (part := rows[i::JOBS])]
     done = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for part in pool.imap_unordered(_align_some, jobs):

@@ -74,6 +74,7 @@ class Run:
         """Write the checkpoint whole or not at all."""
         spent_s = self.spent_s + time.monotonic() - self.started
         states = {kind: {name: thing.state_dict() for name, thing in getattr(self, kind).items()} for kind in ("modules", "optimizers")}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path, overwrite=True) as part:
             torch.save(dict(states, step=self.step, spent_s=spent_s), part)
 

@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from engine.errors import UsageProblem
+from engine.train import schedule
+from engine.train.schedule import Average, Run, rate
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(schedule, "time", clock)
+    return clock
+
+
+def a_run(path, minutes=1.0, width=2, seed=0):
+    torch.manual_seed(seed)
+    net = torch.nn.Linear(width, width)
+    return Run(path, dict(net=net), dict(net=torch.optim.Adam(net.parameters(), 0.01)), minutes)
+
+
+def a_step(run):
+    optimizer = run.optimizers["net"]
+    optimizer.zero_grad()
+    (run.modules["net"](torch.ones(1, 2)) ** 2).sum().backward()
+    optimizer.step()
+
+
+def test_the_rate_warms_up_holds_and_falls():
+    assert [rate(1.0, 0.0, step, warmup=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rate(2.0, 0.5, 999) == 2.0 and rate(2.0, 0.75, 999) == pytest.approx(1.0)
+    assert rate(2.0, 1.0, 999) == rate(2.0, 1.7, 999) == pytest.approx(0.06)
+
+
+def test_an_average_starts_at_the_module_follows_it_and_lags_behind():
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    average = Average(module, decay=0.9)
+    module.weight.data.fill_(1.0)
+    average.update(module, step=0)
+    assert average.module.weight.item() == pytest.approx(0.9)      # early steps count for more
+    average.module.weight.data.fill_(0.0)
+    average.update(module, step=10**6)
+    assert average.module.weight.item() == pytest.approx(0.1) and not average.module.training
+
+
+def test_an_average_copies_counters_whole():
+    module = torch.nn.BatchNorm1d(2)
+    average = Average(module)
+    module.num_batches_tracked += 7
+    average.update(module, 0)
+    assert average.module.num_batches_tracked == 7
+
+
+def test_a_run_cut_off_goes_on_with_the_same_weights_step_and_time_spent(tmp_path, clock):
+    path = tmp_path / "new" / "net.ckpt"
+    first = a_run(path)
+    for _ in range(3):
+        a_step(first)
+        first.advance(dict(loss=1.0), 0.01, warmup=1)
+    clock.now_s += 15
+    assert first.done == pytest.approx(0.25)
+    first.save()
+    clock.now_s += 1000                                            # a night between
+    second = a_run(path, seed=9)
+    assert second.step == 3 and second.done == pytest.approx(0.25)
+    clock.now_s += 30
+    assert second.done == pytest.approx(0.75)
+    for run in (first, second):
+        a_step(run)                                                # optimizer moments too are the same
+    assert torch.equal(first.modules["net"].weight, second.modules["net"].weight)
+    assert [p.name for p in path.parent.iterdir()] == ["net.ckpt"]
+
+
+def test_a_run_tells_mean_losses_and_saves_now_and_then(tmp_path, clock):
+    run, told = a_run(tmp_path / "net.ckpt"), []
+    for step in range(10):
+        clock.now_s += 1
+        run.advance(dict(loss=float(step)), dict(net=0.5), lambda *facts: told.append(facts), every=2, warmup=1)
+    assert [t[0] for t in told] == [2, 4, 6, 8, 10] and [t[2]["loss"] for t in told] == [0.5, 2.5, 4.5, 6.5, 8.5]
+    assert told[-1][1] == pytest.approx(10 / 60) and (tmp_path / "net.ckpt").exists()
+    assert run.optimizers["net"].param_groups[0]["lr"] == 0.5
+    clock.now_s += 35
+    run.advance(dict(loss=0.0), 0.5, warmup=1)
+    assert run.optimizers["net"].param_groups[0]["lr"] == pytest.approx(0.5 * 0.5)
+
+
+def test_a_checkpoint_of_another_network_is_named_not_half_loaded(tmp_path):
+    a_run(tmp_path / "net.ckpt").save()
+    with pytest.raises(UsageProblem, match="another network") as caught:
+        a_run(tmp_path / "net.ckpt", width=3)
+    assert "--out" in caught.value.hint
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+def test_a_budget_that_is_none_is_refused(tmp_path, minutes):
+    with pytest.raises(UsageProblem, match="budget"):
+        a_run(tmp_path / "net.ckpt", minutes=minutes)
