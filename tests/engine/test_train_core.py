@@ -1,0 +1,171 @@
+import itertools
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known, unpack
+from engine.encoders.audio import PhoneticEncoder, articulation_of
+from engine.errors import UsageProblem
+from engine.train import core as recipe
+from engine.train import schedule
+from engine.train.align import save_labels
+from engine.train.core import (
+    TICKS,
+    Batches,
+    correlation_at,
+    draw_states,
+    flow_loss,
+    load_codes,
+    loss_weights,
+    motion_from,
+    score,
+    train,
+)
+from engine.weights import load_into, read_state, save_state
+
+
+def clip(seed, ticks=90):
+    """A toy talker: the mouth is as wide as the sound is loud."""
+    rng = np.random.default_rng(seed)
+    loud = np.interp(np.arange(ticks), np.arange(0, ticks + 8, 8), rng.uniform(-1, 1, ticks // 8 + 2)[: len(range(0, ticks + 8, 8))])
+    code = rng.normal(size=(ticks, CODE_WIDTH)) * 0.1 + loud[:, None] * np.linspace(1, 0.2, CODE_WIDTH)
+    mel = np.repeat(loud, 4)[None] + rng.normal(size=(80, 4 * ticks)) * 0.1
+    return dict(code=code.astype(np.float32), opening=loud.astype(np.float32) * 0.02, mel=mel.astype(np.float32))
+
+
+CLIPS = {f"talk__{who}__{i}": clip(i) for i, who in enumerate(("grid_s1", "grid_s1", "ann", "bob"))}
+SPEECH = {"a.ogg": dict(mel=clip(9, 120)["mel"].astype(np.float16)), "b.ogg": dict(mel=clip(10, 40)["mel"].astype(np.float16))}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return PhoneticEncoder(16, (1, 1)).eval()
+
+
+def test_codes_come_back_from_the_file_by_part_and_clip(tmp_path):
+    np.savez(tmp_path / "codes.npz", **{"clips|talk__x__1|code": np.ones((3, 32)), "clips|talk__x__1|mel": np.zeros((80, 12), np.float16),
+                                        "eval|y|code": np.zeros((2, 32))})  # fmt: skip
+    parts = load_codes(tmp_path / "codes.npz")
+    assert set(parts) == {"clips", "eval"} and set(parts["clips"]["talk__x__1"]) == {"code", "mel"}
+    assert parts["clips"]["talk__x__1"]["mel"].dtype == np.float32
+
+
+def test_states_are_mostly_sound_to_motion_and_every_other_way_comes_up():
+    motion, sound = draw_states(2000, 40, torch.Generator().manual_seed(0))
+    usual = ((motion[:, -1] == GENERATED) & (sound[:, -1] == GIVEN)).float().mean()
+    assert 0.55 < usual < 0.7
+    last = {(int(m), int(s)) for m, s in zip(motion[:, -1], sound[:, -1])}
+    assert last >= {(GENERATED, GIVEN), (GENERATED, ABSENT), (GENERATED, GENERATED), (GIVEN, GENERATED), (ABSENT, GENERATED)}
+    assert ((motion == GENERATED) | (sound == GENERATED)).any(1).all()                 # something is to be learnt of each
+    carried = (motion[:, 0] == GIVEN) & (motion[:, -1] == GENERATED)
+    lengths = (motion[carried] == GIVEN).sum(1)
+    assert 0.2 < carried.float().mean() < 0.4 and 3 <= lengths.min() and 20 < lengths.max() <= 25
+    holes = [s for s in sound if GIVEN in s and GENERATED in s]
+    assert holes and all((s == GENERATED).nonzero().diff(dim=0).eq(1).all() for s in holes)
+
+
+def test_batches_are_whole_paired_and_repeatable(encoder):
+    packed, known = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    again, _ = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    assert packed.shape == (24, TICKS, PACKED_WIDTH) and torch.equal(packed, again) and torch.isfinite(packed).all()
+    assert known.motion.shape == known.articulation.shape == (24, TICKS) and torch.equal(known.values, packed)
+    mouth, energy = packed[..., 0], unpack(packed)[1][..., -1].reshape(24, TICKS, 2).mean(-1)
+    paired = [np.corrcoef(m, e)[0, 1] for m, e, s in zip(mouth, energy, known.motion) if s[0] != ABSENT]
+    assert np.median(paired) > 0.7
+
+
+def test_speakers_with_few_clips_are_drawn_oftener(encoder):
+    odds = dict(zip(Batches(CLIPS, SPEECH, encoder, 0).names, Batches(CLIPS, SPEECH, encoder, 0).odds))
+    assert odds["talk__ann__2"] > 5 * odds["talk__grid_s1__0"] and sum(odds.values()) == pytest.approx(1)
+
+
+def test_a_short_clip_goes_on_with_its_last_tick_in_silence(encoder):
+    code, mel = Batches({"talk__x__s": clip(0, ticks=30)}, SPEECH, encoder, 0).item()
+    assert code.shape == (TICKS, CODE_WIDTH) and mel.shape == (80, 4 * TICKS)
+    assert (code[30:] == code[29]).all() and (mel[:, 120:] == -2.5).all()
+
+
+def test_the_loss_counts_only_what_is_to_be_generated():
+    packed = torch.randn(2, 6, PACKED_WIDTH)
+    generator = partial(torch.Generator().manual_seed, 5)
+    for states, parts in (((GIVEN, GENERATED), (False, True)), ((GENERATED, ABSENT), (True, False)), ((GIVEN, GIVEN), (False, False))):
+        known = Known(packed, *(torch.full((2, 6), s) for s in states))
+        motion, sound = flow_loss(lambda x, time, known: torch.zeros_like(x), packed, known, generator(), loss_weights())
+        assert (bool(motion > 0), bool(sound > 0)) == parts
+
+
+def test_the_loss_of_a_net_that_knows_the_velocity_is_nothing():
+    packed = torch.randn(3, 5, PACKED_WIDTH)
+    known = Known(packed, torch.full((3, 5), GENERATED), torch.full((3, 5), GENERATED))
+
+    def oracle(x, time, known):
+        t = time[:, None, None]
+        return (packed - x) / (1 - t)          # x = (1 - t) noise + t data
+
+    assert max(flow_loss(oracle, packed, known, torch.Generator().manual_seed(0), loss_weights())) < 1e-6
+
+
+def test_mouth_numbers_weigh_most_and_the_head_least():
+    w = loss_weights()
+    assert w.shape == (CODE_WIDTH,) and w.argmax() == 0 and torch.equal(w[26:], torch.full((6,), 0.4)) and (w > 0).all()
+
+
+def test_training_steps_make_the_loss_fall_and_the_mouth_follow_the_sound(encoder):
+    torch.manual_seed(0)
+    net, batches = AVCore(width=32, depth=1, heads=2), Batches(CLIPS, SPEECH, encoder, 0)
+    optimizer, lips = torch.optim.AdamW(net.parameters(), 3e-3), torch.eye(26)[0]
+    before, history = score(net.eval(), encoder, lips, CLIPS), []
+    for _ in range(110):
+        packed, known = batches.draw(8)
+        motion, sound = flow_loss(net, packed, known, batches.generator, loss_weights())
+        optimizer.zero_grad()
+        (motion + 0.5 * sound).backward()
+        optimizer.step()
+        history.append(float(motion))
+    after = score(net.eval(), encoder, lips, CLIPS)
+    assert np.mean(history[-15:]) < 0.5 * np.mean(history[:5])
+    assert after["correlation"] > 0.5 > before["correlation"] + 0.2, (before, after)
+
+
+def test_sampled_motion_depends_on_its_seed_sound_and_guidance(encoder):
+    torch.manual_seed(1)
+    net = AVCore(width=24, depth=1, heads=2)
+    for p in net.parameters():
+        p.data += torch.randn(p.shape) * 0.1
+    with torch.no_grad():
+        heard = articulation_of(encoder, torch.from_numpy(CLIPS["talk__ann__2"]["mel"])[None, :, :80])[0]
+    usual = motion_from(net, heard, steps=2)
+    assert usual.shape == (20, CODE_WIDTH) and torch.equal(usual, motion_from(net, heard, steps=2))
+    for change in (dict(seed=1), dict(guidance=2.0), dict(item="1"), dict(steps=3)):
+        assert not torch.allclose(usual, motion_from(net, heard, **{"steps": 2, **change}))
+
+
+@pytest.mark.parametrize("late", [-2, 0, 3])
+def test_a_track_that_comes_late_correlates_best_at_its_own_lag(late):
+    real = np.random.default_rng(0).normal(size=80)
+    made = np.roll(real, late)
+    assert int(np.argmax([correlation_at(made, real, lag) for lag in range(-3, 4)])) - 3 == late
+
+
+def test_the_whole_stage_writes_weights_that_load_with_their_scores(tmp_path, monkeypatch, encoder):
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=itertools.count(0, 0.2).__next__))  # a budget is a number of steps
+    monkeypatch.setattr(recipe, "AVCore", partial(AVCore, 24, 1, 2))
+    save_state(tmp_path / "phonetic.safetensors", encoder.state_dict(), encoder.config)
+    with pytest.raises(UsageProblem, match="codes.npz"):
+        train(tmp_path)
+    save_labels(tmp_path / "phones.npz", [("a.ogg", "", SPEECH["a.ogg"]["mel"], np.zeros(480, np.uint8), np.zeros(240, np.float16))])
+    np.savez(tmp_path / "space.npz", lips=np.eye(26, dtype=np.float32)[0])
+    rows = {f"{part}|{name}|{key}": value for part, names in (("clips", CLIPS), ("held_clips", list(CLIPS)[:1]))
+            for name in names for key, value in CLIPS[name].items()}  # fmt: skip
+    np.savez(tmp_path / "codes.npz", **rows)
+    facts = train(tmp_path, minutes=0.05, batch=2)
+    state, config = read_state(tmp_path / "core.safetensors", "core")
+    load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core")
+    assert set(facts) == {"held_clips"} and set(facts["held_clips"]) == {"correlation", "at_best_lag", "lag_ticks", "amplitude"}
+    first = config["steps"]
+    train(tmp_path, minutes=0.1, batch=2, weights=tmp_path / "other.safetensors")
+    assert first > 3 and read_state(tmp_path / "other.safetensors", "core")[1]["steps"] > first

@@ -1,0 +1,118 @@
+import itertools
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.encoders.audio import PHONES, PhoneticEncoder
+from engine.errors import UsageProblem
+from engine.train import phonetic, schedule
+from engine.train.align import MISSING, save_labels
+from engine.train.manifest import held_out
+from engine.train.phonetic import TICKS, draw, losses, score, train
+from engine.weights import load_into, read_state
+
+HELD = held_out()["readers"][0]
+
+
+def spoken(seed, frames=420):
+    """A toy voice: each of six phones lights its own bands; vowels are voiced, higher bands for a higher pitch."""
+    rng = np.random.default_rng(seed)
+    ids = np.repeat(rng.integers(0, 6, frames // 20), 20).astype(np.uint8)
+    mel = rng.normal(size=(80, frames)).astype(np.float32) * 0.1 - 1
+    for k, phone in enumerate(ids):
+        mel[10 * phone + 5 : 10 * phone + 15, k] += 2
+    f0 = np.where(ids[::2] % 2, 100 + 20.0 * ids[::2], 0)
+    return mel.astype(np.float16), ids, f0.astype(np.float16)
+
+
+def labels(count=6):
+    return [(f"{i}.ogg", HELD if i == 0 else f"reader {i}", *spoken(i)) for i in range(count)]
+
+
+def clips(count=6):
+    return {name: dict(mel=mel, phones=ids, f0=f0, speaker=who) for name, who, mel, ids, f0 in labels(count)}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=itertools.count(0, 0.2).__next__))   # a budget is a number of steps
+    monkeypatch.setattr(phonetic, "PhoneticEncoder", partial(PhoneticEncoder, 16, (1, 1)))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_batch_has_its_labels_beside_its_sound_and_nothing_made_up(plain):
+    mel, phones, octaves, voiced, known = draw(clips(), list(clips()), 12, torch.Generator().manual_seed(0), plain)
+    assert mel.shape == (12, 80, 2 * TICKS) and phones.shape == octaves.shape == voiced.shape == known.shape == (12, TICKS)
+    assert set(phones.unique().tolist()) <= {-1, *range(6)} and torch.isfinite(mel).all()
+    assert not octaves[~voiced].any() and known[voiced].all()
+    assert torch.equal(voiced[phones >= 0], phones[phones >= 0] % 2 == 1) or not plain
+    if plain:
+        bands = mel.float().unfold(1, 10, 10)[:, :, ::2].mean(-1)
+        heard = torch.stack([bands[:, b : b + 2].mean(1) for b in range(6)], 1).argmax(1)
+        assert (heard == phones).float().mean() > 0.95
+
+
+def test_a_batch_depends_on_its_generator_alone():
+    one, same = (draw(clips(), list(clips()), 3, torch.Generator().manual_seed(7)) for _ in range(2))
+    other = draw(clips(), list(clips()), 3, torch.Generator().manual_seed(8))
+    assert all(torch.equal(a, b) for a, b in zip(one, same)) and not torch.equal(one[0], other[0])
+
+
+def test_ticks_that_nobody_knows_and_ticks_beyond_the_end_do_not_count():
+    short = clips(1)
+    short["0.ogg"]["phones"][:100] = MISSING
+    short["0.ogg"] = {k: v if k == "speaker" else v[..., : 200 // (1 + (k == "f0"))] for k, v in short["0.ogg"].items()}
+    mel, phones, _, voiced, known = draw(short, ["0.ogg"], 2, torch.Generator().manual_seed(0), plain=True)
+    assert (phones[:, :50] == -1).all() and (phones[:, 50:100] >= 0).all() and (phones[:, 100:] == -1).all()
+    assert known[:, :100].all() and not known[:, 100:].any() and not voiced[:, 100:].any()
+
+
+def test_training_steps_make_every_loss_fall():
+    torch.manual_seed(0)
+    net, generator = PhoneticEncoder(16, (1, 1), dropout=0.0), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.AdamW(net.parameters(), 5e-3)
+    voices = clips()
+    names, test = list(voices), draw(voices, list(voices), 16, torch.Generator().manual_seed(99), plain=True)
+    before = {k: v.item() for k, v in losses(net.eval(), test).items()}
+    for _ in range(60):
+        parts = losses(net.train(), draw(voices, names, 8, generator))
+        optimizer.zero_grad()
+        sum(parts.values()).backward()
+        optimizer.step()
+    after = {k: v.item() for k, v in losses(net.eval(), test).items()}
+    assert set(before) == {"phones", "voicing", "f0"} and all(after[k] < 0.75 * before[k] for k in before), (before, after)
+
+
+def test_the_score_of_a_net_that_knows_is_perfect():
+    class Oracle:
+        def __call__(self, mel):
+            bands = mel.unfold(1, 10, 10)[:, :, ::2].mean(-1)
+            phone = torch.stack([bands[:, b : b + 2].mean(1) for b in range(6)], 1).argmax(1)
+            hz = (100 + 20.0 * phone) * 2 ** (1 / 12)                     # one semitone sharp
+            return torch.nn.functional.one_hot(phone, len(PHONES)).float(), phone % 2 - 0.5, (hz / 150).log2()
+
+    facts = score(Oracle(), clips(), list(clips()))
+    assert facts["frames_right"] > 0.93 and facts["voicing_right"] > 0.93
+    assert facts["f0_semitones"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_whole_stage_writes_weights_that_load_and_goes_on_where_it_stopped(tmp_path, small):
+    save_labels(tmp_path / "phones.npz", labels())
+    told = []
+    facts = train(tmp_path, minutes=0.05, batch=2, report=lambda *facts: told.append(facts))
+    state, config = read_state(tmp_path / "phonetic.safetensors", "phonetic")
+    net = load_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
+    assert set(facts) == {"frames_right", "voicing_right", "f0_semitones"} == set(config["facts"]) and net.config["width"] == 16
+    first = config["steps"]
+    train(tmp_path, minutes=0.1, batch=2)
+    assert first > 3 and read_state(tmp_path / "phonetic.safetensors", "phonetic")[1]["steps"] > first
+    assert read_state(tmp_path / "phonetic.safetensors", "phonetic")[1]["steps"] < 3 * first
+
+
+def test_without_labels_the_stage_says_which_stage_makes_them(tmp_path):
+    with pytest.raises(UsageProblem, match="phones.npz") as caught:
+        train(tmp_path)
+    assert "train align" in caught.value.hint
