@@ -64,7 +64,7 @@ def motion_codes(core, articulation, options, item="clip"):
     """Codes (T, 32) float32: sampled in windows, each continuing the one before; noise depends on the tick, not the window.
 
     articulation: (2 T, 43).
-    options: with steps, guidance and seed.
+    options: with steps, guidance, variety and seed.
     item: name that the noise depends on beside the seed.
     Source: flow matching; carried ticks are given to the core clean, as it was trained.
     """
@@ -83,6 +83,7 @@ def motion_codes(core, articulation, options, item="clip"):
         told = Known(values, motion, torch.full_like(motion, GIVEN))
         untold = Known(values, motion, torch.full_like(motion, ABSENT))
         noise = tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
+        noise[..., :BLINK] *= options.variety
         if options.guidance == 1.0:
             out = sample(adapter, noise, levels, told, solver="ab2")
         else:

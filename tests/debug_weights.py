@@ -12,13 +12,14 @@ CODES_PX = 4  # a unit of code moves a node of the lattice by about this many pi
 
 
 def randomised(module, scale, seed):
-    """The module with every number drawn, also those that start at zero; biases of the kept defaults stay small."""
+    """The module with every number drawn, also those that start at zero; vectors stay near their usual start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.ndim > 1:
-                fan_in = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale / fan_in**0.5)
+            noise = torch.randn(parameter.shape, generator=generator)
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
+            start = 0.0 if parameter.ndim > 1 else parameter.mean().round()
+            parameter.copy_(start + noise * scale / fan_in**0.5)
     return module
 
 

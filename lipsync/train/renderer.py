@@ -19,6 +19,7 @@ from lipsync.train.puppets import inner_mouth
 from lipsync.train.space import meshed, split_files, teacher_lattices
 
 REAL_SHARE = 0.25                      # of a batch
+PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
 ADVERSARY_FROM = 0.45                  # share of the budget after which the adversary speaks
 
 
@@ -41,7 +42,8 @@ class Puppets:
         for path in paths:
             d = dict(np.load(path))
             teacher = space.code(torch.from_numpy(puppet_lattices(d, matrix)))
-            seen = torch.from_numpy(codes_of(encoder, space, d["images"]))
+            with torch.autocast("cpu", torch.bfloat16):
+                seen = torch.from_numpy(codes_of(encoder, space, d["images"])).float()
             lattices = dict(teacher=space.lattice(F.pad(teacher, (0, POSE))), seen=space.lattice(F.pad(seen, (0, POSE))))
             self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "tris")})
 
@@ -151,7 +153,7 @@ def errors(net, batch, weight):
     inner = patch(F.interpolate(mouth, size=WORK_PX, mode="bilinear"))
     mask = made.mask.clamp(1e-4, 1 - 1e-4)
     parts = dict(
-        flow=60 * ((made.flow - flow).abs() * known * focus).sum() / (known.sum() + 1) / 2,
+        flow=FLOW_WEIGHT * ((made.flow - flow).abs() * known * focus).sum() / (known.sum() + 1) / 2,
         pixel=((picture - target).abs() * weight).mean(),
         warped=((warped - target).abs() * weight * (1 - F.interpolate(mouth, size=WORK_PX, mode="bilinear"))).mean(),
         slope=2 * ((slopes(picture) - slopes(target)).abs() * weight[..., 1:, 1:]).mean(),
@@ -172,7 +174,7 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, limit=N
     out = Path(out)
     puppets, held, reals = material(out, limit)
     net, critic = Renderer().to(memory_format=torch.channels_last), Critic()
-    optimizers = dict(net=torch.optim.AdamW(net.parameters(), 6e-4, weight_decay=0.01),
+    optimizers = dict(net=torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01),
                       critic=torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.9)))
     average = Average(net)
     run = Run(out / "renderer.ckpt", dict(net=net, critic=critic, average=average.module), optimizers, minutes)
@@ -188,7 +190,7 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, limit=N
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizers["net"].step()
         average.update(net, run.step)
-        run.advance({k: v.item() for k, v in losses.items()}, dict(net=6e-4, critic=4e-4), report, every=50)
+        run.advance({k: v.item() for k, v in losses.items()}, dict(net=PEAK_RATE, critic=4e-4), report, every=50)
     run.save()
     facts = score(average.module, held, weight) if held.people else {}
     save_state(weights or out / "renderer.safetensors", average.module.state_dict(), dict(net.config, facts=facts, steps=run.step))
@@ -234,6 +236,6 @@ def score(net, people, weight, count=160):
     for _ in range(count // 8):
         data = batch_of([people.draw(rng) for _ in range(8)], g)
         parts, picture = errors(net, data, weight)
-        rows.append((float(parts["pixel"]), float(((data[0] - data[1]).abs() * weight).mean()), float(parts["flow"]) / 60))
+        rows.append((float(parts["pixel"]), float(((data[0] - data[1]).abs() * weight).mean()), float(parts["flow"]) / FLOW_WEIGHT))
     r = np.mean(rows, 0)
     return dict(error=float(r[0]), still=float(r[1]), flow=float(r[2]))

@@ -57,7 +57,7 @@ def meshed(paths):
 
 
 def lattice_map(canonical):
-    """Matrix (1024, 468) that reads displacements of mesh points on the lattice; zero at the border of the crop.
+    """Matrix (1024, 468) that reads displacements of mesh points on the lattice; they fall to zero a little outside the crop.
 
     canonical: (468, 2) points of a half-open mouth, so that the lips lie on different nodes.
     Source: barycentric interpolation over a Delaunay triangulation.
@@ -90,11 +90,11 @@ def build_space(out):
     Source: PCA of teacher lattices after the head's affine part is taken out; ours.
     """
     parts = split_files(out)
-    rest = np.mean([shut(load_marks(p)[:, :2]) for p in parts["portraits"]], 0)
     motions = [motion_of(marks) for _, marks in meshed(parts["clips"])]
     if not motions or not parts["portraits"]:
         raise UsageProblem(f"{out}: {len(motions)} talking clips and {len(parts['portraits'])} portraits with a face are too few.",
                            hint="Give both kinds in the manifest and run 'mouthpiece train crops' again.")  # fmt: skip
+    rest = np.mean([shut(load_marks(p)[:, :2]) for p in parts["portraits"]], 0)
     moved = np.concatenate([m[0] for m in motions])
     wide = opening(rest + moved)
     canonical = rest + moved[wide > np.quantile(wide, 0.8)].mean(0)

@@ -93,7 +93,7 @@ def test_sound_seed_steps_and_guidance_change_the_motion_and_nothing_else_does(c
     sound, options = sound_of(80), dict(steps=3, guidance=1.5, seed=1)
     first = motion_codes(core, sound, AnimateOptions(**options))
     assert np.array_equal(first, motion_codes(core, sound, AnimateOptions(**options)))
-    for change in (dict(seed=2), dict(steps=4), dict(guidance=1.0), dict(guidance=3.0)):
+    for change in (dict(seed=2), dict(steps=4), dict(guidance=1.0), dict(guidance=3.0), dict(variety=1.0)):
         assert not np.allclose(first, motion_codes(core, sound, AnimateOptions(**{**options, **change})))
     assert not np.allclose(first, motion_codes(core, sound_of(80, 1), AnimateOptions(**options)))
 

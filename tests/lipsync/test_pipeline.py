@@ -41,6 +41,7 @@ FLIPS = {
     "seed": ({}, {"seed": 1}),
     "steps": ({}, {"steps": 2}),
     "guidance": ({}, {"guidance": 4.0}),
+    "variety": ({}, {"variety": 1.0}),
     "fps": ({}, {"fps": Fraction(25)}),
     "size": ({}, {"size": 128}),
     "frame": ({}, {"frame": "crop"}),
