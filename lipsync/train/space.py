@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.spatial import Delaunay
 
-from engine.encoders.vision import LATTICE, LOWER, UPPER_FACE, MotionSpace
+from engine.encoders.vision import BLINK, LATTICE, LOWER, UPPER_FACE, MotionSpace
 from engine.errors import UsageProblem
 from engine.files import replacing
 from engine.train.manifest import COMMON_SPEAKER, held_out, made_by
@@ -118,6 +118,7 @@ def build_space(out):
     projection = np.linalg.solve((b * w2) @ b.T + 1e-9 * np.eye(len(b)), b * w2)
     pose_std = np.concatenate([m[2] - np.median(m[2], 0) for m in motions]).std(0)
     codes = z.reshape(len(z), -1) @ projection.T
+    codes[:, BLINK] = 0                # the lids were taken out, and a blink must not count as mouth
     lips = np.linalg.lstsq(codes, opening(moved)[_every_other([len(m[0]) for m in motions])], rcond=None)[0]
     space = MotionSpace(*(torch.tensor(part, dtype=torch.float32) for part in (basis, projection, pose_std, lips)))
     return space, matrix, canonical

@@ -156,7 +156,7 @@ def test_teacher_codes_follow_mouth_eyes_and_head_of_the_clip(folder):
     code, wide = code_of_clip(marks, space, matrix)
     assert code.shape == (40, CODE_WIDTH) and code.dtype == wide.dtype == np.float32
     seen = space.mouth_opening(torch.from_numpy(code)).numpy()
-    assert np.corrcoef(seen, wide)[0, 1] > 0.85
+    assert np.corrcoef(seen, wide)[0, 1] > 0.85 and abs(space.lips[BLINK]) < 1e-9
     assert code[7, BLINK] == pytest.approx(1 / BLINK_UNIT, abs=0.1) and np.abs(np.delete(code[:, BLINK], 7)).max() < 0.5
     assert np.abs(np.median(code[:, EXPRESSION:], 0)).max() < 0.7 and code[:, EXPRESSION:].std(0)[:2].min() > 0.3
 
