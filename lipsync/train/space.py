@@ -109,7 +109,9 @@ def build_space(out):
         w = np.zeros_like(weight)
         w[:, rows] = weight[:, rows]
         x = torch.tensor((z * w).reshape(len(z), -1), dtype=torch.float32)
-        comp = torch.pca_lowrank(x, q=width, center=False, niter=4)[2]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)       # it starts from random directions; the space must not depend on what ran before
+            comp = torch.pca_lowrank(x, q=width, center=False, niter=4)[2]
         std = (x @ comp).std(0)
         flat = (comp * std).T.numpy().reshape(width, *weight.shape)
         basis.append(np.where(w > 0, flat / np.maximum(w, 1e-9), 0))
