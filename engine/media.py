@@ -306,7 +306,8 @@ class VideoWriter:
         context = self._video.codec_context
         context.width, context.height = (side + side % 2 for side in self.size_px)
         context.pix_fmt, context.time_base = "yuv420p", 1 / self.rate
-        context.options = {"crf": str(self._crf), "preset": "fast"}
+        # x264's macroblock tree reads past its rows (AVX-512): the same frames then make other files from run to run
+        context.options = {"crf": str(self._crf), "preset": "fast", "x264-params": "no-mbtree=1"}
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
         self._next = next(self._blocks, None)
         if self._next is not None:

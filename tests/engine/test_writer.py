@@ -99,6 +99,19 @@ def test_better_quality_makes_a_larger_file(tmp_path):
     assert (tmp_path / "10.mp4").stat().st_size > 2 * (tmp_path / "40.mp4").stat().st_size
 
 
+def test_the_same_frames_make_the_same_file_whatever_lies_in_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 255, (15, 20, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
+    files, kept = set(), []
+    for _ in range(4):
+        kept = [rng.integers(0, 255, rng.integers(1, 200_000), dtype=np.uint8) for _ in range(30)][:: 1 + len(kept) % 2]
+        with VideoWriter(tmp_path / "a.mp4", Fraction(25), 320, 240, overwrite=True) as writer:
+            for i in range(14):
+                writer.write(np.roll(picture, 2 * i, 1))
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_an_odd_side_gets_one_more_row_or_column_and_the_rest_stays(tmp_path):
     ramp = np.tile(np.arange(63, dtype=np.uint8)[None, :, None] * 4, (47, 1, 3))
     with VideoWriter(tmp_path / "a.mp4", Fraction(25), 63, 47, crf=5) as writer:
