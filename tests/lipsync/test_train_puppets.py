@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from engine.encoders.vision import EXPRESSION, MotionEncoder, MotionSpace
+from engine.media import write_image
+from lipsync.renderer import WORK_PX, warp
+from lipsync.train.crops import crop_portrait
+from lipsync.train.mesh import LOWER, POINTS, RING, UPPER, lid_motion, opening, shut
+from lipsync.train.puppets import (
+    FLOW_PX,
+    FRAME,
+    IMAGE_PX,
+    Actor,
+    inner_mouth,
+    itself,
+    load_actor,
+    load_portrait,
+    poses_of,
+    puppet,
+    raster,
+    sample,
+    skin,
+    source_of,
+    triangles,
+)
+from lipsync.train.renderer import Puppets, batch_of
+from lipsync.train.space import lattice_map
+
+
+@pytest.fixture(scope="module")
+def crop_file(tmp_path_factory):
+    """The astronaut as `train crops` writes her."""
+    folder = tmp_path_factory.mktemp("sitter")
+    write_image(folder / "astronaut.png", data.astronaut())
+    frames, marks = crop_portrait(folder / "astronaut.png")
+    np.savez(folder / "portrait__a__astronaut.npz", frames=frames, marks=marks)
+    return folder / "portrait__a__astronaut.npz"
+
+
+@pytest.fixture(scope="module")
+def who(crop_file):
+    return load_portrait(crop_file)
+
+
+@pytest.fixture(scope="module")
+def actor(who):
+    """The same face shut, a little and wide open; its mouth is blue inside."""
+    mouth = who.shut.copy()
+    below = np.clip((who.shut[:, 1] - who.shut[13, 1]) / 0.15, 0, 1) * (who.shut[:, 1] > who.shut[13, 1])
+    drop = np.c_[np.zeros(POINTS), below * np.exp(-(((who.shut[:, 0] - 0.5) / 0.15) ** 2))]
+    drop[LOWER[1:-1], 1] += 0.6
+    displacement = np.stack([drop * amount for amount in (0.0, 0.04, 0.09)])
+    marks = mouth + displacement
+    frames = np.stack([np.dstack([np.zeros((144, 144, 2)), 200 * inner_mouth(p[RING], 144)]) for p in marks])
+    skin_like = (1 - frames[..., 2:] / 200) * [180, 140, 120]
+    return Actor((frames + skin_like).astype(np.uint8), marks, displacement, np.zeros(3))
+
+
+def test_each_pixel_of_a_raster_says_where_in_which_triangle_it_lies():
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    tris = np.array([[0, 1, 2], [3, 1, 2]])
+    ids, weights = raster(points, tris, 32)
+    x, y = np.meshgrid((np.arange(32) + 0.5) / 32, (np.arange(32) + 0.5) / 32)
+    assert (ids[x + y < 0.95] == 0).all() and (ids[x + y > 1.05] == 1).all()
+    assert np.abs(weights.sum(-1) - 1).max() < 1e-6
+    wanted = np.stack([1 - x - y, x, y], -1)
+    assert np.abs(weights - wanted)[ids == 0].max() < 1e-6
+    assert np.abs(source_of(ids, weights, tris, points) - np.stack([x, y], -1)).max() < 1e-6
+
+
+def test_pixels_without_a_triangle_are_told():
+    ids, _ = raster(np.array([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75]]), np.array([[0, 1, 2]]), 16)
+    assert ids[6, 6] == 0 and ids[0, 0] == ids[15, 15] == -1 and ids.dtype == np.int16
+
+
+def test_a_picture_read_at_its_own_pixels_is_itself():
+    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
+    at = (np.stack(np.meshgrid(np.arange(20), np.arange(20)), -1) + 0.5) / 20
+    assert np.array_equal(sample(picture, at.astype(np.float32)), picture)
+
+
+def test_the_mesh_covers_all_of_the_picture_but_the_mouth_which_no_triangle_bridges(who):
+    tris = triangles(who.shut)
+    assert np.array_equal(tris, who.tris) and not any(set(t) <= set(RING) for t in tris)
+    ids, _ = raster(np.r_[who.points, FRAME], tris, 64)
+    assert (ids[inner_mouth(who.points[RING], 64) == 0] >= 0).all()
+
+
+def test_the_inside_of_the_lips_has_their_area():
+    square = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.5], [0.25, 0.5]])
+    mask = inner_mouth(square, 96)
+    assert mask.sum() / 96**2 == pytest.approx(0.125, rel=0.08) and mask[36, 48] == 1 and mask[60, 48] == 0
+
+
+def test_a_portrait_doing_nothing_is_its_own_first_pose(who):
+    image, ids, weights, points, mouth = itself(who)
+    assert image.shape == (IMAGE_PX, IMAGE_PX, 3) and ids.shape == mouth.shape == (FLOW_PX, FLOW_PX)
+    assert weights.shape == (FLOW_PX, FLOW_PX, 2) and np.allclose(points[:POINTS], who.points, atol=1e-6)
+    assert mouth.max() == 255                                   # she smiles with open lips
+
+
+def test_the_first_frame_of_the_actor_shuts_her_lips_and_the_last_opens_them(who, actor):
+    shut_image, *_, points, mouth = puppet(who, actor, 0, 1.0, 0.0)
+    assert abs(opening(points[:POINTS])) < 1e-6 and mouth.sum() / 255 < 15
+    open_image, *_, points, mouth = puppet(who, actor, 2, 1.0, 0.0)
+    assert opening(points[:POINTS]) == pytest.approx(opening(who.shut + actor.displacement[2]), abs=1e-6)
+    assert mouth.sum() / 255 > 60
+    x, y = (points[RING].mean(0) * IMAGE_PX).astype(int)
+    assert open_image[y, x, 2] > 2 * open_image[y, x, 0]        # the actor's blue mouth
+    brow = np.s_[:50]
+    assert np.abs(shut_image[brow].astype(int) - itself(who)[0][brow]).mean() < 3
+
+
+def test_half_the_strength_opens_half_as_far_and_lids_close_when_told(who, actor):
+    half = puppet(who, actor, 2, 0.5, 0.0)[3]
+    assert opening(half[:POINTS]) == pytest.approx(opening(who.shut + actor.displacement[2] / 2), abs=1e-6)
+    closed = puppet(who, actor, 0, 1.0, 1.0)[3]
+    assert np.allclose(closed[159], (who.points + lid_motion(who.points, 1.0))[159], atol=1e-6)
+
+
+def test_transplanted_mouths_take_the_colour_of_the_skin(who):
+    assert skin(np.full((10, 10, 3), 100, np.uint8), who.points).tolist() == [101, 101, 101]
+    assert skin(np.zeros((10, 10, 3), np.uint8), who.points).tolist() == [1, 1, 1]
+
+
+def test_poses_begin_with_the_portrait_itself_and_repeat_with_their_seed(who, actor):
+    (images, ids, weights, points, mouths), lids = poses_of(who, [actor], 3, np.random.default_rng(0))
+    assert len(images) == len(ids) == len(weights) == len(points) == len(mouths) == len(lids) == 4
+    assert np.array_equal(images[0], itself(who)[0]) and lids[0] == 0 and ((lids >= 0) & (lids <= 1)).all()
+    again, _ = poses_of(who, [actor], 3, np.random.default_rng(0))
+    assert np.array_equal(images, again[0])
+
+
+def test_a_clip_file_makes_an_actor_unless_the_face_was_lost(tmp_path, who):
+    points = np.pad(who.points, ((0, 10), (0, 1)))
+    marks = np.stack([points] * 4)
+    np.savez(tmp_path / "clip.npz", frames=np.zeros((4, 8, 8, 3), np.uint8), marks=marks)
+    actor = load_actor(tmp_path / "clip.npz")
+    assert actor.marks.shape == actor.displacement.shape == (4, POINTS, 2) and actor.closed.shape == (4,)
+    marks[1, 0, 0] = np.nan
+    np.savez(tmp_path / "lost.npz", frames=np.zeros((4, 8, 8, 3), np.uint8), marks=marks)
+    assert load_actor(tmp_path / "lost.npz") is None
+
+
+class OnlyPair:
+    """A generator of chance that draws one reference and one target."""
+
+    def __init__(self, reference, target):
+        self.whole, self.shares = iter([0, reference, target]), iter([0.99, 0.0])
+
+    def integers(self, count):
+        return next(self.whole)
+
+    def random(self):
+        return next(self.shares)
+
+
+@pytest.mark.parametrize("reference, target", [(0, 1), (1, 0), (2, 1)])
+def test_the_flow_between_two_poses_carries_the_reference_onto_the_target(tmp_path, who, actor, reference, target):
+    made = [itself(who), puppet(who, actor, 2, 1.0, 0.0), puppet(who, actor, 1, 1.2, 1.0)]
+    images, ids, weights, points, mouths = (np.stack(part) for part in zip(*made))
+    np.savez(tmp_path / "p.npz", images=images, ids=ids, weights=weights, points=points, mouths=mouths, tris=who.tris, shut=who.shut)
+    space = MotionSpace(torch.zeros(EXPRESSION, 2, 32, 32), torch.zeros(EXPRESSION, 2048), torch.ones(6), torch.zeros(EXPRESSION))
+    people = Puppets([tmp_path / "p.npz"], MotionEncoder(8).eval(), space, lattice_map(who.shut + actor.displacement[2]))
+    item = people.draw(OnlyPair(reference, target))
+    assert np.array_equal(item[0], images[reference]) and np.array_equal(item[1], images[target])
+    ref, wanted, _, _, flow, known, mouth = batch_of([item], torch.Generator().manual_seed(1))
+    full = torch.nn.functional.interpolate(flow, size=WORK_PX, mode="bilinear")
+    sure = torch.nn.functional.interpolate(known * (mouth == 0), size=WORK_PX) > 0.99
+    face = torch.zeros_like(sure)
+    face[..., 60:180, 40:152] = True
+    before, after = ((picture - wanted).abs().mean(1, keepdim=True)[sure & face].mean() for picture in (ref, warp(ref, full)))
+    assert sure.float().mean() > 0.9 and after < 0.5 * before
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):           # and no other place fits better: half a pixel would show
+        beside = warp(ref, full + torch.tensor([dx, dy]).view(1, 2, 1, 1) * 0.5 / WORK_PX)
+        assert (beside - wanted).abs().mean(1, keepdim=True)[sure & face].mean() > after
+
+
+def test_upper_and_lower_lips_meet_in_what_the_puppets_rest_on(who):
+    assert np.abs(who.shut[UPPER] - who.shut[LOWER]).max() < 1e-9 and np.array_equal(who.shut, shut(who.points))
