@@ -42,8 +42,7 @@ class Puppets:
         for path in paths:
             d = dict(np.load(path))
             teacher = space.code(torch.from_numpy(puppet_lattices(d, matrix)))
-            with torch.autocast("cpu", torch.bfloat16):
-                seen = torch.from_numpy(codes_of(encoder, space, d["images"])).float()
+            seen = torch.from_numpy(codes_of(encoder, space, d["images"]))
             lattices = dict(teacher=space.lattice(F.pad(teacher, (0, POSE))), seen=space.lattice(F.pad(seen, (0, POSE))))
             self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "tris")})
 
@@ -135,7 +134,7 @@ def weight_map():
 
 
 def slopes(x):
-    """Differences to the right and downward, (B, 2 C, H - 1, W - 1). Source: first differences."""
+    """Differences downward, then to the right, (B, 2 C, H - 1, W - 1). Source: first differences."""
     return torch.cat([x[..., 1:, :-1] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., :-1, :-1]], 1)
 
 

@@ -118,7 +118,7 @@ def build_space(out):
     basis = np.concatenate([basis[0], blink[None], basis[1]])
     b, w2 = basis.reshape(len(basis), -1), weight.reshape(-1) ** 2
     projection = np.linalg.solve((b * w2) @ b.T + 1e-9 * np.eye(len(b)), b * w2)
-    pose_std = np.concatenate([m[2] - np.median(m[2], 0) for m in motions]).std(0)
+    pose_std = np.concatenate([m[2] - np.median(m[2], 0) for m in motions]).std(0).clip(1e-4)      # a head may never have turned
     codes = z.reshape(len(z), -1) @ projection.T
     codes[:, BLINK] = 0                # the lids were taken out, and a blink must not count as mouth
     lips = np.linalg.lstsq(codes, opening(moved)[_every_other([len(m[0]) for m in motions])], rcond=None)[0]
