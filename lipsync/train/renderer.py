@@ -160,7 +160,7 @@ def errors(net, batch, weight):
     return parts, picture
 
 
-def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, limit=None):
+def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, limit=None):
     """Train on OUT/puppets and OUT/crops with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.

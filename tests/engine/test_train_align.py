@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,26 +100,11 @@ def test_clips_come_back_from_the_file_as_they_went_in(tmp_path):
         assert np.array_equal(clip["f0"][: len(f0)], f0) and len(clip["f0"]) == -(-len(ids) // 2)
 
 
-class OneByOne:
-    """A pool that works in this process."""
-
-    def __init__(self, workers):
-        self.workers = workers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *problem):
-        return False
-
-    def imap_unordered(self, work, jobs):
-        return map(work, jobs)
-
-
 def test_the_whole_stage_writes_what_aligns_and_refuses_when_nothing_does(tmp_path, wave, monkeypatch):
     import soundfile
 
-    monkeypatch.setattr(align.multiprocessing, "get_context", lambda how: type("Context", (), {"Pool": OneByOne}))
+    here = nullcontext(SimpleNamespace(imap_unordered=map))      # a pool that works in this process
+    monkeypatch.setattr(align.multiprocessing, "get_context", lambda how: SimpleNamespace(Pool=lambda workers: here))
     soundfile.write(tmp_path / "one.wav", wave, 16000)
     soundfile.write(tmp_path / "two.wav", wave, 16000)
     base = {"kind": "speech", "language": "en", "licence": "CC0-1.0", "source": "here"}

@@ -1,5 +1,7 @@
 import json
+from contextlib import nullcontext
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,24 +53,9 @@ def test_a_clip_without_a_face_gives_nothing(faceless):
     assert crop_clip(faceless) is None
 
 
-class OneByOne:
-    """A pool that works in this process."""
-
-    def __init__(self, workers):
-        self.workers = workers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *problem):
-        return False
-
-    def imap_unordered(self, work, jobs):
-        return map(work, jobs)
-
-
 def test_the_whole_stage_names_its_files_skips_what_has_no_face_and_what_is_done(tmp_path, portrait, faceless, monkeypatch):
-    monkeypatch.setattr(stage.multiprocessing, "get_context", lambda how: type("Context", (), {"Pool": OneByOne}))
+    here = nullcontext(SimpleNamespace(imap_unordered=map))      # a pool that works in this process
+    monkeypatch.setattr(stage.multiprocessing, "get_context", lambda how: SimpleNamespace(Pool=lambda workers: here))
     base = {"licence": "CC0-1.0", "source": "here"}
     rows = [base | {"path": str(faceless), "audio": "x.wav", "kind": "talk", "speaker": "ann"},
             base | {"path": str(portrait), "kind": "portrait", "speaker": "bea"}]  # fmt: skip
