@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from engine.encoders.audio import PHONES, RATE_HZ, listen
 from engine.errors import Missing, Refused
-from engine.media import probe, read_sound, sound_stream
+from engine.media import probe, read_sound, sound_duration, sound_stream
 from engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, MOTION_HZ, frame_count
 from face.crop import crop_of
 from face.identity import open_identity, similarity, structure
@@ -112,12 +112,6 @@ def _file_facts(clip, sound, heard):
     fewest = wanted if sound is not None else frame_count(max(Fraction(0), duration - CODEC_PAD_S), clip.rate)
     wanted = min(max(frames, fewest), wanted)
     return facts | {"sound_duration_s": float(duration), "expected_frames": wanted, "frames_match": frames == wanted}
-
-
-def sound_duration(path):
-    """Exact length of a file's sound from time zero: Fraction, seconds; read in constant memory. Source: ours."""
-    with sound_stream(path) as (rate_hz, blocks):
-        return Fraction(sum(block.shape[1] for block in blocks), rate_hz)
 
 
 FACE_KEYS = (

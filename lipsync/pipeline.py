@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of
-from engine.media import VideoWriter, read_image, read_sound, sound_stream
+from engine.media import VideoWriter, read_image, read_sound, sound_duration
 from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
@@ -111,8 +111,7 @@ def prepare(portrait, sound, options):
     """
     picture = read_image(portrait, max_side_px=LONGEST_SIDE_PX)
     wave = read_sound(sound, RATE_HZ, mono=True).samples[0]
-    with sound_stream(sound) as (rate_hz, blocks):
-        duration = Fraction(sum(block.shape[1] for block in blocks), rate_hz)
+    duration = sound_duration(sound)  # a wave at another rate is rounded to its samples
     shrink = picture.pixels.shape[1] / picture.original_size_px[0]
     face = pick_face(picture.pixels, _as_read(options.face, shrink), str(portrait))
     pixels, points = framed(picture.pixels, face.points, options)
