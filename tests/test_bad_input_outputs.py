@@ -117,9 +117,25 @@ def test_a_signal_in_the_middle_ends_the_job_with_130_and_leaves_nothing(refuse,
 def test_control_c_reaches_a_process_of_its_own_whose_streams_stay_clean(desk, debug_weights):
     write_sound(desk / "long.wav", Sound(np.zeros((1, 60 * 16_000), np.float32), 16_000))
     before = sorted(desk.iterdir())
-    words = ["animate", "portrait.png", "long.wav", "-o", "out.mp4", "--size", "96", "--fps", "60", "--progress", "none"]
+    words = [
+        "animate",
+        "portrait.png",
+        "long.wav",
+        "-o",
+        "out.mp4",
+        "--size",
+        "96",
+        "--fps",
+        "60",
+        "--progress",
+        "none",
+    ]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), *words], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(ROOT / "cli.py"), *words],
+        cwd=desk,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while process.poll() is None and not any(path.name.startswith(".out.part") for path in desk.iterdir()):
         time.sleep(0.05)

@@ -224,7 +224,11 @@ def test_the_manual_names_every_option_and_every_exit_code():
     from lipsync.options import AnimateOptions
 
     manual = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in manual.splitlines() if line.startswith("| `--")]
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in manual.splitlines()
+        if line.startswith("| `--")
+    ]
     defaults = {re.match(r"`--([a-z-]+)", row[0])[1].replace("-", "_"): row[1] for row in rows if len(row) == 4}
     fields = AnimateOptions.__dataclass_fields__.items()
     wanted = {name: str(field.default).removesuffix(".0") for name, field in fields}
@@ -239,6 +243,39 @@ def test_video_formats_other_than_mp4_work(animate, desk):
     for name in ("out.mov", "out2.mkv"):
         assert animate("-q", output=name).code == 0
         assert probe(desk / name).frames in (5, None) and read_sound(desk / name).duration >= 0.4
+
+
+def test_evaluate_measures_a_result_and_draws_its_sheet(animate, call, desk):
+    animate("-q", "--fps", "25", "--size", "160", quick=())
+    words = ("evaluate", str(desk / "out.mp4"), "--sheet", str(desk / "sheet.png"), "-q")
+    code, out, err = call(*words, "--portrait", str(desk / "portrait.png"), "--json")
+    facts = json.loads(out)["result"]
+    assert (code, err) == (0, "") and facts["frames"] == 10 and facts["frames_match"] is True
+    assert (desk / "sheet.png").stat().st_size > 1000
+    assert call(*words).code == 2 and "frames" in call(*words, "--force").out
+
+
+@pytest.mark.parametrize(
+    "words, code, wanted",
+    [
+        (("none.mp4",), 5, "no such file"),
+        (("portrait.png",), 5, "Give a "),
+        (("line.wav",), 5, "no moving picture"),
+        (("line.wav", "--sheet", "sheet.txt"), 2, "Use one of .png"),
+        (("line.wav", "--sheet", "no/sheet.png"), 5, "does not exist"),
+        (
+            ("line.wav", "--portrait", "portrait.png", "--sheet", "portrait.png", "--force"),
+            2,
+            "inputs are never touched",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_evaluate_refuses_what_it_cannot_measure_or_write(call, desk, monkeypatch, words, code, wanted):
+    monkeypatch.chdir(desk)
+    answer = call("evaluate", *words, "-q")
+    assert (answer.code, answer.out) == (code, "") and wanted in answer.err and answer.err.count("\n") == 1
+    assert outputs(desk) == []
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):
@@ -305,7 +342,11 @@ def test_a_reader_that_has_left_is_no_reason_for_a_trace(desk):
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), "models", "list"], cwd=desk, stdout=write, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(ROOT / "cli.py"), "models", "list"],
+        cwd=desk,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     os.close(write)
     assert process.communicate()[1] == "" and process.returncode == 1
