@@ -13,6 +13,7 @@ from engine.train.manifest import COMMON_SPEAKER, held_out, made_by
 from lipsync.train.mesh import LIDS, POINTS, lid_motion, motion_of, opening, shut
 
 BLINK_UNIT = 0.5                       # a code of 2 is a shut eye
+LEAST_FRAMES = 100                     # of talking clips; every second one is used, and 21 numbers are to be found
 HALF = LATTICE // 2                    # lattice rows above belong to eyes and brows
 
 
@@ -91,9 +92,10 @@ def build_space(out):
     """
     parts = split_files(out)
     motions = [motion_of(marks) for _, marks in meshed(parts["clips"])]
-    if not motions or not parts["portraits"]:
-        raise UsageProblem(f"{out}: {len(motions)} talking clips and {len(parts['portraits'])} portraits with a face are too few.",
-                           hint="Give both kinds in the manifest and run 'mouthpiece train crops' again.")  # fmt: skip
+    frames, portraits = sum(len(m[0]) for m in motions), len(parts["portraits"])
+    if frames < LEAST_FRAMES or not portraits:
+        raise UsageProblem(f"{out}: {frames} frames of talking clips and {portraits} portraits are too few to build a motion space.",
+                           hint=f"Give at least {LEAST_FRAMES} and one, and run 'mouthpiece train crops' again.")  # fmt: skip
     rest = np.mean([shut(load_marks(p)[:, :2]) for p in parts["portraits"]], 0)
     moved = np.concatenate([m[0] for m in motions])
     wide = opening(rest + moved)

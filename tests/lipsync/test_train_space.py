@@ -125,7 +125,7 @@ def test_without_crops_the_stage_to_run_is_named(tmp_path):
         split_files(tmp_path)
     assert "train crops" in caught.value.hint
     (tmp_path / "crops").mkdir()
-    with pytest.raises(UsageProblem, match="0 talking clips"):
+    with pytest.raises(UsageProblem, match="0 frames of talking clips and 0 portraits"):
         space_of(tmp_path)
     assert not (tmp_path / "space.npz").exists()
 
