@@ -13,7 +13,7 @@ from engine.train.manifest import COMMON_SPEAKER, held_out, made_by
 from lipsync.train.mesh import LIDS, POINTS, lid_motion, motion_of, opening, shut
 
 BLINK_UNIT = 0.5                       # a code of 2 is a shut eye
-LEAST_FRAMES = 100                     # of talking clips; every second one is used, and 21 numbers are to be found
+LEAST_FRAMES = 60                      # of talking clips; every second one is used, and 21 numbers are to be found
 HALF = LATTICE // 2                    # lattice rows above belong to eyes and brows
 
 
