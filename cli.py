@@ -16,10 +16,10 @@ from pathlib import Path
 
 from engine import __version__
 from engine.config import add_flags, read_preset
-from engine.errors import ExitCode, MouthpieceError, Refused, UsageProblem
+from engine.errors import ExitCode, MouthpieceError, UsageProblem
 from engine.progress import MODES, Progress
 
-TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "core", "renderer")
+TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "core", "renderer", "embed")
 TRAININGS_WITH_DATA = ("crops", "align", "codes")
 
 
@@ -185,20 +185,13 @@ def run_train(args, progress):
     def tell(*facts):
         progress.note(" ".join(json.dumps(f) if isinstance(f, dict) else f"{f:.4g}" for f in facts))
 
-    try:
-        facts = training(args, tell)
-    except FileNotFoundError as error:
-        raise Refused(
-            f"train {args.stage}: {error.filename or error} is not there.",
-            hint=f"Run the stages before it into the same --out first: {', '.join(TRAININGS)}.",
-            code="no_earlier_stage",
-        ) from error
+    facts = training(args, tell)
     return {"stage": args.stage, "facts": facts}, f"{args.stage}: {document(facts)}"
 
 
 def training(args, tell):
     """Run one stage of the training; returns what it measured."""
-    from engine.train import align, core, phonetic
+    from engine.train import align, core, embed, phonetic
     from lipsync.train import codes, crops, motion, puppets, renderer
     budget = {} if args.minutes is None else dict(minutes=args.minutes)
     stages = dict(
@@ -206,6 +199,7 @@ def training(args, tell):
         align=lambda: align.align(args.data, args.out, args.workers, tell),
         puppets=lambda: puppets.puppets(args.out, workers=args.workers, progress=tell),
         codes=lambda: codes.codes(args.data, args.out),
+        embed=lambda: embed.embed(args.out),
         motion=lambda: motion.train(args.out, seed=args.seed, report=tell, **budget),
         phonetic=lambda: phonetic.train(args.out, seed=args.seed, report=tell, **budget),
         core=lambda: core.train(args.out, seed=args.seed, report=tell, **budget),

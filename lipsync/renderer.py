@@ -10,6 +10,8 @@ from engine.encoders.vision import ResBlock, coordinates
 WORK_PX = 192                          # crop that the painter sees
 FLOW_PX = 96                           # crop that the flow is predicted on
 PATCH = (96, 160, 40, 152)             # top, bottom, left, right of the mouth patch in the working crop
+LIP_ROWS = (20, 22)                    # lattice rows that carry the upper and the lower lip, the mouth half open
+SIDES = (2.0, 0.0, 0.0)                # at birth: mostly the plain flow, then upper lip, lower lip
 FEATURES = 16                          # channels handed from flow to painter
 
 
@@ -49,6 +51,14 @@ def patch_of_field(x):
     return patch(F.interpolate(x, size=WORK_PX, mode="bilinear", align_corners=False))
 
 
+def lip_sides(change):
+    """A change of lattice (B, 2, 32, 32) as the upper lip makes it and as the lower lip does: each one's row held across the mouth. Source: ours."""
+    upper, lower = change.clone(), change.clone()
+    upper[:, :, LIP_ROWS[0] + 1 :] = change[:, :, LIP_ROWS[0] : LIP_ROWS[0] + 1]
+    lower[:, :, : LIP_ROWS[1]] = change[:, :, LIP_ROWS[1] : LIP_ROWS[1] + 1]
+    return upper, lower
+
+
 class UNet(nn.Module):
     """Small U-Net over a picture (B, channels_in, H, W); H and W divide by two as often as there are further widths.
 
@@ -78,15 +88,17 @@ class UNet(nn.Module):
 class Renderer(nn.Module):
     """Portrait crop (B, 3, 192, 192) in [-1, 1] and lattices (B, 2, 32, 32) of it and of the wish -> `Rendering`.
 
-    The coarse flow is the difference of the lattices; the network refines it, then paints what a warp cannot show.
+    Three coarse flows come from the difference of the lattices: as it is, with the upper lip's value held downward, with the lower lip's held
+    upward. The network chooses between them pixel by pixel, so that lips part and meet without smearing, refines, then paints what
+    a warp cannot show.
     Source: ours, after first-order motion models (2003.00196) and the experiments in docs/architecture.md.
     """
 
     def __init__(self, flow_widths=(32, 64, 96, 128), paint_widths=(32, 64, 96)):
         super().__init__()
         self.config = dict(flow_widths=list(flow_widths), paint_widths=list(paint_widths))
-        self.flow_net = UNet(3 + 3 + 2 + 2 + 2 + 2, flow_widths)
-        self.flow_out = nn.Conv2d(flow_widths[0], 2, 3, padding=1)
+        self.flow_net = UNet(4 * 3 + 2 + 2 + 2 + 2, flow_widths)
+        self.flow_out = nn.Conv2d(flow_widths[0], 2 + len(SIDES), 3, padding=1)
         self.features = nn.Conv2d(flow_widths[0], FEATURES, 1)
         self.paint_net = UNet(3 + 3 + 2 + 2 + FEATURES + 2, paint_widths)
         self.paint_out = nn.Conv2d(paint_widths[0], 4, 3, padding=1)
@@ -98,12 +110,16 @@ class Renderer(nn.Module):
     def forward(self, portrait, lattice_is, lattice_wish):
         """Rendering of a portrait (B, 3, 192, 192) in [-1, 1]: how it is, how it shall be, lattices (B, 2, 32, 32)."""
         small = F.interpolate(portrait, size=FLOW_PX, mode="area")
-        own, wish, coarse = (F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
-                             for z in (lattice_is, lattice_wish, lattice_is - lattice_wish))
+        change = lattice_is - lattice_wish
+        own, wish, coarse, upper, lower = (F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
+                                           for z in (lattice_is, lattice_wish, change, *lip_sides(change)))
         place = coordinates(FLOW_PX, FLOW_PX, portrait.device).to(portrait.dtype).expand(len(portrait), -1, -1, -1)
-        x = torch.cat([small, warp(small, coarse), 20 * coarse, 20 * own, 20 * wish, place], 1)
+        seen = [warp(small, f) for f in (coarse, upper, lower)]
+        x = torch.cat([small, *seen, 20 * coarse, 20 * own, 20 * wish, place], 1)
         h = self.flow_net(x.contiguous(memory_format=torch.channels_last))
-        flow = coarse + self.flow_out(h).float() * 0.05
+        out = self.flow_out(h).float()
+        share = (out[:, 2:] + out.new_tensor(SIDES)[:, None, None]).softmax(1)
+        flow = coarse * share[:, :1] + upper * share[:, 1:2] + lower * share[:, 2:] + out[:, :2] * 0.05
         at = patch_of_field(place)
         y = torch.cat([patch(warp(portrait, flow)), patch(portrait), 20 * patch_of_field(flow), 20 * patch_of_field(wish),
                        patch_of_field(self.features(h).float()), at], 1)
