@@ -5,6 +5,8 @@ UPPER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]              # inner 
 LOWER = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
 OUTER_UPPER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
 OUTER_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
+INNER_UPPER_LIP, MID_UPPER_LIP = [62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292], [76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306]
+INNER_LOWER_LIP, MID_LOWER_LIP = [62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292], [76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306]
 RING = UPPER + LOWER[-2:0:-1]
 STILL = [10, 67, 297, 109, 338, 151, 9, 8, 168, 6, 197, 195, 33, 133, 362, 263, 127, 356]   # forehead, nose bridge, eye corners, temples
 CHEEKS = [50, 280, 205, 425, 187, 411]
@@ -26,24 +28,31 @@ def opening(p):
 
 
 def shut(p):
-    """The same face with its lips closed: inner lips meet, lower lip and chin follow, fading with distance; p (468, 2) -> (468, 2).
+    """The same face with its lips closed: inner lips meet, the rings of both lips follow column by column, chin and cheeks fade with distance.
 
-    Source: ours; looked at on unseen portraits.
+    p: (468, 2).
+    Returns (468, 2).
+    Source: ours; looked at on unseen portraits, smiles with teeth too.
     """
     q, g = p.copy(), gap(p)
     q[UPPER] = q[LOWER] = p[UPPER] + g * 0.45
-    q[OUTER_UPPER] = p[OUTER_UPPER] + g * 0.36
-    q[OUTER_LOWER] = p[OUTER_LOWER] - g * 0.44
-    lips = UPPER + LOWER + OUTER_UPPER + OUTER_LOWER
-    rest = np.setdiff1d(np.arange(len(p)), lips)
+    for ring, share in ((INNER_UPPER_LIP, 0.42), (MID_UPPER_LIP, 0.39), (OUTER_UPPER, 0.36)):
+        q[ring[1:-1]] = p[ring[1:-1]] + g[1:-1] * share
+    for ring, share in ((INNER_LOWER_LIP, 0.51), (MID_LOWER_LIP, 0.47), (OUTER_LOWER, 0.44)):
+        q[ring[1:-1]] = p[ring[1:-1]] - g[1:-1] * share
+    lips = set(UPPER + LOWER + OUTER_UPPER + OUTER_LOWER + INNER_UPPER_LIP + MID_UPPER_LIP + INNER_LOWER_LIP + MID_LOWER_LIP)
+    rest = np.setdiff1d(np.arange(len(p)), sorted(lips))
     centre, width = p[14, 0], np.linalg.norm(p[61] - p[291]) + 1e-6
     x, y = p[rest, 0], p[rest, 1]
+    order = np.argsort(p[LOWER, 0])
+    column = np.interp(x, p[LOWER, 0][order], g[order, 1], left=0, right=0)     # the gap right above
     below = (y - p[14, 1]) / width
-    near = np.exp(-(((x - centre) / (width * 0.7)) ** 2))
-    q[rest, 1] -= np.where(below > 0, g[5, 1] * 0.44 * near * np.clip(1 - below / 1.6, 0, 1), 0)
+    far = np.clip(below / 0.5, 0, 1)
+    jaw = g[5, 1] * np.exp(-(((x - centre) / (width * 0.7)) ** 2)) * np.clip(1 - below / 1.6, 0, 1)
+    q[rest, 1] -= np.where(below > 0, 0.44 * ((1 - far) * column + far * jaw), 0)
     lip_above = (below <= 0) & (abs(x - centre) < width * 0.75) & (y > p[2, 1])
     up = np.clip((y - p[2, 1]) / (p[0, 1] - p[2, 1] + 1e-3), 0, 1)
-    q[rest, 1] += np.where(lip_above, g[5, 1] * 0.3 * np.exp(-(((x - centre) / (width * 0.6)) ** 2)) * up, 0)
+    q[rest, 1] += np.where(lip_above, 0.3 * column * up, 0)
     return q
 
 
