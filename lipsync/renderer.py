@@ -11,6 +11,7 @@ WORK_PX = 192                          # crop that the painter sees
 FLOW_PX = 96                           # crop that the flow is predicted on
 PATCH = (96, 160, 40, 152)             # top, bottom, left, right of the mouth patch in the working crop
 LIP_ROWS = (20, 22)                    # lattice rows that carry the upper and the lower lip, the mouth half open
+LID_ROW = 10                           # lattice row that carries the upper lid, the eye open
 SIDES = (2.0, 0.0, 0.0)                # at birth: mostly the plain flow, then upper lip, lower lip
 FEATURES = 16                          # channels handed from flow to painter
 
@@ -52,9 +53,14 @@ def patch_of_field(x):
 
 
 def lip_sides(change):
-    """A change of lattice (B, 2, 32, 32) as the upper lip makes it and as the lower lip does: each one's row held across the mouth. Source: ours."""
+    """A change of lattice as the upper lip and lid make it, and as the lower lip does: each one's row held across the gap.
+
+    change: (B, 2, 32, 32).
+    Source: ours; a bilinear lattice cannot tear, lips and lids must.
+    """
     upper, lower = change.clone(), change.clone()
     upper[:, :, LIP_ROWS[0] + 1 :] = change[:, :, LIP_ROWS[0] : LIP_ROWS[0] + 1]
+    upper[:, :, LID_ROW + 1] = change[:, :, LID_ROW]
     lower[:, :, : LIP_ROWS[1]] = change[:, :, LIP_ROWS[1] : LIP_ROWS[1] + 1]
     return upper, lower
 
