@@ -102,6 +102,7 @@ def add_train(commands):
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="working folder; a run continues where it stopped")
     parser.add_argument("--minutes", type=float, help="budget of the whole run, earlier parts included")
     parser.add_argument("--workers", type=int, default=2, help="processes that prepare data")
+    parser.add_argument("--device", default="auto", help="where networks learn: auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -193,17 +194,19 @@ def training(args, tell):
     """Run one stage of the training; returns what it measured."""
     from engine.train import align, core, embed, phonetic
     from lipsync.train import codes, crops, motion, puppets, renderer
-    budget = {} if args.minutes is None else dict(minutes=args.minutes)
+    how = dict(seed=args.seed, report=tell, device=args.device)
+    if args.minutes is not None:
+        how["minutes"] = args.minutes
     stages = dict(
         crops=lambda: crops.crops(args.data, args.out, args.workers, tell),
         align=lambda: align.align(args.data, args.out, args.workers, tell),
         puppets=lambda: puppets.puppets(args.out, workers=args.workers, progress=tell),
         codes=lambda: codes.codes(args.data, args.out),
         embed=lambda: embed.embed(args.out),
-        motion=lambda: motion.train(args.out, seed=args.seed, report=tell, **budget),
-        phonetic=lambda: phonetic.train(args.out, seed=args.seed, report=tell, **budget),
-        core=lambda: core.train(args.out, seed=args.seed, report=tell, **budget),
-        renderer=lambda: renderer.train(args.out, seed=args.seed, report=tell, **budget))
+        motion=lambda: motion.train(args.out, **how),
+        phonetic=lambda: phonetic.train(args.out, **how),
+        core=lambda: core.train(args.out, **how),
+        renderer=lambda: renderer.train(args.out, **how))
     return stages[args.stage]()
 
 

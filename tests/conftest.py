@@ -65,6 +65,26 @@ def call(capsys, debug_weights):
     return call
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Places a training on the meta device until it wants its weights back: what was forgotten on the CPU fails; numbers read are 0."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    import torch
+
+    number = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: 0.0 if self.is_meta else number(self))
+
+    def elsewhere(recipe, *words, **settings):
+        away = SimpleNamespace(device=torch.device("meta"), autocast=nullcontext)
+        monkeypatch.setattr(recipe, "place", lambda device: away)
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            recipe.train(*words, **settings)
+
+    return elsewhere
+
+
 def contents(folder):
     """Every file below a folder, hidden ones too: path -> bytes."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -306,6 +306,7 @@ def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_w
         (("crops",), 2, "--data is missing"),
         (("motion", "--minutes", "0"), 2, "--minutes 0: need a number above 0"),
         (("puppets", "--workers", "0"), 2, "--workers 0: need at least 1"),
+        (("renderer", "--device", "gpu"), 2, "--device gpu: need auto, cpu"),
         (("phonetic",), 2, "Run 'mouthpiece train align'"),
         (("juggle",), 2, "invalid choice"),
     ],

@@ -11,7 +11,7 @@ from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, samp
 from engine.train.align import clips_of
 from engine.train.disguise import FLOOR, disguise, uniform
 from engine.train.manifest import held_out, is_common, is_held, made_by
-from engine.train.schedule import Average, Run
+from engine.train.schedule import Average, Run, place
 from engine.weights import load_into, read_state, save_state
 
 TICKS = 75                             # 3 s a training item
@@ -59,7 +59,7 @@ def loss_weights():
 class Batches:
     """Items of talking clips under disguise, and of speech without picture.
 
-    clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval.
+    clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval; batches come where it lies.
     Source: ours.
     """
 
@@ -97,8 +97,9 @@ class Batches:
         for i, (_, mel) in enumerate(items):
             mel = torch.from_numpy(self.speech_item() if motion[i, 0] == ABSENT else mel)
             mels.append(disguise(mel, others, self.generator) if uniform(0, 1, self.generator) < 0.8 else mel)
-        packed = pack(code, articulation_of(self.encoder, torch.stack(mels)))
-        return packed, Known(packed, motion, sound)
+        device = next(self.encoder.parameters()).device
+        packed = pack(code.to(device), articulation_of(self.encoder, torch.stack(mels).to(device)))
+        return packed, Known(packed, motion.to(device), sound.to(device))
 
 
 def _filled(mel):
@@ -108,11 +109,12 @@ def _filled(mel):
 def flow_loss(net, packed, known, generator, weights):
     """Flow-matching error of the generated streams, motion and articulation apart: mean over their ticks.
 
-    packed: (B, T, 118) clean.  known: of the same ticks.  weights: (32,) of the motion's numbers.
+    packed: (B, T, 118) clean.  known: of the same ticks.  generator: on the CPU, wherever the rest lies.
+    weights: (32,) of the motion's numbers.
     Source: 2210.02747 with times drawn as in 2403.03206 section 3.1.
     """
-    time = torch.sigmoid(torch.randn(len(packed), generator=generator))
-    noise = torch.randn(packed.shape, generator=generator)
+    time = torch.sigmoid(torch.randn(len(packed), generator=generator)).to(packed.device)
+    noise = torch.randn(packed.shape, generator=generator).to(packed.device)
     x = (1 - time[:, None, None]) * noise + time[:, None, None] * packed
     made = net(x, time, known)
     error = (made - (packed - noise)) ** 2
@@ -171,28 +173,29 @@ def correlation_at(made, real, lag_ticks):
     return np.corrcoef(made[late : len(made) - early], real[early : len(real) - late])[0, 1]
 
 
-def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None):
+def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
     """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes the weights, returns their scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
-    Raises UsageProblem when an earlier stage is missing.
+    device: one of DEVICE_CHOICES; what is saved lies on the CPU.
+    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
-    out = Path(out)
+    out, placement = Path(out), place(device)
     state, config = read_state(made_by("phonetic", out / "phonetic.safetensors"), "phonetic")
-    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
+    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval().to(placement.device)
     parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
     speech = clips_of(made_by("align", out / "phones.npz"))
     speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
-    net = AVCore()
+    net = AVCore().to(placement.device)
     optimizer, average = torch.optim.AdamW(net.parameters(), 8e-4, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
     run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
-    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step), loss_weights()
+    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step), loss_weights().to(placement.device)
     while run.done < 1:
         packed, known = batches.draw(batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with placement.autocast():
             motion, sound = flow_loss(net, packed, known, batches.generator, weight)
         optimizer.zero_grad()
         (motion + 0.5 * sound).backward()
@@ -202,7 +205,7 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None):
         run.advance(dict(motion=motion.item(), sound=sound.item()), 8e-4, report)
     run.save()
     lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
-    core = average.module
-    facts = {k: score(core, encoder, lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
+    core = average.module.cpu()
+    facts = {k: score(core, encoder.cpu(), lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
     save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
     return facts

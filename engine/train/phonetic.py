@@ -9,7 +9,7 @@ from engine.encoders.audio import F0_REFERENCE_HZ, PhoneticEncoder
 from engine.train.align import MISSING, clips_of
 from engine.train.disguise import disguise, uniform
 from engine.train.manifest import held_out, is_held, made_by
-from engine.train.schedule import Average, Run
+from engine.train.schedule import Average, Run, place
 from engine.weights import save_state
 
 TICKS = 150                            # 3 s a training item
@@ -68,27 +68,30 @@ def score(net, clips, names):
                 f0_semitones=float(12 * (f0 - octaves)[voiced].abs().median()))
 
 
-def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None):
+def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
     """Train on OUT/phones.npz; writes the weights and returns their scores on readers kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/phonetic.safetensors.
-    Raises UsageProblem when an earlier stage is missing.
+    device: one of DEVICE_CHOICES; what is saved lies on the CPU.
+    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
+    placement = place(device)
     split, clips = held_out(), clips_of(made_by("align", Path(out) / "phones.npz"))
     kept = [n for n, c in clips.items() if is_held(n, c["speaker"], split)]
     names = [n for n in clips if n not in set(kept)]
-    net = PhoneticEncoder()
+    net = PhoneticEncoder().to(placement.device)
     optimizer = torch.optim.AdamW(net.parameters(), 1.5e-3, weight_decay=0.02)
     average = Average(net)
     run = Run(Path(out) / "phonetic.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     generator = torch.Generator().manual_seed(seed + run.step)
     while run.done < 1:
         net.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            parts = losses(net, draw(clips, names, batch, generator))
+        drawn = [x.to(placement.device) for x in draw(clips, names, batch, generator)]
+        with placement.autocast():
+            parts = losses(net, drawn)
         loss = parts["phones"] + 0.3 * parts["voicing"] + parts["f0"]
         optimizer.zero_grad()
         loss.backward()
@@ -98,6 +101,7 @@ def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None):
         run.advance({k: v.item() for k, v in parts.items()}, 1.5e-3, report)
     run.save()
     readers = [n for n in kept if clips[n]["speaker"] in split["readers"]]
-    facts = score(average.module, clips, readers) if readers else {}
-    save_state(weights or Path(out) / "phonetic.safetensors", average.module.state_dict(), dict(net.config, facts=facts, steps=run.step))
+    heard = average.module.cpu()
+    facts = score(heard, clips, readers) if readers else {}
+    save_state(weights or Path(out) / "phonetic.safetensors", heard.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts

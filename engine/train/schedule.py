@@ -1,12 +1,27 @@
 """What every training here shares: learning rate over a time budget, averaged weights, a checkpoint that resumes."""
 import copy
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from engine.device import choose_device
 from engine.errors import UsageProblem
 from engine.files import replacing
+
+
+def place(device):
+    """The Placement a training runs in: as `choose_device`, but float32 where float16 is all there is, for it loses small gradients.
+
+    device: one of DEVICE_CHOICES.
+    Raises UsageProblem for another word, Missing for a GPU that is not there.
+    Source: 1710.03740 section 3.2.
+    """
+    placement = choose_device(device)
+    if placement.dtype != torch.float16:
+        return placement
+    return replace(placement, dtype=torch.float32, reason=f"{placement.reason}; float32 in training")
 
 
 def rate(peak, done, step, warmup=200, final=0.03, decay_from=0.5):
@@ -40,7 +55,7 @@ class Average:
 class Run:
     """A training with a budget in minutes that continues where it was cut off.
 
-    path: checkpoint file; read when it is there.
+    path: checkpoint file; read when it is there, on whatever device it was written.
     modules, optimizers: name -> what to save and restore.
     minutes: whole budget, earlier parts included.
     Raises UsageProblem for a budget that is none, and for a checkpoint of another network.
@@ -53,7 +68,7 @@ class Run:
         self.path, self.modules, self.optimizers, self.minutes = Path(path), modules, optimizers, minutes
         self.step, self.spent_s, self.started, self.seen = 0, 0.0, time.monotonic(), {}
         if self.path.exists():
-            self._restore(torch.load(self.path, weights_only=True))
+            self._restore(torch.load(self.path, map_location="cpu", weights_only=True))
 
     def _restore(self, saved):
         try:

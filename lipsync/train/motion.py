@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from engine.device import choose_device
 from engine.encoders.vision import CROP_PX, LATTICE, MotionEncoder, MotionSpace
 from engine.train.manifest import is_common
-from engine.train.schedule import Average, Run
+from engine.train.schedule import Average, Run, place
 from engine.weights import save_state
 from lipsync.train.mesh import POINTS, motion_of, opening
 from lipsync.train.space import lattices, meshed, space_of, split_files, teacher_lattices
@@ -104,13 +105,14 @@ def loss_weight():
     return w
 
 
-def error(net, x, z, weight):
+def error(net, x, z, weight, placement=None):
     """Weighted error of the lattices seen in pictures x (B, 3, 128, 128); z (B, 2, 32, 32).
 
     Square for errors below 0.01 of the crop, straight beyond: a plain L1 learned the median, which is an open eye and half a smile.
+    placement: where all of it lies; None is the CPU.
     Source: Huber 1964, smooth.
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with (placement or choose_device("cpu")).autocast():
         made = net(x.contiguous(memory_format=torch.channels_last))
     off = (made - z).abs()
     return 100 * (off ** 2 / (off + 0.01) * weight).mean()
@@ -132,33 +134,36 @@ def score(encoder, space, paths, limit=100):
     return float(np.mean(rows)) if rows else float("nan")
 
 
-def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None):
+def train(out, minutes=10.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
     """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes the weights, returns their scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/motion.safetensors.
-    Raises UsageProblem when an earlier stage is missing.
+    device: one of DEVICE_CHOICES; what is saved lies on the CPU.
+    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
+    placement = place(device)
     (space, matrix), parts = space_of(out), split_files(out)
     puppets = [Path(out) / "puppets" / p.name for p in parts["portraits"]]
     examples = Examples(out, matrix, parts["clips"], [p for p in puppets if p.exists()])
-    net = MotionEncoder().to(memory_format=torch.channels_last)
+    net = MotionEncoder().to(placement.device, memory_format=torch.channels_last)
     optimizer, average = torch.optim.AdamW(net.parameters(), 1.2e-3, weight_decay=0.01), Average(net)
     run = Run(Path(out) / "motion.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
-    rng, generator, weight = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step), loss_weight()
+    rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
+    weight = loss_weight().to(placement.device)
     while run.done < 1:
-        x, z = examples.draw(batch, rng, generator)
-        loss = error(net, x, z, weight)
+        x, z = (t.to(placement.device) for t in examples.draw(batch, rng, generator))
+        loss = error(net, x, z, weight, placement)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         average.update(net, run.step)
-        run.advance(dict(loss=loss.item(), still=100 * float((z.abs() * weight).mean())), 1.2e-3, report, every=50)
+        run.advance(dict(loss=loss.item(), still=100 * (z.abs() * weight).mean().item()), 1.2e-3, report, every=50)
     run.save()
-    encoder = average.module
+    encoder = average.module.cpu()
     facts = {k: score(encoder, space, parts[k]) for k in ("held_clips", "known_clips", "eval")}
     tensors = dict(encoder.state_dict())
     tensors.update({f"space.{k}": getattr(space, k) for k in MotionSpace.__dataclass_fields__})

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine.device import choose_device
 from engine.encoders.vision import POSE, MotionEncoder, MotionSpace, codes_of
 from engine.errors import UsageProblem
 from engine.train.manifest import is_common, made_by
-from engine.train.schedule import Average, Run
+from engine.train.schedule import Average, Run, place
 from engine.weights import load_into, read_state, save_state
 from lipsync.renderer import FLOW_PX, WORK_PX, Renderer, compose, patch, warp
 from lipsync.train.mesh import RING, motion_of
@@ -66,7 +67,7 @@ class Puppets:
 
 def seen_codes(path, images, encoder, space):
     """What the encoder reads from the pictures of a puppet file, (P, 26); kept beside the file for the next run. Source: ours."""
-    mark = float(sum(p.double().abs().sum() for p in encoder.parameters()))
+    mark = float(sum(p.detach().double().abs().sum() for p in encoder.parameters()))
     kept = Path(path).with_suffix(".seen.npy")
     if kept.exists() and (saved := np.load(kept))[0, 0] == mark:
         return saved[1:].astype(np.float32)
@@ -149,14 +150,14 @@ def slopes(x):
     return torch.cat([x[..., 1:, :-1] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., :-1, :-1]], 1)
 
 
-def errors(net, batch, weight):
+def errors(net, batch, weight, placement=None):
     """Loss parts of a batch by name, and the composed picture (B, 3, 192, 192).
 
-    batch: of `batch_of`.  weight: of `weight_map`.
+    batch: of `batch_of`.  weight: of `weight_map`.  placement: where all of it lies; None is the CPU.
     Source: ours.
     """
     ref, target, z_is, z_wish, flow, known, mouth = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with (placement or choose_device("cpu")).autocast():
         made = net(ref, z_is, z_wish)
     picture, warped = compose(ref, made), warp(ref, made.flow)
     focus = weight[..., ::2, ::2]
@@ -171,30 +172,32 @@ def errors(net, batch, weight):
     return parts, picture
 
 
-def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, limit=None):
+def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, device="auto", limit=None):
     """Train on OUT/puppets and OUT/crops with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/renderer.safetensors.
+    device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     limit: portraits to use, and two clips; None uses all.
-    Raises UsageProblem when an earlier stage is missing.
+    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
-    out = Path(out)
+    out, placement = Path(out), place(device)
     puppets, held, reals = material(out, limit)
-    net, critic = Renderer().to(memory_format=torch.channels_last), Critic()
+    net, critic = Renderer().to(placement.device, memory_format=torch.channels_last), Critic().to(placement.device)
     optimizers = dict(net=torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01),
                       critic=torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.9)))
     average = Average(net)
     run = Run(out / "renderer.ckpt", dict(net=net, critic=critic, average=average.module), optimizers, minutes)
-    rng, generator, weight = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step), weight_map()
+    rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
+    weight = weight_map().to(placement.device)
     while run.done < 1:
         items = [(reals if rng.random() < REAL_SHARE else puppets).draw(rng) for _ in range(batch)]
-        data = batch_of(items, generator)
-        losses, picture = errors(net, data, weight)
+        data = [x.to(placement.device) for x in batch_of(items, generator)]
+        losses, picture = errors(net, data, weight, placement)
         if run.done > ADVERSARY_FROM:
-            losses.update(adversary(critic, optimizers["critic"], patch(picture), patch(data[1])))
+            losses.update(adversary(critic, optimizers["critic"], patch(picture), patch(data[1]), placement))
         optimizers["net"].zero_grad()
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -202,8 +205,9 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, limi
         average.update(net, run.step)
         run.advance({k: v.item() for k, v in losses.items()}, dict(net=PEAK_RATE, critic=4e-4), report, every=50)
     run.save()
-    facts = score(average.module, held, weight) if held.people else {}
-    save_state(weights or out / "renderer.safetensors", average.module.state_dict(), dict(net.config, facts=facts, steps=run.step))
+    painter = average.module.cpu()
+    facts = score(painter, held, weight.cpu()) if held.people else {}
+    save_state(weights or out / "renderer.safetensors", painter.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts
 
 
@@ -221,15 +225,20 @@ def material(out, limit):
     return puppets, held, reals
 
 
-def adversary(critic, optimizer, painted, real):
-    """One step of the critic on mouth patches, and what it costs the painter: {"adversary"}; hinge loss. Source: 1802.05957."""
-    with torch.autocast("cpu", torch.bfloat16):
+def adversary(critic, optimizer, painted, real, placement=None):
+    """One step of the critic on mouth patches, and what it costs the painter: {"adversary"}; hinge loss.
+
+    painted, real: (B, 3, 64, 112) in [-1, 1].  placement: where all of it lies; None is the CPU.
+    Source: 1802.05957.
+    """
+    placement = placement or choose_device("cpu")
+    with placement.autocast():
         lesson = F.relu(1 - critic(real)).mean() + F.relu(1 + critic(painted.detach())).mean()
     optimizer.zero_grad()
     lesson.backward()
     optimizer.step()
     critic.requires_grad_(False)
-    with torch.autocast("cpu", torch.bfloat16):
+    with placement.autocast():
         cost = -critic(painted).mean()
     critic.requires_grad_(True)
     return dict(adversary=0.02 * cost.float())

@@ -151,21 +151,36 @@ def test_a_track_that_comes_late_correlates_best_at_its_own_lag(late):
     assert int(np.argmax([correlation_at(made, real, lag) for lag in range(-3, 4)])) - 3 == late
 
 
-def test_the_whole_stage_writes_weights_that_load_with_their_scores(tmp_path, monkeypatch, encoder):
+@pytest.fixture
+def folder(tmp_path, monkeypatch, encoder):
+    """A working folder with all that comes before the core, and cores of debug size."""
     monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=itertools.count(0, 0.2).__next__))  # a budget is a number of steps
     monkeypatch.setattr(recipe, "AVCore", partial(AVCore, 24, 1, 2))
     save_state(tmp_path / "phonetic.safetensors", encoder.state_dict(), encoder.config)
-    with pytest.raises(UsageProblem, match="codes.npz"):
-        train(tmp_path)
     save_labels(tmp_path / "phones.npz", [("a.ogg", "", SPEECH["a.ogg"]["mel"], np.zeros(480, np.uint8), np.zeros(240, np.float16))])
     np.savez(tmp_path / "space.npz", lips=np.eye(26, dtype=np.float32)[0])
     rows = {f"{part}|{name}|{key}": value for part, names in (("clips", CLIPS), ("held_clips", list(CLIPS)[:1]))
             for name in names for key, value in CLIPS[name].items()}  # fmt: skip
     np.savez(tmp_path / "codes.npz", **rows)
-    facts = train(tmp_path, minutes=0.05, batch=2)
-    state, config = read_state(tmp_path / "core.safetensors", "core")
+    return tmp_path
+
+
+def test_the_whole_stage_writes_weights_that_load_with_their_scores(folder):
+    facts = train(folder, minutes=0.05, batch=2)
+    state, config = read_state(folder / "core.safetensors", "core")
     load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core")
     assert set(facts) == {"held_clips"} and set(facts["held_clips"]) == {"correlation", "at_best_lag", "lag_ticks", "amplitude"}
     first = config["steps"]
-    train(tmp_path, minutes=0.1, batch=2, weights=tmp_path / "other.safetensors")
-    assert first > 3 and read_state(tmp_path / "other.safetensors", "core")[1]["steps"] > first
+    train(folder, minutes=0.1, batch=2, weights=folder / "other.safetensors", device="cpu")
+    assert first > 3 and read_state(folder / "other.safetensors", "core")[1]["steps"] > first
+
+
+def test_without_codes_the_stage_says_which_stage_makes_them(folder):
+    (folder / "codes.npz").unlink()
+    with pytest.raises(UsageProblem, match="codes.npz"):
+        train(folder)
+
+
+def test_nets_batches_and_noise_go_where_the_training_is_placed(folder, elsewhere):
+    elsewhere(recipe, folder, minutes=0.05, batch=2)
+    assert torch.load(folder / "core.ckpt")["step"] > 3

@@ -107,9 +107,25 @@ def test_the_whole_stage_writes_weights_that_load_and_goes_on_where_it_stopped(t
     net = load_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
     assert set(facts) == {"frames_right", "voicing_right", "f0_semitones"} == set(config["facts"]) and net.config["width"] == 16
     first = config["steps"]
-    train(tmp_path, minutes=0.1, batch=2)
+    train(tmp_path, minutes=0.1, batch=2, device="cpu")
     assert first > 3 and read_state(tmp_path / "phonetic.safetensors", "phonetic")[1]["steps"] > first
     assert read_state(tmp_path / "phonetic.safetensors", "phonetic")[1]["steps"] < 3 * first
+
+
+def test_net_and_batches_go_where_the_training_is_placed(tmp_path, small, monkeypatch, elsewhere):
+    def far_losses(net, batch):                                # masks of the real ones need numbers, which are not there
+        assert all(x.is_meta for x in batch) and all(p.is_meta for p in net.parameters())
+        return dict.fromkeys(("phones", "voicing", "f0"), sum(out.mean() for out in net(batch[0])))
+
+    monkeypatch.setattr(phonetic, "losses", far_losses)
+    save_labels(tmp_path / "phones.npz", labels())
+    elsewhere(phonetic, tmp_path, minutes=0.05, batch=2)
+    assert torch.load(tmp_path / "phonetic.ckpt")["step"] > 3
+
+
+def test_a_device_that_nobody_knows_is_refused(tmp_path):
+    with pytest.raises(UsageProblem, match="--device gpu: need auto, cpu"):
+        train(tmp_path, device="gpu")
 
 
 def test_without_labels_the_stage_says_which_stage_makes_them(tmp_path):

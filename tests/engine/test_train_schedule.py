@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from engine.device import Placement
 from engine.errors import UsageProblem
 from engine.train import schedule
-from engine.train.schedule import Average, Run, rate
+from engine.train.schedule import Average, Run, place, rate
 
 
 class Clock:
@@ -93,6 +94,23 @@ def test_a_run_tells_mean_losses_and_saves_now_and_then(tmp_path, clock):
     clock.now_s += 35
     run.advance(dict(loss=0.0), 0.5, warmup=1)
     assert run.optimizers["net"].param_groups[0]["lr"] == pytest.approx(0.5 * 0.5)
+
+
+def test_a_checkpoint_written_on_a_device_that_is_not_here_is_read_all_the_same(tmp_path, monkeypatch):
+    first = a_run(tmp_path / "net.ckpt")
+    a_step(first)
+    with monkeypatch.context() as there:
+        there.setattr(torch.serialization, "location_tag", lambda storage: "xpu:7")
+        first.save()
+    with pytest.raises((RuntimeError, AssertionError)):
+        torch.load(tmp_path / "net.ckpt", weights_only=True)
+    assert torch.equal(a_run(tmp_path / "net.ckpt", seed=9).modules["net"].weight, first.modules["net"].weight)
+
+
+def test_trainings_use_float32_where_only_float16_is_fast_and_otherwise_what_was_chosen(monkeypatch):
+    for dtype, wanted in ((torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)):
+        monkeypatch.setattr(schedule, "choose_device", lambda text: Placement(torch.device("meta"), dtype, f"{text} it is"))
+        assert place("auto").dtype == wanted and place("auto").device == torch.device("meta") and "auto it is" in place("auto").reason
 
 
 def test_a_checkpoint_of_another_network_is_named_not_half_loaded(tmp_path):

@@ -150,7 +150,7 @@ def test_the_motion_stage_writes_encoder_and_space_that_load(folder, tmp_path, b
     assert set(facts) == {"held_clips", "known_clips", "eval"} and -1 <= facts["held_clips"] <= 1 and np.isnan(facts["eval"])
     assert encoder.config["width"] == 8 and space.basis.shape == (26, 2, 32, 32)
     first = read_state(out / "motion.safetensors", "motion")[1]["steps"]
-    motion.train(out, minutes=0.08, batch=2)
+    motion.train(out, minutes=0.08, batch=2, device="cpu")
     assert read_state(out / "motion.safetensors", "motion")[1]["steps"] > first > 2
 
 
@@ -254,8 +254,19 @@ def test_the_renderer_stage_writes_weights_with_errors_on_people_kept_out(folder
     load_into(Renderer(config["flow_widths"], config["paint_widths"]), state, "renderer")
     assert set(facts) == {"error", "still", "flow"} and 0 < facts["error"] < 2 * facts["still"] and facts["flow"] > 0
     first = config["steps"]
-    renderer.train(out, minutes=0.14, batch=2, limit=2)
+    renderer.train(out, minutes=0.14, batch=2, limit=2, device="cpu")
     assert read_state(out / "renderer.safetensors", "renderer")[1]["steps"] > first > 2
+
+
+def test_nets_and_batches_of_both_stages_go_where_the_training_is_placed(folder, tmp_path, budget, monkeypatch, elsewhere):
+    monkeypatch.setattr(motion, "MotionEncoder", partial(MotionEncoder, 8))
+    monkeypatch.setattr(renderer, "Renderer", partial(Renderer, (8, 8, 8, 8), (8, 8, 8)))
+    monkeypatch.setattr(renderer, "ADVERSARY_FROM", 0.0)
+    for name in ("crops", "puppets", "space.npz", "motion.safetensors"):
+        (tmp_path / name).symlink_to(folder / name)
+    elsewhere(motion, tmp_path, minutes=0.05, batch=2)
+    elsewhere(renderer, tmp_path, minutes=0.05, batch=2, limit=1)
+    assert all(torch.load(tmp_path / f"{name}.ckpt")["step"] > 2 for name in ("motion", "renderer"))
 
 
 def test_a_stage_before_its_time_names_the_one_to_run(tmp_path):
