@@ -27,7 +27,7 @@ from engine.media import Sound, VideoWriter, write_image, write_sound
 from engine.timeline import times_s
 from lipsync.motion import at_times, perform, wish
 from lipsync.options import AnimateOptions
-from lipsync.pipeline import load_models, parts_at, prepare, seat
+from lipsync.pipeline import LATE_S, load_models, parts_at, prepare, seat
 
 
 class Clock:
@@ -65,7 +65,7 @@ def run(seconds, size):
             sitter = seat(job, models)
         with clock.stage("sound and motion"):
             motion = perform((models.listener, models.core), job.wave, job.frames + 1, options)
-            codes = at_times(motion.codes, times_s(job.frames, options.fps)).astype(np.float32)
+            codes = at_times(motion.codes, times_s(job.frames, options.fps) + LATE_S).astype(np.float32)
             poses = models.space.pose(torch.from_numpy(codes)).numpy()
             codes[:, :EXPRESSION] = wish(codes, sitter.own, options.expression)
         h, w = job.pixels.shape[:2]

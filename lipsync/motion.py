@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
@@ -13,6 +14,7 @@ from engine.weights import load_into, load_state
 from lipsync.activity import speech_activity
 
 WINDOW_TICKS, CARRY_TICKS = 75, 25     # 3 s windows, each told the last second of the one before
+VOICE_REACH_TICKS = 4                  # 0.16 s
 BLINK_SHUT = 2.0                       # code of a shut eye
 BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
 BLINK_APART_TICKS = 15                 # 0.6 s
@@ -135,9 +137,19 @@ def perform(models, wave, ticks, options):
     articulation, active = hear(listener, wave, ticks, options.gate)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
+    codes[:, :BLINK] *= near_voice(slow)[:, None]
     codes[:, BLINK] = BLINK_SHUT * blinks(ticks, options.blink_rate, slow, options.seed)
     codes[:, EXPRESSION:] = sped(codes[:, EXPRESSION:], options.head_speed) * options.pose_strength
     return Motion(codes.astype(np.float32), slow, articulation)
+
+
+def near_voice(active):
+    """How far the mouth may leave its rest, (T,) in [0, 1]: 1 while somebody speaks and a breath before and after, 0 in silence.
+
+    active: (T,) voice activity at 25 Hz.
+    Source: ours; lips part up to 0.2 s before their sound.
+    """
+    return gaussian_filter1d(maximum_filter1d(active, 2 * VOICE_REACH_TICKS + 1), 1.5).astype(np.float32)
 
 
 def wish(codes, own, expression=1.0):

@@ -19,6 +19,7 @@ from lipsync.motion import (
     gated,
     hear,
     motion_codes,
+    near_voice,
     perform,
     sped,
     wish,
@@ -201,3 +202,12 @@ def test_head_blinks_and_speed_obey_their_options(core, listener):
     slow = play(head_speed=0.5).codes[:, EXPRESSION:]
     assert np.allclose(slow[::2], usual.codes[:13, EXPRESSION:], atol=1e-5)
     assert np.array_equal(play(head_speed=0.5).codes[:, :BLINK], usual.codes[:, :BLINK])
+
+
+def test_the_mouth_rests_in_silence_and_is_free_where_somebody_speaks():
+    active = np.zeros(100, np.float32)
+    active[40:60] = 1
+    free = near_voice(active)
+    assert (free[:30] == 0).all() and (free[70:] == 0).all()
+    assert free[38:62].min() > 0.9
+    assert (np.diff(free[25:45]) >= 0).all() and np.abs(np.diff(free)).max() < 0.35
