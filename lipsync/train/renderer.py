@@ -21,7 +21,7 @@ from lipsync.train.space import meshed, split_files, teacher_lattices
 
 REAL_SHARE = 0.25                      # of a batch
 PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
-ADVERSARY_FROM = 0.45                  # share of the budget after which the adversary speaks
+ADVERSARY_FROM = 0.30                  # share of the budget after which the adversary speaks
 
 
 def load_motion(path):
@@ -136,6 +136,15 @@ class Critic(nn.Module):
         """Scores (B, 1, h, w), higher for real, of patches (B, 3, 64, 112)."""
         return self.net(x)
 
+    def seen(self, x):
+        """What the layers before the last make of patches, a list of (B, C, h, w), and the scores. Source: 1711.11585 (feature matching)."""
+        out = []
+        for layer in self.net:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                out.append(x)
+        return out, x
+
 
 def weight_map():
     """Where pixels matter (1, 1, 192, 192): mouth most, eyes next. Source: ours."""
@@ -168,6 +177,7 @@ def errors(net, batch, weight, placement=None):
         pixel=((picture - target).abs() * weight).mean(),
         warped=((warped - target).abs() * weight * (1 - F.interpolate(mouth, size=WORK_PX, mode="bilinear"))).mean(),
         slope=2 * ((slopes(picture) - slopes(target)).abs() * weight[..., 1:, 1:]).mean(),
+        inner=0.15 * ((patch(picture) - patch(target)).abs() * inner).sum() / (3 * inner.sum() + 100),
         mask=F.binary_cross_entropy(mask, (inner > 0.3).float(), weight=0.3 + inner))
     return parts, picture
 
@@ -226,7 +236,7 @@ def material(out, limit):
 
 
 def adversary(critic, optimizer, painted, real, placement=None):
-    """One step of the critic on mouth patches, and what it costs the painter: {"adversary"}; hinge loss.
+    """One step of the critic on mouth patches, and what it costs the painter: {"adversary", "match"}; hinge loss, feature matching.
 
     painted, real: (B, 3, 64, 112) in [-1, 1].  placement: where all of it lies; None is the CPU.
     Source: 1802.05957.
@@ -239,9 +249,12 @@ def adversary(critic, optimizer, painted, real, placement=None):
     optimizer.step()
     critic.requires_grad_(False)
     with placement.autocast():
-        cost = -critic(painted).mean()
+        with torch.no_grad():
+            wanted, _ = critic.seen(real)
+        made, scores = critic.seen(painted)
     critic.requires_grad_(True)
-    return dict(adversary=0.02 * cost.float())
+    match = sum((a.float() - b.float()).abs().mean() for a, b in zip(made, wanted)) / len(wanted)
+    return dict(adversary=-0.02 * scores.float().mean(), match=0.1 * match)
 
 
 @torch.inference_mode()
