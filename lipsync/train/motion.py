@@ -15,7 +15,6 @@ from engine.weights import save_state
 from lipsync.train.mesh import POINTS, motion_of, opening
 from lipsync.train.space import lattices, meshed, space_of, split_files, teacher_lattices
 
-
 STILL_ODDS = 4.0                       # how much oftener a portrait is drawn as it is than in one of its poses
 
 

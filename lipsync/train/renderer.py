@@ -254,7 +254,7 @@ def adversary(critic, optimizer, painted, real, placement=None):
         made, scores = critic.seen(painted)
     critic.requires_grad_(True)
     match = sum((a.float() - b.float()).abs().mean() for a, b in zip(made, wanted)) / len(wanted)
-    return dict(adversary=-0.02 * scores.float().mean(), match=0.1 * match)
+    return dict(adversary=-0.02 * scores.float().mean(), match=3.0 * match)
 
 
 @torch.inference_mode()
