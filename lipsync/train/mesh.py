@@ -8,6 +8,7 @@ OUTER_LOWER = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291]
 INNER_UPPER_LIP, MID_UPPER_LIP = [62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292], [76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306]
 INNER_LOWER_LIP, MID_LOWER_LIP = [62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292], [76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306]
 RING = UPPER + LOWER[-2:0:-1]
+LIPS = sorted({*UPPER, *LOWER, *OUTER_UPPER, *OUTER_LOWER, *INNER_UPPER_LIP, *MID_UPPER_LIP, *INNER_LOWER_LIP, *MID_LOWER_LIP})
 STILL = [10, 67, 297, 109, 338, 151, 9, 8, 168, 6, 197, 195, 33, 133, 362, 263, 127, 356]   # forehead, nose bridge, eye corners, temples
 CHEEKS = [50, 280, 205, 425, 187, 411]
 LID_UPPER = [[246, 161, 160, 159, 158, 157, 173], [466, 388, 387, 386, 385, 384, 398]]     # lash lines, outer to inner
@@ -40,8 +41,7 @@ def shut(p):
         q[ring[1:-1]] = p[ring[1:-1]] + g[1:-1] * share
     for ring, share in ((INNER_LOWER_LIP, 0.51), (MID_LOWER_LIP, 0.47), (OUTER_LOWER, 0.44)):
         q[ring[1:-1]] = p[ring[1:-1]] - g[1:-1] * share
-    lips = set(UPPER + LOWER + OUTER_UPPER + OUTER_LOWER + INNER_UPPER_LIP + MID_UPPER_LIP + INNER_LOWER_LIP + MID_LOWER_LIP)
-    rest = np.setdiff1d(np.arange(len(p)), sorted(lips))
+    rest = np.setdiff1d(np.arange(len(p)), LIPS)
     centre, width = p[14, 0], np.linalg.norm(p[61] - p[291]) + 1e-6
     x, y = p[rest, 0], p[rest, 1]
     order = np.argsort(p[LOWER, 0])

@@ -5,8 +5,13 @@ from skimage import data
 from engine.media import write_image
 from lipsync.train.crops import crop_portrait
 from lipsync.train.mesh import (
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
     LIDS,
+    LIPS,
     LOWER,
+    MID_LOWER_LIP,
+    MID_UPPER_LIP,
     OUTER_LOWER,
     OUTER_UPPER,
     POINTS,
@@ -55,8 +60,14 @@ def test_shut_closes_the_lips_of_a_smile_and_moves_nothing_sideways_that_is_no_l
     q = shut(p)
     assert opening(p) > 0.03 and np.abs(gap(q)).max() < 1e-12
     assert (q[OUTER_UPPER[1:-1], 1] <= q[UPPER[1:-1], 1]).all() and (q[OUTER_LOWER[1:-1], 1] >= q[LOWER[1:-1], 1]).all()
-    lips = set(UPPER + LOWER + OUTER_UPPER + OUTER_LOWER)
-    assert all(q[i, 0] == p[i, 0] for i in range(POINTS) if i not in lips)
+    assert all(q[i, 0] == p[i, 0] for i in range(POINTS) if i not in LIPS)
+
+
+def test_shut_keeps_the_rings_of_both_lips_in_their_order(sitter):
+    q = shut(sitter[:, :2])
+    rings = [OUTER_UPPER, MID_UPPER_LIP, INNER_UPPER_LIP, UPPER, LOWER, INNER_LOWER_LIP, MID_LOWER_LIP, OUTER_LOWER]
+    for above, below in zip(rings, rings[1:]):
+        assert (q[above[2:-2], 1] <= q[below[2:-2], 1] + 0.002).all()
 
 
 def test_shut_takes_the_chin_along_and_leaves_eyes_and_brow_alone(sitter):

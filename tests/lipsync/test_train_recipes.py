@@ -208,7 +208,7 @@ def test_steps_of_the_renderer_make_every_part_of_its_loss_fall(folder):
         sum(losses.values()).backward()
         optimizer.step()
         history.append({k: v.item() for k, v in losses.items()})
-    assert set(history[0]) == {"flow", "pixel", "warped", "slope", "mask"} and picture.shape == (3, 3, WORK_PX, WORK_PX)
+    assert set(history[0]) == {"flow", "pixel", "warped", "slope", "inner", "mask"} and picture.shape == (3, 3, WORK_PX, WORK_PX)
     assert sum(history[-1].values()) < 0.8 * sum(history[0].values()), (history[0], history[-1])
     assert all(history[-1][k] < history[0][k] for k in ("flow", "pixel", "mask")), (history[0], history[-1])
 
@@ -234,7 +234,10 @@ def test_the_critic_learns_to_tell_and_what_it_says_reaches_the_painter_alone():
     critic = Critic(8)
     optimizer = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.5, 0.9))
     real, painted = torch.rand(4, 3, 64, 112), torch.zeros(4, 3, 64, 112, requires_grad=True)
-    costs = [adversary(critic, optimizer, painted, real)["adversary"] for _ in range(25)]
+    told = [adversary(critic, optimizer, painted, real) for _ in range(25)]
+    costs = [t["adversary"] for t in told]
+    assert set(told[-1]) == {"adversary", "match"} and told[-1]["match"] > 0
+    assert adversary(critic, optimizer, real.clone().requires_grad_(), real)["match"] < 0.1 * told[-1]["match"]   # but for the power iteration
     assert costs[-1] > costs[0] + 0.005                       # the dull picture is found out
     optimizer.zero_grad()
     costs[-1].backward()
