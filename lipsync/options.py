@@ -25,7 +25,7 @@ class AnimateOptions(Options):
     size: int | None = option(None, "long side of the picture", unit="px", low=64, high=4096)
     frame: str = option("full", "the whole portrait or the head alone", choices=("full", "crop"))
     face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels")
-    expression: float = option(1.0, "strength of mouth and brows; 0 leaves the face alone", low=0.0, high=3.0)
+    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)

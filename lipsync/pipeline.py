@@ -16,7 +16,7 @@ from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
 from face.detect import Face, parse_choice, pick_face
-from lipsync.canvas import Canvas, parts_of
+from lipsync.canvas import Canvas, parts_of, tightened
 from lipsync.motion import at_times, load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.renderer import WORK_PX, Renderer, Rendering
@@ -193,7 +193,7 @@ def parts_at(sitter, models, codes, placement):
     crop, is_now = (x.to(device).expand(count, -1, -1, -1) for x in (sitter.crop, sitter.lattice))
     with placement.autocast():
         made = models.renderer(crop, is_now, models.space.lattice(torch.from_numpy(codes)).to(device))
-    return parts_of(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask))))
+    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))))
 
 
 def render(sitter, models, codes, options, placement):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from face.crop import crop_of
-from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of
+from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, tightened
 from lipsync.renderer import PATCH, WORK_PX, Rendering, compose
 from lipsync.train.mesh import STILL, rigid
 
@@ -155,3 +155,14 @@ def test_a_head_drawn_in_a_measured_pose_is_where_the_measured_head_was(roll, ya
 def test_the_nose_stands_out_and_the_ears_lie_behind():
     nose, ear, still = head_depth(np.array([[0.5, 0.45], [0.2, 0.4], [0.42, 0.26]]))
     assert nose > 0.05 and ear < -0.1 and abs(still) < 0.06
+
+
+def test_a_tighter_mask_keeps_its_middle_and_flat_paint_stays_as_it_is():
+    mask = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9]).view(1, 1, 1, 5).expand(1, 1, 4, 5)
+    flat = Rendering(torch.zeros(1, 2, 96, 96), torch.full((1, 3, 4, 5), 0.3), mask)
+    out = tightened(flat)
+    assert torch.allclose(out.mask[0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+    assert torch.allclose(out.paint, flat.paint) and out.flow is flat.flow
+    edge = torch.cat([torch.full((1, 3, 4, 3), -0.2), torch.full((1, 3, 4, 3), 0.2)], -1)
+    crisp = tightened(Rendering(flat.flow, edge, torch.ones(1, 1, 4, 6))).paint[0, 0, 1]
+    assert crisp[3] - crisp[2] > 0.5 and crisp.abs().max() <= 1
