@@ -61,7 +61,7 @@ class PhoneticEncoder(nn.Module):
 
     width: channels.  dilations: of the blocks, ticks between taps; they reach 1.2 s to each side.
     dropout: share of hidden numbers dropped in training.
-    Source: ours; experiments in docs/architecture.md.
+    Source: ours; why: docs/architecture.md.
     """
 
     def __init__(self, width=160, dilations=(1, 1, 2, 2, 1, 2, 4, 1), dropout=0.1):
