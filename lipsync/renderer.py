@@ -97,7 +97,7 @@ class Renderer(nn.Module):
     Three coarse flows come from the difference of the lattices: as it is, with the upper lip's value held downward, with the lower lip's held
     upward. The network chooses between them pixel by pixel, so that lips part and meet without smearing, refines, then paints what
     a warp cannot show.
-    Source: ours, after first-order motion models (2003.00196) ; why: docs/architecture.md, docs/log.md.
+    Source: ours, after first-order motion models (2003.00196); why: docs/architecture.md, docs/log.md.
     """
 
     def __init__(self, flow_widths=(32, 64, 96, 128), paint_widths=(32, 64, 96)):
