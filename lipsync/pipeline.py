@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.encoders.audio import RATE_HZ
-from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of
+from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of, motion_parts
 from engine.media import VideoWriter, read_image, read_sound, sound_duration
 from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
@@ -39,9 +39,7 @@ class Models:
 
 def load_motion():
     """The embedded (MotionEncoder, MotionSpace), in eval. Source: ours."""
-    state, config = load_state("motion")
-    space = MotionSpace(**{k: state.pop(f"space.{k}").float() for k in MotionSpace.__dataclass_fields__})
-    return load_into(MotionEncoder(config["width"]), state, "motion").eval().float(), space
+    return motion_parts(*load_state("motion"))
 
 
 def load_models(placement):

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine.weights import load_into
+
 LATTICE = 32                           # nodes a side, over the unit square of the crop
 CROP_PX = 128                          # what the encoder looks at
 LOWER, UPPER_FACE, POSE = 21, 4, 6     # numbers of the code: mouth and jaw; brows; head
@@ -114,3 +116,15 @@ def codes_of(encoder, space, crops, batch=32):
             x = F.interpolate(x, size=CROP_PX, mode="area" if x.shape[-1] > CROP_PX else "bilinear")
         out.append(space.code(encoder(x)))
     return torch.cat(out).numpy()
+
+
+def motion_parts(state, config):
+    """(MotionEncoder in eval, MotionSpace) of the tensors and the config of a motion weights file, float32.
+
+    state: dict of tensors, left as it is.  config: dict of the header.
+    Raises Missing when they do not fit.
+    Source: ours.
+    """
+    own = {k: v for k, v in state.items() if not k.startswith("space.")}
+    space = MotionSpace(**{k: state[f"space.{k}"].float() for k in MotionSpace.__dataclass_fields__})
+    return load_into(MotionEncoder(config["width"]), own, "motion").eval().float(), space

@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.device import choose_device
-from engine.encoders.vision import POSE, MotionEncoder, MotionSpace, codes_of
+from engine.encoders.vision import POSE, codes_of, motion_parts
 from engine.errors import UsageProblem
 from engine.train.manifest import is_common, made_by
 from engine.train.schedule import Average, Run, place
-from engine.weights import load_into, read_state, save_state
+from engine.weights import read_state, save_state
 from lipsync.renderer import FLOW_PX, WORK_PX, Renderer, compose, patch, warp
 from lipsync.train.mesh import RING, motion_of
 from lipsync.train.motion import flip_lattice, puppet_lattices, recolour
@@ -26,9 +26,7 @@ ADVERSARY_FROM = 0.30                  # share of the budget after which the adv
 
 def load_motion(path):
     """(MotionEncoder in eval, MotionSpace) of a weights file. Source: `train motion`."""
-    state, config = read_state(path, "motion")
-    space = MotionSpace(**{k: state.pop(f"space.{k}").float() for k in MotionSpace.__dataclass_fields__})
-    return load_into(MotionEncoder(config["width"]), state, "motion").eval(), space
+    return motion_parts(*read_state(path, "motion"))
 
 
 class Puppets:
