@@ -1,7 +1,6 @@
 """Outputs that cannot be, disks that fill up, jobs that are stopped: nothing half-written is left, inputs are untouched."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_disk import small_disk
 
 from engine.media import Sound, VideoWriter, write_sound
 
@@ -61,17 +61,10 @@ def test_the_sidecar_of_another_result_is_kept_without_force(refuse, perform):
     assert "take.json: already there" in refuse(2, output="take.mp4")
 
 
-@pytest.fixture
-def small_disk():
-    """A limit on file size: the system then refuses writes just as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_that_fills_up_is_said_so_and_nothing_is_left(refuse, small_disk):
-    assert "out.mp4: no space left while writing. Free some space" in refuse(5)
+def test_a_disk_that_fills_up_is_said_so_and_nothing_is_left(refuse):
+    with small_disk(4_000):
+        told = refuse(5)
+    assert "out.mp4: no space left while writing. Free some space" in told
 
 
 def test_a_disk_that_fills_up_at_the_sidecar_takes_the_video_with_it(refuse, monkeypatch):

@@ -1,12 +1,12 @@
 """What is written, read again and measured; and what is left when writing fails: nothing."""
 
 import os
-import resource
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from small_disk import small_disk
 
 from engine.errors import MouthpieceError, Refused, UsageProblem, WriteFailed
 from engine.media import VideoReader, VideoWriter, probe, read_sound, write_sound
@@ -159,23 +159,10 @@ def test_whatever_stops_the_job_leaves_nothing_that_looks_finished(tmp_path, pro
     assert leftovers(tmp_path) == []
 
 
-@pytest.fixture
-def small_disk():
-    """A limit on file size: the system then refuses writes just as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size_bytes):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("size_bytes, frames", [(40_000, 200), (20_000, 20)])
-def test_a_full_disk_is_said_so_and_nothing_is_left(tmp_path, small_disk, size_bytes, frames):
+def test_a_full_disk_is_said_so_and_nothing_is_left(tmp_path, size_bytes, frames):
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
-    small_disk(size_bytes)
-    with pytest.raises(WriteFailed, match="a.mp4: no space left") as caught:
+    with small_disk(size_bytes), pytest.raises(WriteFailed, match="a.mp4: no space left") as caught:
         with VideoWriter(tmp_path / "a.mp4", Fraction(25), 160, 120) as writer:
             for i in range(frames):
                 writer.write(np.roll(noise, i, 1))
@@ -183,9 +170,8 @@ def test_a_full_disk_is_said_so_and_nothing_is_left(tmp_path, small_disk, size_b
     assert leftovers(tmp_path) == []
 
 
-def test_a_full_disk_is_said_so_for_sound_too(tmp_path, small_disk):
-    small_disk(10_000)
-    with pytest.raises(WriteFailed, match="a.wav"):
+def test_a_full_disk_is_said_so_for_sound_too(tmp_path):
+    with small_disk(10_000), pytest.raises(WriteFailed, match="a.wav"):
         write_sound(tmp_path / "a.wav", tone(2, 16_000))
     assert leftovers(tmp_path) == []
 

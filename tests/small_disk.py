@@ -1,0 +1,15 @@
+"""A limit on file size: within it the system refuses writes just as on a full disk."""
+
+import resource
+from contextlib import contextmanager
+
+
+@contextmanager
+def small_disk(size_bytes):
+    """No file of this process grows beyond size_bytes; ends with the block, before the test runner writes its own log."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
