@@ -1,0 +1,69 @@
+"""What a command is, and what all commands that write an output share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import ExitCode
+
+
+class Outcome(NamedTuple):
+    """What a command answers.
+
+    result: JSON-ready, for --json.  lines: the same for people.  exit_code: DONE, or PARTLY when a part failed.
+    Source: ours.
+    """
+
+    result: object
+    lines: str
+    exit_code: ExitCode = ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    name: as typed.  help: one line.
+    add: called with an argparse parser, to which it adds arguments.
+    run: called with the parsed arguments and a Progress; gives an Outcome.
+    loud: True lets native libraries be heard on standard error.
+    Source: ours.
+    """
+
+    name: str
+    help: str
+    add: Callable
+    run: Callable
+    loud: bool = False
+
+
+def output_flags(parser, place="OUT.mp4"):
+    """Adds -o, --preset, --force and --dry-run.
+
+    parser: argparse parser.  place: how help pages write the output.
+    Source: ours.
+    """
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=place)
+    parser.add_argument("--preset", help="TOML file, side-car of an earlier result, or the name of a packaged preset")
+    parser.add_argument("--force", action="store_true", help="replace an output that is there")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+
+
+def documented(output, command, options, inputs, facts):
+    """Writes the side-car of a finished output and gives its contents; without side-car there is no output either.
+
+    output: Path.  command: its name.  options: option dataclass with a seed.
+    inputs: paths of the files read.  facts: dict, what was measured.
+    Raises what write_sidecar raises.
+    Source: ours.
+    """
+    from engine.report import report_of, write_sidecar
+
+    try:
+        payload = report_of(command, options.settings(), options.seed, inputs, facts)
+        write_sidecar(output, payload)
+        return payload
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
