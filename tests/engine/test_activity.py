@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import lfilter, resample_poly
 
 from engine.errors import UsageProblem
-from lipsync.activity import (
+from engine.activity import (
     GAP_S,
     ONSET,
     PAD_S,
