@@ -1,7 +1,10 @@
 """What a command is, and what all commands that write an output share."""
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,3 +70,21 @@ def documented(output, command, options, inputs, facts):
     except BaseException:
         output.unlink(missing_ok=True)
         raise
+
+
+def document(value):
+    """One line of strict JSON: what is no number becomes null, paths and fractions text. Source: RFC 8259."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def plain(value):
+    """The value as JSON knows it: dicts, lists, text, numbers, null. Source: ours."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # arrays and numbers of numpy and torch
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path | Fraction) else value

@@ -1,0 +1,64 @@
+"""`mouthpiece train`: stages of the embedded model, in order."""
+
+import json
+import math
+from pathlib import Path
+
+from engine.command import Command, Outcome
+from engine.errors import UsageProblem
+
+TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "core", "renderer", "embed")
+TRAININGS_WITH_DATA = ("crops", "align", "codes")
+
+
+def add(parser):
+    """Adds the arguments of `train`. Source: ours."""
+    parser.add_argument("stage", choices=TRAININGS, help="in this order; docs/training.md tells what each reads and writes")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with manifest.jsonl (crops, align, codes)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="working folder; a run continues where it stopped")
+    parser.add_argument("--minutes", type=float, help="budget of the whole run, earlier parts included")
+    parser.add_argument("--workers", type=int, default=2, help="processes that prepare data")
+    parser.add_argument("--device", default="auto", help="where networks learn: auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args, progress):
+    """Outcome of `train`. Source: ours."""
+    from engine.command import document
+
+    if args.stage in TRAININGS_WITH_DATA and args.data is None:
+        hint = "Give the folder that holds manifest.jsonl."
+        raise UsageProblem(f"train {args.stage}: --data is missing.", hint=hint, code="usage")
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UsageProblem(f"--minutes {args.minutes:g}: need a number above 0.", code="bad_option")
+    if args.workers < 1:
+        raise UsageProblem(f"--workers {args.workers}: need at least 1.", code="bad_option")
+
+    def tell(*facts):
+        progress.note(" ".join(json.dumps(f) if isinstance(f, dict) else f"{f:.4g}" for f in facts))
+
+    facts = training(args, tell)
+    return Outcome({"stage": args.stage, "facts": facts}, f"{args.stage}: {document(facts)}")
+
+
+def training(args, tell):
+    """Run one stage of the training; returns what it measured. Source: ours."""
+    from engine.train import align, core, embed, phonetic
+    from lipsync.train import codes, crops, motion, puppets, renderer
+    how = dict(seed=args.seed, report=tell, device=args.device)
+    if args.minutes is not None:
+        how["minutes"] = args.minutes
+    stages = dict(
+        crops=lambda: crops.crops(args.data, args.out, args.workers, tell),
+        align=lambda: align.align(args.data, args.out, args.workers, tell),
+        puppets=lambda: puppets.puppets(args.out, workers=args.workers, progress=tell),
+        codes=lambda: codes.codes(args.data, args.out),
+        embed=lambda: embed.embed(args.out),
+        motion=lambda: motion.train(args.out, **how),
+        phonetic=lambda: phonetic.train(args.out, **how),
+        core=lambda: core.train(args.out, **how),
+        renderer=lambda: renderer.train(args.out, **how))
+    return stages[args.stage]()
+
+
+COMMAND = Command("train", "the recipes that made the embedded weights, resumable", add, run, loud=True)
