@@ -1,0 +1,99 @@
+"""SRT (SubRip), read and written with speakers.
+
+pysubs2 1.8.1 loses words here: the last row of the last cue when it is a number, and every speaker on writing.
+"""
+
+import re
+
+from engine.errors import Refused
+from voice.scripts.clock import parse_clock, write_clock
+from voice.scripts.line import Line, Script, cleaned, unique_ids
+from voice.scripts.speakers import named
+
+_STAMP = r"(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
+TIMING = re.compile(rf"^[ \t]*({_STAMP})[ \t]*-+>[ \t]*({_STAMP})(?=\s|$)[^\n]*$", re.MULTILINE)
+VOICE = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]*))?>")
+TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+
+
+def is_srt(text):
+    """True for text with a row of two times and an arrow. Source: ours."""
+    found = TIMING.search(text)
+    return bool(found and parse_clock(found[1]) is not None and parse_clock(found[2]) is not None)
+
+
+def cues(text):
+    """(id, start, end, rows) of every cue: times as Fractions, seconds; rows as one str, markup in it.
+
+    text: str with "\\n" between rows.
+    Source: ours; an index is a whole number alone in the row before the times.
+    """
+    stamps = list(TIMING.finditer(text))
+    before, found = text[: stamps[0].start()] if stamps else "", []
+    for k, stamp in enumerate(stamps):
+        body = text[stamp.end() : stamps[k + 1].start() if k + 1 < len(stamps) else len(text)]
+        number, before = _index(before, found), body
+        if found and number:
+            found[-1][3] = found[-1][3].rstrip("\n \t")[: -len(number)]
+        found.append([number, parse_clock(stamp[1]), parse_clock(stamp[2]), body])
+    return [(number, start, end, body.strip("\n")) for number, start, end, body in found]
+
+
+def _index(before, found):
+    """The number in the last row before a timing, "" when that row is text."""
+    rows = before.split("\n")
+    if not rows[-1].strip():
+        rows.pop()
+    last = rows[-1].strip() if rows else ""
+    alone = len(rows) < 2 or not rows[-2].strip()
+    follows = bool(found) and found[-1][0].isdigit() and last.isdigit() and int(last) == int(found[-1][0]) + 1
+    return last if last.isdigit() and last.isascii() and len(last) < 10 and (alone or follows) else ""
+
+
+def read_srt(text, name):
+    """Script of an SRT file.
+
+    text: str.  name: of the file.
+    Speakers: "<v Name>" where the file has one, else what stands before a colon (speakers.named).
+    Raises Refused for a time that cannot be.
+    Source: ours; the format has no standard.
+    """
+    found = cues(text)
+    for number, start, end, body in found:
+        if start is None or end is None:
+            raise Refused(f"{name}: cue {number or body[:20]!r} has a time beyond 59 minutes or seconds.", hint="Mend its times.")
+    bodies = [body for *_, body in found]
+    if any(VOICE.search(body) for body in bodies):
+        spoken = [((VOICE.search(body) or [None, ""])[1] or "", plain(body)) for body in bodies]
+    else:
+        spoken = named([plain(body) for body in bodies])
+    ids = unique_ids([number for number, *_ in found])
+    lines = (Line(i, who.strip(), cue[1], cue[2], text) for i, cue, (who, text) in zip(ids, found, spoken))
+    return Script(tuple(lines), source=name)
+
+
+def plain(body):
+    """Text of a cue without its markup. Source: ours."""
+    return cleaned(TAG.sub("", body))
+
+
+def write_srt(script):
+    """Text of an SRT file that reads back with the same ids (where they are numbers in order), speakers, texts and milliseconds.
+
+    script: Script with times.
+    Speakers stand before a colon; where a reader would take something else for a speaker, in "<v Name>" instead.
+    Source: ours.
+    """
+    wanted = [(line.speaker, cleaned(line.text)) for line in script.lines]
+    text = _written(script, lambda who, said: f"{who}: {said}" if who and said else said or (who and f"<v {who}>"))
+    if [(line.speaker, line.text) for line in read_srt(text, "").lines] != wanted:
+        text = _written(script, lambda who, said: f"<v {who}>{said}" if who else f"<v>{said}")
+    return text
+
+
+def _written(script, speak):
+    blocks = []
+    for number, line in enumerate(script.lines, 1):
+        start, end = (write_clock(time, ",") for time in (line.start, line.end))
+        blocks.append(f"{number}\n{start} --> {end}\n{speak(line.speaker, cleaned(line.text))}\n")
+    return "\n".join(blocks)
