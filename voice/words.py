@@ -1,0 +1,162 @@
+"""Words as they are compared: spelling, numbers and homophones put aside; what of a text was lost when it was heard."""
+
+import re
+from difflib import SequenceMatcher
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+LETTER_LANGUAGES = ("zh", "yue", "ja", "th", "lo", "my", "km")  # written without spaces: compared letter by letter
+ALIKE = 0.6              # share of sounds two words must have in common for one to be a misspelling of the other
+LONGEST_JOIN = 3         # "foot ball" is "football", "c 2 again" never "c2again"
+ANCHOR_WORDS = 4         # this many equal words in a row belong together
+_MOST_CELLS = 40_000     # in longer stretches what sounds alike is not looked for
+_DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split()))
+_VARIANT = re.compile(r"\(\d+\)$")
+
+
+class WordError(NamedTuple):
+    """How far what was heard is from what was said.
+
+    errors: words wrong, missing or too many.  words: words of the reference.  rate: errors / max(1, words).
+    lost: tuple of reference words of which nothing was heard, not even something that sounds like them.
+    added: tuple of words heard that nobody said.
+    pairs: tuple of (said, heard), in order; None on one side for a word missing or too many.
+    Source: ours; Levenshtein distance over words.
+    """
+
+    errors: int
+    words: int
+    rate: float
+    lost: tuple
+    added: tuple
+    pairs: tuple
+
+
+def normal_words(text, language="en"):
+    """The words of a text as they are compared: list of str, lower case, no punctuation, English numbers as digits.
+
+    text: str.  language: code such as "en", "en-gb" or "de"; numbers of other languages stay as they are written.
+    Source: whisper.normalizers, the rules under which word errors are published.
+    """
+    return _normalizer(language_of(language))(str(text)).split()
+
+
+def language_of(code):
+    """The two or three letters of a language, without region: "en-GB" -> "en". code: str. Source: ISO 639."""
+    return re.split(r"[-_]", str(code).strip().lower())[0]
+
+
+@lru_cache(maxsize=8)
+def _normalizer(language):
+    from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer  # slow to import
+
+    return EnglishTextNormalizer() if language == "en" else BasicTextNormalizer(split_letters=language in LETTER_LANGUAGES)
+
+
+def word_error(reference, heard, language="en"):
+    """WordError of a text heard against the text said; English homophones and split or joined words are no errors.
+
+    reference, heard: str.  language: as for `normal_words`.
+    Source: ours; the least number of edits, found by dynamic programming.
+    """
+    said, got = (normal_words(text, language) for text in (reference, heard))
+    english = language_of(language) == "en"
+    pairs = _paired(said, got, english)
+    errors, lost, added = 0, [], []
+    for a, b, wrong in pairs:
+        errors += wrong
+        if b is None:
+            lost.append(a)
+        elif a is None:
+            added.append(b)
+        elif wrong and not sounds_alike(a, b, english):
+            lost.append(a)
+    return WordError(errors, len(said), errors / max(1, len(said)), tuple(lost), tuple(added), tuple((a, b) for a, b, _ in pairs))
+
+
+def _paired(said, got, english):
+    """(said, heard, wrong) triples of the cheapest way through, anchored at runs of ANCHOR_WORDS equal words."""
+    out, i, j = [], 0, 0
+    for run in SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks():
+        if run.size >= ANCHOR_WORDS or not run.size:
+            out += _through(said[i : run.a], got[j : run.b], english)
+            out += [(word, word, 0) for word in said[run.a : run.a + run.size]]
+            i, j = run.a + run.size, run.b + run.size
+    return out
+
+
+def _through(said, got, english):
+    """The triples of one stretch by dynamic programming: fewest errors, and of those the way that loses fewest words.
+
+    Several words that join to one are one entry with spaces.
+    """
+    best = {(0, 0): (0, 0, None, None)}  # (i, j) -> errors, losses, where from, triple
+    patient = len(said) * len(got) <= _MOST_CELLS
+    for i in range(len(said) + 1):
+        for j in range(len(got) + 1):
+            for di, dj in _STEPS:
+                if di > i or dj > j:
+                    continue
+                a, b, before = " ".join(said[i - di : i]), " ".join(got[j - dj : j]), (i - di, j - dj)
+                if di + dj > 2 and a.replace(" ", "") != b.replace(" ", ""):
+                    continue
+                wrong = a.replace(" ", "") != b.replace(" ", "") and not (english and di and dj and sounds_same(a, b))
+                lost = wrong and di and not (dj and patient and sounds_alike(a, b, english))
+                way = (best[before][0] + wrong, best[before][1] + lost)
+                if (i, j) not in best or way < best[i, j][:2]:
+                    best[i, j] = *way, before, (a or None, b or None, int(wrong))
+    out, at = [], (len(said), len(got))
+    while at != (0, 0):
+        *_, at, triple = best[at]
+        out.append(triple)
+    return out[::-1]
+
+
+_STEPS = [(1, 1), (1, 0), (0, 1)] + [step for n in range(2, LONGEST_JOIN + 1) for step in ((n, 1), (1, n))]
+
+
+@lru_cache(maxsize=1 << 16)
+def sounds_same(a, b):
+    """Whether two English words share a pronunciation: "their" and "there", "2" and "too". a, b: normal words. Source: CMUdict."""
+    return bool(pronunciations(a) & pronunciations(b))
+
+
+@lru_cache(maxsize=1 << 16)
+def sounds_alike(a, b, english=True):
+    """Whether one word may be the other, misheard by a little or spelt otherwise.
+
+    a, b: normal words.  english: bool, compare sounds where both are in the dictionary; else letters.
+    Source: ours; shared length (1 - edits / longer) at least ALIKE.
+    """
+    spoken = [(p, q) for p in pronunciations(a) for q in pronunciations(b)] if english else []
+    return any(_shared(p, q) >= ALIKE for p, q in spoken + [(a, b)])
+
+
+def _shared(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return 1 - row[-1] / max(1, len(a), len(b))
+
+
+def pronunciations(word):
+    """Ways to say an English word: frozenset of tuples of ARPABET phones; empty for a word that is not in the dictionary.
+
+    word: str, lower case; one digit is the word for it.
+    Source: CMUdict as shipped with pocketsphinx.
+    """
+    return _dictionary().get(_DIGITS.get(word, word), frozenset())
+
+
+@lru_cache(maxsize=1)
+def _dictionary():
+    from pocketsphinx import get_model_path
+
+    found = {}
+    for line in Path(get_model_path("en-us/cmudict-en-us.dict")).read_text(encoding="utf-8").splitlines():
+        word, *phones = line.split()
+        found.setdefault(_VARIANT.sub("", word), set()).add(tuple(phones))
+    return {word: frozenset(ways) for word, ways in found.items()}
