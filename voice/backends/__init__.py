@@ -1,0 +1,1 @@
+"""Voices behind one interface; each file knows one model."""
