@@ -13,6 +13,8 @@ REMARKS = {  # kind -> does a person have to look at the line
     "overlap": True, "beyond_end": True, "zero_length": True, "reversed": True, "empty": True, "unknown_speaker": True, "no_time": True,
 }
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+_SPACES = re.compile(r"[ \t]+")
 _NOT_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -98,14 +100,14 @@ class Script:
 
 
 def cleaned(text):
-    """Text as every format can carry it: rows trimmed, empty rows and control characters left out.
+    """Text as every format can carry it: rows trimmed, single spaces, no empty rows and no control characters.
 
     text: str.
     Source: ours; an empty row ends a cue in SRT and WebVTT, XML has no control characters.
     """
-    kept = "".join(c for c in text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0b", "\n").replace("\x0c", "\n")
-                   .replace("\u2028", "\n") if c in "\n\t" or unicodedata.category(c) != "Cc" and c != "\ufeff")
-    return "\n".join(row for row in (" ".join(row.split(" ")).strip() for row in kept.split("\n")) if row)
+    rows = _BREAK.split(text)
+    kept = ("".join(c for c in row if c == "\t" or unicodedata.category(c) != "Cc" and c != "\ufeff") for row in rows)
+    return "\n".join(filter(None, (_SPACES.sub(" ", row).strip() for row in kept)))
 
 
 def unique_ids(wanted):

@@ -138,24 +138,24 @@ def _by_syllables(weights, spans):
         return [(spans[0][0], spans[0][0])] * len(weights)
     wanted = np.cumsum(weights)[:-1] * total / share
     reach = max(_REACH_S, _REACH * total)
-    choices = [np.array([0.0])]
+    choices = [(np.array([0.0]), np.zeros(1))]
     for cut in wanted:
-        near = joints[1:-1][np.abs(joints[1:-1] - cut) <= reach]
+        near = joints[1:-1][slice(*np.searchsorted(joints[1:-1], (cut - reach, cut + reach)))]
         near = near[np.argsort(np.abs(near - cut))[:_MOST_CUTS]]
-        choices.append(np.unique(np.append(near, cut)))
-    choices.append(np.array([total]))
-    cuts = _cheapest(choices, np.array(weights) * total / share, joints)
+        price = _CUT_INSIDE if not len(near) or np.abs(near - cut).min() > 1e-9 else 0.0
+        choices.append((np.append(near, cut), np.append(np.zeros(len(near)), price)))
+    choices.append((np.array([total]), np.zeros(1)))
+    cuts = _cheapest(choices, np.array(weights) * total / share)
     return [(_time_at(a, spans, joints, "right"), _time_at(b, spans, joints, "left")) for a, b in zip(cuts, cuts[1:])]
 
 
-def _cheapest(choices, wanted, joints):
-    """One cut of every choice, so that pieces have the lengths wanted and cuts lie at joints: (N + 1,) seconds of speech."""
+def _cheapest(choices, wanted):
+    """One cut of every (cuts, prices), so that pieces have the lengths wanted at the lowest price: (N + 1,) seconds of speech."""
     cost, back = np.zeros(1), []
-    for before, after, length in zip(choices, choices[1:], wanted):
+    for (before, _), (after, prices), length in zip(choices, choices[1:], wanted):
         piece = after[None] - before[:, None]
-        step = np.where(piece > 1e-9, (np.log(np.maximum(piece, 1e-9) / length)) ** 2, np.inf)
-        inside = np.min(np.abs(after[:, None] - joints[None]), 1) > 1e-9
-        sums = cost[:, None] + step + _CUT_INSIDE * inside[None]
+        step = np.where(piece > 1e-9, np.log(np.maximum(piece, 1e-9) / length) ** 2, np.inf)
+        sums = cost[:, None] + step + prices[None]
         back.append(np.argmin(sums, 0))
         cost = sums.min(0)
     if not np.isfinite(cost[0]):
@@ -163,7 +163,7 @@ def _cheapest(choices, wanted, joints):
     picks = [0]
     for choice in reversed(back):
         picks.append(int(choice[picks[-1]]))
-    return np.array([values[k] for values, k in zip(choices, reversed(picks))])
+    return np.array([cuts[k] for (cuts, _), k in zip(choices, reversed(picks))])
 
 
 def _time_at(spoken, spans, joints, side):
