@@ -1,0 +1,295 @@
+"""What the three networks are built of. Frames lie on the batch axis everywhere except inside the motion modules.
+
+Names of modules are those of the published files; the order of operations is EchoMimic's.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RESNET_EPS, ATTENTION_EPS = 1e-5, 1e-6  # of the group norms in resnets, and in spatial and motion transformers
+
+
+class KeyValue(NamedTuple):
+    """A portrait seen by one attention: key and value, (1, N, C) each."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What all blocks of one pass are told.
+
+    time: (B f, 4 C0) vectors of the noise level, one a row.
+    frames: f, how many rows belong to one item.
+    tokens: (B f, N, audio_width) what each row hears; None in the reference network.
+    portrait: name of a block -> (1, N, C) what the reference network saw there, or its KeyValue; empty for none.
+    strangers: rows, the first ones, that are not told of the portrait.
+    seen: where the reference network puts what it sees; None elsewhere.
+    speed: (B f, M, W) head speeds for the speed layers; None without.
+    Source: ours.
+    """
+
+    time: Tensor
+    frames: int = 1
+    tokens: Tensor | None = None
+    portrait: dict = field(default_factory=dict)
+    strangers: int = 0
+    seen: dict | None = None
+    speed: Tensor | None = None
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases on the way in.
+
+    width: of the queries.  heads: divides it.  source_width: of what is looked at; None for the same.
+    Source: 1706.03762; names of diffusers.
+    """
+
+    def __init__(self, width: int, heads: int, source_width: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(source_width or width, width, bias=False)
+        self.to_v = nn.Linear(source_width or width, width, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def project(self, source: Tensor) -> KeyValue:
+        """Keys and values of a source (B, N, source_width). Source: ours; made once a clip for a portrait."""
+        return KeyValue(self.to_k(source), self.to_v(source))
+
+    def forward(self, x: Tensor, source: Tensor | None = None, beside: Tensor | KeyValue | None = None) -> Tensor:
+        """What each token gathers, (B, N, width).
+
+        x: (B, N, width).
+        source: (B, M, source_width) looked at; None looks at x.
+        beside: (1, K, width), or its KeyValue, looked at by every item in the same softmax.
+        Source: EchoMimic's reference attention.
+        """
+        key, value = self.project(x if source is None else source)
+        if beside is not None:
+            more = beside if isinstance(beside, KeyValue) else self.project(beside)
+            key, value = (torch.cat([a, b.expand(len(a), -1, -1)], 1) for a, b in zip((key, value), more))
+        split = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), key, value))
+        return self.to_out[0](F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
+
+
+class GEGLU(nn.Module):
+    """Linear map to twice the width, half of it gating the other by the exact GELU. Source: 2002.05202."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.proj = nn.Linear(width, 2 * hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> (..., hidden)."""
+        kept, gate = self.proj(x).chunk(2, dim=-1)
+        return kept * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU to four times the width and back. Source: names of diffusers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> the same shape."""
+        return self.net[2](self.net[0](x))
+
+
+class SpatialBlock(nn.Module):
+    """Attention among the places of a frame and the portrait's, attention to the sound, feed-forward.
+
+    width, heads: of the attention.  audio_width: of the tokens heard; None builds no ears (reference network).
+    gain: what the audio attention is multiplied by.
+    Source: EMO 2402.17485 section 3.2; EchoMimic's gain.
+    """
+
+    def __init__(self, width: int, heads: int, audio_width: int | None, gain: float):
+        super().__init__()
+        self.gain = gain
+        self.norm1, self.attn1 = nn.LayerNorm(width), Attention(width, heads)
+        self.attn2 = None
+        if audio_width is not None:
+            self.norm2, self.attn2 = nn.LayerNorm(width), Attention(width, heads, audio_width)
+        self.norm3, self.ff = nn.LayerNorm(width), FeedForward(width)
+
+    def forward(self, y: Tensor, around: Surroundings, portrait: Tensor | KeyValue | None) -> Tensor:
+        """y (B f, N, width) one block on. portrait: what the reference network saw here; None for nothing."""
+        z = self.norm1(y)
+        if portrait is None or around.strangers == 0 or around.strangers == len(y):
+            gathered = self.attn1(z, beside=portrait if around.strangers < len(y) else None)
+        else:
+            alone, told = z[: around.strangers], z[around.strangers :]
+            gathered = torch.cat([self.attn1(alone), self.attn1(told, beside=portrait)])
+        y = y + gathered
+        if self.attn2 is not None:
+            y = y + self.gain * self.attn2(self.norm2(y), around.tokens)
+        return y + self.ff(self.norm3(y))
+
+
+class SpatialTransformer(nn.Module):
+    """A SpatialBlock over the places of a feature map.
+
+    name: path in the network, the same in reference and denoising network.
+    width, heads, groups, audio_width, gain: sizes.
+    Source: LDM, 2112.10752 section 3.3.
+    """
+
+    def __init__(self, name: str, width: int, shape, audio_width: int | None):
+        super().__init__()
+        self.name, self.last = name, False
+        self.norm = nn.GroupNorm(shape.groups, width, eps=ATTENTION_EPS)
+        self.proj_in = nn.Conv2d(width, width, 1)
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(width, shape.heads, audio_width, shape.audio_gain)])
+        self.proj_out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """x (B f, width, h, w) -> the same shape; notes what it sees where the pass asks for it."""
+        block = self.transformer_blocks[0]
+        y = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        if around.seen is not None:
+            around.seen[self.name] = block.norm1(y)
+            if self.last:  # nothing after it is read by anyone
+                return x
+        y = block(y, around, around.portrait.get(self.name))
+        return x + self.proj_out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+class Places(nn.Module):
+    """Table of sinusoids for the places in a window, (1, places, width): sine and cosine in turn. Source: 1706.03762."""
+
+    def __init__(self, width: int, places: int):
+        super().__init__()
+        self.register_buffer("pe", place_table(width, places))
+
+
+def place_table(width: int, places: int) -> Tensor:
+    """(1, places, width) float32: interleaved sine and cosine of place * 10000^(-2 i / width). Source: 1706.03762."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    angles = torch.arange(places)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
+
+
+class TemporalAttention(Attention):
+    """Attention among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff, 2307.04725."""
+
+    def __init__(self, width: int, shape):
+        super().__init__(width, shape.heads)
+        self.pos_encoder = Places(width, shape.places)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x (B f, N, width), items of f frames -> the same shape."""
+        places = x.shape[1]
+        y = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
+        y = super().forward(y + self.pos_encoder.pe[:, :frames])
+        return y.unflatten(0, (-1, places)).transpose(1, 2).flatten(0, 1)
+
+
+class TemporalBlock(nn.Module):
+    """Two attentions among frames, attention to the head's speed where the shape has it, feed-forward.
+
+    Source: AnimateDiff; speed layers: EMO, 2402.17485 section 3.2, zero at birth.
+    """
+
+    def __init__(self, width: int, shape):
+        super().__init__()
+        self.attention_blocks = nn.ModuleList(TemporalAttention(width, shape) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.ff, self.ff_norm = FeedForward(width), nn.LayerNorm(width)
+        self.speed_attention = None
+        if shape.speed_buckets:
+            self.speed_norm = nn.LayerNorm(width)
+            self.speed_attention = Attention(width, shape.heads, SPEED_WIDTH)
+            nn.init.zeros_(self.speed_attention.to_out[0].weight)
+            nn.init.zeros_(self.speed_attention.to_out[0].bias)
+
+    def forward(self, y: Tensor, around: Surroundings) -> Tensor:
+        """y (B f, N, width) -> the same shape."""
+        for norm, attention in zip(self.norms, self.attention_blocks):
+            y = y + attention(norm(y), around.frames)
+        if self.speed_attention is not None and around.speed is not None:
+            y = y + self.speed_attention(self.speed_norm(y), around.speed)
+        return y + self.ff(self.ff_norm(y))
+
+
+SPEED_WIDTH = 64  # numbers that the head's speed becomes
+
+
+class TemporalTransformer(nn.Module):
+    """Group norm, linear maps and a TemporalBlock between. Source: AnimateDiff, 2307.04725 section 4.2."""
+
+    def __init__(self, width: int, shape):
+        super().__init__()
+        self.norm = nn.GroupNorm(shape.groups, width, eps=ATTENTION_EPS)
+        self.proj_in = nn.Linear(width, width)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(width, shape)])
+        self.proj_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """x (B f, width, h, w) -> what is added to it."""
+        y = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
+        y = self.proj_out(self.transformer_blocks[0](y, around))
+        return y.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class MotionModule(nn.Module):
+    """What makes a clip of frames. Source: AnimateDiff v2's names."""
+
+    def __init__(self, width: int, shape):
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(width, shape)
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """x (B f, width, h, w) -> the same shape."""
+        return x + self.temporal_transformer(x, around)
+
+
+class Resnet(nn.Module):
+    """Two convolutions told of the noise level between them. Source: DDPM; names of diffusers."""
+
+    def __init__(self, width_in: int, width: int, time_width: int, groups: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, width_in, eps=RESNET_EPS)
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_width, width)
+        self.norm2 = nn.GroupNorm(groups, width, eps=RESNET_EPS)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else None
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x (B f, width_in, h, w), time (B f, time_width) -> (B f, width, h, w)."""
+        y = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        y = self.conv2(F.silu(self.norm2(y)))
+        return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Downsampler(nn.Module):
+    """Half the size by a convolution."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B f, width, h, w) -> half of h and w, rounded up."""
+        return self.conv(x)
+
+
+class Upsampler(nn.Module):
+    """Nearest pixels up to a size, then a convolution."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """x (B f, width, h, w) -> (B f, width, *size)."""
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

@@ -1,0 +1,317 @@
+"""The three networks: what looks at the portrait, what locates the face, and what takes noise away."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.errors import UsageProblem
+from lipsync.echomimic.blocks import (
+    RESNET_EPS,
+    SPEED_WIDTH,
+    Attention,
+    Downsampler,
+    KeyValue,
+    MotionModule,
+    Resnet,
+    SpatialTransformer,
+    Surroundings,
+    Upsampler,
+)
+from lipsync.echomimic.shape import LATENT_CHANNELS, SPATIAL_LEVELS, Shape
+
+SPEED_REACH_FRAMES = 2  # frames on each side whose speed a frame is told
+
+
+class TimeProjection(nn.Module):
+    """Cosines, then sines of a time at `width` / 2 rates, (..., width) float32. Source: DDPM; flipped as in SD."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, time: Tensor) -> Tensor:
+        """time (...) in training steps."""
+        half = self.width // 2
+        rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
+        angles = time.float()[..., None] * rates
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class TimeEmbedding(nn.Module):
+    """Two linear maps with SiLU between. Source: names of diffusers."""
+
+    def __init__(self, width: int, out_width: int):
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(width, out_width), nn.Linear(out_width, out_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> (..., out_width)."""
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class Layers(nn.Module):
+    """Resnets of one size, each followed by attention and motion where the network has them.
+
+    name: path in the network.
+    ins, width: channels into each resnet, and out of it.
+    shape, audio_width: sizes; an audio_width of None is the reference network: no ears, no motion.
+    spatial: whether there is attention.
+    Source: SD 1.5's U-Net as AnimateDiff and EchoMimic extend it.
+    """
+
+    def __init__(self, name: str, ins, width: int, shape: Shape, *, audio_width: int | None, spatial: bool):
+        super().__init__()
+        time_width = 4 * shape.widths[0]
+        self.resnets = nn.ModuleList(Resnet(n, width, time_width, shape.groups) for n in ins)
+        self.attentions = nn.ModuleList(
+            SpatialTransformer(f"{name}.attentions.{j}", width, shape, audio_width) for j in range(len(ins) * spatial)
+        )
+        motions = len(ins) if audio_width is not None else 0
+        self.motion_modules = nn.ModuleList(MotionModule(width, shape) for _ in range(motions))
+
+    def layer(self, j: int, x: Tensor, around: Surroundings) -> Tensor:
+        """Layer j: resnet, attention, motion. Source: EchoMimic's order."""
+        x = self.resnets[j](x, around.time)
+        if self.attentions:
+            x = self.attentions[j](x, around)
+        return self.motion_modules[j](x, around) if self.motion_modules else x
+
+
+class DownBlock(Layers):
+    """A level on the way down; last: no halving at its end."""
+
+    def __init__(self, *sizes, last: bool, **more):
+        super().__init__(*sizes, **more)
+        self.downsamplers = nn.ModuleList([] if last else [Downsampler(sizes[2])])
+
+    def forward(self, x: Tensor, around: Surroundings) -> tuple[Tensor, list[Tensor]]:
+        """x (B f, C, h, w) -> the block's output and what the way up will be given."""
+        kept = []
+        for j in range(len(self.resnets)):
+            x = self.layer(j, x, around)
+            kept.append(x)
+        for down in self.downsamplers:
+            x = down(x)
+            kept.append(x)
+        return x, kept
+
+
+class UpBlock(Layers):
+    """A level on the way up; last: no doubling at its end."""
+
+    def __init__(self, *sizes, last: bool, **more):
+        super().__init__(*sizes, **more)
+        self.upsamplers = nn.ModuleList([] if last else [Upsampler(sizes[2])])
+
+    def forward(self, x: Tensor, around: Surroundings, kept: list[Tensor]) -> Tensor:
+        """x (B f, C, h, w) with the way down's outputs, of which it takes its own off the end."""
+        for j in range(len(self.resnets)):
+            x = self.layer(j, torch.cat([x, kept.pop()], 1), around)
+        for up in self.upsamplers:
+            x = up(x, kept[-1].shape[2:])
+        return x
+
+
+class MidBlock(nn.Module):
+    """Resnet, attention, motion, resnet at the smallest size."""
+
+    def __init__(self, width: int, shape: Shape, audio_width: int | None):
+        super().__init__()
+        time_width = 4 * shape.widths[0]
+        self.resnets = nn.ModuleList(Resnet(width, width, time_width, shape.groups) for _ in range(2))
+        self.attentions = nn.ModuleList([SpatialTransformer("mid_block.attentions.0", width, shape, audio_width)])
+        self.motion_modules = nn.ModuleList([MotionModule(width, shape)] if audio_width is not None else [])
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """x (B f, C, h, w) -> the same shape."""
+        x = self.attentions[0](self.resnets[0](x, around.time), around)
+        for motion in self.motion_modules:
+            x = motion(x, around)
+        return self.resnets[1](x, around.time)
+
+
+class UNet(nn.Module):
+    """The tree that reference and denoising network share.
+
+    shape: Shape.  audio_width: None for the reference network.
+    Source: SD 1.5, 2112.10752.
+    """
+
+    def __init__(self, shape: Shape, audio_width: int | None):
+        super().__init__()
+        self.shape = shape
+        widths, count = shape.widths, len(shape.widths)
+        more = dict(audio_width=audio_width)
+        self.conv_in = nn.Conv2d(LATENT_CHANNELS, widths[0], 3, padding=1)
+        self.time_proj = TimeProjection(widths[0])
+        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0])
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        kept = [widths[0]]
+        for i, width in enumerate(widths):
+            last, ins = i == count - 1, [widths[max(i - 1, 0)]] + [width] * (shape.layers - 1)
+            where = dict(last=last, spatial=i in SPATIAL_LEVELS)
+            self.down_blocks.append(DownBlock(f"down_blocks.{i}", ins, width, shape, **where, **more))
+            kept += [width] * (shape.layers + (not last))
+        self.mid_block = MidBlock(widths[-1], shape, audio_width)
+        before = widths[-1]
+        for i, width in enumerate(reversed(widths)):
+            ins = []
+            for _ in range(shape.layers + 1):
+                ins.append(before + kept.pop())
+                before = width
+            where = dict(last=i == count - 1, spatial=count - 1 - i in SPATIAL_LEVELS)
+            self.up_blocks.append(UpBlock(f"up_blocks.{i}", ins, width, shape, **where, **more))
+
+    @property
+    def dtype(self):
+        """Precision of the weights."""
+        return self.conv_in.weight.dtype
+
+    def embed(self, time: Tensor) -> Tensor:
+        """Vectors (..., 4 C0) of times (...) in training steps. Source: DDPM."""
+        return self.time_embedding(self.time_proj(time).to(self.dtype))
+
+    def climb(self, x: Tensor, around: Surroundings) -> Tensor:
+        """Features (B f, C0, h, w) of the first convolution's output x, down and up again. Source: 1505.04597."""
+        kept = [x]
+        for block in self.down_blocks:
+            x, more = block(x, around)
+            kept += more
+        x = self.mid_block(x, around)
+        for block in self.up_blocks:
+            x = block(x, around, kept)
+        return x
+
+
+class ReferenceNet(UNet):
+    """Looks at the portrait once a clip. shape: Shape. Source: EMO, 2402.17485 section 3.2."""
+
+    def __init__(self, shape: Shape):
+        super().__init__(shape, None)
+        self.up_blocks[-1].attentions[-1].last = True
+
+    def forward(self, latents: Tensor) -> dict[str, Tensor]:
+        """What each attention saw, name of the block -> (B, N, C).
+
+        latents: (B, 4, h, w), the picture's VAE mean * 0.18215.
+        Source: EchoMimic; one pass at time 0, norm1 of every block's input.
+        """
+        seen = {}
+        time = self.embed(torch.zeros(len(latents), device=latents.device))
+        self.climb(self.conv_in(latents.to(self.dtype)), Surroundings(time, seen=seen))
+        return seen
+
+
+class FaceLocator(nn.Module):
+    """Where the face may be, as features added to the first convolution's output.
+
+    shape: Shape.
+    Source: EMO section 3.2; EchoMimic's eight convolutions.
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        widths = shape.locator_widths
+        self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for narrow, wide in zip(widths, widths[1:]):
+            self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
+            self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
+        self.conv_out = nn.Conv2d(widths[-1], shape.widths[0], 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """(B, C0, h, w) of masks (B, 1, 8 h, 8 w) in [0, 1], 1 where the face may be."""
+        x = F.silu(self.conv_in(mask.to(self.conv_in.weight.dtype)))
+        for block in self.blocks:
+            x = F.silu(block(x))
+        return self.conv_out(x)
+
+
+class SpeedLayers(nn.Module):
+    """How fast the head turns, as tokens for the temporal blocks.
+
+    buckets: speeds told apart, evenly spread over 0 to FASTEST.
+    Source: EMO, 2402.17485 section 3.2: s_i = tanh(3 (w - c_i) / r_i); its centres are not published, these are ours.
+    """
+
+    FASTEST = 2.0
+
+    def __init__(self, buckets: int):
+        super().__init__()
+        radius = self.FASTEST / (2 * buckets)
+        self.register_buffer("centres", torch.linspace(radius, self.FASTEST - radius, buckets), persistent=False)
+        self.radius = radius
+        inner = (2 * SPEED_REACH_FRAMES + 1) * buckets
+        self.mlp = nn.Sequential(nn.Linear(inner, SPEED_WIDTH), nn.SiLU(), nn.Linear(SPEED_WIDTH, SPEED_WIDTH))
+
+    def forward(self, speed: Tensor) -> Tensor:
+        """(B f, 1, SPEED_WIDTH) of speeds (B, f)."""
+        near = F.pad(speed[:, None], (SPEED_REACH_FRAMES,) * 2, mode="replicate")[:, 0]
+        near = near.unfold(1, 2 * SPEED_REACH_FRAMES + 1, 1)
+        told = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
+        return self.mlp(told.flatten(2).to(self.mlp[0].weight.dtype)).flatten(0, 1)[:, None]
+
+
+class Denoiser(UNet):
+    """Takes noise away from a window of frames, told of portrait, sound, face region and, where built, head speed.
+
+    shape: Shape.
+    Source: EMO, 2402.17485 section 3.2; EchoMimic v1.
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__(shape, shape.audio_width)
+        self.conv_norm_out = nn.GroupNorm(shape.groups, shape.widths[0], eps=RESNET_EPS)
+        self.conv_out = nn.Conv2d(shape.widths[0], LATENT_CHANNELS, 3, padding=1)
+        self.speed_layers = SpeedLayers(shape.speed_buckets) if shape.speed_buckets else None
+
+    def forward(self, x: Tensor, time: Tensor, told: dict, portrait: dict) -> Tensor:
+        """v (B, 4, f, h, w).
+
+        x: (B, 4, f, h, w) noisy latents.
+        time: (B,) or (B, f) training steps, 0 to 999.
+        told: audio (B, f, N, audio_width); face (B, C0, h, w); known (B,) bool on the CPU, False for the items that are
+            not told of the portrait, which come first; speed (B, f), only where the speed layers shall hear it.
+        portrait: name of a block -> what the reference network saw, (1, N, C) or its KeyValue.
+        Raises UsageProblem for more frames than places, or items out of order.
+        Source: EchoMimic v1; a time for each frame: ours.
+        """
+        items, _, frames, height, width = x.shape
+        known = told["known"]
+        if not 1 <= frames <= self.shape.places or len(known) != items or (known[:-1] & ~known[1:]).any():
+            raise UsageProblem(
+                f"{frames} frames, items told {known.tolist()}: need 1 to {self.shape.places} frames, untold items first.",
+                hint="Make windows shorter.",
+            )
+        rows = x.transpose(1, 2).flatten(0, 1).to(self.dtype)
+        time = (time[:, None].expand(-1, frames) if time.dim() == 1 else time).flatten()
+        speed = self.speed_layers(told["speed"]) if self.speed_layers is not None and "speed" in told else None
+        around = Surroundings(
+            self.embed(time),
+            frames,
+            told["audio"].flatten(0, 1).to(self.dtype),
+            portrait,
+            frames * int((~known).sum()),
+            speed=speed,
+        )
+        face = told["face"].to(self.dtype)
+        y = self.conv_in(rows) + face.repeat_interleave(frames, 0)
+        y = self.conv_out(F.silu(self.conv_norm_out(self.climb(y, around))))
+        return y.unflatten(0, (items, frames)).transpose(1, 2)
+
+
+def remember(denoiser: Denoiser, seen: dict[str, Tensor]) -> dict[str, KeyValue]:
+    """Keys and values of the portrait for every attention, made once a clip instead of once a step.
+
+    denoiser: whose attentions will look.  seen: what ReferenceNet gives, (1, N, C) each.
+    Source: ours; the weights and the portrait are the same in every step.
+    """
+    attentions = {m.name: m.transformer_blocks[0].attn1 for m in denoiser.modules() if isinstance(m, SpatialTransformer)}
+    return {name: attention.project(seen[name]) for name, attention in attentions.items()}
+
+
+__all__ = ["Attention", "Denoiser", "FaceLocator", "KeyValue", "ReferenceNet", "SpeedLayers", "remember"]
