@@ -13,6 +13,7 @@ from voice.scripts.speakers import named
 _STAMP = r"(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
 TIMING = re.compile(rf"^[ \t]*({_STAMP})[ \t]*-+>[ \t]*({_STAMP})(?=\s|$)[^\n]*$", re.MULTILINE)
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]*))?>")
+MARKUP = re.compile(r"</?(?:[ibusvc]|font|ruby|rt|lang)(?:[\s.][^<>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 
 
@@ -73,8 +74,8 @@ def read_srt(text, name):
 
 
 def plain(body):
-    """Text of a cue without its markup. Source: ours."""
-    return cleaned(TAG.sub("", body))
+    """Text of a cue without the markup that players know; what else stands in angle brackets is text. Source: ours."""
+    return cleaned(MARKUP.sub("", body))
 
 
 def write_srt(script):
