@@ -1,0 +1,385 @@
+"""MMAudio's networks against reference tensors: any folder of the fixture format, whatever its sizes, lengths and seeds.
+
+  python benchmarks/parity.py mmaudio FOLDER      (or: python benchmarks/parity_mmaudio.py FOLDER)
+Every tensor that states a tolerance is computed from the folder's own weights and inputs and compared; one that this file
+cannot compute counts as missed. Key lists in FOLDER/contract are loaded strictly at full size on the meta device.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from parity_row import Row
+
+from engine.errors import MouthpieceError
+from engine.sampling import flow_levels
+from engine.sampling.solvers import euler
+from voice.mmaudio.blocks import JointBlock
+from voice.mmaudio.checkpoints import network_of, sync_of, vae_of, vocoder_of
+from voice.mmaudio.frames import clip_frame, sync_frame, sync_input
+from voice.mmaudio.generation import generate, guided_flow
+from voice.mmaudio.mel import log_mel, mel_bank
+from voice.mmaudio.network import sync_index
+from voice.mmaudio.sizes import RATES, NetworkSize, Rates, SyncSize, VaeSize, VocoderSize, size_of
+from voice.mmaudio.vae import drawn, fused_weight, split_moments
+from voice.train.mmaudio import step_loss
+
+NEVER = float("inf")
+METRICS = {
+    "max_over_rms": lambda a, b: (a - b).abs().max() / b.square().mean().sqrt().clamp_min(1e-300),
+    "max_abs": lambda a, b: (a - b).abs().max(),
+    "max_rel": lambda a, b: ((a - b).abs() / b.abs()).max(),
+}
+
+
+class Case(NamedTuple):
+    """One fixture: folder, facts of its JSON, tensors of its io file, tensors of its weights file."""
+
+    folder: Path
+    facts: dict
+    io: dict
+    weights: dict
+
+
+def open_case(path):
+    """The Case of a fixture's JSON."""
+    facts = json.loads(path.read_text())
+    io = load_file(path.with_name(path.stem + ".io.safetensors"))
+    weights = load_file(path.parent / facts["weights"]) if "weights" in facts else {}
+    return Case(path.parent, facts, io, weights)
+
+
+def deviation(found, wanted, metric):
+    """The error of a tensor in the metric that its tolerance is stated in; infinite for another shape or no number."""
+    found, wanted = torch.as_tensor(found), torch.as_tensor(wanted)
+    if tuple(found.shape) != tuple(wanted.shape) or not torch.isfinite(found.double()).all():
+        return NEVER
+    error = float(METRICS[metric](found.double(), wanted.double()))
+    return error if error == error else NEVER
+
+
+def compare(case, made, label):
+    """A Row for each tensor with a tolerance; `made` maps names to tensors, absent ones count as missed."""
+    rows = []
+    for name, facts in case.facts["tensors"].items():
+        if "tol" in facts:
+            tolerance = facts["tol"]["value"]
+            error = deviation(made[name], case.io[name], facts["tol"]["metric"]) if name in made else NEVER
+            rows.append(Row(f"{label}/{name}", error, tolerance, error <= tolerance))
+    return rows
+
+
+def taps_of(module, wanted, run):
+    """Outputs of submodules while `run` runs: dict of names; the first output of each is kept.
+
+    wanted: submodule name -> what to call it.
+    """
+    kept, hooks = {}, []
+
+    def keep(key):
+        def hook(submodule, given, output):  # gives None: what it gave would replace the output
+            kept.setdefault(key, output)
+
+        return hook
+
+    for name, submodule in module.named_modules():
+        if name in wanted:
+            hooks.append(submodule.register_forward_hook(keep(wanted[name])))
+    run()
+    for hook in hooks:
+        hook.remove()
+    return kept
+
+
+def network_case(case):
+    """Everything in a fixture of the flow network."""
+    net = network_of(case.weights, size_of(NetworkSize, case.facts["config"]))
+    made = {"t_embed.freqs": net.t_embed.frequencies()}
+    if "t_embed.t" in case.io:
+        made |= {"t_embed.sinusoid": net.t_embed.sinusoid(case.io["t_embed.t"]), "t_embed.out": net.t_embed(case.io["t_embed.t"])}
+    for span in case.facts["durations"]:
+        part = Span(case, net, span)
+        made |= {span["prefix"] + name: tensor for name, tensor in part.everything().items()}
+    return made
+
+
+class Span:
+    """One duration of a network fixture, asked by the names of its tensors."""
+
+    def __init__(self, case, net, span):
+        prefix = span["prefix"]
+        self.net, self.sampler = net, case.facts["sampler"]
+        self.io = {name.removeprefix(prefix): tensor for name, tensor in case.io.items() if name.startswith(prefix)}
+        self.names = [n.removeprefix(prefix) for n, f in case.facts["tensors"].items() if n.startswith(prefix) and "tol" in f]
+        lengths = RATES[case.facts["mode"]].lengths(span["duration_sec"])
+        stated = tuple(span[key] for key in ("latent_seq_len", "clip_seq_len", "sync_seq_len"))
+        self.lengths = lengths if lengths == stated else (0, 0, 0)  # a wrong length misses everything
+        self.docs = {n.removeprefix(f"{prefix}out."): f["doc"] for n, f in case.facts["tensors"].items()}
+        self.x0 = self.io["in.x0"]
+        clip, sync, text = (self.io[f"in.{key}_f"] for key in ("clip", "sync", "text"))
+        no_clip, no_sync, no_text = net.empty(len(clip), clip.shape[1], sync.shape[1])
+        n = self.x0.shape[1]
+        self.trees = {
+            "pre": net.conditions(clip, sync, text, n),
+            "empty": net.conditions(no_clip, no_sync, no_text, n),
+            "text_only": net.conditions(no_clip, no_sync, text, n),
+            "video_only": net.conditions(clip, sync, no_text, n),
+        }
+        if "in.neg_text_f" in self.io:
+            self.trees["empty_neg"] = net.conditions(no_clip, no_sync, self.io["in.neg_text_f"], n)
+
+    def everything(self):
+        """Tensors under their names without the prefix."""
+        latents, pictures, features = self.lengths
+        if not latents:
+            return {}
+        made = {"sync_index": sync_index(latents, features)}
+        for name, angles in zip(("latent", "clip"), self.net.angles(latents, pictures)):
+            made |= {f"rope.{name}_cos": angles[0], f"rope.{name}_sin": angles[1]}
+        for name in self.names:
+            if name.startswith("out."):
+                tensor = self.output(name.removeprefix("out."))
+                made |= {} if tensor is None else {name: tensor}
+        made |= self.taps() if any(name.startswith("tap.") for name in self.names) else {}
+        return made | (self.training() if "train.t" in self.io else {})
+
+    def output(self, name):
+        """One output by its name, or None for a name that says nothing to us."""
+        keys = {"clip_f": "clip", "sync_f": "sync", "text_f": "text", "clip_f_c": "clip_mean", "text_f_c": "text_mean"}
+        kind, _, rest = name.partition(".")
+        if kind in self.trees and rest in keys:
+            return self.trees[kind][keys[rest]]
+        at = re.search(r"\.t(\d+\.\d+)$", name)
+        if kind == "flow" and at:
+            branch = name.removeprefix("flow.").removesuffix(at[0].removeprefix(".")).rstrip(".") or "pre"
+            return self.flow(torch.full((len(self.x0),), float(at[1])), branch) if branch in self.trees else None
+        if name == "flow.t_per_sample":
+            first, last = re.search(r"linspace\(([\d.]+), ([\d.]+)", self.docs[name]).groups()
+            return self.flow(torch.linspace(float(first), float(last), len(self.x0)), "pre")
+        guided = re.fullmatch(r"ode\.cfg(\d+\.\d+)(\.neg)?\.t(\d+\.\d+)", name)
+        if guided:
+            null = self.trees["empty_neg" if guided[2] else "empty"]
+            return guided_flow(self.net, self.x0, float(guided[3]), self.trees["pre"], null, float(guided[1]))
+        return self.sampled(rest) if kind == "sample" else None
+
+    def flow(self, time, branch):
+        return self.net(self.x0, time, self.trees[branch])
+
+    def sampled(self, rest):
+        """Outputs of the sampling loop: x1, x1_STEPS, x1_neg, x1_nocfg, unnormalized, trace."""
+        found = re.fullmatch(r"(x1|unnormalized|trace)(?:_(\d+|neg|nocfg))?", rest)
+        if not found:
+            return None
+        how = found[2] or ""
+        steps = int(how) if how.isdigit() else self.sampler["steps"]
+        strength = 0.0 if how == "nocfg" else self.sampler["cfg_strength"]
+        null = self.trees["empty_neg" if how == "neg" else "empty"]
+        trace = []
+
+        def watched(denoise, x, *rest):
+            trace.append(x)
+            return euler(denoise, x, *rest)
+
+        x1 = generate(self.net, self.x0, self.trees["pre"], null, strength=strength, levels=flow_levels(steps), solver=watched)
+        if found[1] == "trace":
+            return torch.stack([x[0] for x in [*trace, x1]])
+        return self.net.restored(x1) if found[1] == "unnormalized" else x1
+
+    def taps(self):
+        """Intermediates of batch row 0 at t = 0.5."""
+        joint, streams = len(self.net.joint_blocks), ("latent", "clip", "text")
+        names = {"audio_input_proj": "audio_input_proj", "global_cond_mlp": "global_cond_mlp", "t_embed": "t_embed"}
+        names |= {f"fused_blocks.{i}": f"fused{i}" for i in range(len(self.net.fused_blocks))}
+        names |= {f"joint_blocks.{i}": f"joint{i}" for i in range(joint)}
+        kept = taps_of(self.net, names, lambda: self.flow(torch.full((len(self.x0),), 0.5), "pre"))
+        for i in range(joint):
+            assert isinstance(self.net.joint_blocks[i], JointBlock), i
+            kept |= {f"joint{i}.{stream}": out for stream, out in zip(streams, kept.pop(f"joint{i}"))}
+        return {f"tap.{name}": tensor[:1] for name, tensor in kept.items()}
+
+    def training(self):
+        """One training step, by the functions that training uses; row 0 without video, row 1 without text."""
+        rows = torch.arange(len(self.x0))
+        features = tuple(self.io[f"in.{key}_f"] for key in ("clip", "sync", "text"))
+        made = step_loss(self.net, self.io["train.latent"], features, self.x0, self.io["train.t"], (rows == 0, rows == 1))
+        return {f"train.{name}": tensor for name, tensor in made._asdict().items()}
+
+
+def mel_case(case):
+    config = case.facts["config"]
+    rates = Rates("", config["sampling_rate"], config["hop_size"], config["n_fft"], config["num_mels"], config["fmax"], 10 if config["log"] == "log10" else np.e)
+    made = {"mel_basis": mel_bank(rates)}
+    return made | {n.replace("waveform", "mel"): log_mel(w, rates) for n, w in case.io.items() if n.endswith(".waveform")}
+
+
+def vae_case(case):
+    io, vae = case.io, vae_of(case.weights, size_of(VaeSize, case.facts["config"]))
+    made = {f"fused.{name}": fused_weight(w) for name, w in case.weights.items() if w.dim() == 3 and w.shape[2] % 2 and name.endswith("weight")}
+    for name in [name for name in io if re.fullmatch(r"in\.mel\d+", name)]:
+        index = name.removeprefix("in.mel")
+        mean, log_variance = vae.encode(io[name])
+        made |= {f"out.enc{index}.mean": mean, f"out.enc{index}.logvar": log_variance}
+        made[f"out.enc{index}.moments_unnormalized_input"] = vae.encoder(io[name])
+        if f"in.noise{index}" in io:
+            made[f"out.enc{index}.sample"] = drawn(mean, log_variance, io[f"in.noise{index}"])
+    if "in.moments" in io:
+        made["out.moments.mean"], made["out.moments.logvar"] = split_moments(io["in.moments"])
+    made |= {"out.dec.mel": vae.decode(io["in.z"]), "out.dec.mel_standardized": vae.decoder(io["in.z"])}
+    if "in.latents_bnc" in io:
+        made["out.dec.from_latents_bnc"] = vae.decode(io["in.latents_bnc"].transpose(1, 2))
+    for short, trunk, value in (("enc", vae.encoder, (io["in.mel0"] - vae.data_mean) / vae.data_std), ("dec", vae.decoder, io["in.z"])):
+        names = {n.removeprefix(f"tap.{short}."): n for n in case.facts["tensors"] if n.startswith(f"tap.{short}.")}
+        made |= {n: t[:1] for n, t in taps_of(trunk, names, lambda: trunk(value)).items()}
+    return made
+
+
+def checks_of_fused(case, label):
+    """Rows for the checksums of every fused weight."""
+    rows = []
+    for name, wanted in case.facts.get("fused_checks", {}).items():
+        fused = fused_weight(case.weights[name]).double()
+        found = {"l2": fused.norm(), "sum": fused.sum(), "first": fused.flatten()[0]}
+        error = max(abs(float(found[key]) - value) / max(1.0, wanted["l2"]) for key, value in wanted.items())
+        rows.append(Row(f"{label}/fused_checks.{name}", error, 1e-5, error <= 1e-5))
+    return rows
+
+
+def vocoder_case(case):
+    vocoder = vocoder_of(case.weights, size_of(VocoderSize, case.facts["config"]))
+    names = {n.removeprefix("tap."): n for n in case.facts["tensors"] if n.startswith("tap.")}
+    names = {re.sub(r"^ups\.(\d+)$", r"ups.\1.0", inner): n for inner, n in names.items()}
+    made = {}
+    kept = taps_of(vocoder, names, lambda: made.update({"out.waveform": vocoder(case.io["in.mel"])}))
+    return made | {name: tensor[:1] for name, tensor in kept.items()}
+
+
+def synchformer_case(case):
+    encoder = sync_of(case.weights, size_of(SyncSize, case.facts["config"]))
+    seed, side = case.io["in.frames_seed"], case.facts["config"]["img_size"]
+    frames = seed.repeat_interleave(side // seed.shape[-2], -2).repeat_interleave(side // seed.shape[-1], -1)
+    names = {n.removeprefix("tap."): n for n in case.facts["tensors"] if n.startswith("tap.")}
+    made = {}
+    kept = taps_of(encoder, names, lambda: made.update({"out.features": encoder(frames)}))
+    for name, tensor in kept.items():
+        tensor = tensor.flatten(2).transpose(1, 2) if tensor.dim() == 5 else tensor.flatten(1, -2)
+        found = re.search(r"every (\d+)\w\w token", case.facts["tensors"][name]["doc"])
+        every = int(found[1]) if found else -(-tensor.shape[1] // case.io[name].shape[1])
+        made[name] = tensor[:1, ::every]
+    return made
+
+
+def preprocess_case(case):
+    made = {}
+    for prefix in sorted({name.partition(".")[0] for name in case.io}):
+        height, width = case.facts["config"]["frame_size"][int(prefix.removeprefix("f"))]
+        seed = case.io[f"{prefix}.in.seed"].numpy()
+        pixels = seed.repeat(height // seed.shape[0], 0).repeat(width // seed.shape[1], 1)
+        wanted = case.io[f"{prefix}.out.clip"].shape[-1], case.io[f"{prefix}.out.sync"].shape[-1]
+        clip = clip_frame(pixels, case.facts["config"]["clip_size"]).float() / 255
+        sync = sync_input(sync_frame(pixels, case.facts["config"]["sync_size"]))
+        for name, full, kept in (("clip", clip, wanted[0]), ("sync", sync, wanted[1])):
+            every = -(-full.shape[-1] // kept)
+            made[f"{prefix}.out.{name}"] = full[:, ::every, ::every]
+    return made
+
+
+def chain_case(case):
+    config, io = case.facts["config"], case.io
+    other = {key: open_case(case.folder / f"{config[key]}.json") for key in ("vae", "vocoder")}
+    vae = vae_of(other["vae"].weights, size_of(VaeSize, other["vae"].facts["config"]))
+    vocoder = vocoder_of(other["vocoder"].weights, size_of(VocoderSize, other["vocoder"].facts["config"]))
+    mel = vae.decode(io["in.latents"].transpose(1, 2))
+    return {"out.mel": mel, "out.waveform": vocoder(mel)}
+
+
+CASES = {
+    "mmaudio_network": network_case,
+    "mel_converter": mel_case,
+    "mel_vae": vae_case,
+    "bigvgan": vocoder_case,
+    "synchformer_visual": synchformer_case,
+    "frame_preprocessing": preprocess_case,
+    "decode_chain": chain_case,
+}
+
+
+def contract_rows(folder):
+    """Rows for the key lists of full size, loaded strictly on the meta device, and for the table of lengths."""
+    builders = {"network": (network_of, NetworkSize), "vae": (vae_of, VaeSize), "vocoder": (vocoder_of, VocoderSize), "synchformer": (sync_of, SyncSize)}
+    rows = []
+    for path in sorted(folder.glob("*_*.json")):
+        facts = json.loads(path.read_text())
+        if path.stem == "sequence_lengths":
+            rows += length_rows(facts)
+            continue
+        build, kind = builders[path.stem.partition("_")[0]]
+        sizes = dict(facts["hyperparameters"])
+        if "joint_blocks" in sizes:
+            sizes |= {"fused_depth": sizes["fused_blocks"], "depth": sizes["joint_blocks"] + sizes["fused_blocks"]}
+        if "num_mels" in sizes:
+            sizes["use_bias_at_final"] = "conv_post.bias" in facts["tensors"]
+        state = {name: torch.empty(tensor["shape"], device="meta") for name, tensor in facts["tensors"].items()}
+        state |= {name: torch.empty(1, device="meta") for name in facts.get("drop_if_present", ())}
+        try:
+            build(state, size_of(kind, sizes), path.stem)
+            error = 0.0
+        except MouthpieceError as problem:
+            print(problem, file=sys.stderr)
+            error = NEVER
+        rows.append(Row(f"contract/{path.stem}: {facts['num_tensors']} tensors", error, 0.0, error == 0.0))
+    return rows
+
+
+def length_rows(facts):
+    """Rows for stream lengths and for the ties of the sync index."""
+    rows = []
+    for mode, table in facts.items():
+        if mode in RATES:
+            rates = RATES[mode]
+            wrong = sum((*rates.lengths(d), rates.lengths(d)[0] * rates.latent_samples) != tuple(rest) for d, *rest in table)
+            rows.append(Row(f"contract/sequence_lengths.{mode}: {len(table)} durations", wrong, 0.0, wrong == 0))
+    ties = facts.get("upsampling_ties", {}).values()
+    wrong = sum(sync_index(t["latent_len"], t["sync_len"])[t["latent_frames"]].tolist() != t["float32_source"] for t in ties)
+    return rows + [Row(f"contract/sequence_lengths.ties: {len(ties)} lengths", wrong, 0.0, wrong == 0)]
+
+
+@torch.no_grad()
+def check(folder):
+    """Rows (name, error, tolerance, ok) of every reference tensor in a folder; the comparison holds when all are ok.
+
+    folder: str or Path of a set of MMAudio fixtures.
+    Raises MouthpieceError when the folder holds none, or weights that do not fit.
+    Source: the format is described by the README of the set.
+    """
+    folder, rows = Path(folder), []
+    for path in sorted(folder.glob("*.json")):
+        case = open_case(path)
+        try:
+            made = CASES[case.facts["kind"]](case)
+        except (MouthpieceError, KeyError) as problem:  # weights or inputs that do not fit: every tensor of it is missed
+            print(f"{path.stem}: {problem}", file=sys.stderr)
+            made = {}
+        rows += compare(case, made, path.stem) + checks_of_fused(case, path.stem)
+    if (folder / "contract").is_dir():
+        rows += contract_rows(folder / "contract")
+    if not rows:
+        raise MouthpieceError(f"{folder}: holds no reference tensors.", hint="Give a folder of MMAudio fixtures.")
+    return rows
+
+
+if __name__ == "__main__":
+    found = check(sys.argv[1])
+    for row in found:
+        print(f"{'ok  ' if row.ok else 'MISS'} {row.error:10.3g} {row.tolerance:10.3g}  {row.name}")
+    missed = sum(not row.ok for row in found)
+    print(f"{len(found)} compared, {missed} missed")
+    sys.exit(1 if missed else 0)

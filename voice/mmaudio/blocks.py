@@ -1,0 +1,197 @@
+"""What MMAudio's flow network is stacked from; parameter names are those of the published files."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+THETA = 10000.0
+
+
+class TimeConv(nn.Conv1d):
+    """Convolution along time of tokens (B, N, C), same length.
+
+    Source: MMAudio, 2412.15322 section 3.3.
+    """
+
+    def __init__(self, width_in, width_out, kernel, bias=True):
+        super().__init__(width_in, width_out, kernel, padding=kernel // 2, bias=bias)
+
+    def forward(self, x):
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+def mapping(width_in, width_out, kernel, bias=True):
+    """A TimeConv, or a Linear where the kernel is None. Source: ours."""
+    return nn.Linear(width_in, width_out, bias) if kernel is None else TimeConv(width_in, width_out, kernel, bias)
+
+
+class GatedLayer(nn.Module):
+    """w2(silu(w1 x) * w3 x) without biases, on tokens (B, N, width); convolutions when a kernel is given.
+
+    Source: GLU variants, 2002.05202; MMAudio for the convolutions.
+    """
+
+    def __init__(self, width, inner, kernel=None):
+        super().__init__()
+        self.w1 = mapping(width, inner, kernel, bias=False)
+        self.w2 = mapping(inner, width, kernel, bias=False)
+        self.w3 = mapping(width, inner, kernel, bias=False)
+
+    def forward(self, x):
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+def rotary_angles(count, head_dim, speed=1.0, device=None):
+    """(cos, sin) of each position's angles, (count, head_dim / 2) float32.
+
+    count: positions, from 0.  speed: what the frequencies are multiplied by.
+    Source: RoFormer, 2104.09864 section 3.2.
+    """
+    pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device)
+    rates = 1.0 / THETA ** (pairs / head_dim) * speed
+    angles = torch.arange(count, dtype=torch.float32, device=device)[:, None] * rates
+    return angles.cos(), angles.sin()
+
+
+def rotated(x, angles):
+    """x (B, H, N, D) with neighbouring numbers turned as pairs, in float32; None turns nothing. Source: as above."""
+    if angles is None:
+        return x
+    cos, sin = angles
+    first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([first * cos - second * sin, first * sin + second * cos], -1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+class Projection(nn.Module):
+    """Queries, keys and values of one stream, (B, H, N, D) each; rows of qkv are packed (head, D, 3).
+
+    Source: MMAudio; normalised queries and keys from 2302.05442.
+    """
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = nn.RMSNorm(width // heads)
+        self.k_norm = nn.RMSNorm(width // heads)
+
+    def forward(self, x, angles):
+        q, k, v = self.qkv(x).unflatten(-1, (self.heads, -1, 3)).permute(4, 0, 2, 1, 3)
+        return rotated(self.q_norm(q).to(v.dtype), angles), rotated(self.k_norm(k).to(v.dtype), angles), v
+
+
+def attend(q, k, v):
+    """What queries gather, (B, N, width). Source: 1706.03762 equation 1."""
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def steered(x, shift, scale):
+    """Layer norm without parameters, then x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+class StreamBlock(nn.Module):
+    """One stream's part of a block: steered projection before the attention, gated residuals after it.
+
+    width, heads, inner: sizes.  kernel: of its convolutions; None makes linear layers, for text.
+    ends_here: True for a stream that nothing reads after this attention; it has no part after it.
+    Source: MMAudio, 2412.15322 section 3.2; adaLN-zero from 2212.09748.
+    """
+
+    def __init__(self, width, heads, inner, kernel, ends_here=False):
+        super().__init__()
+        self.attn = Projection(width, heads)
+        self.ends_here = ends_here
+        if not ends_here:
+            self.linear1 = mapping(width, width, kernel)
+            self.ffn = GatedLayer(width, inner, kernel)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, (2 if ends_here else 6) * width))
+
+    def before(self, x, e, angles):
+        """(q, k, v) of tokens x (B, N, width) under e (B, 1 or N, width), and what `after` needs."""
+        shift, scale, *rest = self.adaLN_modulation(e).chunk(2 if self.ends_here else 6, -1)
+        return self.attn(steered(x, shift, scale), angles), rest
+
+    def after(self, x, gathered, rest):
+        """Tokens one block on, from what the attention gathered."""
+        gate_a, shift, scale, gate_f = rest
+        x = x + gate_a * self.linear1(gathered)
+        return x + gate_f * self.ffn(steered(x, shift, scale))
+
+    def forward(self, x, e, angles):
+        """The block on one stream alone, (B, N, width)."""
+        qkv, rest = self.before(x, e, angles)
+        return self.after(x, attend(*qkv), rest)
+
+
+class JointBlock(nn.Module):
+    """Latents, CLIP pictures and text in one attention, each with its own weights.
+
+    last: True for the block after which only latents go on.
+    Source: MMAudio, 2412.15322 section 3.2; MM-DiT, 2403.03206.
+    """
+
+    def __init__(self, width, heads, inner, last=False):
+        super().__init__()
+        self.latent_block = StreamBlock(width, heads, inner, 3)
+        self.clip_block = StreamBlock(width, heads, inner, 3, last)
+        self.text_block = StreamBlock(width, heads, inner, None, last)
+        self.last = last
+
+    def forward(self, streams, each, shared, angles):
+        """(latent, clip, text) one block on.
+
+        streams: (B, N, width) each.  each: (B, N latents, width), steers latents.  shared: (B, 1, width), steers the rest.
+        angles: (latent, clip) tables; text is not turned.
+        """
+        blocks = (self.latent_block, self.clip_block, self.text_block)
+        steering = (each, shared, shared)
+        made = [b.before(x, e, a) for b, x, e, a in zip(blocks, streams, steering, (*angles, None))]
+        queries = [qkv[0] for qkv, _ in made][: 1 if self.last else 3]
+        keys, values = (torch.cat([qkv[part] for qkv, _ in made], 2) for part in (1, 2))
+        gathered = attend(torch.cat(queries, 2), keys, values).split([q.shape[2] for q in queries], 1)
+        done = [b.after(x, g, rest) for b, x, g, (_, rest) in zip(blocks, streams, gathered, made)]
+        return tuple(done) + tuple(streams[len(done) :])
+
+
+class TimeEmbedding(nn.Module):
+    """Flow times (B,) as vectors (B, width), in float32 whatever the precision around it.
+
+    sinusoids: numbers a time.  speed: what the frequencies are multiplied by; with 10000 angles reach 10000 rad, and half
+    precision would scramble them (tests: the embedding under autocast equals the one without).
+    Source: MMAudio; sinusoids as 1706.03762 section 3.5.
+    """
+
+    def __init__(self, width, sinusoids, speed):
+        super().__init__()
+        self.sinusoids, self.speed = sinusoids, speed
+        self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
+
+    def frequencies(self, device=None):
+        """(sinusoids / 2,) float32, radians a unit of flow time."""
+        pairs = torch.arange(0, self.sinusoids, 2, dtype=torch.float32, device=device)
+        return 1.0 / THETA ** (pairs / self.sinusoids) * self.speed
+
+    def sinusoid(self, time):
+        """(B, sinusoids) float32 of times (B,)."""
+        angles = time.float()[:, None] * self.frequencies(time.device)
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+    def forward(self, time):
+        with torch.autocast(time.device.type, enabled=False):
+            first, _, last = self.mlp
+            hidden = F.linear(self.sinusoid(time), first.weight.float(), first.bias.float())
+            return F.linear(F.silu(hidden), last.weight.float(), last.bias.float())
+
+
+class FinalLayer(nn.Module):
+    """Tokens to flow, steered by the shared vector alone. Source: MMAudio."""
+
+    def __init__(self, width, width_out):
+        super().__init__()
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.conv = TimeConv(width, width_out, 7)
+
+    def forward(self, x, e):
+        return self.conv(steered(x, *self.adaLN_modulation(e).chunk(2, -1)))

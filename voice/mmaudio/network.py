@@ -1,0 +1,105 @@
+"""MMAudio's flow network: latents at a flow time, under pictures and text, to the direction of the sound."""
+
+import torch
+from torch import nn
+
+from voice.mmaudio.blocks import FinalLayer, GatedLayer, JointBlock, StreamBlock, TimeConv, TimeEmbedding, rotary_angles
+from voice.mmaudio.sizes import SYNC_FEATURES
+
+DROPPED_KEYS = ("t_embed.freqs", "latent_rot", "clip_rot")  # tables that older files carry; computed here
+
+
+def sync_index(latents, features, device=None):
+    """Which sync feature each latent reads, (latents,) int64: nearest-exact in float32, ties and all.
+
+    latents, features: counts.
+    Source: MMAudio; float64 gives other ties, which are one frame off.
+    """
+    scale = torch.tensor(features, dtype=torch.float32) / torch.tensor(latents, dtype=torch.float32)
+    places = (torch.arange(latents, dtype=torch.float32) + 0.5) * scale
+    return places.floor().long().clamp(max=features - 1).to(device)
+
+
+class FlowNetwork(nn.Module):
+    """v1 and v2, one class; parameter names are those of the published files.
+
+    size: sizes.NetworkSize.
+    Conditions are made once by `conditions` and shared by all steps and takes; `forward` gives the flow.
+    Source: MMAudio, 2412.15322 section 3; details as in docs/models/mmaudio.md.
+    """
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+        width, inner, between = size.hidden_dim, size.inner_dim, nn.SiLU if size.v2 else nn.SELU
+        linear_between = [nn.SiLU()] if size.v2 else []
+        self.audio_input_proj = nn.Sequential(TimeConv(size.latent_dim, width, 7), between(), GatedLayer(width, inner, 7))
+        self.sync_input_proj = nn.Sequential(TimeConv(size.sync_dim, width, 7), between(), GatedLayer(width, inner, 3))
+        self.clip_input_proj = nn.Sequential(nn.Linear(size.clip_dim, width), *linear_between, GatedLayer(width, inner, 3))
+        self.text_input_proj = nn.Sequential(nn.Linear(size.text_dim, width), *linear_between, GatedLayer(width, inner))
+        self.clip_cond_proj, self.text_cond_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.global_cond_mlp = GatedLayer(width, inner)
+        self.sync_pos_emb = nn.Parameter(torch.zeros(1, 1, SYNC_FEATURES, size.sync_dim))
+        self.t_embed = TimeEmbedding(width, width if size.v2 else 256, 10000.0 if size.v2 else 1.0)
+        joint = size.depth - size.fused_depth
+        self.joint_blocks = nn.ModuleList(JointBlock(width, size.num_heads, inner, i == joint - 1) for i in range(joint))
+        self.fused_blocks = nn.ModuleList(StreamBlock(width, size.num_heads, inner, 3) for _ in range(size.fused_depth))
+        self.final_layer = FinalLayer(width, size.latent_dim)
+        self.latent_mean = nn.Parameter(torch.zeros(1, 1, size.latent_dim), requires_grad=False)
+        self.latent_std = nn.Parameter(torch.ones(1, 1, size.latent_dim), requires_grad=False)
+        self.empty_string_feat = nn.Parameter(torch.zeros(size.text_seq_len, size.text_dim), requires_grad=False)
+        self.empty_clip_feat = nn.Parameter(torch.zeros(1, size.clip_dim))
+        self.empty_sync_feat = nn.Parameter(torch.zeros(1, size.sync_dim))
+
+    def conditions(self, clip, sync, text, latents):
+        """What `forward` takes, as a dict of tensors: everything that no step and no take changes.
+
+        clip: (B, pictures, clip_dim), rows of unit norm.  sync: (B, features, sync_dim), features a multiple of 8.
+        text: (B, text_seq_len, text_dim), rows of unit norm.  latents: how many there will be.
+        Source: MMAudio.
+        """
+        placed = (sync.unflatten(1, (-1, SYNC_FEATURES)) + self.sync_pos_emb).flatten(1, 2)
+        sync = self.sync_input_proj(placed)[:, sync_index(latents, sync.shape[1], sync.device)]
+        clip, text = self.clip_input_proj(clip), self.text_input_proj(text)
+        clip_mean, text_mean = self.clip_cond_proj(clip.mean(1)), self.text_cond_proj(text.mean(1))
+        return {"clip": clip, "sync": sync, "text": text, "clip_mean": clip_mean, "text_mean": text_mean}
+
+    def empty(self, batch, pictures, features):
+        """(clip, sync, text) that stand for nothing: learned rows, and the stored empty string. Source: MMAudio."""
+        clip = self.empty_clip_feat.expand(batch, pictures, -1)
+        sync = self.empty_sync_feat.expand(batch, features, -1)
+        return clip, sync, self.empty_string_feat.expand(batch, -1, -1)
+
+    def forward(self, x, time, conditions):
+        """The flow, (B, N, latent_dim), data minus noise.
+
+        x: (B, N, latent_dim), standardised latents.  time: (B,), 0 noise to 1 data.  conditions: from `conditions`.
+        Source: MMAudio.
+        """
+        pooled = self.global_cond_mlp(conditions["clip_mean"] + conditions["text_mean"])
+        shared = (self.t_embed(time) + pooled)[:, None]
+        each = shared + conditions["sync"]
+        streams = (self.audio_input_proj(x), conditions["clip"], conditions["text"])
+        angles = self.angles(x.shape[1], streams[1].shape[1], x.device)
+        for block in self.joint_blocks:
+            streams = block(streams, each, shared, angles)
+        latent = streams[0]
+        for block in self.fused_blocks:
+            latent = block(latent, each, angles[0])
+        return self.final_layer(latent, shared)
+
+    def angles(self, latents, pictures, device=None):
+        """Rotary tables of latents and of pictures; a picture turns as fast as the latents it stands for."""
+        head_dim = self.size.hidden_dim // self.size.num_heads
+        return (
+            rotary_angles(latents, head_dim, device=device),
+            rotary_angles(pictures, head_dim, latents / pictures, device),
+        )
+
+    def standardised(self, latents):
+        """Latents of the VAE (B, N, latent_dim) as the network knows them. Source: MMAudio."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def restored(self, x):
+        """Standardised latents as the VAE knows them. Source: MMAudio."""
+        return x * self.latent_std + self.latent_mean
