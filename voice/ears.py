@@ -1,7 +1,6 @@
 """Recognisers of speech: whisper where its weights are at hand, else pocketsphinx; each says what it heard in up to half a minute."""
 
 import importlib.util
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.cache import cache_folder, joined
+from engine.device import choose_device
 from engine.encoders.whisper import convert_ctranslate2, find_whisper, load_whisper
 from engine.errors import Missing, UsageProblem
 from voice.words import language_of
@@ -52,10 +52,11 @@ BUNDLES = (
 )
 
 
-def choose_ears(choice="auto", language=None):
+def choose_ears(choice="auto", language=None, placement=None):
     """The recogniser asked for, or the best one at hand, with the reason: WhisperEars or SphinxEars.
 
     choice: one of CHOICES.  language: what is spoken, None for not known; English-only weights are passed over for others.
+    placement: engine.device.Placement for whisper; None is this machine's CPU.
     Raises UsageProblem for another word, Missing for what is not installed or cannot be read.
     Source: ours.
     """
@@ -70,7 +71,8 @@ def choose_ears(choice="auto", language=None):
         if choice == "whisper" or error.code != "no_whisper" or not english:
             raise
         return SphinxEars("whisper's weights are not at hand; words are less often right")
-    return WhisperEars(load_whisper(path), name, why)
+    placement = placement or choose_device("cpu")
+    return WhisperEars(load_whisper(path).to(placement.device), placement, name, why)
 
 
 def whisper_weights(english=True):
@@ -117,14 +119,15 @@ def _converted(bundle, parts):
 class WhisperEars:
     """Whisper as a recogniser: any of its languages, words with punctuation and times; the same sound gives the same words.
 
-    model: whisper.model.Whisper, wherever the caller put it.  name: of its weights.  why: the reason to use it, for people.
+    model: whisper.model.Whisper, wherever the caller put it.  placement: engine.device.Placement, where that is.
+    name: of its weights.  why: the reason to use it, for people.
     Source: Radford et al. 2022, 2212.04356; word times from its cross-attention (openai/whisper, timing.py).
     """
 
-    def __init__(self, model, name="whisper", why="given"):
+    def __init__(self, model, placement, name="", why="given"):
         from whisper import _ALIGNMENT_HEADS
 
-        self.model, self.name, self.why = model, f"whisper {name}", why
+        self.model, self.placement, self.name, self.why = model, placement, f"whisper {name}".strip(), why
         size = {4: "tiny", 6: "base", 12: "small", 24: "medium", 32: "large-v2"}.get(model.dims.n_text_layer)
         heads = _ALIGNMENT_HEADS.get(size if model.is_multilingual else f"{size}.en")
         if heads and model.dims.n_text_state == {"tiny": 384, "base": 512, "small": 768, "medium": 1024, "large-v2": 1280}[size]:
@@ -146,27 +149,70 @@ class WhisperEars:
 
         wave: (S,) float32 at 16 kHz.  language: code; None lets whisper find out.
         What whisper itself takes for silence, what goes round in circles and what it merely guesses is left out.
-        Source: ours, on whisper.transcribe.
+        Source: 2212.04356 section 4.5, on one window; whisper.decoding and whisper.timing.
         """
         import torch
-        from whisper import transcribe
+        from whisper.tokenizer import get_tokenizer
 
-        on = self.model.device
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[on] if on.type != "cpu" else [], device_type=on.type if on.type != "cpu" else None):
-            warnings.simplefilter("ignore")
+        with torch.inference_mode():
+            features = self._encode(wave)
+            if language is None:
+                language = max((chances := self.model.detect_language(features)[1]), key=chances.get) if self.model.is_multilingual else "en"
+            language = language_of(language)
+            result = self._decode(features, language)
+            if not _believable(result):
+                return (), language
+            tokenizer = get_tokenizer(self.model.is_multilingual, num_languages=self.model.num_languages, language=language, task="transcribe")
+            return self._timed(features, result.tokens, tokenizer, len(wave)), language
+
+    def _encode(self, wave):
+        """(1500, C) float32: what the encoder hears in 30 s, silence after the sound."""
+        import torch
+        from whisper.audio import N_SAMPLES, log_mel_spectrogram, pad_or_trim
+
+        wave = pad_or_trim(torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32), N_SAMPLES)
+        mel = log_mel_spectrogram(wave, self.model.dims.n_mels).to(self.model.device)
+        with self.placement.autocast():
+            return self.model.encoder(mel[None])[0].float()
+
+    def _decode(self, features, language):
+        """DecodingResult of the first temperature at which whisper neither repeats itself nor guesses."""
+        import torch
+        from whisper import DecodingOptions
+
+        device = self.model.device
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
             torch.manual_seed(0)
-            found = transcribe(
-                self.model, np.ascontiguousarray(wave, np.float32), language=language and language_of(language), temperature=TEMPERATURES,
-                condition_on_previous_text=False, word_timestamps=True, fp16=False, compression_ratio_threshold=MOST_COMPRESSED,
-                logprob_threshold=LEAST_LOGPROB, no_speech_threshold=NO_SPEECH,
-            )
-        words = [word for segment in found["segments"] if _believable(segment) for word in segment["words"]]
-        return tuple(Heard(w["word"].strip(), float(w["start"]), float(w["end"])) for w in words if w["word"].strip()), found["language"]
+            for temperature in TEMPERATURES:
+                options = DecodingOptions(language=language, temperature=temperature, without_timestamps=True, fp16=False)
+                result = self.model.decode(features, options)
+                if result.no_speech_prob > NO_SPEECH or _believable(result):
+                    break
+        return result
+
+    def _timed(self, features, tokens, tokenizer, samples):
+        from whisper.audio import HOP_LENGTH
+        from whisper.timing import add_word_timestamps
+
+        segment = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens)
+        add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
+                            num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
+        return tuple(Heard(w["word"].strip(), float(w["start"]), float(w["end"])) for w in segment["words"] if w["word"].strip())
 
 
-def _believable(segment):
-    doubtful = segment["no_speech_prob"] > NO_SPEECH and segment["avg_logprob"] < NO_SPEECH_LOGPROB
-    return not doubtful and segment["avg_logprob"] >= LEAST_LOGPROB and segment["compression_ratio"] <= MOST_COMPRESSED
+class _Decoder:
+    """The part of a whisper model that times words, told what its encoder heard instead of a spectrogram."""
+
+    def __init__(self, model):
+        self.dims, self.device, self.alignment_heads, self.decoder = model.dims, model.device, model.alignment_heads, model.decoder
+
+    def __call__(self, features, tokens):
+        return self.decoder(tokens, features)
+
+
+def _believable(result):
+    doubtful = result.no_speech_prob > NO_SPEECH and result.avg_logprob < NO_SPEECH_LOGPROB
+    return not doubtful and result.avg_logprob >= LEAST_LOGPROB and result.compression_ratio <= MOST_COMPRESSED
 
 
 class SphinxEars:

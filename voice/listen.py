@@ -69,6 +69,11 @@ class Recogniser:
         self._ears = ears
         self.name, self.why = ears.name, ears.why
 
+    @property
+    def whisper(self):
+        """The whisper.model.Whisper that hears, None when something else does."""
+        return getattr(self._ears, "model", None)
+
     def transcribe(self, source, language=None, advance=None):
         """What is said, in order: list of Phrase; empty for silence, noise and music without words.
 
@@ -97,14 +102,15 @@ class Recogniser:
         return phrases
 
 
-def recogniser(choice="auto", language=None):
+def recogniser(choice="auto", language=None, placement=None):
     """The Recogniser asked for, or the best one at hand; its `name` and `why` are for the report.
 
     choice: one of ears.CHOICES.  language: what is spoken, None for not known.
+    placement: engine.device.Placement for whisper; None is this machine's CPU.
     Raises what ears.choose_ears raises.
     Source: ours.
     """
-    return Recogniser(choose_ears(choice, language))
+    return Recogniser(choose_ears(choice, language, placement))
 
 
 def heard_back(recogniser, sound, text, language="en"):
