@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import ExitCode
+from engine.provenance import marking_flags
 
 
 class Outcome(NamedTuple):
@@ -42,7 +43,7 @@ class Command:
 
 
 def output_flags(parser, place="OUT.mp4"):
-    """Adds -o, --preset, --force and --dry-run.
+    """Adds -o, --preset, --force, --dry-run, and the options of provenance.
 
     parser: argparse parser.  place: how help pages write the output.
     Source: ours.
@@ -51,24 +52,30 @@ def output_flags(parser, place="OUT.mp4"):
     parser.add_argument("--preset", help="TOML file, side-car of an earlier result, or the name of a packaged preset")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    marking_flags(parser)
 
 
-def documented(output, command, options, inputs, facts):
-    """Writes the side-car of a finished output and gives its contents; without side-car there is no output either.
+def documented(output, command, options, inputs, facts, marking=None):
+    """Marks a finished output and writes its side-car; gives the side-car's contents. Without them there is no output either.
 
     output: Path.  command: its name.  options: option dataclass with a seed.
     inputs: paths of the files read.  facts: dict, what was measured.
-    Raises what write_sidecar raises.
+    marking: provenance.Marking, from marking_of(args, ...); None marks with the installation's own key.
+    Raises what provenance.mark and write_sidecar raise.
     Source: ours.
     """
+    from engine.provenance import Marking, mark, place_of_mark
     from engine.report import report_of, write_sidecar
+    from engine.signing import credentials
 
     try:
         payload = report_of(command, options.settings(), options.seed, inputs, facts)
+        payload["provenance"] = mark(output, payload, marking or Marking(credentials()), inputs)
         write_sidecar(output, payload)
         return payload
     except BaseException:
-        output.unlink(missing_ok=True)
+        for path in {output, place_of_mark(output)}:
+            path.unlink(missing_ok=True)
         raise
 
 

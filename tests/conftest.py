@@ -15,6 +15,14 @@ Answer = namedtuple("Answer", "code out err")
 QUICK = ("--size", "96", "--fps", "12")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signing_folder(tmp_path_factory):
+    """The key that marks outputs is made here, not among the user's own settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOUTHPIECE_CONFIG_DIR", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory):
     """A folder of small random weights of the real classes."""

@@ -143,9 +143,10 @@ def test_force_replaces_an_earlier_result_and_its_sidecar(animate, desk):
 
 def test_the_same_call_gives_the_same_file_and_so_does_the_sidecar_as_preset(animate, desk):
     odd = ("--seed", "3", "--size", "80", "--fps", "30000/1001", "--head-speed", "1.5", "--no-gate", "--quality", "30")
-    animate(*odd, output="a.mp4", quick=())
-    animate(*odd, output="b.mp4", quick=())
-    animate("--preset", str(desk / "a.json"), output="c.mp4", quick=())
+    bare = "--no-provenance"  # two signatures of the same thing differ
+    animate(*odd, bare, output="a.mp4", quick=())
+    animate(*odd, bare, output="b.mp4", quick=())
+    animate("--preset", str(desk / "a.json"), bare, output="c.mp4", quick=())
     assert (desk / "a.mp4").read_bytes() == (desk / "b.mp4").read_bytes() == (desk / "c.mp4").read_bytes()
     assert read_preset(str(desk / "c.json")) == read_preset(str(desk / "a.json"))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
 from engine.config import add_flags, read_preset
+from lipsync.echomimic.options import EchoControls
 from lipsync.options import AnimateOptions
 
 
@@ -13,6 +14,26 @@ def add(parser):
     parser.add_argument("sound", type=Path, metavar="SOUND", help="recording of speech or song; a video lends its sound")
     output_flags(parser)
     add_flags(parser.add_argument_group("animate"), AnimateOptions)
+    add_flags(parser.add_argument_group("with --model echomimic or echomimic-acc"), EchoControls)
+
+
+def engine_of(options, dry):
+    """(load_models, animate) of the model asked for. dry: only look whether its weights are there. Source: ours."""
+    if options.model == "mini":
+        from lipsync.pipeline import animate, load_models
+
+        return load_models, animate
+    from lipsync.echomimic.pipeline import animate, check_speed
+    from lipsync.echomimic.weights import at_hand, load_models
+
+    def load(placement):
+        if dry:
+            return at_hand(options.model, options.weights)
+        models = load_models(placement, options.model, options.weights)
+        check_speed(options, models)
+        return models
+
+    return load, animate
 
 
 def run(args, progress):
@@ -20,17 +41,20 @@ def run(args, progress):
     from engine.device import choose_device
     from engine.files import output_file
     from engine.media import VIDEO_SUFFIXES
+    from engine.provenance import marking_of
     from engine.report import sidecar_path
     from lipsync.options import options_of
-    from lipsync.pipeline import animate, load_models, prepare
+    from lipsync.pipeline import prepare
 
     options = options_of(None if args.preset is None else read_preset(args.preset), vars(args))
     placement = choose_device(options.device)
     inputs = (args.portrait, args.sound)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     sidecar = output_file(sidecar_path(args.output), args.force, inputs)
+    marking = marking_of(args, "animate", inputs)
     job = prepare(*inputs, options)
-    models = load_models(placement)
+    load, animate = engine_of(options, args.dry_run)
+    models = load(placement)
     if args.verbose:
         progress.note(f"{placement.device}: {placement.reason}")
         progress.note(" ".join(f"{name}={value}" for name, value in (options.settings() | job.plan()).items()))
@@ -40,7 +64,7 @@ def run(args, progress):
         result = {"dry_run": True, "output": str(args.output), "sidecar": str(sidecar), "settings": options.settings()}
         return Outcome(result | {"facts": plan}, f"would write {args.output}: {size}")
     facts = animate(job, args.output, models, placement, progress, overwrite=args.force)
-    payload = documented(args.output, "animate", options, inputs, facts)
+    payload = documented(args.output, "animate", options, inputs, facts, marking)
     return Outcome(payload | {"output": str(args.output), "sidecar": str(sidecar)}, f"{args.output}: {size}")
 
 

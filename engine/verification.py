@@ -1,0 +1,211 @@
+"""What a file says of its own making, and whether that still holds: the reader's side of engine.provenance."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from engine.errors import Refused
+from engine.files import input_file, sha256_of
+from engine.provenance import BESIDE_SUFFIX, EMBEDDED, GENERATION, OFFLINE, SOURCE_TYPES
+from engine.signing import own_anchor
+
+INTACT, TAMPERED, UNMARKED = "intact", "tampered", "unmarked"
+_UNTRUSTED = "signingCredential.untrusted"
+_STORE = b"jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x008\x9bq"  # description box of a manifest store: ISO 19566-5, C2PA 2.2, 11.1.4
+_UNKNOWN = "application/octet-stream"
+
+
+def verify(path, trust=None):
+    """What is known of a file's making: a JSON-ready dict whose "state" is intact, tampered or unmarked.
+
+    path: str or Path, any file.
+    trust: path of PEM certificates that are trusted as issuers, beside this installation's own; None: none.
+    The dict: state, problems (list of sentences), embedded, signature (valid, signer, issuer, trusted),
+    generated (type, command, model, version, models, seconds, inputs, seed), consent, watermark.
+    A file that differs from the SHA-256 in the side-car beside it counts as tampered, whatever its manifest says.
+    Raises Refused for what is no readable file or no certificates.
+    Source: C2PA 2.2, section 15: validation.
+    """
+    path = input_file(path, "file")
+    anchors = _anchors(trust)
+    found = {"file": str(path), "state": UNMARKED, "problems": [], "embedded": None, "signature": None, "generated": None}
+    found |= {"consent": None, "watermark": None}
+    beside = _sidecar_of(path)
+    manifest, problem = _manifest_of(path, anchors)
+    if manifest is not None:
+        try:
+            found |= _facts_of(manifest)
+            found["problems"] = _failures(manifest) or _binding(manifest)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            found["problems"] = ["the manifest's contents are not what C2PA and mouthpiece write"]
+        found["state"] = INTACT
+    if manifest is None and not problem and _holds_remains(path):
+        problem = "a manifest is in it, but the file around it is broken, so that it cannot be reached"
+    if problem:
+        found |= {"state": TAMPERED, "problems": [problem]}
+    expected = beside.get("sha256")
+    if expected and sha256_of(path) != expected:
+        found["problems"].append(f"the file is not the one that {path.with_suffix('.json').name} describes: it has another SHA-256")
+    if beside.get("marked") and manifest is None and not problem:
+        found["problems"].append(f"{path.with_suffix('.json').name} says that it was marked, and no mark is there")
+    if found["problems"]:
+        found["state"] = TAMPERED
+    if beside.get("marked") is False and manifest is None:
+        found["note"] = f"made by mouthpiece without mark ({beside.get('reason', 'no reason given')}), says {path.with_suffix('.json').name}"
+    return found
+
+
+def _anchors(trust):
+    """PEM of the issuers to trust; what only opens itself is none."""
+    pem = own_anchor() or ""
+    if trust is not None:
+        from cryptography.x509 import load_pem_x509_certificates
+
+        given = input_file(trust, "file of certificates").read_bytes()
+        try:
+            load_pem_x509_certificates(given)
+        except ValueError as error:
+            hint = "Give the issuers' certificates as PEM."
+            raise Refused(f"{trust}: no certificate in it.", hint=hint, code="bad_certificate") from error
+        pem += given.decode("ascii", "replace")
+    return pem
+
+
+def _sidecar_of(path):
+    """What the side-car beside a file says of its mark; empty when there is none, or it is another file's."""
+    try:
+        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["provenance"]
+        return said if said["file"] == path.name else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def _manifest_of(path, anchors):
+    """(contents of the manifest store, None), (None, what is wrong with it), or (None, None) where there is none."""
+    import c2pa
+
+    settings = {"verify": {"verify_trust": True} | OFFLINE}
+    if anchors:
+        settings["trust"] = {"trust_anchors": anchors}
+    context = c2pa.Context.from_dict(settings)
+    kind, beside = EMBEDDED.get(path.suffix.lower()), path.with_suffix(BESIDE_SUFFIX)
+    try:
+        with open(path, "rb") as media, suppress(c2pa.C2paError.ManifestNotFound):
+            if kind or not beside.is_file():
+                with c2pa.Reader(kind, media, context=context) as reader:
+                    return json.loads(reader.json()), None
+        if path != beside and beside.is_file():
+            with open(path, "rb") as media, c2pa.Reader(kind or _UNKNOWN, media, beside.read_bytes(), context=context) as reader:
+                return json.loads(reader.json()) | {"beside": beside.name}, None
+    except (c2pa.C2paError, ValueError) as error:
+        if kind or beside.is_file():  # else of a kind that C2PA does not know, and nothing lies beside it
+            return None, f"the manifest cannot be read ({error})"
+    return None, None
+
+
+def _holds_remains(path):
+    """Whether the bytes that begin a manifest store are anywhere in a file; read in constant memory."""
+    rest = b""
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            if _STORE in rest + block:
+                return True
+            rest = block[-len(_STORE) :]
+    return False
+
+
+def _active(manifest):
+    return manifest["manifests"][manifest["active_manifest"]]
+
+
+def _failures(manifest):
+    """What the validator objects to, in its words; that nobody vouches for the signer is told apart from that."""
+    results = manifest.get("validation_results", {})
+    failed = list(results.get("activeManifest", {}).get("failure", ()))
+    said = [f"{row['code']}: {row.get('explanation', '')}" for row in failed if row["code"] != _UNTRUSTED]
+    if manifest.get("validation_state") not in ("Valid", "Trusted") and not said:
+        said = [f"the validator calls it {manifest.get('validation_state')}"]
+    return said
+
+
+def _binding(manifest):
+    """A manifest that binds no file could lie beside any."""
+    matched = [row["code"] for row in manifest.get("validation_results", {}).get("activeManifest", {}).get("success", ())]
+    bound = any(code.endswith("Hash.match") for code in matched)  # dataHash, bmffHash, boxesHash; hashedURI is about the manifest itself
+    return [] if bound else ["the manifest holds no hash of the file, so it may be any file's"]
+
+
+def _assertion(manifest, label):
+    rows = [row["data"] for row in _active(manifest).get("assertions", ()) if row["label"].startswith(label)]
+    return rows[0] if rows and isinstance(rows[0], dict) else {}
+
+
+def _facts_of(manifest):
+    """What the manifest tells, whether or not it still holds."""
+    active, ours = _active(manifest), _assertion(manifest, GENERATION)
+    signed = active.get("signature_info", {})
+    failed = [row["code"] for row in manifest.get("validation_results", {}).get("activeManifest", {}).get("failure", ())]
+    valid = not any(code.startswith(("claimSignature", "signingCredential", "algorithm")) and code != _UNTRUSTED for code in failed)
+    signature = {"valid": valid and bool(signed), "signer": signed.get("common_name"), "issuer": signed.get("issuer")}
+    signature["trusted"] = manifest.get("validation_state") == "Trusted"
+    generated = {key: ours.get(key) for key in ("command", "model", "seed")}
+    generated["models"] = {str(name): str(digest) for name, digest in ours.get("models", {}).items()}
+    generated["inputs"] = [{key: str(row[key]) for key in ("name", "sha256")} for row in ours.get("inputs", ())]
+    generated |= {"type": ours.get("generated") or _source_type(manifest), "version": ours.get("mouthpiece")}
+    generated["seconds"] = _seconds(manifest) if ours.get("seconds") in (None, "all") else [[start, stop] for start, stop in ours["seconds"]]
+    generated["by"] = [row.get("name") for row in active.get("claim_generator_info", ())]
+    sources = [row.get("title") for row in active.get("ingredients", ()) if row.get("relationship") == "parentOf"]
+    generated["source"] = sources[0] if sources else None
+    facts = {"embedded": "beside" not in manifest, "signature": signature, "generated": generated}
+    facts["consent"] = ours.get("consent") if isinstance(ours.get("consent"), str | dict) else None
+    return facts | {"watermark": ours.get("watermark")}
+
+
+def _made(manifest):
+    return _assertion(manifest, "c2pa.actions").get("actions", ())
+
+
+def _source_type(manifest):
+    types = [action["digitalSourceType"] for action in _made(manifest) if action.get("digitalSourceType")]
+    return types[-1].removeprefix(SOURCE_TYPES) if types else None
+
+
+def _seconds(manifest):
+    """[[start, stop], ...] in seconds as text, or "all"; from the actions, as other programs write them too."""
+    regions = [region for action in _made(manifest) for change in action.get("changes", ()) for region in change.get("region", ())]
+    times = [region["time"] for region in regions if region.get("type") == "temporal" and isinstance(region.get("time"), dict)]
+    return [[time.get("start"), time.get("end")] for time in times] or "all"
+
+
+def told(found):
+    """The same for people, one fact a line, without characters that would steer a terminal.
+
+    found: dict from verify.
+    Source: ours.
+    """
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in _lines(found))
+
+
+def _lines(found):
+    heard = [f"  watermark in the sound: {found['heard']}"] if found.get("heard") else []
+    if found["state"] == UNMARKED:
+        note = f"It was {found['note']}." if found.get("note") else "That says nothing of how it was made: a mark is lost in many ways."
+        return [f"{found['file']}: no mark. No C2PA manifest is in it or beside it. {note}"] + heard
+    lines = [f"{found['file']}: {'marked and intact' if found['state'] == INTACT else 'TAMPERED'}"]
+    lines += [f"  problem: {problem}" for problem in found["problems"]]
+    made, signature, consent = found["generated"], found["signature"], found["consent"]
+    if made is None:
+        return lines + heard
+    spans = ", ".join(f"{start} to {stop} s" for start, stop in made["seconds"]) if made["seconds"] != "all" else "all of it"
+    ours = " ".join(str(word) for word in ("mouthpiece", made["version"], made["command"], made["model"]) if word)
+    lines += [f"  generated: {made['type'] or 'not said'}", f"  seconds: {spans or 'none'}"]
+    lines += [f"  made by: {ours if made['version'] else ', '.join(map(str, made['by']))}"]
+    if made["models"]:
+        lines += [f"  weights: {', '.join(f'{name} {digest[:12]}' for name, digest in made['models'].items())}"]
+    lines += [f"  changed from: {made['source']}"] if made["source"] else []
+    lines += [f"  inputs: {', '.join(row['name'] for row in made['inputs'])}"] if made["inputs"] else []
+    vouched = "its issuer is trusted here" if signature["trusted"] else "nobody known here vouches for the signer"
+    lines += [f"  signature: {'valid' if signature['valid'] else 'NOT valid'}, by {signature['signer'] or signature['issuer']} ({vouched})"]
+    lines += [f"  consent: {consent if isinstance(consent, str) else consent.get('person')}"] if consent else []
+    lines += [] if found["embedded"] else [f"  manifest: beside the file, {Path(found['file']).with_suffix(BESIDE_SUFFIX).name}"]
+    return lines + heard
