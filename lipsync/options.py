@@ -3,32 +3,30 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from engine.config import Options, option, resolve
+from engine.config import Options, flag_of, option, resolve
 from engine.errors import UsageProblem
 
 
+MODELS = ("mini", "echomimic", "echomimic-acc")
+
+
 @dataclass(frozen=True)
-class AnimateOptions(Options):
-    """Options of `mouthpiece animate`; refuses nonsense at birth.
+class PortraitOptions(Options):
+    """Options that every model of `mouthpiece animate` has; refuses nonsense at birth.
 
     Raises UsageProblem naming the flag, the value and what is accepted.
     Source: ours.
     """
 
-    model: str = option("mini", "which model moves the portrait", choices=("mini",))
+    model: str = option("mini", "which model moves the portrait", choices=MODELS)
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
-    steps: int = option(8, "sampling steps of the motion", low=1, high=100)
-    guidance: float = option(2.0, "how strongly the sound rules the motion; 1 is as learned", low=0.0, high=10.0)
-    variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
+    steps: int = option(8, "sampling steps; by default 30 with echomimic, 6 with echomimic-acc", low=1, high=100)
+    guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned; by default 2.5 and 1 with these", low=0.0, high=10.0)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     fps: Fraction = option(Fraction(25), "frames a second, such as 25, 23.976 or 30000/1001")
     size: int | None = option(None, "long side of the picture", unit="px", low=64, high=4096)
     frame: str = option("full", "the whole portrait or the head alone", choices=("full", "crop"))
     face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels")
-    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
-    pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
-    head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
-    blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
     gate: bool = option(True, "keep the mouth still where nobody speaks")
     quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
     batch: int = option(8, "frames a call of the renderer; changes memory and speed alone", low=1, high=64)
@@ -40,11 +38,42 @@ class AnimateOptions(Options):
         parse_choice(self.face)
 
 
+@dataclass(frozen=True)
+class AnimateOptions(PortraitOptions):
+    """Options of the embedded model, `--model mini`. Source: ours."""
+
+    variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
+    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
+    pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
+    head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
+    blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
+
+
+def classes():
+    """Option dataclass of each model. Source: ours."""
+    from lipsync.echomimic.options import AccOptions, EchoOptions
+
+    return {"mini": AnimateOptions, "echomimic": EchoOptions, "echomimic-acc": AccOptions}
+
+
+def refuse_strange(cls, flags):
+    """Refuses a flag that another model has and this one would ignore. cls: option dataclass.  flags: dict. Source: ours."""
+    for name, value in flags.items():
+        of = [model for model, other in classes().items() if name in other.__dataclass_fields__]
+        if value is not None and of and name not in cls.__dataclass_fields__:
+            model = flags.get("model") or cls.__dataclass_fields__["model"].default
+            raise UsageProblem(
+                f"{flag_of(name)}: has no meaning with --model {model}.",
+                hint=f"Leave it out; it belongs to {' and '.join(of)}.",
+                code="strange_option",
+            )
+
+
 def options_of(preset, flags):
-    """AnimateOptions of a preset, overlaid by flags.
+    """Options of the model asked for: of a preset, overlaid by flags; AnimateOptions when none is named.
 
     preset, flags: as for config.resolve.
-    Raises UsageProblem; for --fps source in plain words.
+    Raises UsageProblem; for --fps source, and for an option of another model, in plain words.
     Source: ours.
     """
     asked = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
@@ -54,4 +83,7 @@ def options_of(preset, flags):
             hint="Give a number such as 25 or 30000/1001; source is for commands that start from a video.",
             code="bad_rate",
         )
-    return resolve(AnimateOptions, preset, flags)
+    model = next((source["model"] for source in (flags, preset or {}) if source.get("model") is not None), "mini")
+    cls = classes().get(model, AnimateOptions)
+    refuse_strange(cls, flags)
+    return resolve(cls, preset, flags)

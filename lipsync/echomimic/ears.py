@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.encoders.audio import HOP_SAMPLES, RATE_HZ
+from engine.encoders.audio import HOP_SAMPLES
 from lipsync.echomimic.shape import STATE_LAYERS, TOKEN_STATES
 
 STATE_HZ = 50

@@ -5,7 +5,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
 from engine.sampling import (
     SOLVERS,
     Given,
@@ -19,13 +18,12 @@ from engine.sampling import (
     tick_noise,
 )
 from lipsync.echomimic.networks import Denoiser
-from lipsync.echomimic.shape import LATENT_CHANNELS
+from lipsync.echomimic.shape import LATENT_CHANNELS, OVERLAP_FRAMES, WINDOW_FRAMES
 
 TRAINING_STEPS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
 NOISE_LIMIT = 1.5  # the published pipelines clamp their noise to this
-WINDOW_FRAMES, OVERLAP_FRAMES = 12, 3  # as trained
+BY_FRAME = ("audio", "speed")  # what frames are told one by one
 SHIFT_FRAMES = 2  # how far the closed loop's windows move each step
-CARRIES = ("noised", "clean")
 
 
 @cache
@@ -134,7 +132,7 @@ class ClosedLoop:
         total, visits = torch.zeros_like(x), torch.zeros(frames, device=x.device)
         for number, window in enumerate(circle(frames, self.window, self.overlap)):
             at = (torch.tensor(window, device=x.device) + SHIFT_FRAMES * step) % frames
-            v = self.network(x[:, :, at], time, told | {"audio": told["audio"][:, at]}).to(x.dtype)
+            v = self.network(x[:, :, at], time, told | {key: told[key][:, at] for key in BY_FRAME if key in told}).to(x.dtype)
             if self.on_window is not None:
                 self.on_window(step, number, v)
             total[:, :, at] += v
@@ -173,32 +171,33 @@ def published_noise(frames: int, size: tuple[int, int], seed: int) -> Tensor:
     return torch.randn((1, LATENT_CHANNELS, frames, *size), generator=torch.Generator().manual_seed(seed))
 
 
-def whole_clip(network, told: dict, size: tuple[int, int], options, on_step=None) -> Tensor:
-    """Latents (1, 4, F, h, w) by the published closed loop. told: audio of all frames. size: (h, w). Source: EchoMimic v1."""
-    noise = published_noise(told["audio"].shape[1], size, options.seed).clamp(-NOISE_LIMIT, NOISE_LIMIT)
+def whole_clip(network, tell, face: Tensor, frames: int, options, on_step=None) -> Tensor:
+    """Latents (1, 4, F, h, w) of all frames by the published closed loop.
+
+    network, tell, face, frames, options: as for `streamed`.
+    Source: EchoMimic v1.
+    """
+    noise = published_noise(frames, face.shape[-2:], options.seed).clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
     loop = ClosedLoop(network, options.steps, options.window, options.overlap)
-    return denoised(loop, noise.to(told["face"].device), told, options.steps, options.guidance, on_step=on_step)
+    told = tell(0, frames) | {"face": face}
+    return denoised(loop, noise, told, options.steps, options.guidance, on_step=on_step)
 
 
-def streamed(network, hear, face: Tensor, frames: int, options, on_window=None):
+def streamed(network, tell, face: Tensor, frames: int, options):
     """Latents (1, k, 4, h, w) of the next frames, in order, as soon as they are final; memory does not grow with the clip.
 
     network: Speaking.
-    hear: (start, stop) -> audio (1, stop - start, N, W) of these frames.
+    tell: (start, stop) -> what these frames are told: audio (1, stop - start, N, W), perhaps speed (1, stop - start).
     face: (1, C0, h, w).
     frames: of the clip.
     options: with seed, steps, guidance, window, overlap and carry.
-    on_window: called after each window; None for nobody.
     Each window begins with the last frames of the one before: noised to every level on the way, or shown clean.
     Source: ours; carried frames as EMO's motion frames, 2402.17485 section 3.2; noised as in RePaint.
     """
-    if options.carry not in CARRIES:
-        raise UsageProblem(f"carry '{options.carry}' is unknown.", hint=f"Choose one of {', '.join(CARRIES)}.")
-    windows = plan(frames, options.window, min(options.overlap, options.window - 1))
 
     def make(window, carried):
         start, stop = window
-        told = {"audio": hear(start, stop), "face": face}
+        told = tell(start, stop) | {"face": face}
         shape = (LATENT_CHANNELS, *face.shape[-2:])
         noise = tick_noise(start, stop, shape, options.seed, ["echomimic"]).transpose(1, 2)
         noise = noise.clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
@@ -209,9 +208,6 @@ def streamed(network, hear, face: Tensor, frames: int, options, on_window=None):
             values[:, :, :known], mask[:, :, :known] = carried.transpose(1, 2), True
             given = Given(values, mask)
             ask = Continued(network, values[:, :, :known]) if options.carry == "clean" else network
-        out = denoised(ask, noise, told, options.steps, options.guidance, given=given)
-        if on_window is not None:
-            on_window(stop)
-        return out.transpose(1, 2)
+        return denoised(ask, noise, told, options.steps, options.guidance, given=given).transpose(1, 2)
 
-    yield from stream_windows(windows, make, "carry")
+    yield from stream_windows(plan(frames, options.window, options.overlap), make, "carry")

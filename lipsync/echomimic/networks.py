@@ -242,11 +242,15 @@ class SpeedLayers(nn.Module):
 
     def __init__(self, buckets: int):
         super().__init__()
-        radius = self.FASTEST / (2 * buckets)
-        self.register_buffer("centres", torch.linspace(radius, self.FASTEST - radius, buckets), persistent=False)
-        self.radius = radius
+        self.buckets, self.radius = buckets, self.FASTEST / (2 * buckets)
+        self.reset_constants()
         inner = (2 * SPEED_REACH_FRAMES + 1) * buckets
         self.mlp = nn.Sequential(nn.Linear(inner, SPEED_WIDTH), nn.SiLU(), nn.Linear(SPEED_WIDTH, SPEED_WIDTH))
+
+    def reset_constants(self):
+        """Computes the centres anew; they are not among the weights. Source: ours."""
+        centres = torch.linspace(self.radius, self.FASTEST - self.radius, self.buckets)
+        self.register_buffer("centres", centres, persistent=False)
 
     def forward(self, speed: Tensor) -> Tensor:
         """(B f, 1, SPEED_WIDTH) of speeds (B, f)."""

@@ -9,6 +9,8 @@ SPATIAL_LEVELS = (0, 1, 2)  # levels with attention to the portrait and to the s
 LATENT_CHANNELS = 4
 TOKEN_STATES = 10  # whisper states that a frame hears
 STATE_LAYERS = 5  # stem and four blocks of whisper tiny
+WINDOW_FRAMES, OVERLAP_FRAMES = 12, 3  # of the published windows
+CARRIES = ("noised", "clean")  # how a window is shown the frames it shares with the one before
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Shape:
 
 
 FULL = Shape()
-DEBUG = Shape((16, 16, 32, 32), heads=4, groups=8, audio_width=384, locator_widths=(4, 4, 8, 8))
+DEBUG = Shape((16, 16, 32, 32), heads=4, groups=8, audio_width=32, locator_widths=(4, 4, 8, 8))
 
 
 def shape_of(facts):

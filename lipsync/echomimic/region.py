@@ -1,0 +1,68 @@
+"""What the network is shown of a portrait: an upright square around the face, the region where the face may be, and the way back."""
+
+import numpy as np
+
+from face.composite import Paster
+from face.crop import Crop, inverse, place, similarity
+
+ROOM = 0.5  # of the face's box, added on each side of it for the square
+SLACK = 0.1  # of the box, added on each side of it for the region
+FEATHER = 0.1  # of the square's side, where the way back fades
+
+
+def box_in(job):
+    """Left, top, right, bottom of the job's face in the pixels of its output. Source: ours; the job's points are in both."""
+    corners = np.asarray(job.face.box_xyxy, float).reshape(2, 2)
+    return place(similarity(job.face.points, job.points), corners).ravel()
+
+
+def square_of(box_xyxy, width_px, height_px, size_px):
+    """The upright Crop that the network draws: twice the face, inside the picture.
+
+    box_xyxy: of the face.  width_px, height_px: of the picture.  size_px: side of the crop.
+    Source: EchoMimic v1; where its square is cut off at a border, ours is moved in.
+    """
+    x0, y0, x1, y1 = box_xyxy
+    side = min((1 + 2 * ROOM) * (x1 - x0), (1 + 2 * ROOM) * (y1 - y0), width_px, height_px)
+    left, top = (
+        float(np.clip((low + high) / 2 - side / 2, 0, limit - side)) for low, high, limit in ((x0, x1, width_px), (y0, y1, height_px))
+    )
+    scale = size_px / side
+    matrix = np.array([[scale, 0, (0.5 - left) * scale - 0.5], [0, scale, (0.5 - top) * scale - 0.5]])
+    return Crop(matrix, inverse(matrix), size_px)
+
+
+def region_mask(box_xyxy, crop, swing=1.0, nod=1.0):
+    """float32 (size, size) in [0, 1], 1 where the face may be: its box and a tenth more, fractions at the edges.
+
+    box_xyxy: of the face, frame pixels.  crop: Crop.
+    swing, nod: width and height over that; a wider region lets the head swing more, a taller one nod more.
+    Source: EMO, 2402.17485 section 3.2 (union of the face's boxes); EchoMimic v1.
+    """
+    (x0, y0), (x1, y1) = crop.to_crop(np.asarray(box_xyxy, float).reshape(2, 2)) + 0.5
+    sides = ((x0, x1, swing), (y0, y1, nod))
+    spans = [((a + b) / 2, (b - a) * (0.5 + SLACK) * stretch) for a, b, stretch in sides]
+    pixels = np.arange(crop.size_px)
+    across, down = (
+        np.clip(np.minimum(pixels + 1, middle + reach) - np.maximum(pixels, middle - reach), 0, 1) for middle, reach in spans
+    )
+    return (down[:, None] * across[None]).astype(np.float32)
+
+
+def paste_mask(crop, width_px, height_px):
+    """float32 (size, size): 1 in the middle of the crop, falling to 0 at its sides, except where the picture ends too. Source: ours."""
+    size = crop.size_px
+    (left, top), (right, bottom) = crop.to_frame(np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]])) + 0.5
+    ramp = np.clip(np.arange(size) / (FEATHER * size), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+
+    def along(at_start, at_end):
+        return (1.0 if at_start else ramp) * (np.ones(size) if at_end else ramp[::-1])
+
+    across, down = along(left <= 0.5, right >= width_px - 0.5), along(top <= 0.5, bottom >= height_px - 0.5)
+    return (down[:, None] * across[None]).astype(np.float32)
+
+
+def paster_of(crop, width_px, height_px):
+    """The Paster that brings the network's square back into the picture. Source: ours."""
+    return Paster((height_px, width_px), crop, paste_mask(crop, width_px, height_px))

@@ -1,0 +1,74 @@
+"""Pictures to latents and back: Stable Diffusion's VAE, built by diffusers."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+SCALE = 0.18215  # latents are the mean times this
+SHRINK = 8  # pixels per latent
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class Vae(nn.Module):
+    """AutoencoderKL of a size.
+
+    widths: channels of each of the four levels; layers: resnets of a level; groups: of its norms.
+    Source: LDM, 2112.10752; diffusers.
+    """
+
+    def __init__(self, sizes=None):
+        from diffusers import AutoencoderKL  # slow to import
+
+        super().__init__()
+        sizes = sizes or {"widths": (128, 256, 512, 512), "layers": 2}
+        count = len(sizes["widths"])
+        self.net = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * count,
+            up_block_types=("UpDecoderBlock2D",) * count,
+            block_out_channels=tuple(sizes["widths"]),
+            layers_per_block=sizes["layers"],
+            latent_channels=4,
+            norm_num_groups=min(32, *sizes["widths"]),
+            scaling_factor=SCALE,
+        )
+
+    def state_dict(self, *args, **settings):
+        """Under the published names, without a prefix."""
+        return self.net.state_dict(*args, **settings)
+
+    def load_state_dict(self, state, strict=True):
+        """Of the published names."""
+        return self.net.load_state_dict(state, strict)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Latents (B, 4, h, w), means, of pictures (B, 3, 8 h, 8 w) in [-1, 1]. Source: EchoMimic v1."""
+        return self.net.encode(pixels.to(self.net.dtype)).latent_dist.mean.float() * SCALE
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 3, 8 h, 8 w), about [-1, 1], of latents (B, 4, h, w). Source: EchoMimic v1."""
+        return self.net.decode((latents / SCALE).to(self.net.dtype)).sample.float()
+
+
+def vae_sizes(state):
+    """Sizes of a Vae by the shapes of its tensors. Source: ours."""
+    widths = []
+    while (weight := state.get(f"encoder.down_blocks.{len(widths)}.resnets.0.conv2.weight")) is not None:
+        widths.append(weight.shape[0])
+    layers = sum(bool(re.fullmatch(r"encoder\.down_blocks\.0\.resnets\.\d+\.conv2\.weight", key)) for key in state)
+    return {"widths": tuple(widths), "layers": layers} if widths else None
+
+
+def modern_names(state):
+    """Tensors under the names of today's diffusers; the published file still has those of 2022. Source: diffusers' own renaming."""
+    out = {}
+    for key, tensor in state.items():
+        name = re.sub(r"(mid_block\.attentions\.0)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{OLD_NAMES[m[2]]}.", key)
+        linear = name != key and name.endswith("weight") and tensor.dim() == 4
+        out[name] = tensor[:, :, 0, 0] if linear else tensor
+    return out
+
+
+def to_pixels(pictures: Tensor):
+    """uint8 (B, H, W, 3) numpy of pictures (B, 3, H, W) in [-1, 1]. Source: ours."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
