@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from engine import streams
 from engine.errors import MouthpieceError, Refused
 from engine.files import input_file, output_file, part_path, write_problem
 from engine.images import Picture, read_image, write_image
@@ -27,34 +28,38 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _SCANNED_FRAMES = 500
 _BT709 = 1
 _SWS_FROM_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix tag -> what the scaler calls it
-_BROKEN = (av.FFmpegError, EOFError, ValueError)
+BROKEN = (av.FFmpegError, EOFError, ValueError)
 
 
 @contextmanager
-def _opened(path, kind):
+def opened(path, kind):
+    """A context that gives the container of an input. Raises Refused for what is no media. Source: ours."""
     path = input_file(path, kind)
     try:
         # "file:" and the list keep playlists from reaching for anything but files
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-    except _BROKEN as error:
-        raise Refused(
-            f"{path}: no sound and no picture can be read from it; it is not a {kind}, or it is cut off.",
-            hint="Give a complete media file, such as WAV, FLAC, MP3, MP4, MOV or MKV.",
-            code="not_media",
-        ) from error
+    except BROKEN as error:
+        message = f"{path}: no sound and no picture can be read from it; it is not a {kind}, or it is cut off."
+        hint = "Give a complete media file, such as WAV, FLAC, MP3, MP4, MOV or MKV."
+        raise Refused(message, hint=hint, code="not_media") from error
     with container:
         yield container
+
+
+def created(part):
+    """A container to write to, of the kind that the name of `part` (Path) ends in. Source: ours."""
+    return av.open(f"file:{part}", "w", options={"movflags": "+faststart"} if part.suffix.lower() != ".mkv" else {})
 
 
 def _scan(container, stream):
     """Rotation from the first frame that decodes (None: none does), and the time stamps of the first frames."""
     rotation, stamps = None, []
-    with suppress(*_BROKEN):
+    with suppress(*BROKEN):
         for packet in container.demux(stream):
             if packet.pts is not None:
                 stamps.append(packet.pts)
             if rotation is None:
-                with suppress(*_BROKEN):
+                with suppress(*BROKEN):
                     for frame in packet.decode():
                         rotation = frame.rotation
             elif len(stamps) >= _SCANNED_FRAMES:
@@ -69,7 +74,7 @@ def probe(path):
     Raises Refused for what is no media, or has neither sound nor moving picture.
     Source: ours.
     """
-    with _opened(path, "media file") as container:
+    with opened(path, "media file") as container:
         video = film(container)
         audio = container.streams.best("audio")
         if video is None and audio is None:
@@ -101,7 +106,7 @@ def sound_stream(path, rate_hz=None, channels=None):
     Raises Refused for no sound track, an unusual format, NaN or infinity, a track that ends before its header says.
     Source: ours.
     """
-    with _opened(path, "recording") as container:
+    with opened(path, "recording") as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise Refused(f"{path}: no sound in it.", hint="Give a recording or a video with sound.", code="no_sound")
@@ -137,7 +142,8 @@ def _samples_of(frame):
     return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
 
 
-def _audio_frame(block, rate_hz, position):
+def audio_frame(block, rate_hz, position):
+    """A (C, S) float32 block as frame at a sample number. Source: ours."""
     interleaved = np.ascontiguousarray(block.T, np.float32).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=LAYOUTS[block.shape[0]])
     frame.sample_rate, frame.pts, frame.time_base = rate_hz, position, Fraction(1, rate_hz)
@@ -168,7 +174,7 @@ def _resampled(blocks, rate_in_hz, rate_out_hz):
     resampler, taken, given = None, 0, 0
     for block in blocks:
         resampler = resampler or av.AudioResampler(format="flt", layout=LAYOUTS[block.shape[0]], rate=rate_out_hz)
-        for out in resampler.resample(_audio_frame(block, rate_in_hz, taken)):
+        for out in resampler.resample(audio_frame(block, rate_in_hz, taken)):
             given += out.samples
             yield _samples_of(out)
         taken += block.shape[1]
@@ -193,11 +199,8 @@ def read_sound(path, rate_hz=None, mono=False):
         blocks = list(blocks)
     length = sum(block.shape[1] for block in blocks)
     if length < SHORTEST_SOUND * rate_hz:
-        raise Refused(
-            f"{path}: only {1000 * length / rate_hz:.0f} ms of sound.",
-            hint=f"Give at least {int(1000 * SHORTEST_SOUND)} ms.",
-            code="sound_too_short",
-        )
+        hint = f"Give at least {int(1000 * SHORTEST_SOUND)} ms."
+        raise Refused(f"{path}: only {1000 * length / rate_hz:.0f} ms of sound.", hint=hint, code="sound_too_short")
     return Sound(np.ascontiguousarray(np.concatenate(blocks, 1)), rate_hz)
 
 
@@ -228,7 +231,7 @@ class VideoReader:
         if not self.info.has_video:
             raise Refused(f"{path}: no moving picture in it.", hint="Give a video.", code="no_video")
         self.truncated = False
-        self._context = _opened(path, "video")
+        self._context = opened(path, "video")
         self._container = None
 
     def __enter__(self):
@@ -250,7 +253,7 @@ class VideoReader:
             packets += packet.size > 0
             try:
                 frames = packet.decode()
-            except _BROKEN:
+            except BROKEN:
                 self.truncated = True
                 continue
             for frame in frames:
@@ -265,7 +268,7 @@ class VideoReader:
     def _packets(self, stream):
         try:
             yield from self._container.demux(stream)
-        except _BROKEN:
+        except BROKEN:
             self.truncated = True
 
 
@@ -297,7 +300,7 @@ class VideoWriter:
         self._part = part_path(self.path)
         self._container = self._audio = None
         self._samples = 0
-        self._blocks = _delivery_blocks(sound)
+        self._blocks = delivery_blocks(sound)
 
     def __enter__(self):
         try:
@@ -311,8 +314,7 @@ class VideoWriter:
         return self
 
     def _open(self):
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(f"file:{self._part}", "w", options=options)
+        self._container = created(self._part)
         self._video = self._container.add_stream("libx264", rate=self.rate)
         context = self._video.codec_context
         context.width, context.height = (side + side % 2 for side in self.size_px)
@@ -322,9 +324,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
         self._next = next(self._blocks, None)
         if self._next is not None:
-            channels = self._next.shape[0]
-            self._audio = self._container.add_stream("aac", rate=DELIVERY_HZ, layout=LAYOUTS[channels])
-            self._audio.codec_context.bit_rate = 96_000 * (1 + channels)
+            self._audio = streams.delivery_stream(self._container, self._next.shape[0])
 
     def write(self, pixels):
         """Appends one frame.
@@ -349,7 +349,7 @@ class VideoWriter:
     def _write_sound(self, until=None):
         while self._audio is not None and self._next is not None and (until is None or self._samples < until):
             block, self._next = self._next, next(self._blocks, None)
-            self._mux(self._audio, _audio_frame(block, DELIVERY_HZ, self._samples))
+            self._mux(self._audio, audio_frame(block, DELIVERY_HZ, self._samples))
             self._samples += block.shape[1]
 
     def _mux(self, stream, frame):
@@ -382,15 +382,15 @@ class VideoWriter:
         with suppress(OSError):
             self._part.unlink()  # before closing: the muxer then has nothing to rearrange
         if self._container is not None:
-            with suppress(*_BROKEN, OSError):
+            with suppress(*BROKEN, OSError):
                 self._container.close()
             self._container = None
         with suppress(OSError):
             self._part.unlink()
 
 
-def _delivery_blocks(sound):
-    """A Path or a Sound (or None) as blocks at DELIVERY_HZ with one or two channels."""
+def delivery_blocks(sound):
+    """A Path or a Sound (or None) as blocks at DELIVERY_HZ with one or two channels. Source: ours."""
     if sound is None:
         return
     if isinstance(sound, Sound):

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 
 from engine.errors import Refused
-from engine.timeline import nearest, samples_at, standard_rate
+from engine.sound import LAYOUTS
+from engine.timeline import DELIVERY_HZ, nearest, samples_at, standard_rate
 
 _EXACT_HEADERS = ("wav", "mov", "flac", "aiff", "w64")
 _SINGLE_PICTURES = ("image2", "tty")  # tty: text taken for a screen
@@ -113,3 +114,15 @@ def undecodable(path):
         hint="The file is broken or cut off; copy or export it again.",
         code="broken_video",
     )
+
+
+def delivery_stream(container, channels):
+    """A sound stream added to a container that is written: AAC at DELIVERY_HZ.
+
+    container: opened for writing.
+    channels: int, as many as LAYOUTS has names for.
+    Source: ours.
+    """
+    stream = container.add_stream("aac", rate=DELIVERY_HZ, layout=LAYOUTS[channels])
+    stream.codec_context.bit_rate = 96_000 * (1 + channels)
+    return stream
