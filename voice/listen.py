@@ -9,7 +9,7 @@ from engine.activity import FRAME_SAMPLES, runs, voiced_frames
 from engine.media import sound_stream
 from engine.sound import Sound
 from voice.ears import RATE_HZ, Heard, choose_ears
-from voice.words import WordError, language_of, word_error
+from voice.words import WordError, language_of, text_of, word_error
 
 CHUNK_S = 120            # sound held in memory at once
 WINDOW_S = 28.0          # heard at once; whisper takes 30
@@ -244,5 +244,5 @@ def _parted(words):
 
 
 def _phrase(words, language):
-    text = " ".join(word.text for word in words)
+    text = text_of((word.text for word in words), language)
     return Phrase(text, words[0].start_s, words[-1].stop_s, tuple(words), language)

@@ -47,6 +47,11 @@ def language_of(code):
     return re.split(r"[-_]", str(code).strip().lower())[0]
 
 
+def text_of(words, language="en"):
+    """Words written one after another, with spaces where the language has them. words: iterable of str. Source: ours."""
+    return ("" if language_of(language) in LETTER_LANGUAGES else " ").join(words)
+
+
 @lru_cache(maxsize=8)
 def _normalizer(language):
     from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer  # slow to import

@@ -1,0 +1,90 @@
+"""`mouthpiece transcribe`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.command import Command, Outcome
+from engine.config import Options, add_flags, option, read_preset, resolve
+from engine.errors import Refused
+
+
+@dataclass(frozen=True)
+class TranscribeOptions(Options):
+    """Options of `mouthpiece transcribe`.
+
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+
+    model: str = option("auto", "what listens; auto takes whisper where its weights are installed", choices=("auto", "whisper", "pocketsphinx"))
+    language: str | None = option(None, "what is spoken, such as en or de; whisper finds it out")
+    device: str = option("cpu", "auto, cpu, or a GPU by name and number")
+    line_length: float = option(7.0, "longest line", unit="s", low=1.0, high=30.0)
+    line_characters: int = option(84, "most characters in a line", low=20, high=400)
+
+
+def add(parser):
+    """Adds the arguments of `transcribe`. Source: ours."""
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="video or recording with speech")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SCRIPT.srt", help=".srt, .vtt, .csv, .ttml and others that scripts have")
+    parser.add_argument("--preset", help="TOML file, or side-car of an earlier result")
+    parser.add_argument("--force", action="store_true", help="replace an output that is there")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    add_flags(parser.add_argument_group("transcribe"), TranscribeOptions)
+
+
+def run(args, progress):
+    """Outcome of `transcribe`. Source: ours."""
+    from engine.device import choose_device
+    from engine.files import output_file
+    from engine.report import report_of, sidecar_path, write_sidecar
+    from voice.draft import draft
+    from voice.listen import recogniser
+    from voice.script import WRITTEN_SUFFIXES, write_script
+
+    options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    placement = choose_device(options.device)
+    output_file(args.output, args.force, (args.video,), WRITTEN_SUFFIXES)
+    sidecar = None
+    if args.output.suffix.lower() != ".json":
+        sidecar = output_file(sidecar_path(args.output), args.force, (args.video,))
+    length_s = _length_of(args.video)
+    listener = recogniser(options.model, options.language, placement)
+    heard_by = {"recogniser": listener.name, "why": listener.why}
+    progress.note(f"{listener.name}: {listener.why}")
+    if args.dry_run:
+        return Outcome({"dry_run": True, "output": str(args.output), "settings": options.settings(), "facts": heard_by},
+                       f"would write {args.output}: heard by {listener.name}")
+    with progress.stage("listening", length_s and round(length_s), "s") as advance:
+        phrases = listener.transcribe(args.video, options.language, advance)
+    if not phrases:
+        raise Refused(f"{args.video}: nobody speaks in it, as far as {listener.name} hears.",
+                      hint="Is it the right sound track? A script can also be written by hand.", code="no_speech")
+    script = draft(phrases, options.line_length, options.line_characters)
+    facts = heard_by | {
+        "language": script.language, "lines": len(script.lines), "speakers": "not told apart: all lines are given to S1",
+        "words": [[word.text, word.start_s, word.stop_s] for phrase in phrases for word in phrase.words],
+    }
+    write_script(script, args.output, args.force, (args.video,))
+    try:
+        payload = report_of("transcribe", options.settings(), 0, (args.video,), facts)
+        if sidecar:
+            write_sidecar(args.output, payload)
+    except BaseException:
+        args.output.unlink(missing_ok=True)
+        raise
+    lines = f"{args.output}: {len(script.lines)} lines in '{script.language}' heard by {listener.name}; a draft to read over, speakers are not told apart"
+    return Outcome(payload | {"output": str(args.output), "sidecar": sidecar and str(sidecar)}, lines)
+
+
+def _length_of(path):
+    """Seconds of a file, None when it does not say. Raises Refused for a file without sound. Source: ours."""
+    from engine.media import probe
+
+    info = probe(path)
+    if not info.has_audio:
+        raise Refused(f"{path}: no sound in it.", hint="Give a recording or a video with sound.", code="no_sound")
+    return None if info.duration is None else float(info.duration)
+
+
+COMMAND = Command("transcribe", "video or recording with speech -> draft script with times", add, run)
