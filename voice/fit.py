@@ -28,6 +28,7 @@ GIVE = {
 ROUNDS = 4                             # of planning against the onset and offset read from the plan
 EASE_S = 0.009                         # planned this much short: what is left over is silence, what is too much would be cut
 OVER_S, SHORT_S = 0.004, 0.028         # a line that lasts so much too long or too short is spoken once more
+TRIES = 3                              # of speaking a line
 FADE_S = (0.002, 0.008)                # at cut ends
 
 
@@ -245,15 +246,15 @@ def fit(plan, slot, limits=None):
     aim_s = max(aim_s, natural_s / limits.tempo_most)
     spoken, stretch = paced(plan, aim_s), 1.0
     tempo = natural_s / heard_s(spoken)
+    note, review = _judged(tempo, limits)
     if spoken.durations != plan.durations:
-        note, review = _judged(tempo, limits)
         rungs.append(Rung("retime", round(tempo, 4), note))
-        reasons += [note] * review
     if heard_s(spoken) > aim_s + half and tempo < limits.tempo_most:
         stretch = max(aim_s / heard_s(spoken), 1 / limits.stretch_most)
         tempo /= stretch
-        rungs.append(Rung("stretch", round(stretch, 4), f"the wave is sped up by {1 / stretch:.2f}"))
-        reasons.append(f"its phones cannot be shorter; spoken at {tempo:.2f} of its natural tempo")
+        note, review = _judged(tempo, limits)
+        rungs.append(Rung("stretch", round(stretch, 4), f"its phones cannot be shorter: the wave is sped up by {1 / stretch:.2f}"))
+    reasons += [note] * review
     lasts_s = heard_s(spoken) * stretch
     if lasts_s > wanted_s + half:
         reasons.append(f"needs {lasts_s:.2f} s at its fastest, the slot has {float(slot.length_s):.2f} s; nothing was cut")
@@ -309,29 +310,34 @@ def delivered(fitted, wave, rate_hz=RATE_HZ):
 
 
 def speak_fitted(speak, plan, slot, limits=None, rate_hz=RATE_HZ):
-    """(Fitted, sound (1, S) float32) of a line spoken into its slot: spoken, listened to, and spoken once more where its edges miss.
+    """(Fitted, sound (1, S) float32) of a line spoken into its slot: spoken, listened to, and spoken again where its edges miss.
 
     speak: gives (1, S) float32 for a Plan, S its samples.  plan: natural Plan.  slot: Slot.  limits: Limits.
     Source: ours.
     """
     fitted = fit(plan, slot, limits)
-
-    def said(now):
-        wave = np.asarray(speak(now.plan), np.float32).reshape(-1)
-        wave = stretched_wave(wave, rate_hz, now.stretch) if now.stretch != 1.0 else wave
-        return corrected(now, wave, rate_hz), wave
-
-    found, wave = said(fitted)
-    over_s = found.end_error_s - found.start_error_s
-    if fitted.stretch == 1.0 and not any(r.name == "silence" for r in fitted.rungs) and not -SHORT_S <= over_s <= OVER_S:
-        again = paced(trimmed(settled(plan)), heard_s(fitted.plan) - over_s - EASE_S)
-        second, other = said(replace(fitted, plan=again))
-        if _cost(second) < _cost(found):
-            found, wave = second, other
+    reachable = fitted.stretch == 1.0 and not any(rung.name == "silence" for rung in fitted.rungs) and fitted.end_error_s < 0.1
+    tried, now = [], fitted.plan
+    while len(tried) < TRIES and now.durations not in [found.plan.durations for found, _ in tried]:
+        wave = np.asarray(speak(now), np.float32).reshape(-1)
+        wave = stretched_wave(wave, rate_hz, fitted.stretch) if fitted.stretch != 1.0 else wave
+        tried.append((corrected(replace(fitted, plan=now), wave, rate_hz), wave))
+        if not reachable or -SHORT_S <= _over_s(tried[-1][0]) <= OVER_S:
+            break
+        now = paced(trimmed(settled(plan)), _next_s([found for found, _ in tried]))
+    found, wave = min(tried, key=lambda pair: max(3 * _over_s(pair[0]), -_over_s(pair[0])))   # too long would be cut: three times as bad
     return found, delivered(found, wave, rate_hz)
 
 
-def _cost(fitted):
-    """How far a spoken line misses its slot; what lasts too long counts three times."""
-    over_s = fitted.end_error_s - fitted.start_error_s
-    return max(3 * over_s, -over_s)
+def _over_s(fitted):
+    """How much longer than its slot a spoken line lasts, seconds; below 0 shorter."""
+    return fitted.end_error_s - fitted.start_error_s
+
+
+def _next_s(tried):
+    """Seconds to plan for, after Fitteds that missed: between the two nearest on both sides, else corrected by the last miss."""
+    planned, over = np.array([heard_s(f.plan) for f in tried]), np.array([_over_s(f) + EASE_S for f in tried])
+    if (over > 0).any() and (over <= 0).any():
+        a, b = np.argmin(np.where(over > 0, over, np.inf)), np.argmax(np.where(over <= 0, over, -np.inf))
+        return float(planned[b] + (planned[a] - planned[b]) * -over[b] / (over[a] - over[b]))
+    return float(planned[-1] - over[-1])

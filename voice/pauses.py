@@ -128,11 +128,12 @@ def heard_edges(wave, rate_hz):
     """(onset, offset) in seconds of what is heard in a wave: first and last 10 ms within 35 dB of its loud parts; None in silence.
 
     wave: (S,) float32.  rate_hz: samples a second.
-    Source: ours; RMS in 10 ms, loud is its 95 % quantile.
+    Source: ours; RMS in 10 ms; loud is the 95 % quantile of what lies within 40 dB of the peak.
     """
     width, step = max(1, round(LEVEL_WINDOW_S * rate_hz)), max(1, rate_hz // 1000)
     power = np.concatenate([[0.0], np.cumsum(np.pad(np.asarray(wave, np.float64), (width // 2, width - width // 2)) ** 2)])
     level = np.sqrt(np.maximum(power[width:] - power[:-width], 0)[::step] / width)
-    loud = float(np.quantile(level, 0.95)) if len(level) else 0.0
-    heard = np.flatnonzero(level > loud * 10 ** (HEARD_DB / 20)) if loud > 1e-5 else []
+    peak = float(level.max(initial=0.0))
+    loud = float(np.quantile(level[level >= peak * 0.01], 0.95)) if peak > 1e-5 else 0.0
+    heard = np.flatnonzero(level > loud * 10 ** (HEARD_DB / 20)) if loud else []
     return (heard[0] * step / rate_hz, min(len(wave), (heard[-1] + 1) * step) / rate_hz) if len(heard) else None
