@@ -4,7 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engine.encoders.audio import ARTICULATION_WIDTH
+from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.encoders.vision import CODE_WIDTH
 from engine.nn.blocks import DiTBlock, ModulatedHead
 from engine.nn.embeddings import LevelEmbedding, rotary
@@ -58,10 +58,22 @@ class AVCore(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(width, heads, 3.0) for _ in range(depth))
         self.head_width = width // heads
         self.head = ModulatedHead(width, PACKED_WIDTH)
+        self.reader = ModulatedHead(width, PAIR * len(PHONES))
 
     def forward(self, x, time, known):
         """Velocity (B, T, 118) float32 of x (B, T, 118) at flow time (B,) in [0, 1], under `Known`."""
-        known = Known(*known)
+        return self.head(*self._trunk(x, time, Known(*known))).float()
+
+    def read(self, motion):
+        """Phone logits (B, 2 T, 40) float32 of lips alone: motion (B, T, 32), as `steady` gives it; nothing is sampled. Source: ours."""
+        batch, ticks = motion.shape[:2]
+        values = pack(motion, motion.new_zeros(batch, PAIR * ticks, ARTICULATION_WIDTH))
+        state = torch.full((batch, ticks), GIVEN, device=motion.device)
+        h, e = self._trunk(values, motion.new_ones(batch), Known(values, state, torch.full_like(state, ABSENT)))
+        return self.reader(h, e).float().reshape(batch, PAIR * ticks, len(PHONES))
+
+    def _trunk(self, x, time, known):
+        """Tokens (B, T, width) after the last block, and what steers them."""
         motion, sound = unpack(torch.where(self._given(known), known.values, x))
         h = self.motion_in(_present(motion, known.motion)) + self.motion_state(known.motion)
         heard = self.sound_in(_present(sound, known.articulation).transpose(1, 2)).transpose(1, 2)
@@ -70,7 +82,7 @@ class AVCore(nn.Module):
         angles = rotary(torch.arange(x.shape[1], device=x.device) / float(MOTION_HZ), self.head_width)
         for block in self.blocks:
             h = block(h, e, angles)
-        return self.head(h, e).float()
+        return h, e
 
     @staticmethod
     def _given(known):

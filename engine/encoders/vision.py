@@ -114,7 +114,7 @@ def codes_of(encoder, space, crops, batch=32):
         x = torch.as_tensor(np.ascontiguousarray(crops[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         if x.shape[-1] != CROP_PX:
             x = F.interpolate(x, size=CROP_PX, mode="area" if x.shape[-1] > CROP_PX else "bilinear")
-        out.append(space.code(encoder(x)))
+        out.append(space.code(encoder(x)).float())
     return torch.cat(out).numpy()
 
 

@@ -10,11 +10,14 @@ from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
 from engine.train.align import clips_of
 from engine.train.disguise import FLOOR, disguise, uniform
+from engine.train.lips import LipBatches, lip_loss, load_reads, score_lips, usual_lengths
 from engine.train.manifest import held_out, is_common, is_held, made_by
 from engine.train.schedule import Average, Run, place
 from engine.weights import load_into, read_state, save_state
 
 TICKS = 75                             # 3 s a training item
+PEAK = 6e-4                            # learning rate
+LIP_WEIGHT = 0.3                       # of the lips' cross entropy beside the flow
 STRANGER_ODDS = 12.0                   # how much oftener a clip of a rare speaker is drawn
 
 
@@ -173,12 +176,31 @@ def correlation_at(made, real, lag_ticks):
     return np.corrcoef(made[late : len(made) - early], real[early : len(real) - late])[0, 1]
 
 
+def begun_from(path, net, average):
+    """Fills both nets from earlier weights, if there are any; what those lack stays as at birth. Source: ours."""
+    if path.exists():
+        state = {k: v.float() for k, v in read_state(path, "core")[0].items()}
+        own = net.state_dict()
+        state = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+        for module in (net, average):
+            module.load_state_dict(own | state)
+
+
+def lip_rows(out, parts, lips):
+    """{part: rows of `load_reads`} of the clips in parts, which name them as crop files are named. Source: ours."""
+    labels = {Path(n).stem: c for n, c in clips_of(out / "phones.npz").items()}
+    folder = made_by("reads", out / "reads")
+    return {k: load_reads(folder, [Path(f"{name}.npz") for name in sorted(parts[k])], labels, lips.numpy())
+            for k in ("clips", "held_clips", "known_clips") if k in parts}
+
+
 def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
     """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes the weights, returns their scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
+    A core.safetensors that is there without a checkpoint is trained on.
     Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
@@ -190,22 +212,28 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     speech = clips_of(made_by("align", out / "phones.npz"))
     speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
     net = AVCore().to(placement.device)
-    optimizer, average = torch.optim.AdamW(net.parameters(), 8e-4, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
+    optimizer, average = torch.optim.AdamW(net.parameters(), PEAK, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
+    begun_from(out / "core.safetensors", net, average.module)
     run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step), loss_weights().to(placement.device)
+    lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
+    read = lip_rows(out, parts, lips)
+    faces = LipBatches(read["clips"], TICKS, seed + run.step)
     while run.done < 1:
         packed, known = batches.draw(batch)
+        seen, ids = (x.to(placement.device) for x in faces.draw(batch))
         with placement.autocast():
             motion, sound = flow_loss(net, packed, known, batches.generator, weight)
+            phones = lip_loss(net, seen, ids)
         optimizer.zero_grad()
-        (motion + 0.5 * sound).backward()
+        (motion + 0.5 * sound + LIP_WEIGHT * phones).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         average.update(net, run.step)
-        run.advance(dict(motion=motion.item(), sound=sound.item()), 8e-4, report)
+        run.advance(dict(motion=motion.item(), sound=sound.item(), phones=phones.item()), PEAK, report)
     run.save()
-    lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
     core = average.module.cpu()
     facts = {k: score(core, encoder.cpu(), lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
+    facts["lips"] = {k: score_lips(core, read[k], usual_lengths(read["clips"])) for k in ("held_clips", "known_clips") if k in read}
     save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
     return facts

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.command import Command, Outcome
 from engine.errors import UsageProblem
 
-TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "core", "renderer", "embed")
+TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "reads", "core", "renderer", "embed")
 TRAININGS_WITH_DATA = ("crops", "align", "codes")
 
 
@@ -44,7 +44,7 @@ def run(args, progress):
 def training(args, tell):
     """Run one stage of the training; returns what it measured. Source: ours."""
     from engine.train import align, core, embed, phonetic
-    from lipsync.train import codes, crops, motion, puppets, renderer
+    from lipsync.train import codes, crops, motion, puppets, reads, renderer
     how = dict(seed=args.seed, report=tell, device=args.device)
     if args.minutes is not None:
         how["minutes"] = args.minutes
@@ -53,6 +53,7 @@ def training(args, tell):
         align=lambda: align.align(args.data, args.out, args.workers, tell),
         puppets=lambda: puppets.puppets(args.out, workers=args.workers, progress=tell),
         codes=lambda: codes.codes(args.data, args.out),
+        reads=lambda: reads.reads(args.out, args.workers, tell),
         embed=lambda: embed.embed(args.out),
         motion=lambda: motion.train(args.out, **how),
         phonetic=lambda: phonetic.train(args.out, **how),

@@ -157,7 +157,12 @@ def folder(tmp_path, monkeypatch, encoder):
     monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=itertools.count(0, 0.2).__next__))  # a budget is a number of steps
     monkeypatch.setattr(recipe, "AVCore", partial(AVCore, 24, 1, 2))
     save_state(tmp_path / "phonetic.safetensors", encoder.state_dict(), encoder.config)
-    save_labels(tmp_path / "phones.npz", [("a.ogg", "", SPEECH["a.ogg"]["mel"], np.zeros(480, np.uint8), np.zeros(240, np.float16))])
+    said = np.repeat(np.arange(12, dtype=np.uint8), 30)
+    save_labels(tmp_path / "phones.npz", [("a.ogg", "", SPEECH["a.ogg"]["mel"], np.zeros(480, np.uint8), np.zeros(240, np.float16))]
+                + [(f"talk/{n.split('__')[2]}.flac", "x", c["mel"], said, np.zeros(180, np.float16)) for n, c in CLIPS.items()])
+    (tmp_path / "reads").mkdir()
+    for name, c in CLIPS.items():
+        np.savez(tmp_path / "reads" / f"{name}.npz", own=c["code"][:, :26])
     np.savez(tmp_path / "space.npz", lips=np.eye(26, dtype=np.float32)[0])
     rows = {f"{part}|{name}|{key}": value for part, names in (("clips", CLIPS), ("held_clips", list(CLIPS)[:1]))
             for name in names for key, value in CLIPS[name].items()}  # fmt: skip
@@ -169,10 +174,29 @@ def test_the_whole_stage_writes_weights_that_load_with_their_scores(folder):
     facts = train(folder, minutes=0.05, batch=2)
     state, config = read_state(folder / "core.safetensors", "core")
     load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core")
-    assert set(facts) == {"held_clips"} and set(facts["held_clips"]) == {"correlation", "at_best_lag", "lag_ticks", "amplitude"}
+    assert set(facts) == {"held_clips", "lips"} and set(facts["held_clips"]) == {"correlation", "at_best_lag", "lag_ticks", "amplitude"}
     first = config["steps"]
     train(folder, minutes=0.1, batch=2, weights=folder / "other.safetensors", device="cpu")
     assert first > 3 and read_state(folder / "other.safetensors", "core")[1]["steps"] > first
+
+
+def test_a_core_that_is_there_without_a_checkpoint_is_trained_on(folder):
+    facts = train(folder, minutes=0.05, batch=2)
+    (folder / "core.ckpt").unlink()
+    state = read_state(folder / "core.safetensors", "core")[0]
+    net, average = AVCore(24, 1, 2), AVCore(24, 1, 2)
+    recipe.begun_from(folder / "core.safetensors", net, average)
+    for module in (net, average):
+        assert all(torch.equal(v, state[k].float()) for k, v in module.state_dict().items())
+    assert facts["lips"]["held_clips"]["lines"] <= 1
+
+
+def test_without_reads_the_stage_says_which_stage_makes_them(folder):
+    for path in (folder / "reads").iterdir():
+        path.unlink()
+    (folder / "reads").rmdir()
+    with pytest.raises(UsageProblem, match="train reads"):
+        train(folder)
 
 
 def test_without_codes_the_stage_says_which_stage_makes_them(folder):
