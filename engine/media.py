@@ -108,7 +108,7 @@ def sound_stream(path, rate_hz=None, channels=None):
     """
     with opened(path, "recording") as container:
         stream = container.streams.best("audio")
-        if stream is None:
+        if stream is None or stream.codec_context is None:
             raise Refused(f"{path}: no sound in it.", hint="Give a recording or a video with sound.", code="no_sound")
         context = stream.codec_context
         check_format(path, context.sample_rate, context.channels)

@@ -21,7 +21,8 @@ def verify(path, trust=None):
     path: str or Path, any file.
     trust: path of PEM certificates that are trusted as issuers, beside this installation's own; None: none.
     The dict: state, problems (list of sentences), embedded, signature (valid, signer, issuer, trusted),
-    generated (type, command, model, version, models, seconds, inputs, seed), consent, watermark.
+    generated (type, command, model, version, models, seconds, inputs, seed), consent, watermark (as the maker says),
+    heard (what watermark.listen hears in a file that is not tampered with).
     A file that differs from the SHA-256 in the side-car beside it counts as tampered, whatever its manifest says.
     Raises Refused for what is no readable file or no certificates.
     Source: C2PA 2.2, section 15: validation.
@@ -50,9 +51,19 @@ def verify(path, trust=None):
         found["problems"].append(f"{path.with_suffix('.json').name} says that it was marked, and no mark is there")
     if found["problems"]:
         found["state"] = TAMPERED
+    found["heard"] = None if found["state"] == TAMPERED else _listen(path)
     if beside.get("marked") is False and manifest is None:
         found["note"] = f"made by mouthpiece without mark ({beside.get('reason', 'no reason given')}), says {path.with_suffix('.json').name}"
     return found
+
+
+def _listen(path):
+    """What is heard of a watermark; None for what has no sound."""
+    if EMBEDDED.get(path.suffix.lower(), "").startswith("image"):
+        return None
+    from engine.watermark import listen  # torch: only where a file may have sound
+
+    return listen(path)
 
 
 def _anchors(trust):
@@ -187,7 +198,7 @@ def told(found):
 
 
 def _lines(found):
-    heard = [f"  watermark in the sound: {found['heard']}"] if found.get("heard") else []
+    heard = _told_watermark(found.get("heard"))
     if found["state"] == UNMARKED:
         note = f"It was {found['note']}." if found.get("note") else "That says nothing of how it was made: a mark is lost in many ways."
         return [f"{found['file']}: no mark. No C2PA manifest is in it or beside it. {note}"] + heard
@@ -209,3 +220,13 @@ def _lines(found):
     lines += [f"  consent: {consent if isinstance(consent, str) else consent.get('person')}"] if consent else []
     lines += [] if found["embedded"] else [f"  manifest: beside the file, {Path(found['file']).with_suffix(BESIDE_SUFFIX).name}"]
     return lines + heard
+
+
+def _told_watermark(heard):
+    if not heard:
+        return []
+    if heard["found"] is None:
+        return [f"  watermark in the sound: not looked for ({heard['reason']})"]
+    spans = ", ".join(f"{start:g} to {stop:g} s" for start, stop in heard["spans_s"])
+    within = f"score {heard['score']:.2f} in the first {heard['listened_s']:.1f} s"
+    return [f"  watermark in the sound: {f'heard, {spans}' if spans else 'not heard'} ({within})"]
