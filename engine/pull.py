@@ -37,6 +37,15 @@ def model_path(name):
     return cache_path(FOLDER, name)
 
 
+def at_hand(name):
+    """Whether the files of a model seem to be on this machine, in the cache or as installed packages; nothing is read. Source: ours."""
+    entry = entry_of(name)
+    parts = [_part_of(part) for part in entry.get("parts", ())]
+    if parts and all(path is not None and path.is_file() for path in parts):
+        return True
+    return all((model_path(name) / file["path"]).is_file() for file in entry["files"])
+
+
 def model_file(name):
     """The verified file of a model that has one, from the cache, or joined there out of installed packages.
 

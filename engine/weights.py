@@ -94,6 +94,15 @@ def _verify(name, path):
     _hashes[key] = found
 
 
+def record(name, path, digest):
+    """Notes weights that another loader has verified, so that side-cars name them.
+
+    name: what to call them.  path: of the file.  digest: its SHA-256, 64 hex digits.
+    Source: ours.
+    """
+    _hashes[name, str(path)] = digest
+
+
 def hashes():
     """SHA-256 of the weights this process has loaded: name -> 64 hex digits. For side-cars.
 

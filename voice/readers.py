@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from engine.errors import Missing
+
 _ESPEAK = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
 _EXTRAS = {"ja": "misaki pyopenjtalk-plus sudachipy sudachidict_core", "zh": "misaki[zh]"}
 _AS_SYMBOLS = {                        # what espeak writes with a tie is one symbol of the voices

@@ -8,14 +8,17 @@ import numpy as np
 from safetensors import safe_open
 
 from engine.cache import cache_folder, is_verified
+from engine.errors import Missing
 from engine.files import replacing, sha256_of
-from engine.pull import FOLDER, model_file
+from engine.pull import FOLDER, entry_of, model_file
+from engine.weights import record
 from voice.backends.graph import FLOAT, cut
 from voice.backends.timed import TimedVoice, session
 
 NAME = "kokoro"
 CUT_VERSION = 1                        # raise it when the cut below changes: files in caches are made anew
 STYLES = Path(__file__).parents[1] / "styles" / "kokoro.safetensors"
+STYLES_SHA256 = "77341eb74e302f7cd818e1af188be26bc8dbf2057335fd5e05e19a160bf32492"
 DURATIONS, F0, ENERGY = "/encoder/Clip_output_0", "/encoder/Squeeze_output_0", "/encoder/Squeeze_1_output_0"
 LANGUAGES = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-br", "z": "zh"}
 GENDERS = {"f": "female", "m": "male"}
@@ -48,8 +51,9 @@ class Kokoro(TimedVoice):
         return self._style[min(len(ids) - 2, len(self._style) - 1)][None]
 
 
+@cache
 def names():
-    """The voices whose styles ship with the package, sorted. Source: npm kokoro-js 1.2.1."""
+    """The voices whose styles ship with the package, sorted: a list. Source: npm kokoro-js 1.2.1."""
     with safe_open(STYLES, framework="np") as file:
         return sorted(file.keys())
 
@@ -58,8 +62,11 @@ def mixed_style(weights):
     """The convex mix of styles: (510, 256) float32.
 
     weights: dict, voice name -> share; the shares sum to one.
+    Raises Missing when the file of styles is another than was shipped.
     Source: StyleTTS 2 styles are vectors; their mixes are voices.
     """
+    if not is_verified(STYLES, STYLES_SHA256):
+        raise Missing(f"styles of the voices: {STYLES} is not the file that was shipped.", hint="Install mouthpiece again.", code="bad_weights")
     with safe_open(STYLES, framework="np") as file:
         return sum(np.float32(share) * file.get_tensor(name).astype(np.float32) for name, share in weights.items())
 
@@ -77,6 +84,7 @@ def cut_files():
     Source: ours.
     """
     source = model_file(NAME)
+    record(NAME, source, entry_of(NAME)["files"][0]["sha256"])
     folder = cache_folder(FOLDER, NAME, f"cut-{CUT_VERSION}")
     halves, ledger = (folder / "planner.onnx", folder / "speaker.onnx"), folder / "sha256.json"
     try:
