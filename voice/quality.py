@@ -10,11 +10,11 @@ import numpy as np
 from engine.media import VideoReader
 from engine.sound import Sound
 from engine.timeline import samples_at
-from voice.pauses import HEARD_DB, LEVEL_WINDOW_S, heard_edges
+from voice.pauses import HEARD_DB, heard_edges
 from voice.scripts.placing import syllable_count
 
-STEP_S, FLOOR_DB = 0.002, -65.0  # of level; nothing below the floor is a sound
-LOUD = 0.95  # quantile of the level that counts as loud
+STEP_S, WINDOW_S, FLOOR_DB = 0.002, 0.010, -65.0  # of level; nothing below the floor is a sound
+LOUD, RANGE_DB = 0.95, 40.0  # the quantile that counts as loud, of what lies this near to the peak
 BREAK_S = 0.06  # shorter holes are closures inside of words
 PAUSE_S, PAUSE_ERROR_S = 0.3, 0.1  # pauses that should be kept, and how well
 AROUND_S = 0.4  # looked at beside a slot
@@ -49,16 +49,16 @@ def sounding(wave, rate_hz):
     """(N, 2) seconds in which a clean recording sounds; closures inside of words are no holes.
 
     wave: (S,) float32.  rate_hz: int.
-    Source: ours; the level of pauses.heard_edges.
+    Source: ours; levels as in pauses.heard_edges, in 10 ms.
     """
-    step, window = round(STEP_S * rate_hz), round(LEVEL_WINDOW_S * rate_hz)
+    step, window = round(STEP_S * rate_hz), round(WINDOW_S * rate_hz)
     if len(wave) < window:
         return np.zeros((0, 2))
     power = np.concatenate([[0.0], np.cumsum(np.square(wave.astype(np.float64)))])
     middles = np.arange(0, len(wave), step)
     since, until = np.maximum(0, middles - window // 2), np.minimum(len(wave), middles + window // 2)
     db = 10 * np.log10((power[until] - power[since]) / np.maximum(1, until - since) + 1e-12)
-    loud = np.concatenate([[False], db > max(FLOOR_DB, np.quantile(db, LOUD) + HEARD_DB), [False]])
+    loud = np.concatenate([[False], db > max(FLOOR_DB, np.quantile(db[db >= db.max() - RANGE_DB], LOUD) + HEARD_DB), [False]])
     edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2) * step / rate_hz
     return joined(edges, BREAK_S)
 

@@ -9,7 +9,7 @@ from engine.errors import Refused, UsageProblem
 from engine.files import replacing
 from voice.scripts.clock import write_clock
 from voice.scripts.decoding import read_text
-from voice.scripts.line import ON_SCREEN, REMARKS, Line, Remark, Script
+from voice.scripts.line import ON_SCREEN, REMARKS, Line, Remark, Script, cleaned
 from voice.scripts.placing import place, split_slot, syllable_count
 
 __all__ = ["ON_SCREEN", "REMARKS", "Line", "Reading", "Remark", "Script", "inspect", "place", "read_script", "split_slot", "syllable_count", "write_script"]
@@ -54,7 +54,8 @@ def read_script(path, duration=None, reading=None):
     script = _parsed(text, raw, path, reading)
     if not script.lines:
         raise Refused(f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script")
-    script = replace(script, remarks=remarks + script.remarks)
+    lines = tuple(replace(line, speaker=" ".join(cleaned(line.speaker).split())) for line in script.lines)
+    script = replace(script, lines=lines, remarks=remarks + script.remarks)
     if reading.duration is not None:
         script = _on_film(script, path, reading.duration)
     return script.remarked(*inspect(script, reading.duration, reading.speakers))
@@ -74,6 +75,8 @@ def format_of(text, suffix):
         return "project"
     if start.startswith("<"):
         return "ttml"
+    if suffix in (".csv", ".tsv", ".tab") and header_of(text) is not None:
+        return "csv"
     if start.startswith("WEBVTT") or suffix == ".vtt" and is_srt(text):
         return "vtt"
     if any(mark in text for mark in ("[Script Info]", "[V4+ Styles]", "[V4 Styles]", "[Events]")):
@@ -121,7 +124,7 @@ def _on_film(script, path, duration):
         return script
     first = min(line.start for line in timed)
     hours = int(first // _HOUR) * _HOUR
-    if hours and first >= duration and max(line.start for line in timed) - hours < duration:
+    if hours and first >= duration and min(line.end for line in timed) >= hours and max(line.start for line in timed) - hours < duration:
         moved = tuple(line if line.start is None else replace(line, start=line.start - hours, end=line.end - hours) for line in script.lines)
         said = f"{path.name}: its times start in hour {hours // _HOUR}; taken as the start of the film."
         return replace(script, lines=moved, remarks=script.remarks + (Remark("origin", said),))

@@ -1,5 +1,6 @@
 """Scripts: every format read, written and read again; bad files answered in words."""
 
+import random
 from dataclasses import replace
 from fractions import Fraction as F
 
@@ -135,9 +136,8 @@ def test_a_script_of_another_film_is_refused_and_a_programme_start_is_taken_off(
 
 def test_ten_thousand_lines_come_through_whole(tmp_path):
     lines = tuple(Line(str(k), f"S{k % 7}", F(k * 1000 + k % 1000, 1000), F(k * 1000 + 1500, 1000), f"line {k}") for k in range(1, 10_001))
-    for suffix in (".srt", ".ttml"):
-        again = written(tmp_path, suffix, Script(lines))
-        assert [(i.speaker, i.start, i.text) for i in again.lines] == [(i.speaker, i.start, i.text) for i in lines]
+    again = written(tmp_path, ".srt", Script(lines))
+    assert [(i.speaker, i.start, i.text) for i in again.lines] == [(i.speaker, i.start, i.text) for i in lines]
     assert 0 < sum(r.kind == "overlap" for r in again.remarks) < 10_000
 
 
@@ -153,3 +153,32 @@ def test_a_line_of_the_wrong_kind_is_not_made():
     for wrong in ({"id": "a b"}, {"start": 1.5}, {"end": None}, {"on_screen": "maybe"}):
         with pytest.raises(MouthpieceError):
             replace(LINES[0], **wrong)
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt", ".csv", ".ttml"])
+def test_damaged_scripts_are_read_or_refused_but_never_crash(tmp_path, suffix):
+    whole, chance = write_script(Script(LINES, "en", "fr"), tmp_path / f"a{suffix}").read_bytes(), random.Random(7)
+    pieces = (b"", b"\0", b"\xff", b'"', b"\n\n", b"-->", b":", b"99999999", b"<", b"&", b"\t", b"\xe2\x80\xa8", b"\r", b"<v>")
+    outcomes = set()
+    for _ in range(150):
+        broken = bytearray(whole)
+        for _ in range(chance.randint(1, 5)):
+            place = chance.randrange(len(broken))
+            broken[place : place + chance.randint(0, 6)] = chance.choice(pieces)
+        (tmp_path / "b").write_bytes(broken)
+        try:
+            outcomes.add(len(read_script(tmp_path / "b", F(400_000)).lines) > 0)
+        except MouthpieceError as error:
+            outcomes.add(type(error))
+    assert True in outcomes and Refused in outcomes
+
+
+def test_a_csv_whose_text_holds_times_of_an_srt_is_still_a_csv(tmp_path):
+    line = replace(LINES[0], text="1\n00:00:01,000 --> 00:00:02,000\nhm")
+    assert written(tmp_path, ".csv", Script((line,))).lines == (line,)
+
+
+def test_names_of_speakers_may_hold_signs_of_markup(tmp_path):
+    lines = (replace(LINES[0], speaker="A>n & <b>"), replace(LINES[1], speaker="Ann: the cook"))
+    for suffix in (".srt", ".vtt", ".csv", ".ttml"):
+        assert written(tmp_path, suffix, Script(lines)).speakers == ("A>n & <b>", "Ann: the cook")

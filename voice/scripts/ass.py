@@ -1,5 +1,6 @@
 """ASS and SSA, read with the Name of every line; their clock has steps of 10 ms."""
 
+import warnings
 from fractions import Fraction
 
 from engine.errors import Refused
@@ -18,7 +19,9 @@ def read_ass(text, name):
     import pysubs2
 
     try:
-        subs = pysubs2.SSAFile.from_string(text, format_="ass" if "[V4 Styles]" not in text else "ssa")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about margins and layers that nobody speaks
+            subs = pysubs2.SSAFile.from_string(text, format_="ass" if "[V4 Styles]" not in text else "ssa")
     except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, AttributeError) as error:
         raise Refused(f"{name}: no ASS script can be read from it ({error}).", hint="Export it again.", code="broken_script") from error
     events = [event for event in subs if event.type == "Dialogue" and not event.is_drawing]

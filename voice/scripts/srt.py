@@ -3,6 +3,7 @@
 pysubs2 1.8.1 loses words here: the last row of the last cue when it is a number, and every speaker on writing.
 """
 
+import html
 import re
 
 from engine.errors import Refused
@@ -69,7 +70,7 @@ def read_srt(text, name):
     else:
         spoken = named([plain(body) for body in bodies])
     ids = unique_ids([number for number, *_ in found])
-    lines = (Line(i, who.strip(), cue[1], cue[2], text) for i, cue, (who, text) in zip(ids, found, spoken))
+    lines = (Line(i, html.unescape(who).strip(), cue[1], cue[2], text) for i, cue, (who, text) in zip(ids, found, spoken))
     return Script(tuple(lines), source=name)
 
 
@@ -86,9 +87,9 @@ def write_srt(script):
     Source: ours.
     """
     wanted = [(line.speaker, cleaned(line.text)) for line in script.lines]
-    text = _written(script, lambda who, said: f"{who}: {said}" if who and said else said or (who and f"<v {who}>"))
+    text = _written(script, lambda who, said: f"{who}: {said}" if who and said else said or (who and f"<v {html.escape(who, quote=False)}>"))
     if [(line.speaker, line.text) for line in read_srt(text, "").lines] != wanted:
-        text = _written(script, lambda who, said: f"<v {who}>{said}" if who else f"<v>{said}")
+        text = _written(script, lambda who, said: f"<v {html.escape(who, quote=False)}>{said}" if who else f"<v>{said}")
     return text
 
 
