@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def read_published(path):
             return read_file(path)[0]
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error):  # a class, a function or an instruction that tensors do not need
+        if re.search(r"unsupported (global|class)|trying to (load|call|instantiate)", str(error), re.IGNORECASE):  # what tensors do not need
             message = f"{path}: holds more than tensors, which could run code; refused."
             raise Refused(message, hint="Get the file from its publisher, or convert it to safetensors there.", code="unsafe_pickle") from error
         raise Refused(f"{path}: no weights file.", hint=again, code="broken_weights") from error
