@@ -1,0 +1,91 @@
+"""`mouthpiece speak`."""
+
+from pathlib import Path
+
+from engine.command import Command, Outcome, documented, output_flags
+from engine.config import add_flags, read_preset, resolve
+from engine.errors import ExitCode, UsageProblem
+from engine.provenance import marking_of
+from voice.options import SpeakOptions
+
+
+def add(parser):
+    """Adds the arguments of `speak`. Source: ours."""
+    parser.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="film, or its sound alone; leave it out with --text")
+    parser.add_argument("script", type=Path, nargs="?", metavar="SCRIPT", help="SRT, WebVTT, ASS, cue sheet, DAPT, plain text or project")
+    parser.add_argument("--text", help="speak this text instead of a script")
+    output_flags(parser, "OUT.wav")
+    add_flags(parser.add_argument_group("speak"), SpeakOptions)
+
+
+def run(args, progress):
+    """Outcome of `speak`. Source: ours."""
+    from engine.files import output_file
+    from engine.report import sidecar_path
+
+    options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
+    if (args.text is None) == (args.video is None) or (args.video is None) != (args.script is None):
+        raise UsageProblem("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")
+    output_file(args.output, args.force, inputs, (".wav",))
+    output_file(sidecar_path(args.output), args.force, inputs)
+    others = [take_path(args.output, k) for k in range(1, options.takes)]
+    for path in others:
+        output_file(path, args.force, inputs, (".wav",))
+    if args.text is not None:
+        return _text(args, options, inputs, progress)
+    return _script(args, options, inputs, progress)
+
+
+def take_path(output, index):
+    """Where take `index` (1 or more) of an output goes: OUT.take2.wav for the second. Source: ours."""
+    return output.with_name(f"{output.stem}.take{index + 1}{output.suffix}")
+
+
+def _text(args, options, inputs, progress):
+    from voice.line import say_text
+
+    if args.dry_run:
+        from voice.line import check_text
+
+        return Outcome(dict(dry_run=True, output=str(args.output)) | check_text(args.text, options), f"would write {args.output}")
+    with progress.stage("speaking", options.takes, "take") as advance:
+        takes = [say_text(args.text, options, k, advance) for k in range(options.takes)]
+    return _written(args, options, inputs, [([t.line_placed()], t.samples) for t in takes], takes[0].facts() | dict(takes=[t.facts() for t in takes[1:]]))
+
+
+def _script(args, options, inputs, progress):
+    from voice.pipeline import answers, placed, prepare
+
+    job = prepare(args.video, args.script, options)
+    for remark in job.script.remarks:
+        progress.note(remark.text)
+    if args.dry_run:
+        return Outcome(dict(dry_run=True, output=str(args.output), facts=job.plan()), f"would write {args.output}: {len(job.script.lines)} lines")
+    done = list(answers(job, progress))
+    takes = [([p for p in (placed(a, k) for a in done) if p is not None], job.samples) for k in range(options.takes)]
+    if not takes[0][0]:
+        from engine.errors import Refused
+
+        raise Refused(f"{args.script}: not one of its {len(done)} lines could be spoken: {done[0].as_dict()['why']}", hint="Correct the script.", code="no_speech")
+    rows = [a.as_dict() for a in done]
+    review = [row["id"] for row in rows if row["needs_review"]]
+    return _written(args, options, inputs, takes, job.plan() | dict(lines=rows, needs_review=review))
+
+
+def _written(args, options, inputs, takes, facts):
+    """Writes every take as a stem, marks and documents the first; Outcome."""
+    from engine.report import sidecar_path
+    from voice.mix import Programme, write_stems
+
+    outputs = [args.output, *(take_path(args.output, k) for k in range(1, len(takes)))]
+    sound = [write_stems(Programme(tuple(lines), None, samples, 1), {"dialogue": path}, None, args.force, inputs) for path, (lines, samples) in zip(outputs, takes)]
+    marking = marking_of(args, "speak", inputs, (facts.get("language", ""),))
+    payload = [documented(path, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), marking) for k, path in enumerate(outputs)][0]
+    review = facts.get("needs_review") or []
+    note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
+    said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {len(takes[0][0])} lines{note}"
+    return Outcome(payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}, said, ExitCode.DONE)
+
+
+COMMAND = Command("speak", "speech for a video from its transcript, or for a text", add, run)

@@ -1,0 +1,51 @@
+"""What `speak` can be asked for."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import Options, option
+from engine.errors import UsageProblem
+
+MATCH = "match"
+
+
+@dataclass(frozen=True)
+class SpeakOptions(Options):
+    """Options of `mouthpiece speak`; refuses nonsense at birth.
+
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+
+    voice: str | None = option(None, "a voice or mix for all, or NAME=VOICE,NAME=VOICE for speakers; 'match' is nearest to the actor")
+    language: str | None = option(None, "what is spoken, such as en-us, en-gb or fr; the script's or the voice's own by default")
+    speed: float = option(1.0, "tempo of the voice before lines are fitted", low=0.5, high=2.0)
+    takes: int = option(1, "takes of each line that differ in tempo, melody and pauses", low=1, high=20)
+    seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
+    prosody: str = option("source", "times, melody and loudness of the actor's own line: source, neutral, or a share from 0 to 1")
+    register: str = option("actor", "whose pitch the melody has", choices=("actor", "voice"))
+    mouth: str = option("auto", "let visible lips time lines that the recording does not", choices=("auto", "off"))
+    face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
+    listen: str = option("auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"))
+    dictionary: Path | None = option(None, "file with pronunciations of your own words")
+    slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        from face.detect import parse_choice
+
+        parse_choice(self.face)
+        share_of(self.prosody)
+
+
+def share_of(prosody):
+    """How much of the actor's prosody is wanted, 0 to 1. prosody: as the option. Raises UsageProblem. Source: ours."""
+    try:
+        share = {"source": 1.0, "neutral": 0.0}.get(prosody)
+        share = float(prosody) if share is None else share
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UsageProblem(f"--prosody {prosody}: need source, neutral or a number from 0 to 1.", code="bad_option")
+    return share
