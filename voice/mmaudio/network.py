@@ -58,6 +58,7 @@ class FlowNetwork(nn.Module):
         text: (B, text_seq_len, text_dim), rows of unit norm.  latents: how many there will be.
         Source: MMAudio.
         """
+        clip, sync, text = (features.to(self.clip_cond_proj.weight.dtype) for features in (clip, sync, text))
         placed = (sync.unflatten(1, (-1, SYNC_FEATURES)) + self.sync_pos_emb).flatten(1, 2)
         sync = self.sync_input_proj(placed)[:, sync_index(latents, sync.shape[1], sync.device)]
         clip, text = self.clip_input_proj(clip), self.text_input_proj(text)
@@ -76,10 +77,11 @@ class FlowNetwork(nn.Module):
         x: (B, N, latent_dim), standardised latents.  time: (B,), 0 noise to 1 data.  conditions: from `conditions`.
         Source: MMAudio.
         """
+        heavy = conditions["clip"].dtype
         pooled = self.global_cond_mlp(conditions["clip_mean"] + conditions["text_mean"])
-        shared = (self.t_embed(time) + pooled)[:, None]
+        shared = (self.t_embed(time) + pooled).to(heavy)[:, None]
         each = shared + conditions["sync"]
-        streams = (self.audio_input_proj(x), conditions["clip"], conditions["text"])
+        streams = (self.audio_input_proj(x.to(heavy)), conditions["clip"], conditions["text"])
         angles = self.angles(x.shape[1], streams[1].shape[1], x.device)
         for block in self.joint_blocks:
             streams = block(streams, each, shared, angles)

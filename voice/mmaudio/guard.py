@@ -1,0 +1,56 @@
+"""Speech that nobody asked for, in sound that was generated: found, and turned down where it cannot be avoided."""
+
+from fractions import Fraction
+
+import numpy as np
+
+from engine.activity import FRAME_SAMPLES, hysteresis, runs, voice_probability
+from engine.encoders.audio import RATE_HZ
+from engine.timeline import samples_at
+
+ONSET, OFFSET = 0.6, 0.4  # of silero's probability; effects now and then reach 0.5 for a moment
+SHORTEST_S = 0.3  # speech shorter than this is not told from effects
+PAD_S, RAMP_S = 0.08, 0.06
+DOWN_DB = -24.0  # how far what sounds like speech is turned down
+
+
+def spoken(wave, rate_hz):
+    """Pairs (start, stop) in seconds, floats, of what silero takes for speech.
+
+    wave: (S,) float32.  rate_hz: int.
+    Source: Silero Team 2024, silero-vad 6.
+    """
+    found = hysteresis(voice_probability(at_16k(wave, rate_hz)), ONSET, OFFSET)
+    length_s, step_s = len(wave) / rate_hz, FRAME_SAMPLES / RATE_HZ
+    spans = [(float(a * step_s), min(length_s, float(b * step_s))) for a, b in runs(found)]
+    return [(a, b) for a, b in spans if b - a >= SHORTEST_S]
+
+
+def at_16k(wave, rate_hz):
+    """The wave at 16 kHz, (S',) float32. Source: scipy's polyphase filter."""
+    if rate_hz == RATE_HZ:
+        return np.ascontiguousarray(wave, np.float32)
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(RATE_HZ, rate_hz)
+    return resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
+
+
+def turned_down(wave, rate_hz, spans):
+    """The wave with some spans DOWN_DB quieter, faded in and out.
+
+    wave: (S,) float32.  spans: from spoken.
+    Source: ours.
+    """
+    target = np.zeros(len(wave), np.float32)
+    for start, stop in spans:
+        target[max(0, samples_at(Fraction(start - PAD_S), rate_hz)) : samples_at(Fraction(stop + PAD_S), rate_hz)] = DOWN_DB
+    width = max(1, samples_at(Fraction(RAMP_S), rate_hz))
+    padded = np.pad(target, (width // 2, width - 1 - width // 2), mode="edge")
+    smooth = np.convolve(padded, np.full(width, 1 / width, np.float32), "valid")
+    return (wave * 10 ** (smooth / 20)).astype(np.float32)
+
+
+def length_of(spans):
+    """Seconds in all of spans. Source: ours."""
+    return sum(stop - start for start, stop in spans)
