@@ -27,7 +27,6 @@ SHORTEST_SOUND = Fraction(40, 1000)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _SCANNED_FRAMES = 500
 _BT709 = 1
-_SWS_FROM_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix tag -> what the scaler calls it
 BROKEN = (av.FFmpegError, EOFError, ValueError)
 
 
@@ -121,7 +120,7 @@ def sound_stream(path, rate_hz=None, channels=None):
             mix = mix_matrix(names, channels)
             blocks = (mix @ block for block in blocks)
         rate_hz = rate_hz or context.sample_rate
-        yield rate_hz, _resampled(blocks, context.sample_rate, rate_hz)
+        yield rate_hz, resampled(blocks, context.sample_rate, rate_hz)
 
 
 def _timed_blocks(container, stream, path):
@@ -166,7 +165,7 @@ def _decoded(container, stream):
         yield from frames
 
 
-def _resampled(blocks, rate_in_hz, rate_out_hz):
+def resampled(blocks, rate_in_hz, rate_out_hz):
     """Blocks at another rate; the total length is right to the nearest sample."""
     if rate_in_hz == rate_out_hz:
         yield from blocks
@@ -199,8 +198,8 @@ def read_sound(path, rate_hz=None, mono=False):
         blocks = list(blocks)
     length = sum(block.shape[1] for block in blocks)
     if length < SHORTEST_SOUND * rate_hz:
-        hint = f"Give at least {int(1000 * SHORTEST_SOUND)} ms."
-        raise Refused(f"{path}: only {1000 * length / rate_hz:.0f} ms of sound.", hint=hint, code="sound_too_short")
+        message = f"{path}: only {1000 * length / rate_hz:.0f} ms of sound."
+        raise Refused(message, hint=f"Give at least {int(1000 * SHORTEST_SOUND)} ms.", code="sound_too_short")
     return Sound(np.ascontiguousarray(np.concatenate(blocks, 1)), rate_hz)
 
 
@@ -231,8 +230,7 @@ class VideoReader:
         if not self.info.has_video:
             raise Refused(f"{path}: no moving picture in it.", hint="Give a video.", code="no_video")
         self.truncated = False
-        self._context = opened(path, "video")
-        self._container = None
+        self._context, self._container = opened(path, "video"), None
 
     def __enter__(self):
         self._container = self._context.__enter__()
@@ -242,12 +240,16 @@ class VideoReader:
         return self._context.__exit__(*problem)
 
     def __iter__(self):
+        for index, time, frame in self.natives():
+            yield Frame(index, time, upright_rgb(frame))
+
+    def natives(self):
+        """Triples of index, exact time in seconds, and the decoder's own frame, neither turned nor converted."""
         if self._container is None:
             raise MouthpieceError("VideoReader is used outside of its 'with' block.")
         stream = film(self._container)
         stream.thread_type = "AUTO"
-        zero = origin(self._container, stream)
-        step = 1 / self.info.rate if self.info.rate else Fraction(1, 25)
+        zero, step = origin(self._container, stream), 1 / (self.info.rate or Fraction(25))
         index, time, packets = 0, -step, 0
         for packet in self._packets(stream):
             packets += packet.size > 0
@@ -258,7 +260,7 @@ class VideoReader:
                 continue
             for frame in frames:
                 time = time + step if frame.pts is None else frame.pts * frame.time_base - zero
-                yield Frame(index, time, _upright_rgb(frame))
+                yield index, time, frame
                 index += 1
         if packets < (stream.frames or 0):
             self.truncated = True
@@ -272,11 +274,9 @@ class VideoReader:
             self.truncated = True
 
 
-def _upright_rgb(frame):
-    guess = 1 if frame.height >= 720 else 5  # untagged video: HD is BT.709, the rest BT.601
-    matrix = _SWS_FROM_TAG.get(int(frame.colorspace), guess)
-    pixels = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+def upright_rgb(frame):
+    """Pixels uint8 (H, W, 3) of a decoded frame, as shown. Source: ours."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24", src_colorspace=streams.matrix_of(frame)), round(frame.rotation / 90)))
 
 
 class VideoWriter:
@@ -394,7 +394,7 @@ def delivery_blocks(sound):
     if sound is None:
         return
     if isinstance(sound, Sound):
-        yield from _resampled(sound.blocks(2), sound.rate_hz, DELIVERY_HZ)
+        yield from resampled(sound.blocks(2), sound.rate_hz, DELIVERY_HZ)
         return
     with sound_stream(sound, DELIVERY_HZ, 2) as (_, blocks):
         yield from blocks

@@ -61,6 +61,14 @@ def hear(listener, wave, ticks, gate=True):
     return gated(articulation, active), active
 
 
+def as_planned(articulation, ticks):
+    """(articulation (2 ticks, 43), active (2 ticks,)) of a planned line (T, 43), followed by silence. Source: ours."""
+    silence = np.zeros((max(0, 2 * ticks - len(articulation)), articulation.shape[1]), np.float32)
+    silence[:, PHONES.index("SIL")], silence[:, -1] = 1, SILENT_ENERGY
+    articulation = np.concatenate([articulation[: 2 * ticks], silence]).astype(np.float32)
+    return articulation, 1 - articulation[:, PHONES.index("SIL")]
+
+
 @torch.inference_mode()
 def motion_codes(core, articulation, options, item="clip"):
     """Codes (T, 32) float32: sampled in windows, each continuing the one before; noise depends on the tick, not the window.
@@ -131,10 +139,15 @@ def sped(track, speed):
     return track[low] * (1 - part) + track[low + 1] * part
 
 
-def perform(models, wave, ticks, options):
-    """The Motion of a recording under the options; models: (listener, core); wave (S,) at 16 kHz."""
+def perform(models, wave, ticks, options, planned=None):
+    """The Motion of a recording under the options.
+
+    models: (listener, core).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
+    planned: (T, 43) articulation at 50 Hz of a line that we spoke ourselves; None listens to the wave.
+    Source: ours.
+    """
     listener, core = models
-    articulation, active = hear(listener, wave, ticks, options.gate)
+    articulation, active = hear(listener, wave, ticks, options.gate) if planned is None else as_planned(planned, ticks)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
     codes[:, :BLINK] *= near_voice(slow)[:, None]

@@ -6,7 +6,6 @@ from fractions import Fraction
 from engine.config import Options, flag_of, option, resolve
 from engine.errors import UsageProblem
 
-
 MODELS = ("mini", "echomimic", "echomimic-acc")
 
 
@@ -19,6 +18,8 @@ class PortraitOptions(Options):
     """
 
     model: str = option("mini", "which model moves the portrait", choices=MODELS)
+    text: str | None = option(None, "speak this text in a voice of ours, whose own plan moves the mouth; instead of SOUND")
+    voice: str | None = option(None, "for --text: a voice or mix, as 'mouthpiece voices list' names them")
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     steps: int = option(8, "sampling steps; by default 30 with echomimic, 6 with echomimic-acc", low=1, high=100)
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned; by default 2.5 and 1 with these", low=0.0, high=10.0)

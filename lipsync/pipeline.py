@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of, motion_parts
-from engine.media import VideoWriter, read_image, read_sound, sound_duration
+from engine.media import VideoWriter, read_image, read_sound, resampled, sound_duration
+from engine.sound import Sound
 from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
@@ -66,11 +67,12 @@ class Job:
     pixels: (H, W, 3) uint8 at output size.  points: (4, 2) eyes and mouth corners in them.
     wave: (S,) float32 at RATE_HZ.
     duration: Fraction, seconds of the sound, exact at its own rate.
+    articulation: (T, 43) at 50 Hz where the speech was planned by us, so that nothing has to be recognised; else None.
     Source: ours.
     """
 
     portrait: Path
-    sound: Path
+    sound: Path | Sound
     options: AnimateOptions
     face: Face
     shrink: float
@@ -78,6 +80,12 @@ class Job:
     points: np.ndarray = field(repr=False)
     wave: np.ndarray = field(repr=False)
     duration: Fraction
+    articulation: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def inputs(self):
+        """Paths of the files that are read."""
+        return (self.portrait, self.sound) if isinstance(self.sound, Path) else (self.portrait,)
 
     @property
     def frames(self):
@@ -99,22 +107,26 @@ class Job:
         }
 
 
-def prepare(portrait, sound, options):
+def prepare(portrait, sound, options, articulation=None):
     """The Job of a portrait and a sound, after every check of them; the one place where they are read and judged.
 
     portrait: image file.
-    sound: sound or video file.
+    sound: sound or video file, or a Sound.
     options: AnimateOptions.
+    articulation: (T, 43) at 50 Hz of a sound that we planned; None listens to it.
     Raises Refused for a picture without face or a sound that is none, UsageProblem for a face out of the picture.
     Source: ours.
     """
     picture = read_image(portrait, max_side_px=LONGEST_SIDE_PX)
-    wave = read_sound(sound, RATE_HZ, mono=True).samples[0]
-    duration = sound_duration(sound)  # a wave at another rate is rounded to its samples
+    if isinstance(sound, Sound):
+        wave, duration = np.concatenate(list(resampled(sound.mono().blocks(1), sound.rate_hz, RATE_HZ)), 1)[0], sound.duration
+    else:
+        sound = Path(sound)
+        wave, duration = read_sound(sound, RATE_HZ, mono=True).samples[0], sound_duration(sound)  # a wave at another rate is rounded to its samples
     shrink = picture.pixels.shape[1] / picture.original_size_px[0]
     face = pick_face(picture.pixels, _as_read(options.face, shrink), str(portrait))
     pixels, points = framed(picture.pixels, face.points, options)
-    return Job(Path(portrait), Path(sound), options, face, shrink, pixels, points, wave, duration)
+    return Job(Path(portrait), sound, options, face, shrink, pixels, points, wave, duration, articulation)
 
 
 def _as_read(choice, shrink):
@@ -223,13 +235,12 @@ def animate(job, output, models, placement, progress, overwrite=False):
     with progress.stage("listening", 1, "pass") as advance:
         sitter = seat(job, models)
         ticks = max(2, frame_count(job.duration, MOTION_HZ) + 1)
-        motion = perform((models.listener, models.core), job.wave, ticks, options)
+        motion = perform((models.listener, models.core), job.wave, ticks, options, job.articulation)
         advance(1)
     codes = at_times(motion.codes, times_s(job.frames, options.fps) + LATE_S).astype(np.float32)
     height_px, width_px = job.pixels.shape[:2]
-    inputs = (job.portrait, job.sound)
     with VideoWriter(
-        output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=inputs
+        output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=job.inputs
     ) as writer:
         with progress.stage("rendering", job.frames) as advance:
             for frame in render(sitter, models, codes, options, placement):

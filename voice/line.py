@@ -91,3 +91,26 @@ def _as_it_comes(voice, text, options):
 
     wave = np.concatenate([voice.say(part, options.seed) for part in utterances(text, voice.language, options.dictionary)], 1)
     return Spoken(Sound(wave, voice.rate_hz), Fraction(0), (), "text", False, "", dict(parts=[]))
+
+
+def speech_for_face(text, spec, seed):
+    """(Sound, articulation (T, 43) at 50 Hz, facts) of a text for a face that shall speak it: its own plan drives the mouth.
+
+    text: str.  spec: voice or mix, None for the default.  seed: int.
+    Raises what voices and texts raise; UsageProblem for a voice that is not on our clock.
+    Source: ours.
+    """
+    from engine.errors import UsageProblem
+    from voice.articulate import articulation_of_plan
+    from voice.options import SpeakOptions
+
+    options = SpeakOptions(voice=spec, seed=seed, listen="off")
+    if not voice_for(options).timed:
+        raise UsageProblem(f"--voice {spec}: this voice has no plan that could move a mouth.", hint="Speak to a file first and animate that.", code="bad_voice")
+    said = say_text(text, options)
+    parts = [articulation_of_plan(plan, float(at), int(np.ceil(float(at + plan.duration) * 50))).values for plan, at in said.spoken.plans]
+    whole = parts[-1].copy()
+    for part, (_, at) in zip(parts, said.spoken.plans):
+        start = int(float(at) * 50)
+        whole[start : len(part)] = part[start:]
+    return said.spoken.sound, whole, said.facts()

@@ -101,10 +101,12 @@ def speak_line(voice, plans, slot, guide=None, limits=None):
 def _as_the_actor(voice, plan, slot, guide, facts):
     """Spoken with the prosody of the recording, or None with the reason in facts."""
     from voice.align import align
-    from voice.prosody import aligned_speech, register_of, transplant, transplant_phrases
+    from voice.prosody import aligned_speech, register_of, transplant
 
     shift_st = register_of(plan, guide.recording) if guide.register == "voice" else None
     if not guide.same_words:
+        from voice.prosody import transplant_phrases
+
         made = transplant_phrases(plan, guide.recording, guide.share, shift_st)
         facts["prosody"] = made.facts | dict(note=made.note)
         return None if made.facts.get("method") == "none" else _fitted_as(voice, made, slot, facts)

@@ -125,7 +125,7 @@ def animate(job, output, models, placement, progress, overwrite=False):
             scene = look(job, models, placement)
             advance(1)
         with VideoWriter(
-            output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=(job.portrait, job.sound)
+            output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=job.inputs
         ) as writer:
             with progress.stage("drawing", job.frames) as advance:
                 match = None

@@ -13,6 +13,7 @@ from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound, wri
 from engine.progress import Progress
 from engine.timeline import frame_count
 from lipsync import pipeline
+from lipsync.motion import perform
 from lipsync.options import AnimateOptions
 from lipsync.pipeline import animate, framed, load_models, prepare, render, seat
 
@@ -62,7 +63,23 @@ def test_every_option_changes_the_picture(make, name):
 
 
 def test_no_option_is_left_out_of_that_but_the_batch_and_those_with_one_choice_here():
-    assert set(AnimateOptions.__dataclass_fields__) - set(FLIPS) == {"model", "device", "batch"}
+    assert set(AnimateOptions.__dataclass_fields__) - set(FLIPS) == {"model", "device", "batch", "text", "voice"}
+
+
+def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, debug_weights):
+    placement = choose_device("cpu")
+    models = load_models(placement)
+    planned = np.zeros((20, 43), np.float32)
+    planned[:, 0], planned[:, -1] = 1, -1.5
+    planned[4:14, 0], planned[4:14, 3], planned[:, -1] = 0, 1, 0.5
+    sound = Sound(0.1 * np.random.default_rng(0).standard_normal((1, 9_600)).astype(np.float32), 24_000)
+    jobs = [prepare(desk / "portrait.png", sound, QUICK, which) for which in (None, planned, np.roll(planned, 3, 0))]
+    motions = [perform((models.listener, models.core), job.wave, 11, job.options, job.articulation) for job in jobs]
+    assert jobs[0].frames == jobs[1].frames and jobs[1].inputs == (desk / "portrait.png",)
+    assert np.allclose(motions[1].active[2:7], 1) and not motions[1].active[8:].any()
+    assert (motions[0].codes != motions[1].codes).any() and (motions[1].codes != motions[2].codes).any()
+    facts = animate(jobs[1], desk / "said.mp4", models, placement, SILENT)
+    assert facts["frames"] == jobs[1].frames and read_sound(desk / "said.mp4").duration > 0
 
 
 def test_the_same_options_give_the_same_picture_in_any_batch(make):
