@@ -8,10 +8,10 @@ import numpy as np
 from voice.plan import CURVE_PER_UNIT, MARKS, UNIT_S
 
 SOUNDING = 0.55                        # share of the way from a plan's quietest to its loud energy: above it the wave is heard (-35 dB)
-EARLY_S, LATE_S = 0.0067, -0.0091      # the wave's onset and offset behind those read from the energy; median of 37 lines, 6 voices
+EARLY_S, LATE_S = 0.003, -0.0098         # the wave's onset and offset behind those read from the energy; median of 37 lines, 6 voices
 FLAT = 1e-3                            # energies that span less say nothing
 HEAD_UNITS, TAIL_UNITS = 5, 5          # silence kept around the sound, for breath in and decay
-LEVEL_WINDOW_S, HEARD_DB = 0.01, -35.0  # detector of `heard_edges`
+LEVEL_WINDOW_S, HEARD_DB = 0.02, -35.0  # detector of `heard_edges`
 
 
 class Pause(NamedTuple):
@@ -125,10 +125,10 @@ def trimmed(plan, head_units=HEAD_UNITS, tail_units=TAIL_UNITS):
 
 
 def heard_edges(wave, rate_hz):
-    """(onset, offset) in seconds of what is heard in a wave: first and last 10 ms within 35 dB of its loud parts; None in silence.
+    """(onset, offset) in seconds of what is heard in a wave: first and last 20 ms within 35 dB of its loud parts; None in silence.
 
     wave: (S,) float32.  rate_hz: samples a second.
-    Source: ours; RMS in 10 ms; loud is the 95 % quantile of what lies within 40 dB of the peak.
+    Source: ours; RMS in 20 ms, so that the pulses of a creaking end are one; loud is the 95 % quantile of what lies within 40 dB of the peak.
     """
     width, step = max(1, round(LEVEL_WINDOW_S * rate_hz)), max(1, rate_hz // 1000)
     power = np.concatenate([[0.0], np.cumsum(np.pad(np.asarray(wave, np.float64), (width // 2, width - width // 2)) ** 2)])

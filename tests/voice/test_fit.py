@@ -98,7 +98,7 @@ def test_the_pause_at_the_comma_is_found_and_the_closure_inside_a_word_is_not():
 def test_onset_and_offset_are_where_the_wave_is_heard():
     plan = kokoro_like()
     onset, offset = heard_edges(spoken(plan)[0], 24000)
-    assert abs(onset_s(plan) - onset) < 0.015 and abs(offset_s(plan) - offset) < 0.015
+    assert abs(onset_s(plan) - onset) < 0.025 and abs(offset_s(plan) - offset) < 0.025
 
 
 def test_trimming_takes_only_silence_at_the_ends():
