@@ -10,6 +10,7 @@ from engine.timeline import DELIVERY_HZ, nearest, samples_at, standard_rate
 
 _EXACT_HEADERS = ("wav", "mov", "flac", "aiff", "w64")
 _SINGLE_PICTURES = ("image2", "tty")  # tty: text taken for a screen
+_SWS_FROM_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix tag -> what the scaler calls it
 _ATTACHED = 0x400  # disposition of cover art
 
 
@@ -101,6 +102,15 @@ def sound_facts(stream):
     """
     context = stream.codec_context
     return {"audio_rate_hz": context.sample_rate, "channels": context.channels, "audio_codec": context.name}
+
+
+def matrix_of(frame):
+    """What the scaler calls the colour matrix of a decoded frame: its tag, else BT.709 for HD and BT.601 for the rest.
+
+    frame: decoded, of any size.
+    Source: ITU-T H.273; the guess is what players do.
+    """
+    return _SWS_FROM_TAG.get(int(frame.colorspace), 1 if frame.height >= 720 else 5)
 
 
 def undecodable(path):
