@@ -41,6 +41,7 @@ class Job:
     language: str
     has_sound: bool
     has_picture: bool
+    voices: dict = field(default_factory=dict)   # {line id: spec} of lines with a voice of their own
 
     @property
     def samples(self):
@@ -71,7 +72,7 @@ class Answer:
         """JSON-ready facts of the line."""
         line = self.line
         rows = [dict(start_s=round(float(t.start_s), 4), duration_s=round(float(t.sound.duration), 4), timed_by=t.timed_by, needs_review=t.needs_review,
-                     why=t.why, plans=[plan.as_dict() for plan, _ in t.plans]) | t.facts for t in self.takes]  # fmt: skip
+                     why=t.why, plans=[plan.as_dict() | dict(start_s=float(at)) for plan, at in t.plans]) | t.facts for t in self.takes]  # fmt: skip
         why = "; ".join(filter(None, [self.why, *(t.why for t in self.takes[:1])]))
         return dict(id=line.id, speaker=line.speaker, text=line.text, start_s=_seconds(line.start), end_s=_seconds(line.end),
                     needs_review=self.needs_review, why=why, takes=rows) | self.facts  # fmt: skip
@@ -88,16 +89,34 @@ def prepare(video, script_path, options):
     Raises Refused for what cannot be read, UsageProblem for what must be told.
     Source: ours.
     """
+    return job_of(video, read_script(script_path, film_of(video)[1]), options)
+
+
+def film_of(video):
+    """(MediaInfo, duration as Fraction seconds) of a film or of a sound alone. Raises Refused. Source: ours."""
     info = probe(video)
     duration = info.duration if info.has_video else sound_duration(video)
     if not duration:
         raise Refused(f"{video}: its length is not known.", hint="Remux it, for instance to .mkv, and try again.", code="no_duration")
-    script = read_script(script_path, duration)
+    return info, duration
+
+
+def job_of(video, script, options, given=None):
+    """The Job of a film and a Script.
+
+    given: {speaker: spec} for whom the options give none, such as a project's.
+    Raises what prepare raises.
+    Source: ours.
+    """
+    info, duration = film_of(video)
     if any(line.start is None for line in script.lines):
         script = _placed_on(script, video, info, options)
     language = _language(options, script)
     speakers = tuple(dict.fromkeys(line.speaker for line in script.lines))
-    casting = cast(parse_casting(options.voice), speakers, language)
+    asked = parse_casting(options.voice)
+    if "" not in asked:
+        asked = {name: spec for name, spec in (given or {}).items() if name in speakers and spec} | asked
+    casting = cast(asked, speakers, language)
     return Job(Path(video), script, options, duration, casting, language, info.has_audio, info.has_video)
 
 
@@ -148,10 +167,11 @@ def _spoken(line):
     return line.start is not None and line.text.strip() and line.end > line.start
 
 
-def answers(job, progress, only=None):
+def answers(job, progress, only=None, firsts=None):
     """An Answer for every line of the job, in the script's order, one after another.
 
     progress: Progress.  only: ids of the lines that are wanted; None is all.
+    firsts: {line id: index of its first take}, 0 for those not named.
     A line that cannot be spoken is answered with the reason; the others go on.
     Source: ours.
     """
@@ -166,7 +186,8 @@ def answers(job, progress, only=None):
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
             guide = guide_of(job, line, slots.get(line.id), wave, lips.get(line.id))
-            yield answer(line, slots.get(line.id), load_voice(casting[line.speaker]), guide, (options, ears, matched.get(line.speaker)))
+            voice, first = load_voice(job.voices.get(line.id) or casting[line.speaker]), (firsts or {}).get(line.id, 0)
+            yield answer(line, slots.get(line.id), voice, guide, (options, ears, matched.get(line.speaker), first))
             advance(1)
 
 
@@ -222,13 +243,13 @@ def guide_of(job, line, slot, wave, lips):
 
 
 def answer(line, slot, voice, guide, how):
-    """The Answer of one line; how: (SpeakOptions, Recogniser or None, Matched or None). Source: ours."""
-    options, ears, matched = how
+    """The Answer of one line; how: (SpeakOptions, Recogniser or None, Matched or None, index of the first take). Source: ours."""
+    options, ears, matched, first = how
     if slot is None:
         return Answer(line, (), why_not(line))
     takes = []
     try:
-        for index in range(options.takes):
+        for index in range(first, first + options.takes):
             plans, parts = planned(voice, line.text, options.speed, options.dictionary, index, options.seed) if voice.timed else ([], [])
             spoken = speak_line(voice, plans, slot, guide) if voice.timed else untimed(voice, line.text, slot, options)
             notes = [note for part in parts for note in part.notes]

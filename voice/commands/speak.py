@@ -85,7 +85,9 @@ def _written(args, options, inputs, takes, facts):
     review = facts.get("needs_review") or []
     note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
     said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {len(takes[0][0])} lines{note}"
-    return Outcome(payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}, said, ExitCode.DONE)
+    silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
+    result = payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}
+    return Outcome(result, said, ExitCode.PARTLY if silent else ExitCode.DONE)
 
 
 COMMAND = Command("speak", "speech for a video from its transcript, or for a text", add, run)

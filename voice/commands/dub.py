@@ -1,0 +1,88 @@
+"""`mouthpiece dub`."""
+
+from pathlib import Path
+
+from engine.command import Command, Outcome, documented, output_flags
+from engine.config import add_flags, read_preset, resolve
+from engine.errors import ExitCode, UsageProblem
+from engine.provenance import marking_of
+from voice.options import DubOptions
+
+
+def add(parser):
+    """Adds the arguments of `dub`. Source: ours."""
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="film")
+    parser.add_argument("script", type=Path, nargs="?", metavar="SCRIPT", help="script or project; without one a draft is written for you to edit")
+    output_flags(parser)
+    add_flags(parser.add_argument_group("dub"), DubOptions)
+
+
+def run(args, progress):
+    """Outcome of `dub`. Source: ours."""
+    from engine.files import output_file
+    from engine.media import VIDEO_SUFFIXES
+    from engine.report import sidecar_path
+    from voice.dub import prepare
+
+    options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
+    output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
+    output_file(sidecar_path(args.output), args.force, inputs)
+    if args.script is None:
+        return _without_script(args, options, progress)
+    dub = prepare(args.video, args.script, args.output, options)
+    for remark in dub.job.script.remarks:
+        progress.note(remark.text)
+    if args.dry_run:
+        return Outcome(dict(dry_run=True, output=str(args.output), facts=dub.plan()), f"would write {args.output}: {len(dub.todo)} of {len(dub.job.script.lines)} lines to speak")
+    return made(args, dub, inputs, progress)
+
+
+def _without_script(args, options, progress):
+    from voice.dub import draft, prepare
+
+    path = args.output.with_suffix(".srt")
+    if path.exists() and not args.force:
+        raise UsageProblem(f"{path}: a draft is already there.", hint="Give it as SCRIPT, or --force to draft again.", code="output_exists")
+    if args.dry_run:
+        return Outcome(dict(dry_run=True, draft=str(path)), f"would draft {path}")
+    with progress.stage("recognising", 1, "film") as advance:
+        script = draft(args.video, path, options)
+        advance(1)
+    if options.auto:
+        return made(args, prepare(args.video, path, args.output, options), (args.video, path), progress)
+    said = f"{path}: a draft of {len(script.lines)} lines. Edit it, then run: mouthpiece dub {args.video} {path} -o {args.output}"
+    return Outcome(dict(draft=str(path), lines=len(script.lines)), said)
+
+
+def made(args, dub, inputs, progress):
+    """Outcome of a dub that is prepared: speaks, mixes, moves lips, reports. Source: ours."""
+    from engine.report import sidecar_path
+    from voice.dub import PROJECT, articulation_of, faces_for, lip_spans, mixed, speak_changed, takes_in_use
+    from voice.report import line_rows, report_of, write_report
+
+    marking = marking_of(args, "dub", inputs, (dub.job.language,))
+    todo = dict(dub.todo)
+    dub = speak_changed(dub, progress)
+    if not takes_in_use(dub):
+        from engine.errors import Refused
+
+        raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
+    paths, sound = mixed(dub, progress)
+    spans = lip_spans(dub) if dub.options.lips else []
+    picture = args.relip(args.video, paths["mix"], args.output, dict(spans=spans, articulation=articulation_of(dub) if spans else None, faces=faces_for(dub),
+                         options=dub.options, cache=dub.folder / "picture"), progress, args.force)  # fmt: skip
+    rows = line_rows(dub, paths)
+    report = report_of(dub, rows, sound, picture)
+    page = write_report(dub, report, paths, picture.pop("mouths", ()))
+    generated = tuple((f["start_s"], f["start_s"] + f["duration_s"]) for _, f in takes_in_use(dub))
+    facts = report | dict(spoken_again=todo, project=str(dub.folder / PROJECT), stems={k: str(p) for k, p in paths.items()}, page=str(page))
+    payload = documented(args.output, "dub", dub.options, inputs, facts, marking.of(source=args.video, spans_s=generated))
+    review = [row["id"] for row in rows if row["status"] == "needs_review"]
+    unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
+    said = f"{args.output}: {len(rows)} lines, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
+    result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
+    return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
+
+
+COMMAND = Command("dub", "speak + mix with the bed + lips + mux, with a report", add, run)

@@ -1,0 +1,237 @@
+"""dub: lines spoken, mixed over the bed, lips moved, all of it kept by line so that one changed line is one line's work."""
+
+import json
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import Refused, UsageProblem
+from engine.files import replacing, sha256_of
+from engine.media import DELIVERY_HZ, delivery_blocks, read_sound
+from engine.sound import Sound, write_sound
+from engine.timeline import ARTICULATION_HZ, nearest
+from voice.articulate import articulation_of_plan
+from voice.bed import make_bed
+from voice.loudness import target_of
+from voice.merging import merge
+from voice.mix import STEMS, Placed, Programme, write_stems
+from voice.options import SpeakOptions, faces_of
+from voice.pipeline import LEAST_SLOT_S, Job, answers, film_of, job_of
+from voice.plan import plan_from_dict
+from voice.project import (
+    Project,
+    changed_lines,
+    hash_of,
+    parse_lines,
+    project_of,
+    read_project,
+    save_project,
+    with_take,
+)
+from voice.script import read_script
+
+PROJECT, PAGE = "project.json", "report.html"
+SPOKEN_WITH = ("speed", "seed", "prosody", "register", "mouth", "face")   # options that a take depends on, beside its voice
+SILENT_ENERGY = -1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Dub:
+    """A dub ready to be made. job: Job.  project: Project.  folder: Path of what is kept between runs.  options: DubOptions.  todo: {line id: reasons}. Source: ours."""
+
+    job: Job
+    project: Project
+    folder: Path
+    options: object
+    todo: dict
+
+    @property
+    def settings_hash(self):
+        """Hash of the options that takes depend on."""
+        return settings_hash_of(self.options)
+
+    def plan(self):
+        """What will be done, JSON-ready."""
+        return self.job.plan() | dict(project=str(self.folder / PROJECT), todo=self.todo, bed=str(self.options.bed), loudness=self.options.loudness)
+
+
+def folder_of(output):
+    """Where the project, its takes and stems of an output lie: OUT.dub beside OUT.mp4. Source: ours."""
+    return output.with_suffix(".dub")
+
+
+def settings_hash_of(options):
+    """Hash of the options that takes depend on. Source: ours."""
+    told = {name: getattr(options, name) for name in SPOKEN_WITH}
+    return hash_of(told | dict(dictionary=sha256_of(options.dictionary) if options.dictionary else ""))
+
+
+def prepare(video, script_path, output, options):
+    """The Dub of a film and a script; the project beside the output is continued when it is there.
+
+    video: film.  script_path: script or project.  output: Path.  options: DubOptions.
+    Raises what reading them raises; UsageProblem for lines that are not there or a project of another film.
+    Source: ours.
+    """
+    folder, (info, duration) = folder_of(output), film_of(video)
+    film = dict(name=Path(video).name, sha256=sha256_of(video), duration_s=float(duration), rate=str(info.rate) if info.rate else "")
+    there = folder / PROJECT
+    if there.exists() and Path(script_path).resolve() == there.resolve():
+        project = read_project(there)
+    else:
+        script = read_script(script_path, duration)
+        if any(line.start is None for line in script.lines):
+            script = job_of(video, script, options).script
+        project = merge(read_project(there), script)[0] if there.exists() else project_of(script, film)
+    if project.film.get("sha256") not in (None, "", film["sha256"]):
+        hint = "Give the output another name, or remove that folder."
+        raise UsageProblem(f"{there}: it belongs to another film ({project.film.get('name')}).", hint=hint, code="other_film")
+    project = replace(project, film=project.film | film)
+    own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
+    job = job_of(video, project.script, _speak_options(options), own)
+    job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice})
+    speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
+    project = replace(project, speakers=speakers)
+    wanted = changed_lines(project, settings_hash_of(options))
+    wanted |= {e.id: ["its sound is missing"] for e in project.entries if e.take and not e.locked and not (folder / e.takes[e.take - 1]["file"]).is_file()}
+    if options.lines is not None:
+        asked = parse_lines(options.lines, project)
+        wanted = {k: wanted.get(k, ["asked for"]) for k in asked}
+    return Dub(job, project, folder, options, wanted)
+
+
+def _speak_options(options):
+    names = SpeakOptions.__dataclass_fields__
+    return SpeakOptions(**{name: getattr(options, name) for name in names})
+
+
+def speak_changed(dub, progress):
+    """The Dub with every line of its todo spoken and kept; its project is saved after each, so that a cut-off run goes on.
+
+    Source: ours.
+    """
+    (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
+    project = save_project(dub.project, dub.folder / PROJECT)
+    again = {k: len(project.entry(k).takes) for k, why in dub.todo.items() if why == ["asked for"]}
+    for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
+        for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
+            facts = answered.as_dict()["takes"][index]
+            plans = facts.pop("plans")
+            number = len(project.entry(answered.line.id).takes) + 1
+            name = f"lines/{answered.line.id}.{number}.wav"
+            write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
+            with replacing(plans_path(dub.folder / name), overwrite=True) as part:
+                part.write_text(json.dumps(plans), encoding="utf-8")
+            status = "needs_review" if spoken.needs_review else "spoken"
+            take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
+            project = with_take(project, answered.line.id, take, dub.settings_hash, status)
+        if not answered.takes:
+            entry = project.entry(answered.line.id)
+            project = project.with_entry(replace(entry, status="needs_review", extra=entry.extra | dict(x_why=answered.why)))
+        project = save_project(project, dub.folder / PROJECT)
+    return replace(dub, project=project)
+
+
+def plans_path(sound):
+    """Where the plans of a take lie: beside its sound. Source: ours."""
+    return sound.with_suffix(".plans.json")
+
+
+def takes_in_use(dub):
+    """[(Entry, facts of its take in use)] of the lines that have one. Source: ours."""
+    return [(e, e.takes[e.take - 1]["facts"]) for e in dub.project.entries if e.take]
+
+
+def mixed(dub, progress, overwrite=True):
+    """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness.
+
+    Raises what make_bed and write_stems raise.
+    Source: ours.
+    """
+    lines = []
+    for entry, facts in takes_in_use(dub):
+        sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
+        sound = Sound(np.concatenate(list(delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
+        lines.append(Placed(sound, nearest(Fraction(repr(facts["start_s"])) * DELIVERY_HZ)))
+    with progress.stage("bed", None, "sample") as advance:
+        source, bed_facts = _bed(dub, advance)
+    paths = {name: dub.folder / f"{name}.wav" for name in STEMS}
+    if source is not None and source in paths.values():
+        raise UsageProblem(f"--bed {source}: that is a stem which this run writes.", hint="Copy it elsewhere first.", code="bad_bed")
+    target = target_of(dub.options.loudness)
+    facts = write_stems(Programme(tuple(lines), source, dub.job.samples), paths, target, overwrite)
+    return paths, dict(bed=bed_facts, loudness=facts)
+
+
+def _bed(dub, advance):
+    """(source, facts) of the bed, made once for the same film, choice and spans."""
+    spans = [(float(line.start), float(line.end)) for line in dub.job.script.lines if line.start is not None and line.end - line.start >= LEAST_SLOT_S]
+    key = hash_of(dict(film=dub.project.film.get("sha256"), bed=str(dub.options.bed), spans=spans if dub.options.bed == "keep" else []))
+    folder = dub.folder / "bed"
+    record = folder / f"{key}.json"
+    if record.exists():
+        known = json.loads(record.read_text(encoding="utf-8"))
+        source = None if known["source"] is None else Path(known["source"]) if known["own"] else folder / known["source"]
+        if source is None or source.is_file():
+            return source, known["facts"]
+    folder.mkdir(parents=True, exist_ok=True)
+    bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
+    own = bed.source is not None and bed.source.parent != folder
+    with replacing(record, overwrite=True) as part:
+        told = None if bed.source is None else str(bed.source) if own else bed.source.name
+        part.write_text(json.dumps(dict(source=told, own=own, facts=bed.facts), default=str), encoding="utf-8")
+    return bed.source, bed.facts
+
+
+def lip_spans(dub):
+    """[(start_s, end_s, speaker)] in which lips must move anew: lines that are seen and do not follow the actor's own timing. Source: ours."""
+    spans = []
+    for entry, facts in takes_in_use(dub):
+        line = entry.line
+        if facts["timed_by"] == "source" or line.on_screen == "off":
+            continue
+        start, end = facts["start_s"], facts["start_s"] + facts["duration_s"]
+        spans.append((min(start, float(line.start)), min(max(end, float(line.end)), float(dub.job.duration)), line.speaker))
+    return spans
+
+
+def articulation_of(dub):
+    """(T, 43) float32 at 50 Hz over the whole film: what the planned lines articulate, silence between. Source: ours."""
+    ticks = int(np.ceil(float(dub.job.duration) * ARTICULATION_HZ)) + 1
+    whole = np.zeros((ticks, 43), np.float32)
+    whole[:, 0], whole[:, -1] = 1, SILENT_ENERGY
+    for entry, _ in takes_in_use(dub):
+        path = plans_path(dub.folder / entry.takes[entry.take - 1]["file"])
+        for told in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
+            plan, at = plan_from_dict(told), told["start_s"]
+            first = max(0, int(np.floor(at * ARTICULATION_HZ)))
+            last = min(ticks, int(np.ceil((at + float(plan.duration)) * ARTICULATION_HZ)) + 1)
+            if last > first:
+                whole[first:last] = articulation_of_plan(plan, at - first / ARTICULATION_HZ, last - first).values
+    return whole
+
+
+def faces_for(dub):
+    """{speaker: face} for the lips: those given, else the one of --face. Source: ours."""
+    given = faces_of(dub.options.cast_faces) | {name: facts["face"] for name, facts in dub.project.speakers.items() if facts.get("face")}
+    return {speaker: given.get(speaker, dub.options.face) for speaker in {line.speaker for line in dub.job.script.lines}}
+
+
+def draft(video, path, options):
+    """Writes a draft script of a film without one; gives the Script.
+
+    Raises Refused where nobody speaks.
+    Source: ours.
+    """
+    from voice.draft import draft as lines_of
+    from voice.listen import recogniser
+    from voice.script import write_script
+
+    phrases = recogniser("auto" if options.listen == "off" else options.listen, options.language).transcribe(video)
+    if not phrases:
+        raise Refused(f"{video}: nobody speaks in it, so there is no script to draft.", hint="Give a script.", code="no_speech")
+    script = lines_of(phrases)
+    write_script(script, path)
+    return script
