@@ -32,13 +32,15 @@ def cast(casting, speakers, language):
     """{speaker: spec} for every speaker: the one given, else the one for everybody, else voices of the language in turn, no two alike while they last.
 
     casting: of `parse_casting`.  speakers: names, "" among them where lines have none.  language: such as "en-us".
-    Raises UsageProblem for a name in the casting that no line has.
+    Raises UsageProblem for a name in the casting that no line has, and for a voice of another language.
     Source: ours.
     """
     strange = [name for name in casting if name != EVERYBODY and name not in speakers]
     if strange:
         known = ", ".join(filter(None, speakers)) or "none is named"
         raise UsageProblem(f"--voice: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker")
+    for spec in casting.values():
+        check_language(spec, language)
     first = default_voice(language)
     turn = [first, *(r["name"] for r in list_voices() if r["language"] == language and r["at_hand"] and r["backend"] == "kokoro" and r["name"] != first)]
     free = [name for name in turn if name not in casting.values()] or turn
@@ -49,3 +51,15 @@ def cast(casting, speakers, language):
             spec, k = free[k % len(free)], k + 1
         out[speaker] = spec
     return out
+
+
+def check_language(spec, language):
+    """Raises UsageProblem where a voice does not speak a language. spec: voice or mix.  language: such as "fr" or "en-us". Source: ours."""
+    if spec == MATCH or spec.startswith("chatterbox"):
+        return
+    shares = shares_of(spec)
+    spoken = next(r["language"] for r in list_voices() if r["name"] == max(shares, key=shares.get))
+    if spoken.split("-")[0] != language.split("-")[0]:
+        fitting = [r["name"] for r in list_voices() if r["language"].split("-")[0] == language.split("-")[0]]
+        hint = f"Voices for {language}: {', '.join(fitting[:8]) or 'none'}."
+        raise UsageProblem(f"--voice {spec}: it speaks {spoken}, the text is {language}.", hint=hint, code="other_language")

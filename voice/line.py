@@ -8,7 +8,7 @@ import numpy as np
 from engine.media import DELIVERY_HZ, delivery_blocks
 from engine.sound import Sound
 from engine.timeline import nearest
-from voice.casting import EVERYBODY, parse_casting
+from voice.casting import EVERYBODY, check_language, parse_casting
 from voice.mix import Placed
 from voice.speech import Slot, Spoken, heard, planned, speak_free, speak_line
 from voice.voices import default_voice, language_code, load_voice
@@ -43,7 +43,10 @@ def voice_for(options):
     spec = casting.get(EVERYBODY)
     if spec == "match" or (casting and spec is None):
         raise UsageProblem(f"--voice {options.voice}: a text has no speakers and no actor.", hint="Give one voice or mix.", code="bad_voice")
-    return load_voice(spec or default_voice(None if options.language is None else language_code(options.language)))
+    language = None if options.language is None else language_code(options.language)
+    if spec and language:
+        check_language(spec, language)
+    return load_voice(spec or default_voice(language))
 
 
 def check_text(text, options):
