@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "voice": {"engine", "face"},
     "cli": set(ROOMS),
 }
-VOICE_MAY_USE = ("face.track", "face.crop")
+VOICE_MAY_USE = ("face.track", "face.crop", "face.detect")  # tracking, crops, and which face is meant
 LONGEST_FILE, LONGEST_FUNCTION, MOST_POSITIONAL = 400, 60, 6
 EXCEPTIONS = {}  # (path, name or "") -> why it may be longer
 
