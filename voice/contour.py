@@ -82,7 +82,7 @@ def melody_of(wave, rate_hz):
     if not (first > 0).any():
         return Melody(first.astype(np.float32))
     low, high = np.quantile(first[first > 0], (0.35, 0.65))
-    second = track(max(LOWEST_HZ, 0.6 * low), min(HIGHEST_HZ, max(2.0 * high, 150.0)))
+    second = track(max(LOWEST_HZ, 0.6 * low), min(HIGHEST_HZ, max(2.5 * high, 200.0)))
     return Melody(mended(second).astype(np.float32))
 
 

@@ -15,6 +15,7 @@ CHUNK_S = 120            # sound held in memory at once
 WINDOW_S = 28.0          # heard at once; whisper takes 30
 JOIN_S = 0.3             # shorter pauses do not part stretches of speech
 PAD_S = 0.25             # heard before and after what the detector takes for speech
+TRIM_S = PAD_S - 0.1     # of that is no word's: whisper lets the first word begin with the silence before it
 SHORTEST_S = 0.1         # less is a click
 SCENE_S = 5.0            # what lies further apart is heard apart
 LOOK_BACK_S = 10.0       # where a stretch without pause is cut: at the quietest place in its last seconds
@@ -95,7 +96,7 @@ class Recogniser:
             for window in windows(wave, regions):
                 words, found = self._ears.hear(np.concatenate([wave[a:b] for a, b in window]), language)
                 language = language or (found if words else None)
-                words = _placed(words, window, regions, offset)
+                words = _placed(words, window, offset)
                 phrases += [_phrase(part, found) for part in _parted(words)]
             if advance:
                 advance(len(wave) / RATE_HZ)
@@ -217,14 +218,15 @@ def quietest(wave, start, stop):
     return start + int(power.argmin()) + width // 2
 
 
-def _placed(words, window, regions, offset):
+def _placed(words, window, offset):
     """Words with the times of the recording; a word far from every voice is left out."""
     starts = np.cumsum([0] + [b - a for a, b in window]) / RATE_HZ
     out, last = [], 0.0
     for word in words:
         k = int(np.clip(np.searchsorted(starts, (word.start_s + word.stop_s) / 2, side="right") - 1, 0, len(window) - 1))
         a, b = ((offset + sample) / RATE_HZ for sample in window[k])
-        times = [min(max(a + time - starts[k], a, last), max(b, last)) for time in (word.start_s, word.stop_s)]
+        first, final = a + (TRIM_S if window[k][0] else 0), b - TRIM_S
+        times = [min(max(a + time - starts[k], first, last), max(final, last)) for time in (word.start_s, word.stop_s)]
         middle = (word.start_s + word.stop_s) / 2
         if middle <= starts[-1] + OUTSIDE_S and times[1] > times[0]:
             out.append(Heard(word.text, round(times[0], 3), round(times[1], 3)))

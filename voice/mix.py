@@ -11,7 +11,7 @@ from engine.errors import Refused, UsageProblem
 from engine.files import output_file, replacing
 from engine.media import sound_stream
 from engine.sound import CHANNEL_NAMES, LAYOUTS, Sound, mix_matrix
-from voice.loudness import RATE_HZ, Loudness, Mastering, Meter, Target, delivery_blocks, master
+from voice.loudness import RATE_HZ, Loudness, Mastering, Meter, delivery_blocks, master
 
 BLOCK_SAMPLES = RATE_HZ
 PAN = 0.5**0.5           # one voice on two loudspeakers, as loud as on one

@@ -1,6 +1,6 @@
 """The actor's line under another voice: pauses, phone times, melody and loudness of a recording laid on a plan."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 
 from engine.encoders.audio import RATE_HZ as LISTEN_HZ
-from voice.align import align, plain
+from voice.align import Alignment, align, plain
 from voice.contour import loudness_of, measured, melody_of, points_s, semitones, smooth_melody
 from voice.plan import MARKS, RATE_HZ, UNIT_S, Plan
 
@@ -36,6 +36,7 @@ class Transplanted:
     melody_hz: (2 units,) float32, the F0 wanted; 0 where anything will do; None keeps the plan's own.
     facts: JSON-ready: method, amount, confidence, rate, register_st.
     note: why the recording could not be followed, or what needs a look; empty when all went well.
+    gain_db: (2 units,) float32, what is added to the voice's own loudness; None adds nothing.
     Source: ours.
     """
 
@@ -45,12 +46,13 @@ class Transplanted:
     melody_hz: np.ndarray | None = field(default=None, repr=False)
     facts: dict = field(default_factory=dict)
     note: str = ""
+    gain_db: np.ndarray | None = field(default=None, repr=False)
 
 
-def aligned_speech(voice, plan):
+def aligned_speech(voice, plan, whisper=None):
     """Alignment of the voice's own reading of a plan: the other end of the time map. Source: ours."""
     wave = resample_poly(voice.speak(plan)[0], LISTEN_HZ // 8000, RATE_HZ // 8000).astype(np.float32)
-    return align(wave, plan.text, plan.language)
+    return align(wave, plan.text, plan.language, whisper)
 
 
 def transplant(plan, recording, alignment, spoken=None, amount=1.0, register_st=None):
@@ -103,8 +105,6 @@ def register_of(plan, recording):
 
 def word_times(plan):
     """An Alignment of the words as the plan has them, without phones. Source: ours."""
-    from voice.align import Alignment
-
     edges = plan.edges * UNIT
     return Alignment(tuple((w.text, float(edges[w.start]), float(edges[w.stop])) for w in plan.words), (), 1.0, "plan")
 
@@ -247,6 +247,8 @@ def speak_as(voice, transplanted, passes=2):
         if target is None or not (target > 0).any():
             break
         wave = voice.speak(corrected(plan, wave, target))
+    if transplanted.gain_db is not None:
+        return gained(wave, plan, transplanted.gain_db)
     if transplanted.loudness_db is None:
         return wave
     share = transplanted.facts.get("amount", 1.0)
@@ -276,14 +278,17 @@ def levelled(wave, plan, loudness_db, share=1.0):
     _, own = measured(wave, plan)
     loud = own > own.max() - STEADY_DB
     wanted = loudness_db - loudness_db[loud].mean() + own[loud].mean()
-    gain = np.clip(share * (wanted - own), *GAIN_DB)
-    gain = gaussian_filter1d(gain, GAIN_SMOOTH_S / (UNIT / 2), mode="nearest")
+    return gained(wave, plan, np.clip(share * (wanted - own), *GAIN_DB))
+
+
+def gained(wave, plan, gain_db):
+    """The wave with a gain that moves smoothly, at its own mean level: (1, S) float32, never beyond full scale.
+
+    wave: (1, S) at 24 kHz.  gain_db: (2 U,) at the plan's points.
+    Source: ours.
+    """
+    gain = gaussian_filter1d(gain_db.astype(float), GAIN_SMOOTH_S / (UNIT / 2), mode="nearest")
     samples = np.interp(np.arange(wave.shape[1]) / RATE_HZ, points_s(plan), gain)
     out = wave * 10 ** (samples / 20)
     out *= np.sqrt((wave**2).mean() / max((out**2).mean(), 1e-12))
     return (out / max(1.0, np.abs(out).max())).astype(np.float32)
-
-
-def shifted(transplanted, start_s):
-    """The same with another start. Source: ours."""
-    return replace(transplanted, start_s=start_s)

@@ -7,6 +7,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+from engine.cache import cache_folder
 from engine.errors import Missing
 
 _ESPEAK = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
@@ -162,6 +163,7 @@ def _chinese(text, said):
     g2p = _module("misaki.zh", _pip("zh")).ZHG2P
     jieba, cn2an = _module("jieba", _pip("zh")), _module("cn2an", _pip("zh"))
     jieba.setLogLevel(60)
+    jieba.dt.tmp_dir = str(cache_folder("jieba"))
     out = []
     for match in re.finditer(r"[A-Za-z]+|\d+(?:\.\d+)?|[^\W\dA-Za-z_]+|\S", text.translate(_WIDE_MARKS)):
         part = match.group()

@@ -109,6 +109,8 @@ def written(text, language, dictionary=None):
 def bare(text, start, stop):
     """text[start:stop] without the punctuation at its ends: (from, to); the same when nothing else is in it. Source: ours."""
     a, b = start, stop
+    if re.fullmatch(_ENTITY, text[a:b]):
+        return a, b
     while a < b and (text[a] in _EDGES or text[a].isspace()):
         a += 1
     while b > a and (text[b - 1] in _EDGES or text[b - 1].isspace()):

@@ -5,7 +5,6 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from engine.device import choose_device
 from engine.errors import Missing, UsageProblem
 from engine.files import input_file
 from engine.pull import at_hand, model_path
@@ -66,5 +65,7 @@ def _loaded(device):
     if not at_hand(NAME):
         raise Missing("voice chatterbox: its weights are not on this machine.", hint=_REMEDY, code="no_chatterbox")
     from chatterbox.tts import ChatterboxTTS
+
+    from engine.device import choose_device
 
     return ChatterboxTTS.from_local(model_path(NAME), str(choose_device(device).device))

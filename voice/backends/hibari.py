@@ -8,7 +8,6 @@ import numpy as np
 
 from engine.cache import is_verified
 from engine.errors import Missing
-from engine.weights import record
 from voice.backends.graph import FLOAT, cut
 from voice.backends.timed import TimedVoice, session
 
@@ -46,6 +45,8 @@ class Hibari(TimedVoice):
 
 @cache
 def _sessions(threads):
+    from engine.weights import record  # brings torch with it
+
     path = Path(find_spec("hibari").submodule_search_locations[0]) / "assets" / "hibari.onnx"
     if not is_verified(path, MODEL_SHA256):
         hint = "Run: pip install --force-reinstall hibari-tts==0.2.1"

@@ -11,7 +11,6 @@ from engine.cache import cache_folder, is_verified
 from engine.errors import Missing
 from engine.files import replacing, sha256_of
 from engine.pull import FOLDER, entry_of, model_file
-from engine.weights import record
 from voice.backends.graph import FLOAT, cut
 from voice.backends.timed import TimedVoice, session
 
@@ -83,6 +82,8 @@ def cut_files():
     Raises Missing with the command that helps, Refused for a damaged model, WriteFailed for the disk.
     Source: ours.
     """
+    from engine.weights import record  # brings torch with it
+
     source = model_file(NAME)
     record(NAME, source, entry_of(NAME)["files"][0]["sha256"])
     folder = cache_folder(FOLDER, NAME, f"cut-{CUT_VERSION}")

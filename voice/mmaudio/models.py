@@ -10,14 +10,13 @@ import torch
 from engine.cache import cache_folder
 from engine.errors import Missing
 from engine.files import replacing, sha256_of
-from engine.pull import FOLDER, entry_of, model_path
+from engine.pull import ACCEPTED, FOLDER, entry_of, is_accepted, model_path
 from engine.weights import record
 from voice.mmaudio.checkpoints import load_network, load_sync, load_vae, load_vocoder
 from voice.mmaudio.clip import VOCABULARY_FILES, ClipEncoder, load_clip
 from voice.mmaudio.sizes import VAES, VARIANTS, VOCODERS, Variant
 
 ENCODERS = "mmaudio-encoders"
-ACCEPTED = "accepted.json"
 _CODECS = {"16k": ("v1-16.pth", "best_netG.pt"), "44k": ("v1-44.pth", "bigvgan_generator.pt")}
 _ENCODER_FILES = {"sync": "synchformer_state_dict.pth", "clip": "open_clip_pytorch_model.bin"}
 
@@ -104,47 +103,41 @@ def licences(name, paths):
     Raises Missing for a licence that nobody has accepted on this machine.
     Source: ours.
     """
-    used = {entry for part, (entry, _) in parts_of(name).items() if not (part in paths and is_random(paths[part]))}
-    used -= {ENCODERS} if all(is_random(paths[part]) for part in _ENCODER_FILES) else set()
-    told, asked = {}, []
-    for entry_name in sorted(used):
-        entry = entry_of(entry_name)
-        accepted = accepted_on(entry_name)
-        told[entry_name] = {"licence": entry["licence"], "url": entry["licence_url"], "accepted": accepted}
-        if entry.get("consent") and accepted is None:
-            asked.append(f"{entry_name}: {entry['licence']}, {entry['licence_url']}")
+    entries = {}
+    for part, (entry_name, _) in parts_of(name).items():
+        if part not in VOCABULARY_FILES and not is_random(paths[part]):
+            entries[entry_name] = entry_of(entry_name)
+    asked = {key: entry for key, entry in entries.items() if not is_accepted(model_path(key), entry)}
     if asked:
+        told = "; ".join(f"{key}: {entry['licence']}, {entry['licence_url']}" for key, entry in asked.items())
         raise Missing(
-            f"{name}: these licences were not accepted on this machine: {'; '.join(asked)}.",
+            f"{name}: these licences were not accepted on this machine: {told}.",
             hint="Read them; when you accept them, run the same command once with --accept-licence.",
             code="licence",
         )
-    return told
+    return {
+        key: {"licence": entry["licence"], "url": entry["licence_url"], "accepted": accepted_on(key)} for key, entry in entries.items()
+    }  # fmt: skip
 
 
 def accepted_on(entry_name):
-    """When a model's licence was accepted, as ISO 8601 text, or None. Source: ours."""
+    """When a licence was accepted on this machine, ISO 8601 text, or None where it asks for no consent. Source: ours."""
     path = model_path(entry_name) / ACCEPTED
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["accepted"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds") if path.is_file() else None
 
 
 def accept(name):
-    """Notes that the licences of a model are accepted; gives their registry names.
+    """Notes, where pulls note it too, that the licences of a model are accepted; gives their registry names.
 
     Raises WriteFailed for the disk.
     Source: ours.
     """
-    entries = sorted({entry for entry, _ in parts_of(name).values()})
-    for entry_name in entries:
-        if accepted_on(entry_name) is None:
-            entry = entry_of(entry_name)
-            facts = {"licence": entry["licence"], "url": entry["licence_url"], "accepted": datetime.now(UTC).isoformat(timespec="seconds")}
-            with replacing(cache_folder(FOLDER, entry_name) / ACCEPTED, overwrite=True) as part:
-                part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return entries
+    entries = {key: entry_of(key) for key, _ in parts_of(name).values()}
+    for key, entry in entries.items():
+        if not is_accepted(model_path(key), entry):
+            with replacing(cache_folder(FOLDER, key) / ACCEPTED, overwrite=True) as part:
+                part.write_text(json.dumps({word: entry[word] for word in ("licence", "licence_url")}), encoding="utf-8")
+    return sorted(entries)
 
 
 def load_models(options, placement, paths, told):
