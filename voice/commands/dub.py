@@ -58,7 +58,7 @@ def _without_script(args, options, progress):
 def made(args, dub, inputs, progress):
     """Outcome of a dub that is prepared: speaks, mixes, moves lips, reports. Source: ours."""
     from engine.report import sidecar_path
-    from voice.dub import PROJECT, articulation_of, faces_for, lip_spans, mixed, speak_changed, takes_in_use
+    from voice.dub import PROJECT, mixed, speak_changed, takes_in_use
     from voice.report import line_rows, report_of, write_report
 
     marking = marking_of(args, "dub", inputs, (dub.job.language,))
@@ -70,8 +70,7 @@ def made(args, dub, inputs, progress):
         raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
     paths, sound = mixed(dub, progress)
     spans = lip_spans(dub) if dub.options.lips else []
-    picture = args.relip(args.video, paths["mix"], args.output, dict(spans=spans, articulation=articulation_of(dub) if spans else None, faces=faces_for(dub),
-                         options=dub.options, cache=dub.folder / "picture"), progress, args.force)  # fmt: skip
+    picture = pictured(args, dub, paths["mix"], progress)
     rows = line_rows(dub, paths)
     report = report_of(dub, rows, sound, picture)
     page = write_report(dub, report, paths, picture.pop("mouths", ()))
@@ -83,6 +82,19 @@ def made(args, dub, inputs, progress):
     said = f"{args.output}: {len(rows)} lines, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
     result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
+
+
+def pictured(args, dub, mix, progress):
+    """Writes the film with the mix; facts of its picture. Where no lip has to move the picture is copied bit by bit. Source: ours."""
+    from engine.mux import copy_with_sound
+    from voice.dub import articulation_of, faces_for, lip_spans
+
+    spans = lip_spans(dub) if dub.options.lips else []
+    if not spans:
+        packets = copy_with_sound(args.video, args.output, mix, args.force)
+        return dict(lips="picture copied", frames=packets, frames_source=packets, frames_match=True)
+    job = dict(spans=spans, articulation=articulation_of(dub), faces=faces_for(dub), options=dub.options, cache=dub.folder / "picture")
+    return args.relip(args.video, mix, args.output, job, progress, args.force)
 
 
 COMMAND = Command("dub", "speak + mix with the bed + lips + mux, with a report", add, run)
