@@ -1,0 +1,136 @@
+"""dub: lines kept by line, only what changed is spoken again, stems that sum, and a film as long as before."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound
+
+SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,800 --> 00:00:02,800\nBOB: It lies on the old table.\n"
+QUIET = ("--voice", "hibari", "--listen", "off", "--bed", "keep", "--no-lips", "--mouth", "off", "-q", "--no-provenance", "--force")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A grey film of 3.2 s at 12 frames a second with faint noise as sound."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    noise = 2e-3 * np.random.default_rng(0).standard_normal((1, round(3.25 * 16_000))).astype(np.float32)
+    with VideoWriter(path, Fraction(12), 64, 48, Sound(noise, 16_000)) as writer:
+        for k in range(39):
+            writer.write(np.full((48, 64, 3), 60 + k, np.uint8))
+    return path
+
+
+@pytest.fixture
+def stage(tmp_path, call, film):
+    """A folder with script.srt, and `dub` called in it on the film."""
+    (tmp_path / "script.srt").write_text(SRT)
+
+    def dub(*words, script="script.srt"):
+        given = () if script is None else (str(tmp_path / script),)
+        return call("dub", str(film), *given, "-o", str(tmp_path / "out.mp4"), *QUIET, *words)
+
+    dub.folder = tmp_path
+    return dub
+
+
+def project_of(folder):
+    return json.loads((folder / "out.dub" / "project.json").read_text())
+
+
+def facts_of(folder):
+    return json.loads((folder / "out.json").read_text())["facts"]
+
+
+def test_the_whole_loop_leaves_film_stems_project_report_and_the_picture_as_it_was(stage, film):
+    answer = stage()
+    assert answer.code == 0, answer.err
+    kept = stage.folder / "out.dub"
+    stems = {name: read_sound(kept / f"{name}.wav") for name in ("dialogue", "bed", "mix")}
+    length = {s.samples.shape[1] for s in stems.values()}
+    assert length == {round(Fraction(39, 12) * 48_000)}
+    rest = stems["mix"].samples - stems["dialogue"].samples - stems["bed"].samples
+    assert 20 * np.log10(np.abs(rest).max() + 1e-12) < -90
+    assert probe(stage.folder / "out.mp4").frames == probe(film).frames == 39
+    with VideoReader(film) as a, VideoReader(stage.folder / "out.mp4") as b:
+        assert all((x.pixels == y.pixels).all() and x.time == y.time for x, y in zip(a, b, strict=True))
+    facts = facts_of(stage.folder)
+    assert [line["id"] for line in facts["lines"]] == ["1", "2"] and all(line["status"] == "spoken" for line in facts["lines"])
+    assert all(abs(line["start_err_ms"]) < 40 and abs(line["end_err_ms"]) < 60 for line in facts["lines"])
+    page = (kept / "report.html").read_text()
+    assert "Where is the map?" in page and "http" not in page.split("</style>")[1]
+    assert {e["voice"] for e in project_of(stage.folder)["speakers"].values()} == {"hibari"}
+
+
+def test_a_second_run_speaks_nothing_and_a_changed_word_its_own_line_alone(stage):
+    assert stage().code == 0
+    before = {e["id"]: (e["take"], e["takes"][0]["file"]) for e in project_of(stage.folder)["lines"]}
+    sounds = {p.name: p.read_bytes() for p in (stage.folder / "out.dub" / "lines").glob("*.wav")}
+    assert stage().code == 0 and facts_of(stage.folder)["spoken_again"] == {}
+    (stage.folder / "script.srt").write_text(SRT.replace("table", "shelf"))
+    assert stage().code == 0 and facts_of(stage.folder)["spoken_again"] == {"2": ["text"]}
+    after = {e["id"]: e["take"] for e in project_of(stage.folder)["lines"]}
+    assert after == {"1": before["1"][0], "2": 2}
+    assert all((stage.folder / "out.dub" / "lines" / name).read_bytes() == data for name, data in sounds.items())
+
+
+def test_lines_asked_for_get_another_take_and_a_locked_one_does_not(stage):
+    assert stage().code == 0
+    assert stage("--lines", "2").code == 0
+    project = project_of(stage.folder)
+    first, second = project["lines"]
+    assert (first["take"], second["take"], len(second["takes"])) == (1, 2, 2)
+    folder = stage.folder / "out.dub"
+    assert (folder / second["takes"][0]["file"]).read_bytes() != (folder / second["takes"][1]["file"]).read_bytes()
+    assert stage("--lines", "9").code == 2
+
+
+def test_another_voice_for_one_speaker_redoes_his_lines(stage):
+    assert stage().code == 0
+    project = project_of(stage.folder)
+    project["lines"][0]["text"] = "Where was the map?"
+    (stage.folder / "out.dub" / "project.json").write_text(json.dumps(project))
+    answer = stage(script="out.dub/project.json")
+    assert answer.code == 0, answer.err
+    assert list(facts_of(stage.folder)["spoken_again"]) == ["1"]
+
+
+def test_a_take_that_was_deleted_is_spoken_again(stage):
+    assert stage().code == 0
+    (stage.folder / "out.dub" / project_of(stage.folder)["lines"][0]["takes"][0]["file"]).unlink()
+    assert stage().code == 0 and list(facts_of(stage.folder)["spoken_again"]) == ["1"]
+
+
+def test_a_line_that_cannot_be_spoken_is_marked_and_the_rest_is_made(stage):
+    (stage.folder / "script.srt").write_text(SRT + "\n3\n00:00:02,900 --> 00:00:03,100\n🎉\n")
+    answer = stage()
+    assert answer.code == 6 and probe(stage.folder / "out.mp4").frames == 39
+    third = facts_of(stage.folder)["lines"][2]
+    assert third["status"] == "needs_review" and "cannot be spoken" in third["why"]
+
+
+def test_the_project_of_another_film_is_refused(stage, tmp_path):
+    assert stage().code == 0
+    project = project_of(stage.folder)
+    project["film"]["sha256"] = "0" * 64
+    (stage.folder / "out.dub" / "project.json").write_text(json.dumps(project))
+    answer = stage()
+    assert answer.code == 2 and "another film" in answer.err
+
+
+def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
+    answer = stage("--listen", "pocketsphinx", script=None)
+    assert answer.code == 5 and "nobody speaks" in answer.err and not (stage.folder / "out.srt").exists()
+
+
+@pytest.mark.parametrize("words, said", [
+    (("--loudness", "loud"), "--loudness"),
+    (("--bed", "nowhere.wav"), "nowhere.wav"),
+    (("--cast-faces", "ANNA"), "--cast-faces"),
+    (("--lines", "x-"), "--lines"),
+])  # fmt: skip
+def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
+    answer = stage(*words)
+    assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
