@@ -197,7 +197,7 @@ class WhisperEars:
         segment = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens)
         add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
                             num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
-        return tuple(Heard(w["word"].strip(), float(w["start"]), float(w["end"])) for w in segment["words"] if w["word"].strip())
+        return tuple(Heard(w["word"].strip(), max(0.0, float(w["start"])), float(w["end"])) for w in segment["words"] if w["word"].strip())
 
 
 class _Decoder:

@@ -1,7 +1,8 @@
 """Words as they are compared: spelling, numbers and homophones put aside; what of a text was lost when it was heard."""
 
 import re
-from difflib import SequenceMatcher
+from bisect import bisect_left
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,8 @@ from typing import NamedTuple
 LETTER_LANGUAGES = ("zh", "yue", "ja", "th", "lo", "my", "km")  # written without spaces: compared letter by letter
 ALIKE = 0.6              # share of sounds two words must have in common for one to be a misspelling of the other
 LONGEST_JOIN = 3         # "foot ball" is "football", "c 2 again" never "c2again"
-ANCHOR_WORDS = 4         # this many equal words in a row belong together
-_MOST_CELLS = 40_000     # in longer stretches what sounds alike is not looked for
+ANCHOR_WORDS = 4         # equal words in a row that belong together when they are nowhere else
+_MOST_CELLS = 40_000     # beyond, anchors are looked for; in longer stretches not what sounds alike
 _DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split()))
 _VARIANT = re.compile(r"\(\d+\)$")
 
@@ -81,14 +82,30 @@ def word_error(reference, heard, language="en"):
 
 
 def _paired(said, got, english):
-    """(said, heard, wrong) triples of the cheapest way through, anchored at runs of ANCHOR_WORDS equal words."""
+    """(said, heard, wrong) triples of the cheapest way through; long texts in stretches between their anchors."""
     out, i, j = [], 0, 0
-    for run in SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks():
-        if run.size >= ANCHOR_WORDS or not run.size:
-            out += _through(said[i : run.a], got[j : run.b], english)
-            out += [(word, word, 0) for word in said[run.a : run.a + run.size]]
-            i, j = run.a + run.size, run.b + run.size
+    for a, b in (_anchors(said, got) if len(said) * len(got) > _MOST_CELLS else []) + [(len(said), len(got))]:
+        out += _through(said[i:a], got[j:b], english)
+        i, j = a, b
     return out
+
+
+def _anchors(said, got):
+    """Places (i, j) in rising order where the same ANCHOR_WORDS words stand that stand nowhere else in either text."""
+    places = []
+    for words in (said, got):
+        runs = [tuple(words[k : k + ANCHOR_WORDS]) for k in range(len(words) - ANCHOR_WORDS + 1)]
+        often = Counter(runs)
+        places.append({run: k for k, run in enumerate(runs) if often[run] == 1})
+    ends, chains = [], []                # the longest rising chain: patience sorting
+    for i, j in sorted((i, places[1][run]) for run, i in places[0].items() if run in places[1]):
+        k = bisect_left(ends, j)
+        ends[k : k + 1], chains[k : k + 1] = [j], [((i, j), chains[k - 1] if k else None)]
+    chain, out = chains[-1] if chains else None, []
+    while chain:
+        place, chain = chain
+        out.append(place)
+    return out[::-1]
 
 
 def _through(said, got, english):
