@@ -30,6 +30,7 @@ EASE_S = 0.009                         # planned this much short: what is left o
 OVER_S, SHORT_S = 0.004, 0.028         # a line that lasts so much too long or too short is spoken once more
 TRIES = 2                              # of speaking a line
 POLISH = 0.04                          # what still misses then is stretched by no more than this
+SAFE = 0.02                            # of tempo: units are whole
 FADE_S = (0.002, 0.008)                # at cut ends
 
 
@@ -231,13 +232,13 @@ def fit(plan, slot, limits=None):
     """The line fitted to its slot, as a Fitted; it never fails for a slot too short or too long, and never cuts speech.
 
     plan: natural Plan.  slot: Slot.  limits: Limits, the defaults when None.
-    Too short: silence is borrowed, then the plan is re-timed within the limits of its phones, then the wave will be sped up to
-    stretch_most; what still does not fit outlasts its slot.  Too long: re-timed; beyond the limits it is spoken slowly, then silence.
+    Too short: the plan is re-timed up to tempo_noted, then silence is borrowed, then it is re-timed further within the limits of its phones,
+    then the wave will be sped up to stretch_most; what still does not fit outlasts its slot.  Too long: re-timed; beyond the limits it is spoken slowly, then silence.
     Source: docs, "Dubbing behaviour".
     """
     limits, plan = limits or Limits(), trimmed(settled(plan))
     natural_s, rungs, reasons = heard_s(plan), [Rung("natural", 1.0)], []
-    start, end, taken = borrowed(slot, natural_s, limits)
+    start, end, taken = borrowed(slot, natural_s / (limits.tempo_noted - SAFE), limits)
     if taken:
         rungs.append(Rung("borrow", round(taken, 3), f"takes {1000 * taken:.0f} ms of the silence beside it"))
     wanted_s, half = float(end - start), float(UNIT_S) / 2

@@ -8,7 +8,7 @@ import pytest
 
 from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound
 
-SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,800 --> 00:00:02,800\nBOB: It lies on the old table.\n"
+SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the old table.\n"
 QUIET = ("--voice", "hibari", "--listen", "off", "--bed", "keep", "--no-lips", "--mouth", "off", "-q", "--no-provenance", "--force")
 
 
