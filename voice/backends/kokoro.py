@@ -27,7 +27,7 @@ class Kokoro(TimedVoice):
     """A voice of Kokoro, or a mix of several.
 
     name: as asked for.  language: such as "en-us".
-    style: (510, 256) float32, row = number of phones.
+    style: (510, 256) float32, one row a number of phones, from 1.
     threads: int, or None for what the machine has.
     Raises Missing or Refused when the model is not there or not whole.
     Source: hexgrad, Kokoro-82M; cut where durations, F0 and energy appear.
@@ -47,7 +47,7 @@ class Kokoro(TimedVoice):
         return self._speaker.run(None, given)[0].reshape(-1)
 
     def _row(self, ids):
-        return self._style[min(len(ids) - 2, len(self._style) - 1)][None]
+        return self._style[min(len(ids) - 2, len(self._style)) - 1][None]
 
 
 @cache
