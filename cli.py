@@ -17,7 +17,7 @@ import engine.commands
 import lipsync.commands
 import voice.commands
 from engine import __version__
-from engine.command import document
+from engine.command import document, plain
 from engine.errors import ExitCode, MouthpieceError, UsageProblem
 from engine.progress import MODES, Progress
 
@@ -55,8 +55,58 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
     places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for command in commands().values():
-        command.add(common(places.add_parser(command.name, help=command.help)))
+        place = common(places.add_parser(command.name, help=command.help))
+        place.set_defaults(door=("cli:parser_of", "cli:perform"))  # for commands that run others, in other processes too
+        place.set_defaults(speak=planned_speech, relip=relip)
+        command.add(place)
     return parser
+
+
+def planned_speech(text, spec, seed):
+    """(Sound, articulation (T, 43), facts) of a text in our own voice: how the branch that moves faces borrows one. Source: ours."""
+    from voice.line import speech_for_face
+
+    return speech_for_face(text, spec, seed)
+
+
+def relip(video, sound, output, job, progress, overwrite=False):
+    """Writes a film with other sound, its lips moved to it; facts for the report: how the branch that speaks borrows the other one.
+
+    job: dict with spans [(start_s, end_s, speaker)], articulation (T, 43) or None, faces {speaker: face}, options, cache (folder).
+    Source: ours.
+    """
+    from lipsync.resync import relip_dub
+
+    return relip_dub(video, sound, output, job, progress, overwrite)
+
+
+def parser_of(name):
+    """The parser of one command; KeyError when there is none of that name. Source: ours."""
+    command = commands()[name]
+    parser = common(Parser(prog=f"mouthpiece {name}"))
+    parser.set_defaults(speak=planned_speech, relip=relip)
+    command.add(parser)
+    return parser
+
+
+def perform(argv):
+    """Runs one command without a word; gives its exit code and the document that --json would show.
+
+    argv: list of words after the program's name.
+    Source: ours.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        with hushed():
+            outcome = commands()[args.command].run(args, Progress("none"))
+        return int(outcome.exit_code), {"ok": outcome.exit_code == ExitCode.DONE, "result": plain(outcome.result)}
+    except MouthpieceError as error:
+        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
+    except SystemExit as stop:
+        return int(stop.code or ExitCode.DONE), {"ok": True, "result": None}
+    except Exception as error:
+        error = MouthpieceError(f"internal error: {type(error).__name__}: {error}.", hint="Run the item alone with -vv and report what it shows.")
+        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
 
 
 @cache

@@ -77,6 +77,7 @@ def add_flags(parser, cls):
     Source: ours.
     """
     hints = typing.get_type_hints(cls)
+    parser.set_defaults(option_classes=(*(parser.get_default("option_classes") or ()), cls))
     for field in dataclasses.fields(cls):
         if _kind(hints[field.name]) is bool:
             action, extra = argparse.BooleanOptionalAction, {}
@@ -134,6 +135,29 @@ def resolve(cls, preset, flags):
     values |= {name: value for name, value in flags.items() if name in fields and value is not None}
     hints = typing.get_type_hints(cls)
     return cls(**{name: _converted(fields[name], value, _kind(hints[name])) for name, value in values.items()})
+
+
+def check_given(classes, flags):
+    """Makes sure that every flag that is given could be a value of its option; options that depend on one another are not looked at.
+
+    classes: option dataclasses, as add_flags leaves them in the parser's default `option_classes`.
+    flags: dict, such as vars() of parsed arguments.
+    A rate "source" is left to the command.
+    Raises UsageProblem.
+    Source: ours.
+    """
+    for name in {field.name for cls in classes for field in dataclasses.fields(cls)}:
+        if flags.get(name) is None or flags[name] == "source":
+            continue
+        problems = []
+        knowing = [cls for cls in classes if name in cls.__dataclass_fields__]
+        for cls in knowing:
+            try:
+                resolve(cls, None, {name: flags[name]})
+            except UsageProblem as problem:
+                problems.append(problem)
+        if len(problems) == len(knowing):
+            raise problems[0]
 
 
 def _converted(field, value, kind):

@@ -103,6 +103,21 @@ def record(name, path, digest):
     _hashes[name, str(path)] = digest
 
 
+def loaded():
+    """What `hashes` is made from: a copy of {(name, path): SHA-256}. Source: ours."""
+    return dict(_hashes)
+
+
+def resume(entries):
+    """Replaces what this process is said to have loaded, for the next side-car.
+
+    entries: as `loaded` gives it.
+    Source: ours.
+    """
+    _hashes.clear()
+    _hashes.update(entries)
+
+
 def hashes():
     """SHA-256 of the weights this process has loaded: name -> 64 hex digits. For side-cars.
 

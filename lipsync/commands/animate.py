@@ -1,9 +1,12 @@
 """`mouthpiece animate`."""
 
+from functools import partial
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
 from engine.config import add_flags, read_preset
+from engine.errors import UsageProblem
+from engine.warm import warm
 from lipsync.echomimic.options import EchoControls
 from lipsync.options import AnimateOptions
 
@@ -11,7 +14,7 @@ from lipsync.options import AnimateOptions
 def add(parser):
     """Adds the arguments of `animate`. Source: ours."""
     parser.add_argument("portrait", type=Path, metavar="PORTRAIT", help="picture with a face")
-    parser.add_argument("sound", type=Path, metavar="SOUND", help="recording of speech or song; a video lends its sound")
+    parser.add_argument("sound", type=Path, nargs="?", metavar="SOUND", help="recording of speech or song; a video lends its sound; leave it out with --text")
     output_flags(parser)
     add_flags(parser.add_argument_group("animate"), AnimateOptions)
     add_flags(parser.add_argument_group("with --model echomimic or echomimic-acc"), EchoControls)
@@ -22,14 +25,14 @@ def engine_of(options, dry):
     if options.model == "mini":
         from lipsync.pipeline import animate, load_models
 
-        return load_models, animate
+        return partial(warm, load_models), animate
     from lipsync.echomimic.pipeline import animate, check_speed
     from lipsync.echomimic.weights import at_hand, load_models
 
     def load(placement):
         if dry:
             return at_hand(options.model, options.weights)
-        models = load_models(placement, options.model, options.weights)
+        models = warm(load_models, placement, options.model, options.weights)
         check_speed(options, models)
         return models
 
@@ -48,11 +51,14 @@ def run(args, progress):
 
     options = options_of(None if args.preset is None else read_preset(args.preset), vars(args))
     placement = choose_device(options.device)
-    inputs = (args.portrait, args.sound)
+    if (args.sound is None) == (options.text is None):
+        raise UsageProblem("animate: need a SOUND or --text, one of them.", hint="Run 'mouthpiece animate --help'.", code="usage")
+    inputs = (args.portrait,) if args.sound is None else (args.portrait, args.sound)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     sidecar = output_file(sidecar_path(args.output), args.force, inputs)
     marking = marking_of(args, "animate", inputs)
-    job = prepare(*inputs, options)
+    sound, articulation, speech = (args.sound, None, None) if options.text is None else args.speak(options.text, options.voice, options.seed)
+    job = prepare(args.portrait, sound, options, articulation)
     load, animate = engine_of(options, args.dry_run)
     models = load(placement)
     if args.verbose:
@@ -64,6 +70,7 @@ def run(args, progress):
         result = {"dry_run": True, "output": str(args.output), "sidecar": str(sidecar), "settings": options.settings()}
         return Outcome(result | {"facts": plan}, f"would write {args.output}: {size}")
     facts = animate(job, args.output, models, placement, progress, overwrite=args.force)
+    facts |= {} if speech is None else {"speech": speech}
     payload = documented(args.output, "animate", options, inputs, facts, marking)
     return Outcome(payload | {"output": str(args.output), "sidecar": str(sidecar)}, f"{args.output}: {size}")
 
