@@ -8,6 +8,7 @@ import soundfile
 
 from engine.errors import Refused, UsageProblem
 from engine.files import output_file, part_path, replacing, write_problem
+from engine.film import lasting
 from engine.media import BROKEN, VIDEO_SUFFIXES, audio_frame, created, delivery_blocks, opened
 from engine.streams import delivery_stream, film
 from engine.timeline import DELIVERY_HZ, nearest, samples_at
@@ -15,13 +16,14 @@ from engine.timeline import DELIVERY_HZ, nearest, samples_at
 _LARGEST_WAV_BYTES = 4_000_000_000  # a WAV header counts bytes in 32 bits; beyond it RF64 is the same file with a wider count
 
 
-def copy_with_sound(video, output, sound, overwrite=False, inputs=()):
+def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=None):
     """Writes OUTPUT: the packets of the video's picture as they are, and the sound as its only sound.
 
     video: path with a moving picture; its sound and subtitles are left out.
     output: path ending in one of media.VIDEO_SUFFIXES.
     sound: Path (streamed) or Sound; becomes AAC at 48 kHz, one or two channels; sample 0 is at the first frame.
     overwrite, inputs: as for files.output_file.
+    duration: Fraction, seconds; the sound is cut or continued by silence to it. None: it is as long as it is.
     Gives the number of packets copied.
     Raises UsageProblem for the name, Refused for no picture or one that the container cannot hold, WriteFailed for the disk.
     Source: ours.
@@ -29,8 +31,11 @@ def copy_with_sound(video, output, sound, overwrite=False, inputs=()):
     target = output_file(output, overwrite, (video, *inputs), VIDEO_SUFFIXES)
     part = part_path(target)
     try:
+        blocks = delivery_blocks(sound)
+        if duration is not None:
+            blocks = lasting(blocks, samples_at(duration, DELIVERY_HZ))
         with opened(video, "video") as source:
-            packets = _copied(source, video, part, target, delivery_blocks(sound))
+            packets = _copied(source, video, part, target, blocks)
         os.replace(part, target)
     except OSError as error:
         raise write_problem(target, error) from error

@@ -88,3 +88,40 @@ def options_of(preset, flags):
     cls = classes().get(model, AnimateOptions)
     refuse_strange(cls, flags)
     return resolve(cls, preset, flags)
+
+
+ON_MISSING_FACE = ("pass", "hold", "fail")
+
+
+@dataclass(frozen=True)
+class LipsyncOptions(Options):
+    """Options of `mouthpiece lipsync`; refuses nonsense at birth.
+
+    Raises UsageProblem naming the flag, the value and what is accepted.
+    Source: ours.
+    """
+
+    model: str = option("mini", "which model moves the lips", choices=("mini",))
+    seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
+    steps: int = option(8, "sampling steps", low=1, high=100)
+    guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
+    variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
+    expression: float = option(1.3, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
+    device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
+    face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame")
+    on_missing_face: str = option("pass", "frames without the face: pass them as they are, hold its last place, or fail", choices=ON_MISSING_FACE)
+    spans: str | None = option(None, "seconds to change, such as 1.2-3.4,10-12.5; without it wherever the sound is another")
+    ease: float = option(0.08, "how long the film's own mouth and ours take to meet at the ends of a span", unit="s", low=0.0, high=1.0)
+    gate: bool = option(True, "keep the mouth shut where nobody speaks")
+    grain: bool = option(True, "give painted parts the grain of the picture around them")
+    long_sound: str = option("refuse", "sound that goes on after the film", choices=("refuse", "cut"))
+    quality: int = option(14, "H.264 quality, less is better, 0 is lossless", unit="crf", low=0, high=51)
+    batch: int = option(8, "frames a call of the renderer; changes memory and speed alone", low=1, high=64)
+
+    def __post_init__(self):
+        super().__post_init__()
+        from face.detect import parse_choice
+        from lipsync.spans import parse_spans
+
+        parse_choice(self.face)
+        parse_spans(self.spans)

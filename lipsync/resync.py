@@ -1,0 +1,287 @@
+"""lipsync: the lips of a film moved to new sound, only in the spans that change, only at the mouth; everything else stays as it is."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine.encoders.audio import RATE_HZ
+from engine.encoders.vision import BLINK, POSE
+from engine.errors import MouthpieceError, Refused
+from engine.film import FilmWriter
+from engine.media import VideoReader, probe, read_sound, sound_duration, upright_rgb
+from engine.mux import copy_with_sound
+from engine.timeline import MOTION_HZ, frame_count
+from face.detect import parse_choice
+from lipsync.canvas import parts_of, tightened
+from lipsync.film import WHY, held, look, see, steadied
+from lipsync.lips import lips_at, listen_to
+from lipsync.mouth import reshaped
+from lipsync.options import LipsyncOptions
+from lipsync.renderer import WORK_PX, Rendering
+from lipsync.spans import differing, frame_spans, inside, joined, parse_spans, weights
+
+CHUNK_FRAMES = 8
+SILENT = 1e-3                          # peak below which a sound that outlasts the film may be cut without asking
+MEETING_SHARE = 2.0                    # the change is shown in full when the lips are this much less than half on their way
+
+
+class Part(NamedTuple):
+    """One face of a film and the seconds in which it is to speak.
+
+    spans_s: pairs of seconds, or None for all of the film.  face: as for face.detect.choose_face.
+    articulation: as Job.articulation, for this face alone; None: the job's.
+    Source: ours.
+    """
+
+    spans_s: tuple | None
+    face: object = "largest"
+    articulation: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A change of lips known to be possible: inputs read and checked; no frame has been looked at.
+
+    video: path.  sound: path, what is to be heard.
+    options: LipsyncOptions.  parts: Parts.  info: MediaInfo of the video.
+    wave: (S,) float32 at RATE_HZ, what the lips follow.
+    articulation: (N, 43) at 50 Hz from time zero, which replaces listening where it is not NaN; None: all is heard.
+    Source: ours.
+    """
+
+    video: Path
+    sound: Path
+    options: LipsyncOptions
+    parts: tuple
+    info: object
+    wave: np.ndarray = field(repr=False)
+    articulation: np.ndarray | None = field(default=None, repr=False)
+
+    def plan(self):
+        """What will be written, JSON-ready: rate, width_px, height_px, spans_s of each face, duration_s as the header has it."""
+        info = self.info
+        facts = {"rate": str(info.rate), "width_px": info.width_px, "height_px": info.height_px, "variable_rate": info.variable_rate}
+        facts["duration_s"] = None if info.duration is None else float(info.duration)
+        facts["faces"] = [{"face": str(p.face), "spans_s": None if p.spans_s is None else [list(s) for s in p.spans_s]} for p in self.parts]
+        return facts
+
+
+def prepare(video, sound, options, spans=None, articulation=None, *, faces=None, lips=None):
+    """The Job of a film and its new sound, after every check that needs no look at the frames.
+
+    video: path with a moving picture.  sound: sound or video file, what is to be heard.
+    options: LipsyncOptions; its face and spans are for jobs with one face.
+    spans: pairs of seconds to change; None: those of the options, else wherever the sound is not the film's own.
+    articulation: as in Job.
+    faces: Parts, or plain (spans_s, face) pairs, for several faces; None: the face of the options in `spans`.
+    lips: path of a recording that the lips follow instead of the sound, such as the dialogue of a mix.
+    Raises Refused for a film without picture, no sound, sound longer than the film; UsageProblem for spans beyond its end.
+    Source: ours.
+    """
+    info = probe(video)
+    if not info.has_video:
+        raise Refused(f"{video}: no moving picture in it.", hint="Give a video; for a still picture use animate.", code="no_video")
+    wave = read_sound(sound if lips is None else lips, RATE_HZ, mono=True).samples[0]
+    if info.duration is not None:
+        check_length(sound, info.duration, info.rate, options)
+    if faces is None:
+        spans = parse_spans(options.spans) if spans is None else spans
+        if spans is None and articulation is None and info.has_audio:
+            own = read_sound(video, RATE_HZ, mono=True).samples[0]
+            spans = differing(own, read_sound(sound, RATE_HZ, mono=True).samples[0])
+        faces = [Part(spans, options.face)]
+    parts = tuple(Part(part[0] if part[0] is None else tuple(joined(part[0])), *part[1:]) for part in faces)
+    for part in parts:
+        parse_choice(part.face)
+        check_spans(part.spans_s, info, video)
+    return Job(Path(video), Path(sound), options, parts, info, wave, articulation)
+
+
+def check_spans(spans, info, video):
+    """Refuses spans that begin after the film has ended. Source: ours."""
+    if spans and info.duration is not None and spans[-1][0] >= info.duration:
+        start, stop = spans[-1]
+        raise Refused(
+            f"{video}: ends at {float(info.duration):.2f} s, a span to change is {start:g}-{stop:g} s.",
+            hint="Give spans within the film; is this the right one?",
+            code="span_outside",
+        )
+
+
+def check_length(sound, duration, rate, options):
+    """Refuses sound that goes on after the film by more than a frame, unless that rest is silent or may be cut. Source: ours."""
+    over = sound_duration(sound) - duration
+    if over <= 1 / (rate or Fraction(25)) or options.long_sound == "cut":
+        return
+    rest = read_sound(sound, RATE_HZ, mono=True).samples[0][int(duration * RATE_HZ) :]
+    if np.abs(rest).max(initial=0) > SILENT:
+        raise Refused(
+            f"{sound}: goes on for {float(over):.2f} s after the film has ended ({float(duration):.2f} s).",
+            hint="Shorten it, or give --long-sound cut; the film's frames set the length.",
+            code="sound_too_long",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What is done to one face, frame by frame.
+
+    track: Track.  weight: (F,) float32, 0 where nothing changes.
+    own, wanted: (F, 26) float32 codes, NaN where nothing changes.
+    why: (F,) int8 as in film.Looks, of the frames asked for; asked: (F,) bool.
+    Source: ours.
+    """
+
+    track: object
+    weight: np.ndarray
+    own: np.ndarray
+    wanted: np.ndarray
+    why: np.ndarray
+    asked: np.ndarray
+
+
+def planned(job, seen, models, progress):
+    """A Change for every part of a job.
+
+    seen: film.Seen of the parts' faces.  models: pipeline.Models.
+    Raises Refused where --on-missing-face fail says so.
+    Source: ours.
+    """
+    times_s, options = seen.times_s, job.options
+    tracks = [held(track) if options.on_missing_face == "hold" else track for track in seen.tracks]
+    asked = [inside(times_s, [(0, float(seen.end))] if part.spans_s is None else part.spans_s) for part in job.parts]
+    for track, flags in zip(seen.tracks, asked):
+        missing = np.flatnonzero(flags & ~track.present)
+        if options.on_missing_face == "fail" and len(missing):
+            raise Refused(
+                f"{job.video}: no face is seen at {times_s[missing[0]]:.2f} s, and in {len(missing)} of {flags.sum()} frames to change.",
+                hint="Use --on-missing-face pass to leave such frames as they are, or hold to keep the face's last place.",
+                code="face_missing",
+            )
+    with progress.stage("looking at the mouth", int(np.max([np.flatnonzero(f)[-1] + 1 if f.any() else 0 for f in asked]))) as advance:
+        looks = look(job.video, tracks, asked, (models.encoder, models.space), advance)
+    ticks = max(2, frame_count(max(seen.end, Fraction(len(job.wave), RATE_HZ)), MOTION_HZ) + 1)
+    changes = []
+    with progress.stage("listening", len(job.parts), "faces") as advance:
+        for part, track, flags, seen_mouth in zip(job.parts, tracks, asked, looks):
+            told = job.articulation if part.articulation is None else part.articulation
+            weight = weights(times_s, flags & (seen_mouth.why == 0), track.shot, options.ease)
+            own, wanted = steadied(seen_mouth.codes, track.shot, times_s), np.full_like(seen_mouth.codes, np.nan)
+            if weight.any():
+                heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
+                wanted[:] = own
+                wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
+            changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags))
+            advance(1)
+    return changes
+
+
+@torch.inference_mode()
+def rendered(models, crops, codes, placement):
+    """FrameParts of crops whose mouths are to change.
+
+    crops: list of uint8 (192, 192, 3).  codes: (N, 2, 26) float32, as they are and as they shall be.
+    Source: ours.
+    """
+    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    lattices = models.space.lattice(F.pad(torch.from_numpy(codes), (0, POSE)))
+    with placement.autocast():
+        made = models.renderer(*(x.to(placement.device) for x in (pixels, lattices[:, 0], lattices[:, 1])))
+    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))))
+
+
+def redrawn(frames, changes, models, options, placement):
+    """Triples of native frame, time and Patches, in order and in constant memory.
+
+    frames: triples as VideoReader.natives gives them.  changes: Changes.
+    Source: ours; in chunks that change nothing.
+    """
+    while chunk := list(islice(frames, CHUNK_FRAMES)):
+        patches, jobs = {index: [] for index, _, _ in chunk}, []
+        for index, _, native in chunk:
+            todo = [(number, change) for number, change in enumerate(changes) if change.weight[index] > 0]
+            pixels = upright_rgb(native) if todo else None
+            for number, change in todo:
+                crop = change.track.crop(index, WORK_PX)
+                codes = np.stack([change.own[index], eased(change, index)])
+                jobs.append((index, number, pixels, crop, crop.take(pixels), codes))
+        for start in range(0, len(jobs), options.batch):
+            batch = jobs[start : start + options.batch]
+            made = rendered(models, [job[4] for job in batch], np.stack([job[5] for job in batch]), placement)
+            for (index, number, pixels, crop, _, _), parts in zip(batch, made):
+                share = min(1.0, MEETING_SHARE * float(changes[number].weight[index]))
+                grain = np.random.default_rng([options.seed, number, index]) if options.grain else None
+                patch = reshaped(pixels, crop, parts, share, grain)
+                if patch is not None:
+                    patches[index].append(patch)
+        for index, time, native in chunk:
+            yield native, time, patches[index]
+
+
+def eased(change, index):
+    """(26,) the code wanted in a frame, between the film's own and ours by the frame's weight. Source: ours; smoothstep."""
+    weight = float(change.weight[index])
+    weight = weight * weight * (3 - 2 * weight)
+    return change.own[index] + weight * (change.wanted[index] - change.own[index])
+
+
+def resync(job, output, models, placement, progress, *, seen=None, overwrite=False):
+    """Writes OUTPUT, the film with its new sound and the lips moved to it; gives the facts for the side-car.
+
+    job: Job, from prepare.
+    output: path ending in one of media.VIDEO_SUFFIXES.
+    models, placement: from pipeline.load_models and device.choose_device.
+    progress: Progress.
+    seen: film.Seen of the parts' faces, from an earlier look at the same film; None looks.
+    overwrite: True lets an existing file be replaced.
+    The picture is copied packet by packet where no frame changes.
+    Raises Refused for a face that is in no frame and what the options refuse, UsageProblem for the name, WriteFailed for the disk.
+    Source: ours; docs/models/lipsync.md.
+    """
+    with progress.stage("following the face", job.info.frames) as advance:
+        if seen is None and any(part.spans_s is None or part.spans_s for part in job.parts):
+            seen = see(job.video, [part.face for part in job.parts], advance)
+    changes = [] if seen is None else planned(job, seen, models, progress)
+    inputs = (job.video, job.sound)
+    if not any(change.weight.any() for change in changes):
+        duration = job.info.duration if seen is None else seen.end
+        packets = copy_with_sound(job.video, output, job.sound, overwrite, (job.sound,), duration)
+        return facts_of(job, seen, changes) | {"copied": True, "frames": packets}
+    check_length(job.sound, seen.end, job.info.rate, job.options)
+    with (
+        VideoReader(job.video) as reader,
+        FilmWriter(output, job.info, job.sound, seen.end, crf=job.options.quality, overwrite=overwrite, inputs=inputs) as writer,
+        progress.stage("moving the lips", len(seen.times)) as advance,
+    ):
+        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement):
+            writer.write(native, time, patches)
+            advance(1)
+        if writer.frames != len(seen.times):
+            raise MouthpieceError(f"{job.video}: {len(seen.times)} frames at the first look, {writer.frames} at the last.")
+    return facts_of(job, seen, changes) | {"copied": False, "frames": len(seen.times), "placement": placement.as_dict()}
+
+
+def facts_of(job, seen, changes):
+    """What was changed and what was not, JSON-ready; changed_s: the seconds of all faces together. Source: ours."""
+    facts, every, rows, notes = job.plan(), [], [], []
+    for part, change in zip(job.parts, changes):
+        spans = frame_spans(seen.times_s, seen.end, change.weight > 0)
+        every += spans
+        asked = int(change.asked.sum())
+        why = {text: int((change.asked & (change.why == number + 1)).sum()) for number, text in enumerate(WHY)}
+        why = {text: count for text, count in why.items() if count}
+        rows.append({"face": str(part.face), "spans_s": spans, "frames_asked": asked, "frames_changed": int((change.weight > 0).sum()), "frames_passed": why})
+        notes += [f"{count} of {asked} frames to change were left as they are: {text}" for text, count in why.items()]
+    facts |= {"faces": rows or facts["faces"], "changed_s": joined(every), "needs_review": bool(notes), "notes": notes}
+    if seen is not None:
+        facts |= {"duration_s": float(seen.end), "frames": len(seen.times), "truncated": seen.truncated}
+        over = float(seen.end) - len(job.wave) / RATE_HZ
+        if over > 1 / float(job.info.rate or 25):
+            facts["notes"].append(f"the sound ends {over:.2f} s before the film; the rest is silence")
+    return facts
