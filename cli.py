@@ -72,10 +72,10 @@ def planned_speech(text, spec, seed):
 def relip(video, sound, output, job, progress, overwrite=False):
     """Writes a film with other sound, its lips moved to it; facts for the report: how the branch that speaks borrows the other one.
 
-    job: dict with spans [(start_s, end_s, speaker)], articulation (T, 43) or None, faces {speaker: face}, options, cache (folder).
+    job: dict with spans [(start_s, end_s, speaker, line id)], articulation (T, 43) or None, faces {speaker: face}, options, cache (folder).
     Source: ours.
     """
-    from lipsync.resync import relip_dub
+    from lipsync.dubbing import relip_dub
 
     return relip_dub(video, sound, output, job, progress, overwrite)
 

@@ -186,14 +186,14 @@ def _bed(dub, advance):
 
 
 def lip_spans(dub):
-    """[(start_s, end_s, speaker)] in which lips must move anew: lines that are seen and do not follow the actor's own timing. Source: ours."""
+    """[(start_s, end_s, speaker, line id)] in which lips must move anew: lines that are seen and do not follow the actor's own timing. Source: ours."""
     spans = []
     for entry, facts in takes_in_use(dub):
         line = entry.line
         if facts["timed_by"] == "source" or line.on_screen == "off":
             continue
         start, end = facts["start_s"], facts["start_s"] + facts["duration_s"]
-        spans.append((min(start, float(line.start)), min(max(end, float(line.end)), float(dub.job.duration)), line.speaker))
+        spans.append((min(start, float(line.start)), min(max(end, float(line.end)), float(dub.job.duration)), line.speaker, line.id))
     return spans
 
 

@@ -69,7 +69,6 @@ def made(args, dub, inputs, progress):
 
         raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
     paths, sound = mixed(dub, progress)
-    spans = lip_spans(dub) if dub.options.lips else []
     picture = pictured(args, dub, paths["mix"], progress)
     rows = line_rows(dub, paths)
     report = report_of(dub, rows, sound, picture)
