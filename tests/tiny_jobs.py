@@ -56,6 +56,10 @@ def perform(argv):
         os.kill(os.getpid(), signal.SIGKILL)
     if words[0] == "slow":
         time.sleep(float(words[1]))
+    if words[0] == "spin":  # so much time of a core
+        until = time.process_time() + float(words[1])
+        while time.process_time() < until:
+            hashlib.sha256(bytes(100_000))
     if words[0] == "refuse":
         return 5, {"ok": False, "error": {"kind": "refused", "code": "bad", "message": "bad script.", "hint": "Write another.", "retryable": False}}
     if words[0] == "full-once" and not args.output.with_suffix(".full").exists():
