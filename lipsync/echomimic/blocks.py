@@ -32,6 +32,7 @@ class Surroundings:
     strangers: rows, the first ones, that are not told of the portrait.
     seen: where the reference network puts what it sees; None elsewhere.
     speed: (B f, M, W) head speeds for the speed layers; None without.
+    moving: whether the motion modules take part; not where single pictures are learned.
     Source: ours.
     """
 
@@ -42,6 +43,7 @@ class Surroundings:
     strangers: int = 0
     seen: dict | None = None
     speed: Tensor | None = None
+    moving: bool = True
 
 
 class Attention(nn.Module):

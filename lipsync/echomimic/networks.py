@@ -76,7 +76,7 @@ class Layers(nn.Module):
         x = self.resnets[j](x, around.time)
         if self.attentions:
             x = self.attentions[j](x, around)
-        return self.motion_modules[j](x, around) if self.motion_modules else x
+        return self.motion_modules[j](x, around) if self.motion_modules and around.moving else x
 
 
 class DownBlock(Layers):
@@ -127,8 +127,8 @@ class MidBlock(nn.Module):
     def forward(self, x: Tensor, around: Surroundings) -> Tensor:
         """x (B f, C, h, w) -> the same shape."""
         x = self.attentions[0](self.resnets[0](x, around.time), around)
-        for motion in self.motion_modules:
-            x = motion(x, around)
+        if self.motion_modules and around.moving:
+            x = self.motion_modules[0](x, around)
         return self.resnets[1](x, around.time)
 
 
@@ -271,6 +271,7 @@ class Denoiser(UNet):
         super().__init__(shape, shape.audio_width)
         self.conv_norm_out = nn.GroupNorm(shape.groups, shape.widths[0], eps=RESNET_EPS)
         self.conv_out = nn.Conv2d(shape.widths[0], LATENT_CHANNELS, 3, padding=1)
+        self.moving = True  # False where single pictures are learned
         self.speed_layers = SpeedLayers(shape.speed_buckets) if shape.speed_buckets else None
 
     def forward(self, x: Tensor, time: Tensor, told: dict, portrait: dict) -> Tensor:
@@ -301,6 +302,7 @@ class Denoiser(UNet):
             portrait,
             frames * int((~known).sum()),
             speed=speed,
+            moving=self.moving,
         )
         face = told["face"].to(self.dtype)
         y = self.conv_in(rows) + face.repeat_interleave(frames, 0)

@@ -227,7 +227,7 @@ def find_published(folder, part):
 
 
 def convert(source, target=None, progress=None, shape=FULL):
-    """Published files as safetensors, once; gives what was written, JSON-ready.
+    """Published files as safetensors, once; gives the folder where they lie.
 
     source: folder with the names of the hub, or some of them.
     target: folder; None is `converted` below the source.
@@ -255,7 +255,7 @@ def convert(source, target=None, progress=None, shape=FULL):
             beside.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
         if progress is not None:
             progress.note(f"{path.name} -> {out.name}")
-    return {"folder": str(target), "files": files}
+    return target
 
 
 def write(path, state, config, licence):
