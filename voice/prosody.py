@@ -129,32 +129,47 @@ def time_map(plan, own, other, pairs):
         (_, a, b), (_, c, d) = own.words[i], other.words[j]
         inner = _phones_paired(own.phones, other.phones, (a, b), (c, d))
         if n and pairs[n - 1] == (i - 1, j - 1):
-            before_own, before_other = own.words[i - 1][2], other.words[j - 1][2]
-            if max(a - before_own, c - before_other) > PAUSE_S and gaps.get(_nearest_gap(gaps, a, before_own)):
-                low, high = gaps[_nearest_gap(gaps, a, before_own)]
-                ours[-1] = min(max(ours[-1], low), high - UNIT / 4)
-                a = max(min(a, high), ours[-1] + UNIT / 8)
-                if c - before_other > PAUSE_S:
-                    pauses.append((before_other, c))
+            own_stop, other_stop = own.words[i - 1][2], other.words[j - 1][2]
+            if max(a - own_stop, c - other_stop) > PAUSE_S:
+                between = _pause_between((own_stop, a), (other_stop, c), _gap_near(gaps, own_stop, a))
+                ours += [x for x, _ in between]
+                theirs += [y for _, y in between]
+            if c - other_stop > PAUSE_S:
+                pauses.append((other_stop, c))
         ours += [a, *(x for x, _ in inner), b]
         theirs += [c, *(y for _, y in inner), d]
-    ours, theirs = np.array(ours), np.maximum.accumulate(theirs)
-    keep = np.r_[True, np.diff(np.maximum.accumulate(ours)) > 1e-6]
+    ours, theirs = np.maximum.accumulate(ours), np.maximum.accumulate(theirs)
+    keep = np.r_[True, np.diff(ours) > 1e-6]
     return (ours[keep], theirs[keep]), pauses
 
 
+def _pause_between(own, other, gap):
+    """Anchors (own_s, other_s) that put a pause into a mark: what sounds beyond the plan's edges keeps its length.
+
+    own, other: (stop of a word, start of the next) as heard.  gap: (start_s, stop_s) of the mark in the plan, or None.
+    """
+    if gap is None:
+        return []
+    low, high = max(gap[0], own[0]), min(gap[1], own[1])
+    if high - low < UNIT / 4:          # the voice makes no pause here: all of the mark may stretch
+        low, high = max(own[0], gap[0] + UNIT / 4), max(own[0], gap[0]) + UNIT / 2
+    left, right = max(0.0, low - own[0]), max(0.0, own[1] - high)
+    share = min(1.0, (other[1] - other[0]) / max(left + right, 1e-9))
+    return [(low, other[0] + share * left), (high, other[1] - share * right)]
+
+
 def _gaps(plan):
-    """{number of the word before: (start_s, stop_s)} of the marks between words of a plan that have time."""
+    """(start_s, stop_s) of the marks between words of a plan that have time."""
     edges = plan.edges * UNIT
-    spans = {n: (float(edges[w.stop]), float(edges[v.start])) for n, (w, v) in enumerate(zip(plan.words, plan.words[1:]))}
-    return {n: span for n, span in spans.items() if span[1] - span[0] >= UNIT / 2}
+    spans = [(float(edges[w.stop]), float(edges[v.start])) for w, v in zip(plan.words, plan.words[1:])]
+    return [span for span in spans if span[1] - span[0] >= UNIT / 2]
 
 
-def _nearest_gap(gaps, start_s, stop_s):
-    """Number of the gap whose middle is nearest to that of an interval; None without gaps within 150 ms."""
+def _gap_near(gaps, start_s, stop_s):
+    """The gap whose middle is nearest to that of an interval; None where there is none within 150 ms."""
     middle = (start_s + stop_s) / 2
-    best = min(gaps, key=lambda n: abs(sum(gaps[n]) / 2 - middle), default=None)
-    return best if best is not None and abs(sum(gaps[best]) / 2 - middle) < 0.15 else None
+    best = min(gaps, key=lambda gap: abs(sum(gap) / 2 - middle), default=None)
+    return best if best is not None and abs(sum(best) / 2 - middle) < 0.15 + (stop_s - start_s) / 2 else None
 
 
 def _phones_paired(ours, theirs, own_word, other_word):
