@@ -153,7 +153,11 @@ def work(connection, perform, threads, cores):
     while True:
         answer.wait()
         answer.clear()
-        connection.send(door(inbox.pop()))  # never more than one waits: the next is given after the answer
+        told = door(inbox.pop())  # never more than one waits: the next is given after the answer
+        try:
+            connection.send(told)
+        except OSError:  # the driver has just gone
+            os._exit(0)
 
 
 def ready(perform, threads):
