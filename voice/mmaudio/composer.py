@@ -15,7 +15,7 @@ from voice.mmaudio.sizes import SHORTEST, SYNC_STEP, SYNC_WINDOW, TRAINED
 from voice.mmaudio.spans import spans_of
 
 SHORTEST_SHOT_S = 2  # seconds; shorter shots are heard together with a neighbour
-TAKES_AT_ONCE = 4
+TAKES_AT_ONCE = 4  # on a GPU; a CPU gains nothing by it, and one at a time is the same to the bit alone and among others
 SYNC_AT_ONCE = 4  # windows of 16 frames
 RETRIES = 2
 
@@ -86,8 +86,9 @@ class Composer:
         try:
             with torch.inference_mode():
                 trees, latents, waves = self._conditions(span, seen), [], []
-                for start in range(0, len(self.takes), TAKES_AT_ONCE):
-                    numbers = range(start, min(start + TAKES_AT_ONCE, len(self.takes)))
+                at_once = 1 if self.models.device.type == "cpu" else TAKES_AT_ONCE
+                for start in range(0, len(self.takes), at_once):
+                    numbers = range(start, min(start + at_once, len(self.takes)))
                     made = self._takes(span, trees, list(numbers))
                     latents.append(made[0])
                     waves.append(made[1])

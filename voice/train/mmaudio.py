@@ -79,7 +79,7 @@ def fit(network, batches, steps, *, peak=1e-4, seed=0, on_step=None):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         if on_step is not None:
             on_step(step, losses[-1])
     network.eval()
@@ -102,5 +102,5 @@ def begin(network, seed=0):
                 parameter.zero_()
             else:
                 fan_in = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * min(0.02, fan_in**-0.5))
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
     return network
