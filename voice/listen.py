@@ -75,6 +75,10 @@ class Recogniser:
         """The whisper.model.Whisper that hears, None when something else does."""
         return getattr(self._ears, "model", None)
 
+    def check(self, language):
+        """Raises UsageProblem or Missing for a language that cannot be heard. language: code, or None. Source: ours."""
+        self._ears.check(language)
+
     def transcribe(self, source, language=None, advance=None):
         """What is said, in order: list of Phrase; empty for silence, noise and music without words.
 
@@ -84,7 +88,7 @@ class Recogniser:
         Raises what `check` of the ears and media.sound_stream raise.
         Source: ours.
         """
-        self._ears.check(language)
+        self.check(language)
         if isinstance(source, Sound):
             return self._heard(_blocks(source), language, advance)
         with sound_stream(Path(source), RATE_HZ, 1) as (_, blocks):

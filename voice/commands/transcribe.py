@@ -26,7 +26,7 @@ class TranscribeOptions(Options):
 def add(parser):
     """Adds the arguments of `transcribe`. Source: ours."""
     parser.add_argument("video", type=Path, metavar="VIDEO", help="video or recording with speech")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SCRIPT.srt", help=".srt, .vtt, .csv, .ttml and others that scripts have")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SCRIPT.srt", help=".srt, .vtt, .csv, .ttml and others that scripts have; .json is a project")
     parser.add_argument("--preset", help="TOML file, or side-car of an earlier result")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
@@ -40,16 +40,17 @@ def run(args, progress):
     from engine.report import report_of, sidecar_path, write_sidecar
     from voice.draft import draft
     from voice.listen import recogniser
-    from voice.script import WRITTEN_SUFFIXES, write_script
+    from voice.script import WRITTEN_SUFFIXES
 
     options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset), vars(args))
     placement = choose_device(options.device)
-    output_file(args.output, args.force, (args.video,), WRITTEN_SUFFIXES)
-    sidecar = None
+    output_file(args.output, args.force, (args.video,), (*WRITTEN_SUFFIXES, ".json"))
+    sidecar = None                       # a project file is JSON itself
     if args.output.suffix.lower() != ".json":
         sidecar = output_file(sidecar_path(args.output), args.force, (args.video,))
     length_s = _length_of(args.video)
     listener = recogniser(options.model, options.language, placement)
+    listener.check(options.language)
     heard_by = {"recogniser": listener.name, "why": listener.why}
     progress.note(f"{listener.name}: {listener.why}")
     if args.dry_run:
@@ -65,7 +66,7 @@ def run(args, progress):
         "language": script.language, "lines": len(script.lines), "speakers": "not told apart: all lines are given to S1",
         "words": [[word.text, word.start_s, word.stop_s] for phrase in phrases for word in phrase.words],
     }
-    write_script(script, args.output, args.force, (args.video,))
+    _write(script, args)
     try:
         payload = report_of("transcribe", options.settings(), 0, (args.video,), facts)
         if sidecar:
@@ -75,6 +76,16 @@ def run(args, progress):
         raise
     lines = f"{args.output}: {len(script.lines)} lines in '{script.language}' heard by {listener.name}; a draft to read over, speakers are not told apart"
     return Outcome(payload | {"output": str(args.output), "sidecar": sidecar and str(sidecar)}, lines)
+
+
+def _write(script, args):
+    from voice.project import project_of, save_project
+    from voice.script import write_script
+
+    if args.output.suffix.lower() == ".json":
+        save_project(project_of(script, {"name": args.video.name}), args.output, (args.video,))
+    else:
+        write_script(script, args.output, args.force, (args.video,))
 
 
 def _length_of(path):
