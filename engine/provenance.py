@@ -19,6 +19,7 @@ EMBEDDED = {  # containers that carry a manifest inside, by ending
     ".flac": "audio/flac", ".avi": "video/avi", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
 }  # fmt: skip
 BESIDE_SUFFIX = ".c2pa"
+LARGEST_WAV_BYTES = 256_000_000  # the C2PA library holds a WAV in memory twice while it embeds; larger ones get their manifest beside them
 OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 _UNKNOWN = "application/octet-stream"
 _SILENCE = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\x08\0\0\0" + 8 * b"\0"
@@ -123,6 +124,8 @@ def mark(output, payload, marking, inputs=()):
     manifest = _manifest(output, payload, marking, record)
     manifest["assertions"].append(_actions(marking, manifest, len(ingredients)))
     mime, place = EMBEDDED.get(output.suffix.lower()), place_of_mark(output)
+    if output.suffix.lower() == ".wav" and output.stat().st_size > LARGEST_WAV_BYTES:
+        mime, place = None, output.with_suffix(BESIDE_SUFFIX)
     with replacing(place, overwrite=True, inputs=inputs) as part:
         with open(output, "rb") as media:
             if mime:
@@ -133,7 +136,8 @@ def mark(output, payload, marking, inputs=()):
     record |= {"marked": True, "manifest": place.name, "signed_by": marking.credentials.signer, "sha256": sha256_of(output)}
     record["credential"] = "the user's own" if marking.credentials.own else "self-signed by this installation"
     if not mime:
-        record["note"] = f"{output.suffix or 'this container'} carries no C2PA manifest; it lies beside the file, keep the two together."
+        why = "carries no C2PA manifest" if place == place_of_mark(output) else "is too large to carry a C2PA manifest"
+        record["note"] = f"{output.suffix or 'this file'} {why}; it lies beside the file, keep the two together."
     return record
 
 
@@ -190,6 +194,7 @@ def _sign(media, signed, mime, manifest, made, ingredients=()):
     import c2pa
 
     settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_after_sign": True, "verify_trust": False} | OFFLINE}
+    settings["core"] = {"backing_store_memory_threshold_in_mb": 16}  # above it, work goes through a temporary file
     claim = {"claim_generator_info": [{"name": "mouthpiece", "version": __version__}]}
     try:
         info = c2pa.C2paSignerInfo(made.algorithm, made.certificates, made.key, None)

@@ -113,6 +113,19 @@ def test_a_container_that_carries_no_manifest_gets_one_beside_it_with_a_note(ask
         marking_of(asked(output=out), "animate")
 
 
+def test_a_wav_too_large_to_be_rewritten_in_memory_gets_its_manifest_beside_it(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.provenance.LARGEST_WAV_BYTES", 1_000)
+    out = write_tone(tmp_path / "out.wav")
+    said = documented(out, "speak", OPTIONS, (), {}, marking_of(asked(), "speak"))["provenance"]
+    assert said["manifest"] == "out.c2pa" and "too large" in said["note"]
+    assert (verify(out)["state"], verify(out)["embedded"]) == ("intact", False)
+    (tmp_path / "out.json").unlink()
+    data = bytearray(out.read_bytes())
+    data[-9] ^= 1
+    out.write_bytes(data)
+    assert verify(out)["state"] == "tampered"
+
+
 def test_without_provenance_the_file_stays_as_it_was_and_the_sidecar_says_why(asked, tmp_path):
     out = write_tone(tmp_path / "out.wav")
     before = out.read_bytes()
