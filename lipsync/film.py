@@ -14,8 +14,9 @@ from engine.files import replacing
 from engine.media import VideoReader, upright_rgb
 from face.identity import open_identity
 from face.track import Track, Tracker
+from lipsync.rests import RestFinder
 
-BATCH = 16
+BATCH = 8
 MOST_TURNED_DEG = 45.0
 SMALLEST_CROP_PX = 48                  # side of the face's crop in the film: eyes about 14 px apart
 MOUTH_ROWS, MOUTH_COLS = (66, 112), (36, 92)   # of the 128 px crop: what of it must look as it usually does
@@ -54,11 +55,13 @@ class Looks:
 
     codes: (F, 26) float32, NaN in other frames.
     why: (F,) int8: 0 the mouth can be changed, else 1 + the number of the reason in WHY.
+    rests: RestFinder, moments in which the mouth rests.
     Source: ours.
     """
 
     codes: np.ndarray
     why: np.ndarray
+    rests: RestFinder
 
 
 def see(video, choices, advance=lambda n: None):
@@ -100,16 +103,16 @@ def held(track):
     return Track(points, track.shot, yaw)
 
 
-def look(video, tracks, wanted, models, advance=lambda n: None):
-    """Looks of every track in the frames that are wanted, in one pass.
+def look(video, seen, wanted, models, advance=lambda n: None):
+    """Looks of every face in the frames that are wanted, in one pass.
 
-    video: path.  tracks: Tracks.  wanted: (F,) bool for each.
+    video: path.  seen: Seen.  wanted: (F,) bool for each face.
     models: (MotionEncoder, MotionSpace).
     advance: called with the number of frames read.
     Source: ours.
     """
-    wanted = [w & track.present for w, track in zip(wanted, tracks)]
-    books = [_Book(track, len(track)) for track in tracks]
+    wanted = [w & track.present for w, track in zip(wanted, seen.tracks)]
+    books = [_Book(track, seen.times_s, models) for track in seen.tracks]
     needed = np.flatnonzero(np.any(wanted, 0))
     if len(needed):
         with VideoReader(video) as reader:
@@ -119,35 +122,40 @@ def look(video, tracks, wanted, models, advance=lambda n: None):
                     pixels = upright_rgb(native)
                     for book, w in zip(books, wanted):
                         if w[index]:
-                            book.take(index, pixels, models)
+                            book.take(index, pixels)
                 if index == needed[-1]:
                     break
-    return [book.close(w, models) for book, w in zip(books, wanted)]
+    return [book.close(w) for book, w in zip(books, wanted)]
 
 
 class _Book:
-    """Codes and small looks of one face, gathered frame by frame."""
+    """Codes, small looks and rests of one face, gathered frame by frame."""
 
-    def __init__(self, track, frames):
-        self.track, self.held, self.at = track, [], []
+    def __init__(self, track, times_s, models):
+        self.track, self.times_s, self.models, self.held = track, times_s, models, []
+        frames = len(track)
         self.codes = np.full((frames, EXPRESSION), np.nan, np.float32)
         self.small, self.colour = np.zeros((frames, LOOK_PX[0] * LOOK_PX[1]), np.float16), np.zeros(frames, np.float32)
+        self.rests = RestFinder(models[1].lips.numpy())
 
-    def take(self, index, pixels, models):
+    def take(self, index, pixels):
         crop = self.track.crop(index, CROP_PX).take(pixels)
         self.small[index], self.colour[index] = small_look(crop), strangeness(crop)
-        self.held.append(crop)
-        self.at.append(index)
+        self.held.append((index, crop, pixels))
         if len(self.held) == BATCH:
-            self._encode(models)
+            self._encode()
 
-    def _encode(self, models):
+    def _encode(self):
         if self.held:
-            self.codes[self.at] = codes_of(*models, np.stack(self.held))
-            self.held, self.at = [], []
+            at = [index for index, _, _ in self.held]
+            self.codes[at] = codes_of(*self.models, np.stack([crop for _, crop, _ in self.held]))
+            for index, _, pixels in self.held:
+                if self.colour[index] <= STRANGE_COLOUR:
+                    self.rests.offer(pixels, (index, self.track.shot[index], self.times_s[index], self.track.points[index]), self.codes[index])
+            self.held = []
 
-    def close(self, wanted, models):
-        self._encode(models)
+    def close(self, wanted):
+        self._encode()
         why = np.where(wanted, 0, 1).astype(np.int8)
         for shot in np.unique(self.track.shot[wanted]):
             at = np.flatnonzero(wanted & (self.track.shot == shot))
@@ -158,7 +166,7 @@ class _Book:
         at = np.flatnonzero(wanted)
         why[[k for k in at if CROP_PX / self.track.crop(k, CROP_PX).scale < SMALLEST_CROP_PX]] = 3
         why[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > MOST_TURNED_DEG)] = 2
-        return Looks(self.codes, why)
+        return Looks(self.codes, why, self.rests)
 
 
 def small_look(crop):

@@ -1,4 +1,4 @@
-"""The mouth of one frame of a film changed in place: its own pixels moved, what they lack painted, the rest left alone."""
+"""The mouth of one frame of a film changed in place: jaw and cheeks moved, lips put in from a moment of rest, the rest left alone."""
 
 from functools import lru_cache
 
@@ -8,20 +8,25 @@ import numpy as np
 from engine.film import Patch
 from lipsync.renderer import FLOW_PX, PATCH, WORK_PX
 
-# centre x, y and half axes x, y of what may move, in units of the crop: mouth, jaw and chin; eyes and nostrils stay out
-REGION = (0.50, 0.73, 0.36, 0.27)
-ROUNDNESS, FEATHER = 2.5, 0.09
+# centre x, y and half axes x, y in units of the crop, and the width of the ramp within: what may move (mouth, jaw and chin; eyes and
+# nostrils stay out), and what is put in (the lips and what is between them)
+JAW, LIPS = (0.50, 0.73, 0.36, 0.27, 0.09), (0.50, 0.665, 0.215, 0.125, 0.05)
+ROUNDNESS = 2.5
+RING = (0.02, 0.5)                     # of the lips' mask: where colours are compared
+MOST_SHIFT = 40.0                      # of colours, 8-bit steps
+MEETING_PX, MEETING_STEPS, MEETING_LEAST = 96, 25, 0.6   # size, steps and least correlation of laying a rest over a frame
+STILL = (0.30, 0.57)                   # rows of the crop, in its units, that speech does not move
 GRAIN_BLUR_PX, GRAIN_LEFT = 1.0, 0.87  # the high-pass in which grain is measured, and what it leaves of white noise
 MOST_GRAIN = 6.0                       # deviation in 8-bit steps
 
 
-@lru_cache(maxsize=4)
-def jaw(size_px):
-    """Soft mask of what may move, float32 (size, size) in [0, 1]: 0 outside mouth and jaw. Source: ours; superellipse, smoothstep."""
+@lru_cache(maxsize=8)
+def area(shape, size_px):
+    """Soft mask float32 (size, size) in [0, 1] of JAW or LIPS: 0 outside. Source: ours; superellipse, smoothstep."""
     x, y = np.meshgrid(*2 * [(np.arange(size_px, dtype=np.float32) + 0.5) / size_px])
-    cx, cy, rx, ry = REGION
+    cx, cy, rx, ry, feather = shape
     within = 1 - ((np.abs(x - cx) / rx) ** ROUNDNESS + (np.abs(y - cy) / ry) ** ROUNDNESS) ** (1 / ROUNDNESS)
-    t = np.clip(within * min(rx, ry) / FEATHER, 0, 1)
+    t = np.clip(within * min(rx, ry) / feather, 0, 1)
     mask = t * t * (3 - 2 * t)
     mask.flags.writeable = False
     return mask
@@ -33,7 +38,7 @@ def box_of(crop, shape):
     crop: Crop of WORK_PX.  shape: of the frame.
     Source: ours.
     """
-    cx, cy, rx, ry = REGION
+    cx, cy, rx, ry, _ = JAW
     corners = np.array([[cx + a * rx, cy + b * ry] for a in (-1, 1) for b in (-1, 1)]) * WORK_PX - 0.5
     p, size = crop.to_frame(corners), np.array(shape[1::-1])
     x0, y0 = np.clip(np.floor(p.min(0)), 0, size).astype(int)
@@ -41,50 +46,128 @@ def box_of(crop, shape):
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def reshaped(pixels, crop, parts, share=1.0, grain=None):
-    """The Patch of a frame with its mouth as rendered; None when it lies outside of the frame.
+def meeting(rest, crop):
+    """(2, 3) matrix, in units of the crop, from a place in a frame's face to the same place in the face at rest.
 
-    pixels: uint8 (H, W, 3).  crop: Crop of WORK_PX.
-    parts: FrameParts of the renderer for this crop.
-    share: how much of the change is shown, (0, 1].
-    grain: numpy Generator that draws the grain of what is painted; None leaves it smooth.
-    Source: ours; outside of `jaw` the flow is zero and nothing is painted, so pixels there keep their values.
+    rest, crop: (192, 192, 3) uint8, both aligned.
+    Source: Evangelidis and Psarakis 2008 (ECC) over eyes, nose and cheeks, which speech does not move; as they are where that fails.
     """
-    x0, y0, x1, y1 = box_of(crop, pixels.shape)
-    if x1 <= x0 or y1 <= y0:
-        return None
-    at = np.stack(np.meshgrid(np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)), -1)
-    m = crop.crop_from_frame.astype(np.float32)
-    u = (at @ m[:, :2].T + m[:, 2] + 0.5) / WORK_PX
-    flow = parts.flow * jaw(FLOW_PX)[..., None]
-    f = cv2.remap(flow, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    read = at + f @ (crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
-    moved = cv2.remap(pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-    before = pixels[y0:y1, x0:x1].copy()
-    painted, cover = _painted(parts.paint, u)
-    if grain is not None:
-        painted = painted + cover * _grain(before, cover, grain)
-    after = moved * (1 - cover) + painted
-    after = before + share * (after - before)
-    still = (f == 0).all(-1) & (cover[..., 0] == 0)
-    after = np.where(still[..., None], before, np.clip(after + 0.5, 0, 255).astype(np.uint8))
-    return Patch(x0, y0, before, after)
+    still = np.eye(2, 3, dtype=np.float32)
+    one, two = (cv2.cvtColor(cv2.resize(c, (MEETING_PX, MEETING_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for c in (crop, rest))
+    mask = np.zeros((MEETING_PX, MEETING_PX), np.uint8)
+    mask[int(STILL[0] * MEETING_PX) : int(STILL[1] * MEETING_PX), MEETING_PX // 5 : -MEETING_PX // 5] = 255
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, MEETING_STEPS, 1e-4)
+    try:
+        found, matrix = cv2.findTransformECC(one, two, still.copy(), cv2.MOTION_EUCLIDEAN, stop, mask, 5)
+    except cv2.error:
+        return still
+    if found < MEETING_LEAST or np.abs(matrix - still).max() > 0.08 * MEETING_PX:
+        return still
+    matrix[:, 2] = (matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]) / MEETING_PX
+    return matrix
+
+
+class Sight:
+    """A frame's mouth about to be changed.
+
+    pixels: uint8 (H, W, 3).  crop: Crop of WORK_PX in it; box_of must not be empty.
+    Source: ours.
+    """
+
+    def __init__(self, pixels, crop):
+        self.pixels, self.crop = pixels, crop
+        self.box = x0, y0, x1, y1 = box_of(crop, pixels.shape)
+        self.at = np.stack(np.meshgrid(np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)), -1)
+        m = crop.crop_from_frame.astype(np.float32)
+        self.u = (self.at @ m[:, :2].T + m[:, 2] + 0.5) / WORK_PX
+        self.before = pixels[y0:y1, x0:x1].copy()
+        self.lips = looked_up(area(LIPS, WORK_PX), self.u)[..., None]
+
+    def moved(self, flow):
+        """(h, w, 3) float32: the frame's own pixels with the jaw moved, and (h, w) bool: where nothing moves.
+
+        flow: (n, n, 2) in units of the crop, where each place reads.
+        """
+        f = looked_up((flow * area(JAW, len(flow))[..., None]).astype(np.float32), self.u)
+        read = self.at + f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
+        return cv2.remap(self.pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32), (f == 0).all(-1)
+
+    def put_in(self, rest, parts, matrix, grain=None):
+        """(h, w, 3) float32: the face at rest with its mouth as rendered, as it would stand in this frame.
+
+        rest: (pixels, Crop of WORK_PX in them).  parts: FrameParts of the renderer for it.
+        matrix: (2, 3) from `meeting`.
+        grain: numpy Generator that draws the grain of what is painted; None leaves it smooth.
+        """
+        pixels, crop = rest
+        u = (self.u @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        read = (u + looked_up(parts.flow.astype(np.float32), u)) * WORK_PX - 0.5
+        m = crop.frame_from_crop.astype(np.float32)
+        read = read @ m[:, :2].T + m[:, 2]
+        out = cv2.remap(pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        painted, cover = _painted(parts.paint, u)
+        if grain is not None:
+            painted = painted + cover * _grain(self.before, self.lips, grain)
+        return out * (1 - cover) + painted
+
+    def patch(self, moved, still, lips, share=1.0):
+        """The Patch of the frame.
+
+        moved, still: from `moved`.  lips: from `put_in`, or a mix of several.
+        share: how much of the change is shown, (0, 1].
+        """
+        lips = lips + shift(moved, lips, self.lips[..., 0])
+        after = moved + self.lips * (lips - moved)
+        after = np.clip(self.before + share * (after - self.before) + 0.5, 0, 255).astype(np.uint8)
+        after = np.where((still & (self.lips[..., 0] == 0))[..., None], self.before, after)
+        return Patch(self.box[0], self.box[1], self.before, after)
+
+
+def looked_up(field, u):
+    """A square field over the crop read at u (h, w, 2) in its units; nothing outside. Source: bilinear."""
+    n = len(field)
+    return cv2.remap(field, u[..., 0] * n - 0.5, u[..., 1] * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def shift(wanted, given, lips):
+    """(h, w, 3): what added to `given` brings its colours to those of `wanted` around the lips, a plane for each channel.
+
+    wanted, given: (h, w, 3) float32.  lips: (h, w) mask.
+    Source: least squares over the ring in which the mask fades.
+    """
+    rows, columns = np.nonzero((lips > RING[0]) & (lips < RING[1]))
+    if len(rows) < 32:
+        return 0.0
+    h, w = lips.shape
+    x, y = np.meshgrid(np.linspace(-0.5, 0.5, w, dtype=np.float32), np.linspace(-0.5, 0.5, h, dtype=np.float32))
+    terms = np.stack([np.ones_like(x), x, y], -1)
+    found = np.linalg.lstsq(terms[rows, columns], (wanted - given)[rows, columns], rcond=None)[0]
+    return np.clip(terms @ found, -MOST_SHIFT, MOST_SHIFT).astype(np.float32)
 
 
 def _painted(paint, u):
     """(colours times cover, cover) float32 of the painted mouth where a frame reads the crop at u (h, w, 2)."""
-    top, bottom, left, right = PATCH
+    top, _, left, _ = PATCH
     at = (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
-    part = cv2.remap((paint * jaw(WORK_PX)[top:bottom, left:right, None]).astype(np.float32), *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+    part = cv2.remap(paint.astype(np.float32), *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     cover = np.clip(part[..., 3:], 0, 1)
     return np.clip(part[..., :3], 0, 255 * cover), cover
 
 
-def _grain(before, cover, rng):
-    """Noise (h, w, 1) in 8-bit steps, as strong as in the picture around what is painted."""
+def _grain(before, lips, rng):
+    """Noise (h, w, 1) in 8-bit steps, as strong as in the picture around the lips."""
     gray = cv2.cvtColor(before, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    fine = (gray - cv2.GaussianBlur(gray, (0, 0), GRAIN_BLUR_PX))[cover[..., 0] < 0.05]
+    fine = (gray - cv2.GaussianBlur(gray, (0, 0), GRAIN_BLUR_PX))[lips[..., 0] < 0.05]
     if fine.size < 64:
         return 0.0
     deviation = min(1.4826 * float(np.median(np.abs(fine))) / GRAIN_LEFT, MOST_GRAIN)
     return (deviation * rng.standard_normal(gray.shape)).astype(np.float32)[..., None]
+
+
+def jaw_flow(lattice_is, lattice_wish, size_px=FLOW_PX):
+    """(n, n, 2) flow of jaw and cheeks in units of the crop, from lattices (2, 32, 32) of a face as it is and as it shall be.
+
+    Source: ours; bilinear, as the renderer starts from. Lips themselves are put in, not moved.
+    """
+    change = np.asarray(lattice_is - lattice_wish, np.float32).transpose(1, 2, 0)
+    return cv2.resize(change, (size_px, size_px), interpolation=cv2.INTER_LINEAR)

@@ -1,6 +1,6 @@
 """lipsync: the lips of a film moved to new sound, only in the spans that change, only at the mouth; everything else stays as it is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -21,12 +21,14 @@ from face.detect import parse_choice
 from lipsync.canvas import parts_of, tightened
 from lipsync.film import WHY, held, look, see, steadied
 from lipsync.lips import lips_at, listen_to
-from lipsync.mouth import reshaped
+from lipsync.mouth import Sight, box_of, jaw_flow, meeting
 from lipsync.options import LipsyncOptions
 from lipsync.renderer import WORK_PX, Rendering
+from lipsync.rests import between
 from lipsync.spans import differing, frame_spans, inside, joined, parse_spans, weights
 
 CHUNK_FRAMES = 8
+BESIDE_S = 2.0                         # of film before and after a span in which a resting mouth may be found
 SILENT = 1e-3                          # peak below which a sound that outlasts the film may be cut without asking
 MEETING_SHARE = 2.0                    # the change is shown in full when the lips are this much less than half on their way
 
@@ -135,6 +137,7 @@ class Change:
     track: Track.  weight: (F,) float32, 0 where nothing changes.
     own, wanted: (F, 26) float32 codes, NaN where nothing changes.
     why: (F,) int8 as in film.Looks, of the frames asked for; asked: (F,) bool.
+    rests: {shot: Rests}.
     Source: ours.
     """
 
@@ -144,6 +147,7 @@ class Change:
     wanted: np.ndarray
     why: np.ndarray
     asked: np.ndarray
+    rests: dict
 
 
 def planned(job, seen, models, progress):
@@ -154,7 +158,8 @@ def planned(job, seen, models, progress):
     Source: ours.
     """
     times_s, options = seen.times_s, job.options
-    tracks = [held(track) if options.on_missing_face == "hold" else track for track in seen.tracks]
+    if options.on_missing_face == "hold":
+        seen = replace(seen, tracks=[held(track) for track in seen.tracks])
     asked = [inside(times_s, [(0, float(seen.end))] if part.spans_s is None else part.spans_s) for part in job.parts]
     for track, flags in zip(seen.tracks, asked):
         missing = np.flatnonzero(flags & ~track.present)
@@ -164,12 +169,13 @@ def planned(job, seen, models, progress):
                 hint="Use --on-missing-face pass to leave such frames as they are, or hold to keep the face's last place.",
                 code="face_missing",
             )
-    with progress.stage("looking at the mouth", int(np.max([np.flatnonzero(f)[-1] + 1 if f.any() else 0 for f in asked]))) as advance:
-        looks = look(job.video, tracks, asked, (models.encoder, models.space), advance)
+    near = [inside(times_s, [(a - BESIDE_S, b + BESIDE_S) for a, b in frame_spans(times_s, seen.end, flags)]) for flags in asked]
+    with progress.stage("looking at the mouth", len(times_s)) as advance:
+        looks = look(job.video, seen, near, (models.encoder, models.space), advance)
     ticks = max(2, frame_count(max(seen.end, Fraction(len(job.wave), RATE_HZ)), MOTION_HZ) + 1)
     changes = []
     with progress.stage("listening", len(job.parts), "faces") as advance:
-        for part, track, flags, seen_mouth in zip(job.parts, tracks, asked, looks):
+        for part, track, flags, seen_mouth in zip(job.parts, seen.tracks, asked, looks):
             told = job.articulation if part.articulation is None else part.articulation
             weight = weights(times_s, flags & (seen_mouth.why == 0), track.shot, options.ease)
             own, wanted = steadied(seen_mouth.codes, track.shot, times_s), np.full_like(seen_mouth.codes, np.nan)
@@ -177,7 +183,8 @@ def planned(job, seen, models, progress):
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
                 wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
-            changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags))
+            rests = {int(shot): seen_mouth.rests.rests(int(shot)) for shot in np.unique(track.shot[weight > 0])}
+            changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests))
             advance(1)
     return changes
 
@@ -196,32 +203,51 @@ def rendered(models, crops, codes, placement):
     return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))))
 
 
-def redrawn(frames, changes, models, options, placement):
+class _Mouth:
+    """One mouth of one frame: seen, then given its lips rest by rest, then a Patch."""
+
+    def __init__(self, pixels, change, index, times_s):
+        self.change, self.index = change, index
+        crop = change.track.crop(index, WORK_PX)
+        self.sight, self.taken, self.lips = Sight(pixels, crop), crop.take(pixels), 0.0
+        self.code = eased(change, index)
+        self.rests = between(change.rests[int(change.track.shot[index])], times_s, index)
+
+    def put_in(self, number, parts, grain):
+        rest, share = self.rests[number]
+        matrix = meeting(rest.taken(), self.taken)
+        self.lips = self.lips + share * self.sight.put_in((rest.pixels(), rest.crop), parts, matrix, grain)
+
+    def patch(self, space):
+        lattices = space.lattice(F.pad(torch.from_numpy(np.stack([self.change.own[self.index], self.code])), (0, POSE))).numpy()
+        moved, still = self.sight.moved(jaw_flow(*lattices))
+        return self.sight.patch(moved, still, self.lips, min(1.0, MEETING_SHARE * float(self.change.weight[self.index])))
+
+
+def redrawn(frames, changes, models, options, placement, times_s):
     """Triples of native frame, time and Patches, in order and in constant memory.
 
-    frames: triples as VideoReader.natives gives them.  changes: Changes.
+    frames: triples as VideoReader.natives gives them.  changes: Changes.  times_s: (F,) starts of frames.
     Source: ours; in chunks that change nothing.
     """
     while chunk := list(islice(frames, CHUNK_FRAMES)):
-        patches, jobs = {index: [] for index, _, _ in chunk}, []
+        mouths = {index: [] for index, _, _ in chunk}
         for index, _, native in chunk:
-            todo = [(number, change) for number, change in enumerate(changes) if change.weight[index] > 0]
+            todo = [change for change in changes if change.weight[index] > 0]
             pixels = upright_rgb(native) if todo else None
-            for number, change in todo:
-                crop = change.track.crop(index, WORK_PX)
-                codes = np.stack([change.own[index], eased(change, index)])
-                jobs.append((index, number, pixels, crop, crop.take(pixels), codes))
+            for change in todo:
+                x0, y0, x1, y1 = box_of(change.track.crop(index, WORK_PX), pixels.shape)
+                if x1 > x0 and y1 > y0:
+                    mouths[index].append(_Mouth(pixels, change, index, times_s))
+        jobs = [(mouth, number) for row in mouths.values() for mouth in row for number in range(len(mouth.rests))]
         for start in range(0, len(jobs), options.batch):
             batch = jobs[start : start + options.batch]
-            made = rendered(models, [job[4] for job in batch], np.stack([job[5] for job in batch]), placement)
-            for (index, number, pixels, crop, _, _), parts in zip(batch, made):
-                share = min(1.0, MEETING_SHARE * float(changes[number].weight[index]))
-                grain = np.random.default_rng([options.seed, number, index]) if options.grain else None
-                patch = reshaped(pixels, crop, parts, share, grain)
-                if patch is not None:
-                    patches[index].append(patch)
+            rests = [mouth.rests[number][0] for mouth, number in batch]
+            codes = np.stack([np.stack([rest.code, mouth.code]) for rest, (mouth, _) in zip(rests, batch)])
+            for (mouth, number), parts in zip(batch, rendered(models, [rest.taken() for rest in rests], codes, placement)):
+                mouth.put_in(number, parts, np.random.default_rng([options.seed, mouth.index]) if options.grain else None)
         for index, time, native in chunk:
-            yield native, time, patches[index]
+            yield native, time, [mouth.patch(models.space) for mouth in mouths[index]]
 
 
 def eased(change, index):
@@ -259,7 +285,7 @@ def resync(job, output, models, placement, progress, *, seen=None, overwrite=Fal
         FilmWriter(output, job.info, job.sound, seen.end, crf=job.options.quality, overwrite=overwrite, inputs=inputs) as writer,
         progress.stage("moving the lips", len(seen.times)) as advance,
     ):
-        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement):
+        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s):
             writer.write(native, time, patches)
             advance(1)
         if writer.frames != len(seen.times):
