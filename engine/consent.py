@@ -57,7 +57,7 @@ def read_consent(path, command, inputs=(), languages=(), today=None):
     if command not in facts.get("commands", (command,)):
         raise _mismatch(path, facts, f"{command} is not among what it allows ({', '.join(facts['commands'])})")
     allowed = facts.get("languages", ("*",))
-    for language in languages:
+    for language in filter(None, languages):
         if not any(_covers(one, language) for one in allowed):
             raise _mismatch(path, facts, f"{language} is not among its languages ({', '.join(allowed)})")
     if "inputs" in facts and not {sha256_of(name) for name in inputs if Path(name).is_file()} & set(facts["inputs"]):
