@@ -24,9 +24,9 @@ BESIDE_S = 0.5                         # of film read before and after a slot
 SEEN_LEAST = 0.9                       # share of a slot's frames with the face
 MOST_TURNED_DEG = 40.0
 STILL = 0.0025                         # deviation of the lips' opening, in units of the crop, below which nobody speaks
-SPREAD = 0.45                          # of the logarithm of a phone's length about the natural plan's
+SPREAD = 0.35                          # of the logarithm of a phone's length about the natural plan's
 LONGEST_SOUND_S = 0.6
-TRUST = 0.28                           # mean probability of the placed phones' look below which lips were not read
+TRUST = 0.22                           # mean probability of the placed phones' look below which lips were not read
 LOOKS = ("SIL", "P B M", "F V", "TH DH", "T D S Z N L", "CH JH SH ZH R ER", "K G NG HH Y", "W UW OW OY UH AO", "AA AW AY AH", "AE EH EY IH IY")
 BATCH = 16
 
@@ -145,7 +145,7 @@ class _Sounds:
 
 def _states(plan):
     """The plan as silences and sounds in order; stress and length go with their vowel."""
-    ticks_per_unit = float(UNIT_S) * ARTICULATION_HZ
+    ticks_per_unit = float(UNIT_S) * float(ARTICULATION_HZ)
     sounds, states = sounds_of(plan.phones), _Sounds([SILENCE], [0.0], [None])
     for k, (phone, found) in enumerate(zip(plan.phones, sounds)):
         if phone in MARKS:
@@ -186,7 +186,7 @@ def retimed_by(plan, lips, slot):
         return Timed(None, facts=facts | dict(note="the lips do not move: the slot tells the time"))
     states = _states(plan)
     usual = np.array(states.usual)
-    longest = np.where(usual == 0, len(lips.scores), np.maximum(LONGEST_SOUND_S * ARTICULATION_HZ, 2 * usual))
+    longest = np.where(usual == 0, len(lips.scores), np.maximum(LONGEST_SOUND_S * float(ARTICULATION_HZ), 2 * usual))
     edges = place_phones(lips.scores - PRIOR, states.phones, usual, np.full(len(usual), SPREAD), longest)
     if edges is None:
         return Timed(None, facts=facts | dict(note="the line is longer than the lips are seen: the slot tells the time"))
@@ -196,7 +196,7 @@ def retimed_by(plan, lips, slot):
         return Timed(None, facts=facts | dict(note="the lips could not be read as this line: the slot tells the time"))
     timed = _laid(plan, states, edges)
     spoken = [k for k, owner in enumerate(states.owner) if owner is not None]
-    start_s, end_s = (lips.start_s + edges[k] / ARTICULATION_HZ for k in (spoken[0], spoken[-1] + 1))
+    start_s, end_s = (lips.start_s + edges[k] / float(ARTICULATION_HZ) for k in (spoken[0], spoken[-1] + 1))
     facts |= dict(onset_s=round(start_s, 3), offset_s=round(end_s, 3))
     return Timed(timed, Fraction(round(max(0.0, start_s) * 1000), 1000), Fraction(round(end_s * 1000), 1000), facts)
 
@@ -223,7 +223,7 @@ def _laid(plan, states, edges):
     inner = slice(int(np.flatnonzero(known)[0]), int(np.flatnonzero(known)[-1]) + 1)
     at = np.interp(np.arange(inner.start, inner.stop), np.flatnonzero(known), begins[known])
     least = [0 if p in MARKS else 1 for p in plan.phones[inner.start : inner.stop - 1]]
-    units = whole_units((at - at[0]) / ARTICULATION_HZ / float(UNIT_S), least)
+    units = whole_units((at - at[0]) / float(ARTICULATION_HZ) / float(UNIT_S), least)
     durations = list(plan.durations)
     durations[inner.start : inner.stop - 1] = [int(u) for u in units]
     return plan.retimed(durations)

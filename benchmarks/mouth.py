@@ -1,0 +1,125 @@
+"""How well lips time a line: phone boundaries of plans laid on silent clips against the alignment of their real sound.
+
+Beside it the same plan squeezed between the line's true start and end, which no mouth tells. Needs the training data. Prints one JSON document.
+
+  python benchmarks/mouth.py --data DIR [--voice hibari] [--parts known_clips held_clips eval] [--limit 30] [--rows]
+"""
+import argparse
+import json
+import sys
+from difflib import SequenceMatcher
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from engine.encoders.audio import PHONES, RATE_HZ
+from engine.media import read_sound
+from engine.train.manifest import COMMON_SPEAKER, held_out, read_rows
+from voice.align import align
+from voice.articulate import sounds_of
+from voice.fit import Slot
+from voice.listen import recogniser
+from voice.mouth import retimed_by, watch
+from voice.pauses import settled
+from voice.phones import utter
+from voice.plan import UNIT_S
+from voice.voices import load_voice
+
+HEARD_EARLY_S = 0.05                   # a plan's phone is heard before its place in the plan (voice/articulate.py)
+
+
+def clips(data):
+    """{part: rows of the manifest}: the common speaker's clips kept out, other people's kept out, and those for evaluation. Source: configs/held_out.toml."""
+    split, parts, known = held_out(), {"known_clips": [], "held_clips": [], "eval": []}, 0
+    for row in sorted(read_rows(data, ("talk", "talk-eval")), key=lambda r: (r["kind"], r.get("speaker") or "", Path(r["path"]).stem)):
+        name = Path(row["path"]).stem
+        if row["kind"] == "talk-eval":
+            parts["eval"].append(row)
+        elif name in split["talk"]:
+            parts["held_clips"].append(row)
+        elif f"grid_{row.get('speaker')}" == COMMON_SPEAKER or row.get("speaker") == COMMON_SPEAKER or "grid_s1/" in row["path"]:
+            if known % split["known_every"] == 0:
+                parts["known_clips"].append(row)
+            known += 1
+    return parts
+
+
+def sounds(plan):
+    """[(ARPABET name, start_s on the plan's clock, as heard)] of a plan."""
+    out, edges = [], plan.edges * float(UNIT_S) - HEARD_EARLY_S
+    for k, (phone, found) in enumerate(zip(plan.phones, sounds_of(plan.phones))):
+        if found and phone not in "ˈˌːʰ":
+            begin = edges[k - 1] if k and plan.phones[k - 1] in "ˈˌ" else edges[k]
+            out.append((PHONES[found[0]], begin))
+    return out
+
+
+def differences(ours, theirs):
+    """|seconds| between beginnings of phones that two lists share, the first of all left out."""
+    pairs = []
+    matcher = SequenceMatcher(None, [p[0] for p in ours], [p[0] for p in theirs], autojunk=False)
+    for a, b, size in matcher.get_matching_blocks():
+        pairs += [abs(ours[a + k][1] - theirs[b + k][1]) for k in range(size) if a + k and b + k]
+    return pairs
+
+
+def measured(row, data, voice, ears):
+    """Facts of one clip, or None where its own sound does not align."""
+    wave = read_sound(Path(data) / row["audio"], RATE_HZ, mono=True).samples[0]
+    text = row.get("text") or " ".join(p.text for p in ears.transcribe(Path(data) / row["audio"], "en"))
+    if not text.strip():
+        return None
+    found = align(wave, text, "en-us")
+    if not found.ok or len(found.phones) < 5:
+        return None
+    plan = settled(voice.natural(utter(text, voice.language)))
+    real, start, end = [(n, a) for n, a, _ in found.phones], found.phones[0][1], found.phones[-1][2]
+    length = float(len(wave)) / RATE_HZ
+    lips = watch(Path(data) / row["path"], [(0.0, length)])[0]
+    own = sounds(plan)
+    last = plan.edges[-2] * float(UNIT_S) - HEARD_EARLY_S
+    squeezed = [(n, start + (t - own[0][1]) / (last - own[0][1]) * (end - start)) for n, t in own]
+    facts = dict(clip=Path(row["path"]).stem, text=text, squeezed_s=float(np.median(differences(squeezed, real))))
+    if lips is None:
+        return facts | dict(note="no face")
+    timed = retimed_by(plan, lips, Slot(0.0, length))
+    facts |= timed.facts
+    if timed.plan is not None:
+        mine = sounds(timed.plan)
+        shift = float(timed.start_s) - mine[0][1]
+        facts |= dict(boundary_s=float(np.median(differences([(n, t + shift) for n, t in mine], real))),
+                      onset_error_s=float(timed.start_s) - start, offset_error_s=float(timed.end_s) - end)
+    return facts
+
+
+def summary(rows):
+    """Medians and shares over the clips of a part."""
+    read = [r for r in rows if "boundary_s" in r]
+    if not read:
+        return dict(clips=len(rows), read=0)
+    used = [r.get("boundary_s", r["squeezed_s"]) for r in rows]
+    onset, offset = (np.array([r[k] for r in read]) for k in ("onset_error_s", "offset_error_s"))
+    return dict(clips=len(rows), read=len(read), boundary_s=float(np.median([r["boundary_s"] for r in read])), squeezed_of_read_s=float(np.median([r["squeezed_s"] for r in read])),
+                with_fallback_s=float(np.median(used)), squeezed_s=float(np.median([r["squeezed_s"] for r in rows])), onset_bias_s=float(np.median(onset)),
+                offset_bias_s=float(np.median(offset)), onset_within_80_ms=float((abs(onset) <= 0.08).mean()), offset_within_80_ms=float((abs(offset) <= 0.08).mean()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--voice", default="hibari")
+    parser.add_argument("--parts", nargs="+", default=["known_clips", "held_clips", "eval"])
+    parser.add_argument("--limit", type=int, default=30)
+    parser.add_argument("--rows", action="store_true", help="every clip too")
+    args = parser.parse_args()
+    voice, ears, parts, out = load_voice(args.voice), recogniser("auto", "en"), clips(args.data), {}
+    for part in args.parts:
+        rows = [m for m in (measured(row, args.data, voice, ears) for row in parts[part][: args.limit]) if m]
+        out[part] = summary(rows) | (dict(rows=rows) if args.rows else {})
+    print(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()
