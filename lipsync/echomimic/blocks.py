@@ -31,7 +31,7 @@ class Surroundings:
     portrait: name of a block -> (1, N, C) what the reference network saw there, or its KeyValue; empty for none.
     strangers: rows, the first ones, that are not told of the portrait.
     seen: where the reference network puts what it sees; None elsewhere.
-    speed: (B f, M, W) head speeds for the speed layers; None without.
+    speed: (B, f, W) the head's speed in each frame for the speed layers; None without.
     moving: whether the motion modules take part; not where single pictures are learned.
     Source: ours.
     """
@@ -218,8 +218,15 @@ class TemporalBlock(nn.Module):
         for norm, attention in zip(self.norms, self.attention_blocks):
             y = y + attention(norm(y), around.frames)
         if self.speed_attention is not None and around.speed is not None:
-            y = y + self.speed_attention(self.speed_norm(y), around.speed)
+            y = y + self.follow(y, around)
         return y + self.ff(self.ff_norm(y))
+
+    def follow(self, y: Tensor, around: Surroundings) -> Tensor:
+        """What each frame's places take of all frames' speeds, (B f, N, width). Source: EMO, 2402.17485 section 3.2."""
+        table = self.attention_blocks[0].pos_encoder.pe[0, : around.frames, None]
+        asking = self.speed_norm(y).unflatten(0, (-1, around.frames)) + table
+        gathered = self.speed_attention(asking.flatten(1, 2), around.speed)
+        return gathered.unflatten(1, asking.shape[1:3]).flatten(0, 1)
 
 
 SPEED_WIDTH = 64  # numbers that the head's speed becomes

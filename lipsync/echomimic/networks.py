@@ -18,6 +18,7 @@ from lipsync.echomimic.blocks import (
     SpatialTransformer,
     Surroundings,
     Upsampler,
+    place_table,
 )
 from lipsync.echomimic.shape import LATENT_CHANNELS, SPATIAL_LEVELS, Shape
 
@@ -253,11 +254,12 @@ class SpeedLayers(nn.Module):
         self.register_buffer("centres", centres, persistent=False)
 
     def forward(self, speed: Tensor) -> Tensor:
-        """(B f, 1, SPEED_WIDTH) of speeds (B, f)."""
+        """(B, f, SPEED_WIDTH) of speeds (B, f), each with its place in the window."""
         near = F.pad(speed[:, None], (SPEED_REACH_FRAMES,) * 2, mode="replicate")[:, 0]
         near = near.unfold(1, 2 * SPEED_REACH_FRAMES + 1, 1)
         told = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
-        return self.mlp(told.flatten(2).to(self.mlp[0].weight.dtype)).flatten(0, 1)[:, None]
+        tokens = self.mlp(told.flatten(2).to(self.mlp[0].weight.dtype))
+        return tokens + place_table(SPEED_WIDTH, speed.shape[1]).to(tokens)
 
 
 class Denoiser(UNet):
