@@ -15,6 +15,7 @@ QUIETEST_DB = -70.0
 LOUDNESS_WINDOW_S = 0.05
 OCTAVE_ST = 12.0
 JUMP_ST = 7.0                                    # from one 10 ms to the next no voice moves so far
+LONGEST_JUMP_FRAMES = 20                         # a longer stretch an octave off is meant
 SHORT_FRAMES = 3                                 # voiced stretches below this are accidents
 
 
@@ -87,7 +88,7 @@ def melody_of(wave, rate_hz):
 
 
 def mended(f0_hz):
-    """F0 (T,) without octave jumps: stretches an octave off their neighbours are moved, accidents of under 30 ms dropped.
+    """F0 (T,) without octave jumps: short stretches an octave off what they touch are moved, accidents of under 30 ms dropped.
 
     f0_hz: (T,) Hz, 0 where unvoiced.
     Source: ours.
@@ -96,16 +97,15 @@ def mended(f0_hz):
     if not (out > 0).any():
         return out
     st = np.where(out > 0, 12 * np.log2(np.maximum(out, 1)), 0)
-    middle = np.median(st[out > 0])
     voiced = out > 0
     cuts = np.flatnonzero((np.diff(voiced.astype(int)) != 0) | (np.abs(np.diff(st)) > JUMP_ST)) + 1
     for a, b in zip(np.r_[0, cuts], np.r_[cuts, len(st)]):
         if not voiced[a]:
             continue
-        off = np.median(st[a:b]) - middle
-        if abs(off) > OCTAVE_ST - 2 and abs(off) - OCTAVE_ST < 4:
-            st[a:b] -= OCTAVE_ST * np.sign(off)
-        if b - a < SHORT_FRAMES:
+        jumps = [st[i] - st[j] for i, j in ((a, a - 1), (b - 1, b)) if 0 <= j < len(st) and voiced[j]]
+        if jumps and b - a <= LONGEST_JUMP_FRAMES and abs(sum(np.sign(jumps))) == len(jumps) and np.abs(np.abs(jumps) - OCTAVE_ST).max() < 2.5:
+            st[a:b] -= OCTAVE_ST * np.sign(jumps[0])
+        elif b - a < SHORT_FRAMES:
             voiced[a:b] = False
     return np.where(voiced, 2 ** (st / 12), 0)
 
