@@ -18,7 +18,7 @@ from voice.loudness import target_of
 from voice.merging import merge
 from voice.mix import STEMS, Placed, Programme, write_stems
 from voice.options import SpeakOptions, faces_of
-from voice.pipeline import LEAST_SLOT_S, Job, answers, film_of, job_of
+from voice.pipeline import LEAST_SLOT_S, Job, answers, film_of, job_of, marked
 from voice.plan import plan_from_dict
 from voice.project import (
     Project,
@@ -33,7 +33,7 @@ from voice.project import (
 from voice.script import read_script
 
 PROJECT, PAGE = "project.json", "report.html"
-SPOKEN_WITH = ("speed", "seed", "prosody", "register", "mouth", "face")   # options that a take depends on, beside its voice
+SPOKEN_WITH = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")   # options that a take depends on, beside its voice
 SILENT_ENERGY = -1.5
 
 
@@ -144,9 +144,10 @@ def takes_in_use(dub):
     return [(e, e.takes[e.take - 1]["facts"]) for e in dub.project.entries if e.take]
 
 
-def mixed(dub, progress, overwrite=True):
+def mixed(dub, progress, watermark):
     """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness.
 
+    watermark: whether the dialogue shall carry one, where its package is there.
     Raises what make_bed and write_stems raise.
     Source: ours.
     """
@@ -154,14 +155,14 @@ def mixed(dub, progress, overwrite=True):
     for entry, facts in takes_in_use(dub):
         sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
         sound = Sound(np.concatenate(list(delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
-        lines.append(Placed(sound, nearest(Fraction(repr(facts["start_s"])) * DELIVERY_HZ)))
+        lines.append(Placed(marked(sound) if watermark else sound, nearest(Fraction(repr(facts["start_s"])) * DELIVERY_HZ)))
     with progress.stage("bed", None, "sample") as advance:
         source, bed_facts = _bed(dub, advance)
     paths = {name: dub.folder / f"{name}.wav" for name in STEMS}
     if source is not None and source in paths.values():
         raise UsageProblem(f"--bed {source}: that is a stem which this run writes.", hint="Copy it elsewhere first.", code="bad_bed")
     target = target_of(dub.options.loudness)
-    facts = write_stems(Programme(tuple(lines), source, dub.job.samples), paths, target, overwrite)
+    facts = write_stems(Programme(tuple(lines), source, dub.job.samples), paths, target, overwrite=True)
     return paths, dict(bed=bed_facts, loudness=facts)
 
 

@@ -23,10 +23,12 @@ class Said:
     language: str
     samples: int
 
-    def line_placed(self):
-        """The line as voice.mix.Placed at 48 kHz. Source: ours."""
+    def line_placed(self, watermark=False):
+        """The line as voice.mix.Placed at 48 kHz. watermark: whether it shall carry one. Source: ours."""
+        from voice.pipeline import marked
+
         sound = Sound(np.concatenate(list(delivery_blocks(self.spoken.sound)), 1), DELIVERY_HZ)
-        return Placed(sound, nearest(self.spoken.start_s * DELIVERY_HZ))
+        return Placed(marked(sound) if watermark else sound, nearest(self.spoken.start_s * DELIVERY_HZ))
 
     def facts(self):
         """JSON-ready. Source: ours."""

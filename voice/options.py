@@ -1,6 +1,5 @@
 """What `speak` can be asked for."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,8 @@ class SpeakOptions(Options):
     takes: int = option(1, "takes of each line that differ in tempo, melody and pauses", low=1, high=20)
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     prosody: str = option("source", "times, melody and loudness of the actor's own line: source, neutral, or a share from 0 to 1")
-    register: str = option("actor", "whose pitch the melody has", choices=("actor", "voice"))
+    register: str = option("source", "whose register the melody has: the actor's or the voice's own", choices=("source", "voice"))
+    register_shift: float = option(0.0, "moves the register further", unit="semitones", low=-12.0, high=12.0)
     mouth: str = option("auto", "let visible lips time lines that the recording does not", choices=("auto", "off"))
     face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
     listen: str = option("auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"))
@@ -36,19 +36,13 @@ class SpeakOptions(Options):
         from face.detect import parse_choice
 
         parse_choice(self.face)
-        share_of(self.prosody)
+        self.way_of_speaking()
 
+    def way_of_speaking(self):
+        """The actor.ProsodyOptions among these. Source: ours."""
+        from voice.actor import ProsodyOptions
 
-def share_of(prosody):
-    """How much of the actor's prosody is wanted, 0 to 1. prosody: as the option. Raises UsageProblem. Source: ours."""
-    try:
-        share = {"source": 1.0, "neutral": 0.0}.get(prosody)
-        share = float(prosody) if share is None else share
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise UsageProblem(f"--prosody {prosody}: need source, neutral or a number from 0 to 1.", code="bad_option")
-    return share
+        return ProsodyOptions(self.prosody, self.register, self.register_shift)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """speak: every line of a script spoken into its slot, as a dialogue stem of exactly the film's length."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from engine.errors import MouthpieceError, Refused, UsageProblem
 from engine.media import DELIVERY_HZ, delivery_blocks, probe, read_sound, sound_duration
 from engine.sound import Sound
 from engine.timeline import nearest
+from voice.actor import amount_of
 from voice.casting import cast, parse_casting
 from voice.fit import Limits, Slot
 from voice.mix import Placed
-from voice.options import SpeakOptions, share_of
+from voice.options import SpeakOptions
 from voice.script import Script, read_script
 from voice.speech import Guide, Spoken, heard, planned, speak_line
 from voice.voices import load_voice
@@ -42,6 +43,7 @@ class Job:
     has_sound: bool
     has_picture: bool
     voices: dict = field(default_factory=dict)   # {line id: spec} of lines with a voice of their own
+    consent: object = None                       # engine.consent.Consent of the person whose voice is matched
 
     @property
     def samples(self):
@@ -185,7 +187,7 @@ def answers(job, progress, only=None, firsts=None):
     ears = None if options.listen == "off" else recogniser(options.listen, job.language)
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
-            guide = guide_of(job, line, slots.get(line.id), wave, lips.get(line.id))
+            guide = guide_of(job, line, slots.get(line.id), (wave, lips.get(line.id)), ears)
             voice, first = load_voice(job.voices.get(line.id) or casting[line.speaker]), (firsts or {}).get(line.id, 0)
             yield answer(line, slots.get(line.id), voice, guide, (options, ears, matched.get(line.speaker), first))
             advance(1)
@@ -193,7 +195,7 @@ def answers(job, progress, only=None, firsts=None):
 
 def needs_sound(job):
     """Whether the film's own sound has a say. Source: ours."""
-    return share_of(job.options.prosody) > 0 or "match" in job.casting.values()
+    return amount_of(job.options.prosody) > 0 or "match" in job.casting.values()
 
 
 def _lips(job, lines, slots, progress):
@@ -219,27 +221,30 @@ def _matched(job, wave, slots):
     for speaker, spec in job.casting.items():
         if spec != "match":
             continue
-        from voice.match import match
+        from voice.match import match, reading
+        from voice.voices import list_voices
 
         spans = [slots[line.id] for line in job.script.lines if line.speaker == speaker and line.id in slots]
         if wave is None or not spans:
             who = f"speaker '{speaker}'" if speaker else "the speaker"
             raise Refused(f"--voice match: there is no sound of {who} in the film.", hint="Name a voice.", code="no_reference")
         own = np.concatenate([wave[nearest(Fraction(s.start_s) * LISTEN_HZ) : nearest(Fraction(s.end_s) * LISTEN_HZ)] for s in spans])
-        matched[speaker] = match(own, job.language)
+        names = [r["name"] for r in list_voices() if r["language"].split("-")[0] == job.language.split("-")[0] and r["at_hand"] and r["backend"] == "kokoro"]
+        matched[speaker] = match(own, names, reading(load_voice, job.language), job.consent)
         casting[speaker] = matched[speaker].spec
     return casting, matched
 
 
-def guide_of(job, line, slot, wave, lips):
-    """The Guide of a line: the actor's own line where the film has one, and his lips. Source: ours."""
-    share = share_of(job.options.prosody)
-    if wave is None or slot is None or share == 0:
+def guide_of(job, line, slot, film, ears):
+    """The Guide of a line: the actor's own line where the film has one, and his lips. film: (its sound or None, Lips or None). Source: ours."""
+    wave, lips = film
+    if wave is None or slot is None:
         return Guide(lips=lips)
     start = max(0, nearest((Fraction(slot.start_s) - Fraction(BESIDE_S)) * LISTEN_HZ))
     stop = min(len(wave), nearest((Fraction(slot.end_s) + Fraction(BESIDE_S)) * LISTEN_HZ))
     other = bool(line.original) and line.original.strip() != line.text.strip()
-    return Guide(wave[start:stop], start / LISTEN_HZ, not other, share, job.options.register, lips)
+    said = (job.script.original_language or "another") if other else None
+    return Guide(wave[start:stop], start / LISTEN_HZ, said, job.options.way_of_speaking(), ears and ears.whisper, lips)
 
 
 def answer(line, slot, voice, guide, how):
@@ -251,18 +256,28 @@ def answer(line, slot, voice, guide, how):
     try:
         for index in range(first, first + options.takes):
             plans, parts = planned(voice, line.text, options.speed, options.dictionary, index, options.seed) if voice.timed else ([], [])
+            if matched is not None:
+                plans = [plan.voiced_as(f0=plan.f0 * np.float32(2 ** (matched.pitch_shift_st / 12))) for plan in plans]
             spoken = speak_line(voice, plans, slot, guide) if voice.timed else untimed(voice, line.text, slot, options)
             notes = [note for part in parts for note in part.notes]
             unsaid = [word for part in parts for word in part.unsaid]
             spoken = spoken.reviewed(f"not said: {' '.join(unsaid)}" if unsaid else "", notes=notes, voice=voice.name)
             if matched is not None:
-                spoken = matched.coloured(spoken)
+                spoken = coloured(spoken, matched)
             takes.append(spoken if ears is None else heard(spoken, line.text, ears, voice.language))
     except MouthpieceError as problem:
         if problem.exit_code != Refused.exit_code:
             raise
         return Answer(line, tuple(takes), str(problem))
     return Answer(line, tuple(takes))
+
+
+def coloured(spoken, matched):
+    """The Spoken with the tract length of the actor's, and the match in its facts. Source: voice.match."""
+    from voice.match import dressed
+
+    wave = dressed(spoken.sound.samples[0], spoken.sound.rate_hz, matched.formant_ratio)
+    return replace(spoken, sound=Sound(wave[None], spoken.sound.rate_hz), facts=spoken.facts | dict(match=matched.as_dict()))
 
 
 def untimed(voice, text, slot, options):
@@ -287,10 +302,25 @@ def why_not(line):
     return "no times: nothing is spoken" if line.start is None else f"its slot has {float(line.end - line.start) * 1000:.0f} ms: nothing is spoken"
 
 
-def placed(answered, index=0):
-    """The line as voice.mix.Placed at 48 kHz, or None where nothing was spoken. Source: ours."""
+def marked(sound):
+    """The Sound with a watermark where the package for it is installed, else as it is. Source: engine.watermark."""
+    from engine.watermark import available, embed
+
+    return sound if available() else embed(sound)
+
+
+def heard_mark(path):
+    """What is told of the watermark in a finished file: whether it was embedded, and how well it is heard again. Source: engine.watermark."""
+    from engine.watermark import available, listen
+
+    why = available()
+    return dict(embedded=False, reason=why) if why else dict(embedded=True) | (listen(path) or {})
+
+
+def placed(answered, index=0, watermark=False):
+    """The line as voice.mix.Placed at 48 kHz, or None where nothing was spoken. watermark: whether it shall carry one. Source: ours."""
     if not answered.takes:
         return None
     spoken = answered.takes[min(index, len(answered.takes) - 1)]
     sound = Sound(np.concatenate(list(delivery_blocks(spoken.sound)), 1), DELIVERY_HZ)
-    return Placed(sound, nearest(spoken.start_s * DELIVERY_HZ))
+    return Placed(marked(sound) if watermark else sound, nearest(spoken.start_s * DELIVERY_HZ))

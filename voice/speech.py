@@ -7,10 +7,11 @@ import numpy as np
 
 from engine.sound import Sound
 from engine.timeline import nearest
+from voice.actor import ProsodyOptions, amount_of, follow
 from voice.fit import Fitted, Limits, Slot, corrected, delivered, fit, heard_s, speak_fitted
 from voice.phones import utterances
-from voice.plan import RATE_HZ, UNIT_S, Plan
-from voice.prosody import Transplanted, speak_as
+from voice.plan import RATE_HZ, UNIT_S
+from voice.prosody import speak_as
 from voice.stretch import stretched_wave
 from voice.takes import take
 
@@ -22,17 +23,17 @@ class Guide:
     """What tells a line its times beside the slot.
 
     recording: (S,) float32 at 16 kHz of the actor's line, or None.  recording_s: when it begins, seconds of the programme.
-    same_words: False where the recording says the line in another language.
-    share: of the actor's prosody, 0 to 1.  register: "actor" or "voice".
+    said: language of the recording where it is another one's words; None where the actor says this very line.
+    prosody: actor.ProsodyOptions.  whisper: model that aligns other languages than English, or None.
     lips: voice.mouth.Lips of the speaker, or None.
     Source: ours.
     """
 
     recording: np.ndarray | None = field(default=None, repr=False)
     recording_s: float = 0.0
-    same_words: bool = True
-    share: float = 1.0
-    register: str = "actor"
+    said: str | None = None
+    prosody: ProsodyOptions = ProsodyOptions()
+    whisper: object = field(default=None, repr=False)
     lips: object = field(default=None, repr=False)
 
 
@@ -87,7 +88,7 @@ def speak_line(voice, plans, slot, guide=None, limits=None):
     Source: ours.
     """
     guide, facts = guide or Guide(), {}
-    if len(plans) == 1 and guide.recording is not None and guide.share > 0:
+    if len(plans) == 1 and guide.recording is not None and amount_of(guide.prosody.prosody) > 0:
         spoken = _as_the_actor(voice, plans[0], slot, guide, facts)
         if spoken is not None:
             return spoken
@@ -100,22 +101,12 @@ def speak_line(voice, plans, slot, guide=None, limits=None):
 
 def _as_the_actor(voice, plan, slot, guide, facts):
     """Spoken with the prosody of the recording, or None with the reason in facts."""
-    from voice.align import align
-    from voice.prosody import aligned_speech, register_of, transplant
-
-    shift_st = register_of(plan, guide.recording) if guide.register == "voice" else None
-    if not guide.same_words:
-        from voice.prosody import transplant_phrases
-
-        made = transplant_phrases(plan, guide.recording, guide.share, shift_st)
-        facts["prosody"] = made.facts | dict(note=made.note)
-        return None if made.facts.get("method") == "none" else _fitted_as(voice, made, slot, facts)
-    found = align(guide.recording, plan.text, plan.language)
-    spoken = aligned_speech(voice, plan) if found.ok else None
-    made = transplant(plan, guide.recording, found, spoken, guide.share, shift_st)
+    made = follow(voice, plan, guide.recording, guide.prosody, guide.said, guide.whisper)
     facts["prosody"] = made.facts | dict(note=made.note)
     if made.facts.get("method") == "none":
         return None
+    if made.facts["method"] != "same language":
+        return _fitted_as(voice, made, slot, facts)
     wave = speak_as(voice, made)
     start = nearest((guide.recording_s + made.start_s) * RATE_HZ)
     if start < 0:
@@ -125,7 +116,7 @@ def _as_the_actor(voice, plan, slot, guide, facts):
     over = float(start_s) + wave.shape[1] / RATE_HZ - float(slot.end_s + slot.gap_after_s)
     if over > float(EDGE_S) + plan.durations[-1] * float(UNIT_S):
         facts["prosody"]["note"] = f"the actor's line lasts {over:.2f} s beyond its slot: fitted to the slot instead"
-        return _fitted_as(voice, replace(made, loudness_db=None, melody_hz=None), slot, facts)
+        return _fitted_as(voice, made, slot, facts)
     return Spoken(Sound(wave, RATE_HZ), start_s, ((made.plan, start_s),), "source", bool(why), why, facts | dict(parts=[_edges(wave, start_s, slot)]))
 
 
@@ -141,9 +132,8 @@ def _edges(wave, start_s, slot):
 
 
 def _fitted_as(voice, made, slot, facts):
-    """Spoken of a Transplanted whose melody counts while the slot tells the times."""
-    fitted, wave = speak_fitted(voice.speak, made.plan, slot)
-    return _from_fitted([(fitted, wave)], "slot", facts)
+    """Spoken of a Transplanted whose melody and pauses count while the slot tells the times."""
+    return _from_fitted([speak_fitted(voice.speak, made.plan, slot)], "slot", facts)
 
 
 def _as_the_mouth(voice, plan, slot, guide, facts, limits):
@@ -200,4 +190,4 @@ def heard(spoken, text, recogniser, language):
     return spoken.reviewed(why, hearing=hearing.as_dict() | dict(recogniser=recogniser.name))
 
 
-__all__ = ["Guide", "Plan", "Limits", "Slot", "Spoken", "Transplanted", "heard", "planned", "speak_free", "speak_line"]
+__all__ = ["Guide", "Limits", "Slot", "Spoken", "heard", "planned", "speak_free", "speak_line"]

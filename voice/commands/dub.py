@@ -1,5 +1,6 @@
 """`mouthpiece dub`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
@@ -59,23 +60,26 @@ def made(args, dub, inputs, progress):
     """Outcome of a dub that is prepared: speaks, mixes, moves lips, reports. Source: ours."""
     from engine.report import sidecar_path
     from voice.dub import PROJECT, mixed, speak_changed, takes_in_use
+    from voice.pipeline import heard_mark
     from voice.report import line_rows, report_of, write_report
 
     marking = marking_of(args, "dub", inputs, (dub.job.language,))
-    todo = dict(dub.todo)
+    dub = replace(dub, job=replace(dub.job, consent=marking.consent))
+    todo, wanted = dict(dub.todo), marking.credentials is not None
     dub = speak_changed(dub, progress)
     if not takes_in_use(dub):
         from engine.errors import Refused
 
         raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
-    paths, sound = mixed(dub, progress)
+    paths, sound = mixed(dub, progress, wanted)
     picture = pictured(args, dub, paths["mix"], progress)
     rows = line_rows(dub, paths)
     report = report_of(dub, rows, sound, picture)
     page = write_report(dub, report, paths, picture.pop("mouths", ()))
     generated = tuple((f["start_s"], f["start_s"] + f["duration_s"]) for _, f in takes_in_use(dub))
     facts = report | dict(spoken_again=todo, project=str(dub.folder / PROJECT), stems={k: str(p) for k, p in paths.items()}, page=str(page))
-    payload = documented(args.output, "dub", dub.options, inputs, facts, marking.of(source=args.video, spans_s=generated))
+    marking = marking.of(source=args.video, spans_s=generated, watermark=heard_mark(args.output) if wanted else None)
+    payload = documented(args.output, "dub", dub.options, inputs, facts, marking)
     review = [row["id"] for row in rows if row["status"] == "needs_review"]
     unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
     said = f"{args.output}: {len(rows)} lines, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")

@@ -1,5 +1,6 @@
 """`mouthpiece speak`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
@@ -32,9 +33,10 @@ def run(args, progress):
     others = [take_path(args.output, k) for k in range(1, options.takes)]
     for path in others:
         output_file(path, args.force, inputs, (".wav",))
+    marking = marking_of(args, "speak", inputs, () if options.language is None else (options.language,))
     if args.text is not None:
-        return _text(args, options, inputs, progress)
-    return _script(args, options, inputs, progress)
+        return _text(args, options, (inputs, marking), progress)
+    return _script(args, options, (inputs, marking), progress)
 
 
 def take_path(output, index):
@@ -51,19 +53,19 @@ def _text(args, options, inputs, progress):
         return Outcome(dict(dry_run=True, output=str(args.output)) | check_text(args.text, options), f"would write {args.output}")
     with progress.stage("speaking", options.takes, "take") as advance:
         takes = [say_text(args.text, options, k, advance) for k in range(options.takes)]
-    return _written(args, options, inputs, [([t.line_placed()], t.samples) for t in takes], takes[0].facts() | dict(takes=[t.facts() for t in takes[1:]]))
+    return _written(args, options, inputs, [([t.line_placed(inputs[1].credentials is not None)], t.samples) for t in takes], takes[0].facts() | dict(takes=[t.facts() for t in takes[1:]]))
 
 
 def _script(args, options, inputs, progress):
     from voice.pipeline import answers, placed, prepare
 
-    job = prepare(args.video, args.script, options)
+    job = replace(prepare(args.video, args.script, options), consent=inputs[1].consent)
     for remark in job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:
         return Outcome(dict(dry_run=True, output=str(args.output), facts=job.plan()), f"would write {args.output}: {len(job.script.lines)} lines")
     done = list(answers(job, progress))
-    takes = [([p for p in (placed(a, k) for a in done) if p is not None], job.samples) for k in range(options.takes)]
+    takes = [([p for p in (placed(a, k, inputs[1].credentials is not None) for a in done) if p is not None], job.samples) for k in range(options.takes)]
     if not takes[0][0]:
         from engine.errors import Refused
 
@@ -77,11 +79,13 @@ def _written(args, options, inputs, takes, facts):
     """Writes every take as a stem, marks and documents the first; Outcome."""
     from engine.report import sidecar_path
     from voice.mix import Programme, write_stems
+    from voice.pipeline import heard_mark
 
+    inputs, marking = inputs
     outputs = [args.output, *(take_path(args.output, k) for k in range(1, len(takes)))]
     sound = [write_stems(Programme(tuple(lines), None, samples, 1), {"dialogue": path}, None, args.force, inputs) for path, (lines, samples) in zip(outputs, takes)]
-    marking = marking_of(args, "speak", inputs, (facts.get("language", ""),))
-    payload = [documented(path, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), marking) for k, path in enumerate(outputs)][0]
+    told = [marking.of(watermark=heard_mark(path)) if marking.credentials is not None else marking for path in outputs]
+    payload = [documented(p, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), told[k]) for k, p in enumerate(outputs)][0]
     review = facts.get("needs_review") or []
     note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
     said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {len(takes[0][0])} lines{note}"
