@@ -16,11 +16,11 @@ from voice.contour import melody_of, semitones
 from voice.plan import RATE_HZ
 from voice.speaker import SHA256, embedding_of, similarity, speech_of
 
-SENTENCE = "The boat was late again, so we sat by the harbour and talked about the years when the whole town lived from fishing."
+SENTENCE = "The boat was late again, so we sat by the harbour and talked about the old town."
 CANDIDATES = 6               # single voices from which mixes are made
 MOST_IN_MIX = 3
 LEAST_SHARE = 0.15           # a voice with less is not heard in a mix
-TRIED_MIXES = 3              # best by their embeddings; these are spoken and compared
+TRIED_MIXES = 2              # best by their embeddings; these are spoken and compared
 SHIFT_ST = 6.0               # beyond this a voice no longer sounds like a person
 FORMANTS = (0.9, 0.95, 1.0, 1.05, 1.1)   # tract lengths tried; Praat's result is clean within them
 LEAST_GAIN = 0.01            # a step that brings less similarity than this is not taken
@@ -79,24 +79,22 @@ def match(recording, names, speak, consent=None, progress=None):
     order = np.argsort(-(likeness - REGISTER_WEIGHT * np.maximum(0, np.abs(shifts) - SHIFT_ST)))
     first = int(order[0])
     best = (float(likeness[first]), names[first], 0.0, 1.0)
-    wanted = [names[first], *mixes([names[k] for k in order[:CANDIDATES]], known[order[:CANDIDATES]], target)]
-    for spec in wanted:
-        best = max(best, _tried(spec, speak, target, actor_hz, best), key=lambda b: b[0])
+    pitch = dict(zip(names, registers))
+    for spec in [names[first], *mixes([names[k] for k in order[:CANDIDATES]], known[order[:CANDIDATES]], target)]:
+        shift = float(np.clip(semitones(actor_hz, _register(spec, pitch)), -SHIFT_ST, SHIFT_ST))
+        value = _likeness(speak(spec, shift), target)
+        if value > best[0] + LEAST_GAIN:
+            best = (value, spec, shift, 1.0)
     best = _formed(best, speak, target)
     record = ABSENT if consent is None else consent.record()
     return Matched(best[1], float(likeness[first]), best[0], best[2], best[3], names[first], record)
 
 
-def _tried(spec, speak, target, actor_hz, best):
-    """(similarity, spec, shift, 1) of a voice moved to the actor's register, or as it is where that comes nearer."""
-    plain = speak(spec, 0.0)
-    hz = melody_of(plain, RATE_HZ).median_hz
-    shift = float(np.clip(semitones(actor_hz, hz), -SHIFT_ST, SHIFT_ST)) if hz else 0.0
-    found = [(_likeness(plain, target), spec, 0.0, 1.0)]
-    if abs(shift) > 0.3:
-        found.append((_likeness(speak(spec, shift), target), spec, shift, 1.0))
-    nearest = max(found, key=lambda f: f[0])
-    return nearest if nearest[0] > best[0] + LEAST_GAIN else best
+def _register(spec, pitch):
+    """Median F0 in Hz of a mix: that of its voices, by their shares, in octaves."""
+    parts = [part.partition(":")[::2] for part in spec.split("+")]
+    shares = [float(share or 1) for _, share in parts]
+    return float(np.exp(np.average([np.log(max(pitch[name], 1.0)) for name, _ in parts], weights=shares)))
 
 
 def _formed(best, speak, target):
