@@ -9,11 +9,12 @@ import threading
 import traceback
 import warnings
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pkgutil import iter_modules
 
 import engine.commands
+import engine.commands.models
 import lipsync.commands
 import voice.commands
 from engine import __version__
@@ -22,6 +23,7 @@ from engine.errors import ExitCode, MouthpieceError, UsageProblem
 from engine.progress import MODES, Progress
 
 ORDER = ("animate", "lipsync", "speak", "dub", "sound", "batch", "transcribe", "voices", "models", "evaluate", "verify", "doctor", "train")
+CONVERTED = ("kokoro", "echomimic", "echomimic-acc")
 ROOMS = (engine.commands, lipsync.commands, voice.commands)
 
 
@@ -60,6 +62,17 @@ def build_parser():
         place.set_defaults(speak=planned_speech, relip=relip)
         command.add(place)
     return parser
+
+
+def converted(name, folder):
+    """Where a pulled model's files lie in the form that is loaded; made once. Source: ours."""
+    if name == "kokoro":
+        from voice.backends.kokoro import cut_files
+
+        return cut_files()[0].parent
+    from lipsync.echomimic.weights import convert
+
+    return convert(folder)
 
 
 def planned_speech(text, spec, seed):
@@ -112,6 +125,7 @@ def perform(argv):
 @cache
 def commands():
     """{name: Command} of every file in the rooms' folders of commands, in the order of the help page. Source: ours."""
+    engine.commands.models.CONVERTERS.update({name: partial(converted, name) for name in CONVERTED})
     found = [import_module(f"{room.__name__}.{file.name}").COMMAND for room in ROOMS for file in iter_modules(room.__path__)]
     known = {name: k for k, name in enumerate(ORDER)}
     return {command.name: command for command in sorted(found, key=lambda c: known.get(c.name, len(known)))}

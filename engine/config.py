@@ -24,7 +24,7 @@ _KINDS = {
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
 _PLACES = {int: "N", float: "X", str: "TEXT", Path: "PATH", Fraction: "RATE"}  # how help pages write a value
-_NO_PRESETS = ("weights.toml", "held_out.toml")
+_NO_PRESETS = ("weights.toml", "held_out.toml", "models.toml", "voices.toml")
 
 
 def option(default, help, *, unit="", low=None, high=None, choices=None):
