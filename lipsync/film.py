@@ -14,7 +14,7 @@ from engine.files import replacing
 from engine.media import VideoReader, upright_rgb
 from face.identity import open_identity
 from face.track import Track, Tracker
-from lipsync.rests import RestFinder
+from lipsync.rests import RestFinder, ajar
 
 BATCH = 8
 MOST_TURNED_DEG = 45.0
@@ -136,7 +136,7 @@ class _Book:
         frames = len(track)
         self.codes = np.full((frames, EXPRESSION), np.nan, np.float32)
         self.small, self.colour = np.zeros((frames, LOOK_PX[0] * LOOK_PX[1]), np.float16), np.zeros(frames, np.float32)
-        self.rests = RestFinder(models[1].lips.numpy())
+        self.rests = RestFinder()
 
     def take(self, index, pixels):
         crop = self.track.crop(index, CROP_PX).take(pixels)
@@ -149,9 +149,11 @@ class _Book:
         if self.held:
             at = [index for index, _, _ in self.held]
             self.codes[at] = codes_of(*self.models, np.stack([crop for _, crop, _ in self.held]))
-            for index, _, pixels in self.held:
+            openings = self.codes[at] @ self.models[1].lips.numpy()
+            for (index, crop, pixels), opening in zip(self.held, openings):
                 if self.colour[index] <= STRANGE_COLOUR:
-                    self.rests.offer(pixels, (index, self.track.shot[index], self.times_s[index], self.track.points[index]), self.codes[index])
+                    where = (index, self.track.shot[index], self.times_s[index], self.track.points[index])
+                    self.rests.offer(pixels, where, self.codes[index], ajar(crop, float(opening)))
             self.held = []
 
     def close(self, wanted):
