@@ -56,23 +56,27 @@ def ajar(crop, opening):
 
 
 class RestFinder:
-    """Keeps the mouth that looks least open of every stretch of a shot, in constant memory but for these. Source: ours."""
+    """Keeps the mouth that looks least open of every stretch of a shot, in constant memory but for these.
 
-    def __init__(self):
-        self._found = {}
+    found: {(shot, number of the stretch): Rest} of an earlier look.
+    Source: ours.
+    """
+
+    def __init__(self, found=None):
+        self.found = found or {}
 
     def offer(self, frame, where, code, open_by):
         """A frame with its code. frame: uint8 (H, W, 3).  where: (index, shot, time in seconds, points (4, 2)).  open_by: from `ajar`."""
         index, shot, time_s, points = where
         key = (int(shot), int(time_s / EVERY_S))
-        if key in self._found and self._found[key].ajar <= open_by:
+        if key in self.found and self.found[key].ajar <= open_by:
             return
         part, crop = crop_of(points, WORK_PX).near(frame)
-        self._found[key] = Rest(index, code.copy(), open_by, crop, _packed(part), _packed(crop.take(part)))
+        self.found[key] = Rest(index, code.copy(), open_by, crop, _packed(part), _packed(crop.take(part)))
 
     def rests(self, shot):
         """The Rests of a shot in order; those that look open as mouths usually do there are left out."""
-        found = sorted((rest for (of, _), rest in self._found.items() if of == shot), key=lambda rest: rest.index)
+        found = sorted((rest for (of, _), rest in self.found.items() if of == shot), key=lambda rest: rest.index)
         if len(found) < 2:
             return found
         looks = np.array([rest.ajar for rest in found])

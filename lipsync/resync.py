@@ -38,12 +38,14 @@ class Part(NamedTuple):
 
     spans_s: pairs of seconds, or None for all of the film.  face: as for face.detect.choose_face.
     articulation: as Job.articulation, for this face alone; None: the job's.
+    lips: called with (Models, starts of frames (F,) in seconds), gives the mouth and jaw wanted in each, (F, 21); None listens.
     Source: ours.
     """
 
     spans_s: tuple | None
     face: object = "largest"
     articulation: np.ndarray | None = None
+    lips: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +152,10 @@ class Change:
     rests: dict
 
 
-def planned(job, seen, models, progress):
+def planned(job, seen, models, progress, kept=None):
     """A Change for every part of a job.
 
-    seen: film.Seen of the parts' faces.  models: pipeline.Models.
+    seen: film.Seen of the parts' faces.  models: pipeline.Models.  kept: patches.Kept, or None.
     Raises Refused where --on-missing-face fail says so.
     Source: ours.
     """
@@ -171,7 +173,7 @@ def planned(job, seen, models, progress):
             )
     near = [inside(times_s, [(a - BESIDE_S, b + BESIDE_S) for a, b in frame_spans(times_s, seen.end, flags)]) for flags in asked]
     with progress.stage("looking at the mouth", len(times_s)) as advance:
-        looks = look(job.video, seen, near, (models.encoder, models.space), advance)
+        looks = (look if kept is None else kept.look)(job.video, seen, near, (models.encoder, models.space), advance)
     ticks = max(2, frame_count(max(seen.end, Fraction(len(job.wave), RATE_HZ)), MOTION_HZ) + 1)
     changes = []
     with progress.stage("listening", len(job.parts), "faces") as advance:
@@ -179,7 +181,10 @@ def planned(job, seen, models, progress):
             told = job.articulation if part.articulation is None else part.articulation
             weight = weights(times_s, flags & (seen_mouth.why == 0), track.shot, options.ease)
             own, wanted = steadied(seen_mouth.codes, track.shot, times_s), np.full_like(seen_mouth.codes, np.nan)
-            if weight.any():
+            if weight.any() and part.lips is not None:
+                wanted[:] = own
+                wanted[:, :BLINK] = part.lips(models, times_s)
+            elif weight.any():
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
                 wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
@@ -206,12 +211,11 @@ def rendered(models, crops, codes, placement):
 class _Mouth:
     """One mouth of one frame: seen, then given its lips rest by rest, then a Patch."""
 
-    def __init__(self, pixels, change, index, times_s):
-        self.change, self.index = change, index
+    def __init__(self, pixels, change, index, rests, name):
+        self.change, self.index, self.rests, self.name = change, index, rests, name
         crop = change.track.crop(index, WORK_PX)
         self.sight, self.taken, self.lips = Sight(pixels, crop), crop.take(pixels), 0.0
         self.code = eased(change, index)
-        self.rests = between(change.rests[int(change.track.shot[index])], times_s, index)
 
     def put_in(self, number, parts, grain):
         rest, share = self.rests[number]
@@ -224,21 +228,28 @@ class _Mouth:
         return self.sight.patch(moved, still, self.lips, min(1.0, MEETING_SHARE * float(self.change.weight[self.index])))
 
 
-def redrawn(frames, changes, models, options, placement, times_s):
+def redrawn(frames, changes, models, options, placement, times_s, kept=None):
     """Triples of native frame, time and Patches, in order and in constant memory.
 
     frames: triples as VideoReader.natives gives them.  changes: Changes.  times_s: (F,) starts of frames.
+    kept: patches.Kept with Patches of earlier runs, or None.
     Source: ours; in chunks that change nothing.
     """
     while chunk := list(islice(frames, CHUNK_FRAMES)):
-        mouths = {index: [] for index, _, _ in chunk}
+        mouths, patches = ({index: [] for index, _, _ in chunk} for _ in range(2))
         for index, _, native in chunk:
-            todo = [change for change in changes if change.weight[index] > 0]
-            pixels = upright_rgb(native) if todo else None
-            for change in todo:
+            pixels = None
+            for change in (change for change in changes if change.weight[index] > 0):
+                rests = between(change.rests[int(change.track.shot[index])], times_s, index)
+                name = "" if kept is None else kept.patch_name(change, index, eased(change, index), rests, options)
+                known = kept.patch(name) if name else None
+                if known is not None:
+                    patches[index].append(known)
+                    continue
+                pixels = upright_rgb(native) if pixels is None else pixels
                 x0, y0, x1, y1 = box_of(change.track.crop(index, WORK_PX), pixels.shape)
                 if x1 > x0 and y1 > y0:
-                    mouths[index].append(_Mouth(pixels, change, index, times_s))
+                    mouths[index].append(_Mouth(pixels, change, index, rests, name))
         jobs = [(mouth, number) for row in mouths.values() for mouth in row for number in range(len(mouth.rests))]
         for start in range(0, len(jobs), options.batch):
             batch = jobs[start : start + options.batch]
@@ -247,7 +258,11 @@ def redrawn(frames, changes, models, options, placement, times_s):
             for (mouth, number), parts in zip(batch, rendered(models, [rest.taken() for rest in rests], codes, placement)):
                 mouth.put_in(number, parts, np.random.default_rng([options.seed, mouth.index]) if options.grain else None)
         for index, time, native in chunk:
-            yield native, time, [mouth.patch(models.space) for mouth in mouths[index]]
+            for mouth in mouths[index]:
+                patches[index].append(mouth.patch(models.space))
+                if mouth.name:
+                    kept.keep_patch(mouth.name, patches[index][-1])
+            yield native, time, patches[index]
 
 
 def eased(change, index):
@@ -257,7 +272,7 @@ def eased(change, index):
     return change.own[index] + weight * (change.wanted[index] - change.own[index])
 
 
-def resync(job, output, models, placement, progress, *, seen=None, overwrite=False):
+def resync(job, output, models, placement, progress, *, seen=None, kept=None, overwrite=False):
     """Writes OUTPUT, the film with its new sound and the lips moved to it; gives the facts for the side-car.
 
     job: Job, from prepare.
@@ -265,6 +280,7 @@ def resync(job, output, models, placement, progress, *, seen=None, overwrite=Fal
     models, placement: from pipeline.load_models and device.choose_device.
     progress: Progress.
     seen: film.Seen of the parts' faces, from an earlier look at the same film; None looks.
+    kept: patches.Kept, what earlier runs on the same film left; None makes everything anew.
     overwrite: True lets an existing file be replaced.
     The picture is copied packet by packet where no frame changes.
     Raises Refused for a face that is in no frame and what the options refuse, UsageProblem for the name, WriteFailed for the disk.
@@ -273,7 +289,7 @@ def resync(job, output, models, placement, progress, *, seen=None, overwrite=Fal
     with progress.stage("following the face", job.info.frames) as advance:
         if seen is None and any(part.spans_s is None or part.spans_s for part in job.parts):
             seen = see(job.video, [part.face for part in job.parts], advance)
-    changes = [] if seen is None else planned(job, seen, models, progress)
+    changes = [] if seen is None else planned(job, seen, models, progress, kept)
     inputs = (job.video, job.sound)
     if not any(change.weight.any() for change in changes):
         duration = job.info.duration if seen is None else seen.end
@@ -285,7 +301,7 @@ def resync(job, output, models, placement, progress, *, seen=None, overwrite=Fal
         FilmWriter(output, job.info, job.sound, seen.end, crf=job.options.quality, overwrite=overwrite, inputs=inputs) as writer,
         progress.stage("moving the lips", len(seen.times)) as advance,
     ):
-        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s):
+        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s, kept):
             writer.write(native, time, patches)
             advance(1)
         if writer.frames != len(seen.times):

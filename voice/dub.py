@@ -32,7 +32,7 @@ from voice.project import (
 )
 from voice.script import read_script
 
-PROJECT, PAGE = "project.json", "report.html"
+PROJECT, PAGE, PICTURE = "project.json", "report.html", "picture"   # in the folder of a dub; the last is of what the lips keep
 SPOKEN_WITH = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")   # options that a take depends on, beside its voice
 SILENT_ENERGY = -1.5
 
@@ -91,7 +91,8 @@ def prepare(video, script_path, output, options):
     project = replace(project, film=project.film | film)
     own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
     job = job_of(video, project.script, _speak_options(options), own)
-    job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice})
+    faces = faces_of(options.cast_faces) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
+    job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice}, faces=faces)
     speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
     project = replace(project, speakers=speakers)
     wanted = changed_lines(project, settings_hash_of(options))
@@ -186,38 +187,46 @@ def _bed(dub, advance):
     return bed.source, bed.facts
 
 
-def lip_spans(dub):
-    """[(start_s, end_s, speaker, line id)] in which lips must move anew: lines that are seen and do not follow the actor's own timing. Source: ours."""
-    spans = []
+def lip_lines(dub):
+    """The lines whose lips must move anew, those that are seen and do not follow the actor's own timing, as dicts.
+
+    id, speaker · start_s, end_s: seconds in which the mouth may change · tick, articulation: (n, 43) float32 from that tick on at 50 Hz, what the
+    line's plans articulate; None where a voice told no plan, and the dialogue must be listened to.
+    Source: ours.
+    """
+    lines = []
     for entry, facts in takes_in_use(dub):
         line = entry.line
         if facts["timed_by"] == "source" or line.on_screen == "off":
             continue
         start, end = facts["start_s"], facts["start_s"] + facts["duration_s"]
-        spans.append((min(start, float(line.start)), min(max(end, float(line.end)), float(dub.job.duration)), line.speaker, line.id))
-    return spans
+        start, end = max(0.0, min(start, float(line.start))), min(max(end, float(line.end)), float(dub.job.duration))
+        if end > start:
+            tick, articulation = articulation_of(plans_path(dub.folder / entry.takes[entry.take - 1]["file"]))
+            lines.append(dict(id=line.id, speaker=line.speaker, start_s=start, end_s=end, tick=tick, articulation=articulation))
+    return sorted(lines, key=lambda line: (line["start_s"], line["end_s"]))
 
 
-def articulation_of(dub):
-    """(T, 43) float32 at 50 Hz over the whole film: what the planned lines articulate, silence between. Source: ours."""
-    ticks = int(np.ceil(float(dub.job.duration) * ARTICULATION_HZ)) + 1
+def articulation_of(path):
+    """(first tick, (n, 43) float32 at 50 Hz) of the plans of a take; (0, None) where there are none. path: of the file. Source: ours."""
+    plans = [(plan_from_dict(told), told["start_s"]) for told in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+    if not plans:
+        return 0, None
+    first = max(0, int(np.floor(min(at for _, at in plans) * ARTICULATION_HZ)))
+    ticks = max(1, int(np.ceil(max(at + float(plan.duration) for plan, at in plans) * ARTICULATION_HZ)) + 1 - first)
     whole = np.zeros((ticks, 43), np.float32)
     whole[:, 0], whole[:, -1] = 1, SILENT_ENERGY
-    for entry, _ in takes_in_use(dub):
-        path = plans_path(dub.folder / entry.takes[entry.take - 1]["file"])
-        for told in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
-            plan, at = plan_from_dict(told), told["start_s"]
-            first = max(0, int(np.floor(at * ARTICULATION_HZ)))
-            last = min(ticks, int(np.ceil((at + float(plan.duration)) * ARTICULATION_HZ)) + 1)
-            if last > first:
-                whole[first:last] = articulation_of_plan(plan, at - first / ARTICULATION_HZ, last - first).values
-    return whole
+    for plan, at in plans:
+        a = max(0, int(np.floor(at * ARTICULATION_HZ)) - first)
+        b = min(ticks, int(np.ceil((at + float(plan.duration)) * ARTICULATION_HZ)) + 1 - first)
+        if b > a:
+            whole[a:b] = articulation_of_plan(plan, at - (first + a) / ARTICULATION_HZ, b - a).values
+    return first, whole
 
 
 def faces_for(dub):
     """{speaker: face} for the lips: those given, else the one of --face. Source: ours."""
-    given = faces_of(dub.options.cast_faces) | {name: facts["face"] for name, facts in dub.project.speakers.items() if facts.get("face")}
-    return {speaker: given.get(speaker, dub.options.face) for speaker in {line.speaker for line in dub.job.script.lines}}
+    return {speaker: dub.job.faces.get(speaker, dub.options.face) for speaker in {line.speaker for line in dub.job.script.lines}}
 
 
 def draft(video, path, options):

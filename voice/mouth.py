@@ -65,22 +65,16 @@ def load_reader():
     return core, *motion_parts(*load_state("motion"))
 
 
-def watch(video, spans, choice="largest", advance=None):
+def watch(video, spans, choice="largest", advance=None, followed=None):
     """Lips of the chosen face in each of the spans, a list; None where the face is never seen. Constant memory but for the track.
 
     video: path.  spans: [(start_s, end_s)], seconds of the film.  choice: as for face.detect.choose_face.
     advance: called with 1 for every frame of the first pass.
+    followed: (Track, (F,) starts of frames in seconds) of that face where it is known; None follows it.
     Raises Refused for a film without picture or a face that is in no frame.
     Source: ours; track, then one pass over the frames of the spans.
     """
-    tracker, times = Tracker(choice, Path(video).name), []
-    with VideoReader(video) as frames:
-        for frame in frames:
-            tracker.push(frame.pixels)
-            times.append(float(frame.time))
-            if advance:
-                advance(1)
-    track, times = tracker.finish(), np.array(times)
+    track, times = followed or follow(video, choice, advance)
     wanted = [(max(0.0, float(a) - BESIDE_S), float(b) + BESIDE_S) for a, b in spans]
     needed = np.zeros(len(times), bool)
     for a, b in wanted:
@@ -88,6 +82,18 @@ def watch(video, spans, choice="largest", advance=None):
     core, encoder, space = load_reader()
     codes = _codes(video, track, needed & track.present, (encoder, space))
     return [_lips(core, space, track, times, codes, span) for span in wanted]
+
+
+def follow(video, choice="largest", advance=None):
+    """(Track, (F,) starts of frames in seconds) of a face through a film. Parameters and errors as for `watch`. Source: face.track."""
+    tracker, times = Tracker(choice, Path(video).name), []
+    with VideoReader(video) as frames:
+        for frame in frames:
+            tracker.push(frame.pixels)
+            times.append(float(frame.time))
+            if advance:
+                advance(1)
+    return tracker.finish(), np.array(times)
 
 
 def _codes(video, track, needed, models):

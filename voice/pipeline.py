@@ -44,6 +44,8 @@ class Job:
     has_picture: bool
     voices: dict = field(default_factory=dict)   # {line id: spec} of lines with a voice of their own
     consent: object = None                       # engine.consent.Consent of the person whose voice is matched
+    faces: dict = field(default_factory=dict)    # {speaker: face} of those who have one of their own; the others have the options'
+    follow: object = None                        # called with a face, gives it as voice.mouth.follow does; None looks itself
 
     @property
     def samples(self):
@@ -202,17 +204,28 @@ def _lips(job, lines, slots, progress):
     """{line id: Lips} where the mouth may have a say."""
     if not job.has_picture or job.options.mouth == "off" or not lines:
         return {}
+    out, by_face = {}, {}
+    for line in lines:
+        if line.on_screen != "off":
+            by_face.setdefault(job.faces.get(line.speaker, job.options.face), []).append(line)
+    for face, seen in by_face.items():
+        out |= _lips_of(job, face, [(line.id, slots[line.id]) for line in seen], progress)
+    return out
+
+
+def _lips_of(job, face, rows, progress):
+    """The same for the lines (id, Slot) of one face."""
     from voice.mouth import watch
 
-    seen = [line for line in lines if line.on_screen != "off"]
     try:
+        followed = None if job.follow is None else job.follow(face)
         with progress.stage("watching lips", None, "frame") as advance:
-            found = watch(job.video, [(slots[line.id].start_s, slots[line.id].end_s) for line in seen], job.options.face, advance)
+            found = watch(job.video, [(slot.start_s, slot.end_s) for _, slot in rows], face, advance, followed)
     except Refused as problem:
-        if problem.code not in ("no_face", "no_such_face") or job.options.face != "largest":
+        if problem.code not in ("no_face", "no_such_face") or face != "largest":
             raise
         return {}                       # nobody is seen: slots and recordings tell the times
-    return {line.id: lips for line, lips in zip(seen, found) if lips is not None}
+    return {line_id: lips for (line_id, _), lips in zip(rows, found) if lips is not None}
 
 
 def _matched(job, wave, slots):

@@ -59,12 +59,13 @@ def _without_script(args, options, progress):
 def made(args, dub, inputs, progress):
     """Outcome of a dub that is prepared: speaks, mixes, moves lips, reports. Source: ours."""
     from engine.report import sidecar_path
-    from voice.dub import PROJECT, mixed, speak_changed, takes_in_use
+    from voice.dub import PICTURE, PROJECT, mixed, speak_changed, takes_in_use
     from voice.pipeline import heard_mark
     from voice.report import line_rows, report_of, write_report
 
     marking = marking_of(args, "dub", inputs, (dub.job.language,))
-    dub = replace(dub, job=replace(dub.job, consent=marking.consent))
+    folder = dub.folder / PICTURE
+    dub = replace(dub, job=replace(dub.job, consent=marking.consent, follow=lambda face: args.follow(args.video, face, folder, progress)))
     todo, wanted = dict(dub.todo), marking.credentials is not None
     dub = speak_changed(dub, progress)
     if not takes_in_use(dub):
@@ -72,7 +73,7 @@ def made(args, dub, inputs, progress):
 
         raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
     paths, sound = mixed(dub, progress, wanted)
-    picture = pictured(args, dub, paths["mix"], progress)
+    picture = pictured(args, dub, paths, progress)
     rows = line_rows(dub, paths)
     report = report_of(dub, rows, sound, picture)
     page = write_report(dub, report, paths, picture.pop("mouths", ()))
@@ -87,17 +88,17 @@ def made(args, dub, inputs, progress):
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
 
 
-def pictured(args, dub, mix, progress):
+def pictured(args, dub, paths, progress):
     """Writes the film with the mix; facts of its picture. Where no lip has to move the picture is copied bit by bit. Source: ours."""
     from engine.mux import copy_with_sound
-    from voice.dub import articulation_of, faces_for, lip_spans
+    from voice.dub import PICTURE, faces_for, lip_lines
 
-    spans = lip_spans(dub) if dub.options.lips else []
-    if not spans:
-        packets = copy_with_sound(args.video, args.output, mix, args.force)
+    lines = lip_lines(dub) if dub.options.lips and dub.job.has_picture else []
+    if not lines:
+        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force)
         return dict(lips="picture copied", frames=packets, frames_source=packets, frames_match=True)
-    job = dict(spans=spans, articulation=articulation_of(dub), faces=faces_for(dub), options=dub.options, cache=dub.folder / "picture")
-    return args.relip(args.video, mix, args.output, job, progress, args.force)
+    job = dict(lines=lines, dialogue=paths["dialogue"], faces=faces_for(dub), options=dub.options, cache=dub.folder / PICTURE)
+    return args.relip(args.video, paths["mix"], args.output, job, progress, args.force)
 
 
 COMMAND = Command("dub", "speak + mix with the bed + lips + mux, with a report", add, run)
