@@ -59,7 +59,7 @@ def build_parser():
     for command in commands().values():
         place = common(places.add_parser(command.name, help=command.help))
         place.set_defaults(door=("cli:parser_of", "cli:perform"))  # for commands that run others, in other processes too
-        place.set_defaults(speak=planned_speech, relip=relip)
+        place.set_defaults(**services())
         command.add(place)
     return parser
 
@@ -75,6 +75,11 @@ def converted(name, folder):
     return convert(folder)
 
 
+def services():
+    """What the rooms lend each other, by the name under which commands find it among their arguments. Source: ours."""
+    return dict(speak=planned_speech, relip=relip, follow=follow, judge_dub=judge_dub)
+
+
 def planned_speech(text, spec, seed):
     """(Sound, articulation (T, 43), facts) of a text in our own voice: how the branch that moves faces borrows one. Source: ours."""
     from voice.line import speech_for_face
@@ -85,7 +90,7 @@ def planned_speech(text, spec, seed):
 def relip(video, sound, output, job, progress, overwrite=False):
     """Writes a film with other sound, its lips moved to it; facts for the report: how the branch that speaks borrows the other one.
 
-    job: dict with spans [(start_s, end_s, speaker, line id)], articulation (T, 43) or None, faces {speaker: face}, options, cache (folder).
+    job: dict with lines, faces {speaker: face}, dialogue (path), options, cache (folder); lipsync.dubbing.relip_dub says more.
     Source: ours.
     """
     from lipsync.dubbing import relip_dub
@@ -93,11 +98,25 @@ def relip(video, sound, output, job, progress, overwrite=False):
     return relip_dub(video, sound, output, job, progress, overwrite)
 
 
+def follow(video, face, folder, progress):
+    """(Track, starts of frames in seconds) of a face in a film, kept in the folder for both branches. Source: ours."""
+    from lipsync.dubbing import follow_dub
+
+    return follow_dub(video, face, folder, progress)
+
+
+def judge_dub(video, source, project, mouths, listen, progress):
+    """Numbers of a finished dub: how the branch that moves faces borrows the ears of the other one; voice.evaluation says more. Source: ours."""
+    from voice.evaluation import judge_dub as judge
+
+    return judge(video, source, project, mouths, listen, progress)
+
+
 def parser_of(name):
     """The parser of one command; KeyError when there is none of that name. Source: ours."""
     command = commands()[name]
     parser = common(Parser(prog=f"mouthpiece {name}"))
-    parser.set_defaults(speak=planned_speech, relip=relip)
+    parser.set_defaults(**services())
     command.add(parser)
     return parser
 
