@@ -44,7 +44,7 @@ class AnimateOptions(PortraitOptions):
     """Options of the embedded model, `--model mini`. Source: ours."""
 
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
-    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
+    expression: float = option(1.5, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
@@ -106,7 +106,7 @@ class LipsyncOptions(Options):
     steps: int = option(8, "sampling steps", low=1, high=100)
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
-    expression: float = option(1.3, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
+    expression: float = option(1.5, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame")
     on_missing_face: str = option("pass", "frames without the face: pass them as they are, hold its last place, or fail", choices=ON_MISSING_FACE)
