@@ -45,7 +45,7 @@ class Shape:
 
 
 FULL = Shape()
-DEBUG = Shape((16, 16, 32, 32), heads=4, groups=8, audio_width=32, locator_widths=(4, 4, 8, 8))
+DEBUG = Shape((16, 16, 32, 32), layers=1, heads=4, groups=8, audio_width=32, locator_widths=(4, 4, 8, 8))
 
 
 def shape_of(facts):

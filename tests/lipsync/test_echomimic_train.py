@@ -17,12 +17,11 @@ from lipsync.train import echomimic
 from lipsync.train.echomimic import Example, Sitting, encode_clip, grown, train
 
 FRAMES, SIZE = 20, (8, 8)
-SMALL = dataclasses.replace(DEBUG, layers=1)
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    return write_debug_echomimic(tmp_path_factory.mktemp("start"), SMALL)
+    return write_debug_echomimic(tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture
