@@ -15,7 +15,8 @@ QUIETEST_DB = -70.0
 LOUDNESS_WINDOW_S = 0.05
 OCTAVE_ST = 12.0
 JUMP_ST = 7.0                                    # from one 10 ms to the next no voice moves so far
-LONGEST_JUMP_FRAMES = 20                         # a longer stretch an octave off is meant
+OFF_ST = 9.0                                     # a short stretch so far from what is before and after it is no melody
+LONGEST_JUMP_FRAMES, REACH_FRAMES = 20, 15       # a longer stretch is meant; what lies further away says nothing
 SHORT_FRAMES = 3                                 # voiced stretches below this are accidents
 
 
@@ -88,7 +89,8 @@ def melody_of(wave, rate_hz):
 
 
 def mended(f0_hz):
-    """F0 (T,) without octave jumps: short stretches an octave off what they touch are moved, accidents of under 30 ms dropped.
+    """F0 (T,) without octave jumps: short stretches an octave off what is beside them are moved;
+    those elsewhere, and accidents of under 30 ms, are dropped.
 
     f0_hz: (T,) Hz, 0 where unvoiced.
     Source: ours.
@@ -102,10 +104,13 @@ def mended(f0_hz):
     for a, b in zip(np.r_[0, cuts], np.r_[cuts, len(st)]):
         if not voiced[a]:
             continue
-        jumps = [st[i] - st[j] for i, j in ((a, a - 1), (b - 1, b)) if 0 <= j < len(st) and voiced[j]]
-        if jumps and b - a <= LONGEST_JUMP_FRAMES and abs(sum(np.sign(jumps))) == len(jumps) and np.abs(np.abs(jumps) - OCTAVE_ST).max() < 2.5:
+        before, after = np.flatnonzero(voiced[max(0, a - REACH_FRAMES) : a]), np.flatnonzero(voiced[b : b + REACH_FRAMES])
+        jumps = [st[a] - st[max(0, a - REACH_FRAMES) + before[-1]]] if len(before) else []
+        jumps += [st[b - 1] - st[b + after[0]]] if len(after) else []
+        apart = bool(jumps) and b - a <= LONGEST_JUMP_FRAMES and (min(jumps) > OFF_ST or max(jumps) < -OFF_ST)
+        if apart and np.abs(np.abs(jumps) - OCTAVE_ST).max() < OCTAVE_ST - OFF_ST:
             st[a:b] -= OCTAVE_ST * np.sign(jumps[0])
-        elif b - a < SHORT_FRAMES:
+        elif apart or b - a < SHORT_FRAMES:
             voiced[a:b] = False
     return np.where(voiced, 2 ** (st / 12), 0)
 

@@ -205,6 +205,8 @@ def test_octave_jumps_are_mended_and_accidents_dropped():
     f0 = np.r_[np.full(30, 150.0), np.full(8, 301.0), np.full(30, 149.0), np.zeros(10), np.full(2, 150.0), np.zeros(5)]
     out = mended(f0)
     assert np.abs(12 * np.log2(out[:68] / 150)).max() < 0.2 and not out[68:].any()
+    harmonic = np.r_[np.linspace(110, 90, 30), np.zeros(6), np.full(6, 280.0), np.zeros(4)]
+    assert np.allclose(mended(harmonic), np.where(harmonic == 280, 0, harmonic))
     leap = np.r_[np.linspace(200, 165, 15), np.linspace(105, 90, 40)]
     assert np.allclose(mended(leap), leap)
 
