@@ -15,7 +15,7 @@ from voice.mmaudio.sizes import SHORTEST, SYNC_STEP, SYNC_WINDOW, TRAINED
 from voice.mmaudio.spans import spans_of
 
 SHORTEST_SHOT_S = 2  # seconds; shorter shots are heard together with a neighbour
-TAKES_AT_ONCE = 4  # on a GPU; a CPU gains nothing by it, and one at a time is the same to the bit alone and among others
+TAKES_AT_ONCE = 4  # a take alone and one among others differ by rounding only
 SYNC_AT_ONCE = 4  # windows of 16 frames
 RETRIES = 2
 
@@ -86,9 +86,8 @@ class Composer:
         try:
             with torch.inference_mode():
                 trees, latents, waves = self._conditions(span, seen), [], []
-                at_once = 1 if self.models.device.type == "cpu" else TAKES_AT_ONCE
-                for start in range(0, len(self.takes), at_once):
-                    numbers = range(start, min(start + at_once, len(self.takes)))
+                for start in range(0, len(self.takes), TAKES_AT_ONCE):
+                    numbers = range(start, min(start + TAKES_AT_ONCE, len(self.takes)))
                     made = self._takes(span, trees, list(numbers))
                     latents.append(made[0])
                     waves.append(made[1])
@@ -167,7 +166,7 @@ class Composer:
         return Given(values, mask)
 
     def _waves(self, latents):
-        """(n, S) float32 on the CPU, one take at a time: the vocoder wants the most memory."""
+        """(n, S) float32 on the CPU, one take at a time: together they take more memory and, on a CPU, more time."""
         models = self.models
         restored = models.network.restored(latents).transpose(1, 2)
         return torch.cat([models.vocoder(models.vae.decode(one[None]))[:, 0].cpu() for one in restored])

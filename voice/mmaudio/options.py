@@ -23,7 +23,7 @@ class SoundOptions(Options):
     prompt: str = option("", "what shall be heard, in English; the picture alone decides without it")
     negative_prompt: str = option("", "what shall not be heard")
     takes: int = option(1, "how many soundtracks; all share one look at the video", low=1, high=32)
-    first_take: int = option(1, "number of the first one; a take sounds the same alone as among others", low=1, high=10_000)
+    first_take: int = option(1, "number of the first one; a take sounds the same alone as among others, but for rounding", low=1, high=10_000)
     duration: float | None = option(None, "length of the soundtrack; the whole video without it", unit="s", low=float(SHORTEST))
     steps: int = option(25, "sampling steps", low=1, high=200)
     guidance: float = option(4.5, "how strongly picture and prompt rule; below 1 the null side is left out", low=0.0, high=20.0)

@@ -29,20 +29,20 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def debug_sizes(name):
-    """Part -> size dataclass, as small as the real classes go, of a model.
+    """Part -> size dataclass, small, of a model; looking still costs a good part of the whole, as it does at full size.
 
     name: a key of VARIANTS.
     Source: ours; audiocraft's debug models, as an idea.
     """
     variant, rates = VARIANTS[name], RATES[VARIANTS[name].mode]
-    clip = ClipSize(16, 28, 14, 16, 1, 2, 24, 1, 2, 514)
+    clip = ClipSize(16, 84, 14, 48, 2, 2, 24, 1, 2, 514)
     latent_dim = variant.network.latent_dim
-    network = NetworkSize(latent_dim, 16, 12, 24, 32, 3, 1, 2, variant.network.v2)
+    network = NetworkSize(latent_dim, 16, 48, 24, 32, 3, 1, 2, variant.network.v2)
     whole = VOCODERS[variant.mode]
     vocoder = VocoderSize(
         rates.bands, whole.upsample_rates, whole.upsample_kernel_sizes, 64, (3,), ((1,),), True, whole.use_tanh_at_final, whole.use_bias_at_final
     )  # fmt: skip
-    return {"network": network, "vae": VaeSize(rates.bands, latent_dim, 8), "vocoder": vocoder, "sync": SyncSize(12, 1, 2, 2, 32, 16), "clip": clip}
+    return {"network": network, "vae": VaeSize(rates.bands, latent_dim, 8), "vocoder": vocoder, "sync": SyncSize(48, 2, 2, 2, 112, 16), "clip": clip}
 
 
 def full_sizes(name):
