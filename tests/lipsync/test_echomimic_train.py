@@ -137,3 +137,12 @@ def test_a_stage_that_is_none_and_clips_that_are_not_there_are_refused(tmp_path)
     (tmp_path / "echomimic-clips").mkdir()
     with pytest.raises(Refused, match="no clip with a face"):
         train(tmp_path, "image")
+
+
+def test_the_command_line_trains_a_stage_and_refuses_what_belongs_elsewhere(call, out, start):
+    answer = call("train", "echomimic-image", "--out", str(out), "--start", str(start), "--minutes", "0.0001", "--device", "cpu", "-q")
+    assert answer.code == 0 and '"steps": ' in answer.out and (out / "echomimic" / "reference.safetensors").is_file()
+    answer = call("train", "renderer", "--out", str(out), "--start", str(start), "-q")
+    assert answer.code == 2 and "--start belongs" in answer.err
+    answer = call("train", "echomimic-clips", "--out", str(out), "-q")
+    assert answer.code == 2 and "--data is missing" in answer.err
