@@ -220,26 +220,6 @@ def test_help_and_version_are_results(call):
         assert word in " ".join(out.split()), word
 
 
-def test_the_manual_names_every_option_and_every_exit_code():
-    from engine.errors import ExitCode
-    from lipsync.options import AnimateOptions
-
-    manual = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    rows = [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        for line in manual.splitlines()
-        if line.startswith("| `--")
-    ]
-    defaults = {re.match(r"`--([a-z-]+)", row[0])[1].replace("-", "_"): row[1] for row in rows if len(row) == 4}
-    fields = AnimateOptions.__dataclass_fields__.items()
-    wanted = {name: str(field.default).removesuffix(".0") for name, field in fields}
-    assert defaults == wanted | {"size": "the portrait's"}
-    for code in ExitCode:
-        assert f"| {int(code)} |" in manual, code
-    for command in cli.commands():
-        assert f"mouthpiece {command}" in manual, command
-
-
 def test_video_formats_other_than_mp4_work(animate, desk):
     for name in ("out.mov", "out2.mkv"):
         assert animate("-q", output=name).code == 0
@@ -283,21 +263,40 @@ def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeyp
     monkeypatch.setattr("engine.doctor.PACKAGES", (("torch", "networks"), ("no_such_package", "nothing")))
     names = ("motion", "phonetic", "lost")
     monkeypatch.setattr("engine.doctor.manifest", lambda: {name: {"licence": "GPL-3.0-or-later"} for name in names})
+    monkeypatch.setattr("engine.doctor.EXTRAS", (("here", ("torch",), "works", ""), ("gone", ("torch", "no_such_package"), "would help", "")))
+    monkeypatch.setattr("engine.doctor.registry", lambda: {"net": {"title": "a net"}})
+    monkeypatch.setattr("engine.doctor.at_hand", lambda name: False)
     code, out, _ = call("doctor")
     rows = dict(line.split(": ", 1) for line in out.splitlines())
-    assert code == 0 and {"ok      torch", "missing no_such_package", "ok      weights motion"} <= set(rows)
+    assert code == 0 and {"ok      torch", "missing no_such_package", "ok      weights motion", "ok      extra here"} <= set(rows)
     assert "numbers" in rows["ok      weights phonetic"] and "not there" in rows["missing weights lost"]
-    assert all({"name", "ok", "detail"} == set(row) for row in json.loads(call("doctor", "--json").out)["result"])
+    assert rows["extra   extra gone"] == "would help; to get it: pip install 'mouthpiece[gone]'"
+    assert rows["extra   model net"] == "a net; to get it: mouthpiece models pull net"
+    assert all({"name", "ok", "needed", "detail"} == set(row) for row in json.loads(call("doctor", "--json").out)["result"])
+
+
+def test_doctor_says_whose_key_signs_and_makes_none(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOUTHPIECE_CONFIG_DIR", str(tmp_path / "settings"))
+    signing = [line for line in call("doctor").out.splitlines() if "signing:" in line]
+    assert "will be made" in signing[0] and not (tmp_path / "settings").exists()
+    (tmp_path / "settings" / "signing").mkdir(parents=True)
+    (tmp_path / "settings" / "signing" / "key.pem").write_text("")
+    assert "self-signed key of this installation" in call("doctor").out
+    monkeypatch.setenv("MOUTHPIECE_SIGNING_KEY", "mine.pem")
+    assert "your own key, mine.pem" in call("doctor").out
 
 
 def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_weights):
-    entry = {"bytes": 10, "licence": "CC0-1.0", "source": "made here", "description": "moves", "sha256": "0"}
+    entry = {"bytes": 10_000_000, "licence": "CC0-1.0", "source": "made here", "description": "moves", "sha256": "0"}
+    fetched = {"net": {"title": "a net", "licence": "MIT", "licence_url": "its page", "files": [{"path": "net.bin", "bytes": 2_500_000}]}}
     monkeypatch.setattr("engine.weights.manifest", lambda: {"motion": entry})
-    assert call("models", "list").out == "motion: 10, CC0-1.0, moves\n"
-    assert call("models", "licences").out == "motion: CC0-1.0, made here\n"
+    monkeypatch.setattr("engine.pull.registry", lambda: fetched)
+    rows = [" ".join(line.split()) for line in call("models", "list").out.splitlines()]
+    assert rows == ["at hand motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]
+    assert call("models", "licences").out == "motion: CC0-1.0, made here\nnet: MIT, its page\n"
     assert call("models", "path", "motion").out == f"{debug_weights / 'motion.safetensors'}\n"
-    answer = call("models", "path")
-    assert answer.code == 2 and "Give one of: motion." in answer.err
+    assert call("models", "path").code == 2 and "Give one of: motion, net." in call("models", "path").err
+    assert call("models", "pull").code == 2 and "Give one of: net." in call("models", "pull").err
     assert call("models", "list", "motion").code == 2
 
 

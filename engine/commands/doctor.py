@@ -8,7 +8,12 @@ def run(args, progress):
     from engine.doctor import examine
 
     rows = examine()
-    return Outcome(rows, "\n".join(f"{'ok     ' if r['ok'] else 'missing'} {r['name']}: {r['detail']}" for r in rows))
+    return Outcome(rows, "\n".join(f"{state(row):7} {row['name']}: {row['detail']}" for row in rows))
+
+
+def state(row):
+    """How a row of the examination begins: "ok", "missing", or "extra" for what works without. Source: ours."""
+    return "ok" if row["ok"] else "missing" if row["needed"] else "extra"
 
 
 COMMAND = Command("doctor", "what works on this machine, what is missing", lambda parser: None, run)
