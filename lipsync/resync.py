@@ -120,10 +120,10 @@ def check_spans(spans, info, video):
 
 def check_length(sound, duration, rate, options):
     """Refuses sound that goes on after the film by more than a frame, unless that rest is silent or may be cut. Source: ours."""
-    over = sound_duration(sound) - duration
-    if over <= 1 / (rate or Fraction(25)) or options.long_sound == "cut":
+    over, frame_s = sound_duration(sound) - duration, 1 / (rate or Fraction(25))
+    if over <= frame_s or options.long_sound == "cut":
         return
-    rest = read_sound(sound, RATE_HZ, mono=True).samples[0][int(duration * RATE_HZ) :]
+    rest = read_sound(sound, RATE_HZ, mono=True).samples[0][int((duration + frame_s) * RATE_HZ) :]
     if np.abs(rest).max(initial=0) > SILENT:
         raise Refused(
             f"{sound}: goes on for {float(over):.2f} s after the film has ended ({float(duration):.2f} s).",
