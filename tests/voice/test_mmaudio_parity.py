@@ -17,11 +17,13 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def check():
-    sys.path.insert(0, str(BENCHMARKS))
-    from parity_mmaudio import check
-
-    yield check
-
+    before = list(sys.path)
+    sys.path.append(str(BENCHMARKS))  # last: a benchmark may bear the name of a room
+    try:
+        from parity_mmaudio import check
+    finally:
+        sys.path[:] = before
+    return check
 
 
 def fixture(folder, kind, size, state, tensors, checked):
