@@ -93,7 +93,7 @@ class Sight:
         return cv2.remap(self.pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32), (f == 0).all(-1)
 
     def put_in(self, rest, parts, matrix, grain=None):
-        """(h, w, 3) float32: the face at rest with its mouth as rendered, as it would stand in this frame.
+        """(h, w, 3) float32: the face at rest with its mouth as rendered, as it would stand in this frame; and (h, w, 1): what of it is painted.
 
         rest: (pixels, Crop of WORK_PX in them).  parts: FrameParts of the renderer for it.
         matrix: (2, 3) from `meeting`.
@@ -108,7 +108,7 @@ class Sight:
         painted, cover = _painted(parts.paint, u)
         if grain is not None:
             painted = painted + cover * _grain(self.before, self.lips, grain)
-        return out * (1 - cover) + painted
+        return out * (1 - cover) + painted, cover
 
     def patch(self, moved, still, lips, share=1.0):
         """The Patch of the frame.

@@ -10,6 +10,8 @@ from face.crop import Crop, crop_of
 from lipsync.renderer import WORK_PX
 
 EVERY_S = 1.5                          # one moment is kept of every stretch this long
+OPENED_EVERY_S = 6.0                   # and the most open one of every stretch this long
+OPENED_SHARE, OPENED_LEAST = 0.6, 1.0  # such a mouth is this much of the way to the shot's most open one, and this far from its least open one
 OPEN_SHARE, OPEN_LEAST = 0.4, 0.3      # of the way from the least open moment to the usual one: beyond, a moment is no rest
 CODE_UNIT, EDGE_UNIT = 0.015, 0.04     # usual deviations of the two signs of an open mouth
 MOUTH, FACE = (74, 96, 52, 76), (38, 96, 38, 90)   # rows and columns of the 128 px crop
@@ -56,9 +58,9 @@ def ajar(crop, opening):
 
 
 class RestFinder:
-    """Keeps the mouth that looks least open of every stretch of a shot, in constant memory but for these.
+    """Keeps the mouths that look least and most open of every stretch of a shot, in constant memory but for these.
 
-    found: {(shot, number of the stretch): Rest} of an earlier look.
+    found: {(shot, number of the stretch): Rest} of an earlier look; numbers below 0 are those of open mouths.
     Source: ours.
     """
 
@@ -68,20 +70,32 @@ class RestFinder:
     def offer(self, frame, where, code, open_by):
         """A frame with its code. frame: uint8 (H, W, 3).  where: (index, shot, time in seconds, points (4, 2)).  open_by: from `ajar`."""
         index, shot, time_s, points = where
-        key = (int(shot), int(time_s / EVERY_S))
-        if key in self.found and self.found[key].ajar <= open_by:
-            return
-        part, crop = crop_of(points, WORK_PX).near(frame)
-        self.found[key] = Rest(index, code.copy(), open_by, crop, _packed(part), _packed(crop.take(part)))
+        resting, opened = (int(shot), int(time_s / EVERY_S)), (int(shot), -1 - int(time_s / OPENED_EVERY_S))
+        keys = [resting] if resting not in self.found or open_by < self.found[resting].ajar else []
+        keys += [opened] if opened not in self.found or open_by > self.found[opened].ajar else []
+        if keys:
+            part, crop = crop_of(points, WORK_PX).near(frame)
+            self.found |= dict.fromkeys(keys, Rest(index, code.copy(), open_by, crop, _packed(part), _packed(crop.take(part))))
 
     def rests(self, shot):
         """The Rests of a shot in order; those that look open as mouths usually do there are left out."""
-        found = sorted((rest for (of, _), rest in self.found.items() if of == shot), key=lambda rest: rest.index)
+        found = self._of(shot, lambda stretch: stretch >= 0)
         if len(found) < 2:
             return found
         looks = np.array([rest.ajar for rest in found])
         most = looks.min() + OPEN_SHARE * max(np.median(looks) - looks.min(), OPEN_LEAST)
         return [rest for rest in found if rest.ajar <= most]
+
+    def opened(self, shot):
+        """The most open mouths of a shot, as Rests in order: their insides are what open lips show."""
+        found = self._of(shot, lambda stretch: stretch < 0)
+        most = max((rest.ajar for rest in found), default=0.0)
+        least = min((rest.ajar for rest in self._of(shot, lambda stretch: True)), default=0.0)
+        return [rest for rest in found if rest.ajar - least >= OPENED_SHARE * (most - least) and rest.ajar - least >= OPENED_LEAST]
+
+    def _of(self, shot, asked):
+        found = (rest for (of, stretch), rest in self.found.items() if of == shot and asked(stretch))
+        return sorted(found, key=lambda rest: rest.index)
 
 
 def between(rests, times_s, index):

@@ -29,6 +29,7 @@ from lipsync.spans import differing, frame_spans, inside, joined, parse_spans, w
 
 CHUNK_FRAMES = 8
 BESIDE_S = 2.0                         # of film before and after a span in which a resting mouth may be found
+INSIDE_FROM, INSIDE = (0.012, 0.04), 0.9   # opening in units of the crop from which, and in full, the inside of an open mouth of the shot is shown; how far
 SILENT = 1e-3                          # peak below which a sound that outlasts the film may be cut without asking
 MEETING_SHARE = 2.0                    # the change is shown in full when the lips are this much less than half on their way
 
@@ -139,7 +140,7 @@ class Change:
     track: Track.  weight: (F,) float32, 0 where nothing changes.
     own, wanted: (F, 26) float32 codes, NaN where nothing changes.
     why: (F,) int8 as in film.Looks, of the frames asked for; asked: (F,) bool.
-    rests: {shot: Rests}.
+    rests, opened: {shot: Rests}, of mouths at rest and of open ones.
     Source: ours.
     """
 
@@ -150,6 +151,7 @@ class Change:
     why: np.ndarray
     asked: np.ndarray
     rests: dict
+    opened: dict
 
 
 def planned(job, seen, models, progress, kept=None):
@@ -188,8 +190,9 @@ def planned(job, seen, models, progress, kept=None):
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
                 wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
-            rests = {int(shot): seen_mouth.rests.rests(int(shot)) for shot in np.unique(track.shot[weight > 0])}
-            changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests))
+            shots, found = np.unique(track.shot[weight > 0]).tolist(), seen_mouth.rests
+            rests, opened = {shot: found.rests(shot) for shot in shots}, {shot: found.opened(shot) for shot in shots}
+            changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests, opened))
             advance(1)
     return changes
 
@@ -214,15 +217,20 @@ class _Mouth:
     def __init__(self, pixels, change, index, rests, name):
         self.change, self.index, self.rests, self.name = change, index, rests, name
         crop = change.track.crop(index, WORK_PX)
-        self.sight, self.taken, self.lips = Sight(pixels, crop), crop.take(pixels), 0.0
+        self.sight, self.taken, self.lips, self.cover, self.inside = Sight(pixels, crop), crop.take(pixels), 0.0, 0.0, None
         self.code = eased(change, index)
 
     def put_in(self, number, parts, grain):
         rest, share = self.rests[number]
-        matrix = meeting(rest.taken(), self.taken)
-        self.lips = self.lips + share * self.sight.put_in((rest.pixels(), rest.crop), parts, matrix, grain)
+        put, cover = self.sight.put_in((rest.pixels(), rest.crop), parts, meeting(rest.taken(), self.taken), grain)
+        if share < 0:
+            self.inside = put
+        else:
+            self.lips, self.cover = self.lips + share * put, self.cover + share * cover
 
     def patch(self, space):
+        if self.inside is not None:
+            self.lips = self.lips - self.rests[-1][1] * self.cover * (self.inside - self.lips)
         lattices = space.lattice(F.pad(torch.from_numpy(np.stack([self.change.own[self.index], self.code])), (0, POSE))).numpy()
         moved, still = self.sight.moved(jaw_flow(*lattices))
         return self.sight.patch(moved, still, self.lips, min(1.0, MEETING_SHARE * float(self.change.weight[self.index])))
@@ -240,7 +248,7 @@ def redrawn(frames, changes, models, options, placement, times_s, kept=None):
         for index, _, native in chunk:
             pixels = None
             for change in (change for change in changes if change.weight[index] > 0):
-                rests = between(change.rests[int(change.track.shot[index])], times_s, index)
+                rests = donors(change, index, times_s, models.space)
                 name = "" if kept is None else kept.patch_name(change, index, eased(change, index), rests, options)
                 known = kept.patch(name) if name else None
                 if known is not None:
@@ -263,6 +271,21 @@ def redrawn(frames, changes, models, options, placement, times_s, kept=None):
                 if mouth.name:
                     kept.keep_patch(mouth.name, patches[index][-1])
             yield native, time, patches[index]
+
+
+def donors(change, index, times_s, space):
+    """[(Rest, share)] for a frame: what its lips are made of; and last, where they open, whose inside they show, with a share below 0.
+
+    Source: ours; smoothstep of the opening wanted over INSIDE_FROM.
+    """
+    shot = int(change.track.shot[index])
+    rests, opened = between(change.rests[shot], times_s, index), change.opened[shot]
+    low, high = INSIDE_FROM
+    amount = float(np.clip((eased(change, index) @ space.lips.numpy() - low) / (high - low), 0, 1))
+    if amount == 0 or not opened:
+        return rests
+    nearest = min(opened, key=lambda rest: abs(times_s[rest.index] - times_s[index]))
+    return [*rests, (nearest, -INSIDE * amount * amount * (3 - 2 * amount))]
 
 
 def eased(change, index):
