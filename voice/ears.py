@@ -197,7 +197,12 @@ class WhisperEars:
         segment = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens)
         add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
                             num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
-        return tuple(Heard(w["word"].strip(), max(0.0, float(w["start"])), float(w["end"])) for w in segment["words"] if w["word"].strip())
+        heard, at = [], 0.0
+        for word in segment["words"]:      # whisper's own tidying may set an end before its start, or before the recording
+            start = max(at, float(word["start"]))
+            at = max(start, float(word["end"]))
+            heard += [Heard(word["word"].strip(), start, at)] if word["word"].strip() else []
+        return tuple(heard)
 
 
 class _Decoder:
