@@ -140,7 +140,7 @@ def slots_of(facts):
     for name in ("start_err_ms", "end_err_ms"):
         errors = [abs(line[name]) for line in facts["lines"] if line.get(name) is not None]
         out[name] = dict(zip(("p50", "p95", "most"), (round(float(q), 1) for q in np.quantile(errors, (0.5, 0.95, 1))))) | dict(lines=len(errors))
-    lost = {line["id"]: line["lost"] for line in facts["lines"] if line.get("lost")}
+    lost = {line["id"]: line["lost_words"] for line in facts["lines"] if line.get("lost_words")}
     recogniser = next((line["recogniser"] for line in facts["lines"] if line.get("recogniser")), None)
     return out | dict(words_lost=sum(map(len, lost.values())), lost=lost, recogniser=recogniser, stretch_p95=facts["file"].get("stretch_p95"))
 

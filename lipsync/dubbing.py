@@ -1,5 +1,6 @@
 """Lips for a dub: every line moves the mouth of its speaker by itself, by its own plan; what earlier runs made of a line is used again."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from zlib import crc32
@@ -11,8 +12,10 @@ from engine import weights
 from engine.device import choose_device
 from engine.encoders.audio import ARTICULATION_WIDTH, RATE_HZ
 from engine.encoders.vision import BLINK
-from engine.files import sha256_of
-from engine.media import VideoReader, read_sound, upright_rgb
+from engine.errors import Refused
+from engine.files import replacing, sha256_of
+from engine.media import VideoReader, probe, read_sound, upright_rgb
+from engine.mux import copy_with_sound
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
 from engine.warm import warm
 from face.crop import crop_of
@@ -52,7 +55,9 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
         parts = parts_of(job, lambda lines: lips_for(lines, asked, job["dialogue"], store))
         task = prepare(video, sound, asked, faces=parts)
         with progress.stage("following the face", task.info.frames) as advance:
-            seen = seen_once(video, tuple(str(part.face) for part in parts), job["cache"], advance, film)
+            seen = seen_or_nobody(video, tuple(str(part.face) for part in parts), job, advance, film)
+        if seen is None:
+            return untouched(video, sound, output, overwrite)
         facts = resync(task, output, models, placement, progress, seen=seen, kept=store, overwrite=overwrite)
         done = True
     finally:
@@ -60,6 +65,22 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
     mouths = [] if facts["copied"] else mouths_of(output, seen, job["lines"], [str(job["faces"][line["speaker"]]) for line in job["lines"]])
     facts["faces"] = [row | {"speakers": sorted({line["speaker"] for line in job["lines"] if str(job["faces"][line["speaker"]]) == row["face"]})} for row in facts["faces"]]
     return facts | dict(lips="moved", frames_source=len(seen.times), frames_match=facts["frames"] == len(seen.times), used_again=store.counts, mouths=mouths)
+
+
+def seen_or_nobody(video, choices, job, advance, film):
+    """As seen_once; None where nobody is seen in the film, no face was asked for by name and frames without one may pass. Source: ours."""
+    try:
+        return seen_once(video, choices, job["cache"], advance, film)
+    except Refused as problem:
+        if problem.code != "no_face" or job["options"].on_missing_face == "fail" or set(choices) != {"largest"}:
+            raise
+        return None
+
+
+def untouched(video, sound, output, overwrite):
+    """Writes the film with its picture copied bit by bit and the new sound; facts for the report. Source: engine.mux."""
+    packets = copy_with_sound(video, output, sound, overwrite)
+    return dict(lips="picture copied: no face is seen in the film", copied=True, frames=packets, frames_source=packets, frames_match=True)
 
 
 def parts_of(job, lips):
@@ -132,7 +153,7 @@ def seen_once(video, choices, folder, advance, film=None):
     """The film.Seen of the faces, those that an earlier run on the same film followed as it left them.
 
     video: path.  choices: of faces, as words.  folder: Path of ours.  advance: called with frames.  film: SHA-256, None reads it.
-    Raises what film.see raises.
+    Raises what film.see raises; that nobody is seen is kept too.
     Source: ours.
     """
     film = film or sha256_of(video)
@@ -140,8 +161,17 @@ def seen_once(video, choices, folder, advance, film=None):
     found = [kept(path, (choice,)) for path, choice in zip(paths, choices)]
     missing = [k for k, one in enumerate(found) if one is None]
     if missing:
-        seen = see(video, [choices[k] for k in missing], advance)
+        nobody = paths[missing[0]].with_suffix(".json")
+        if nobody.is_file():
+            raise Refused(**json.loads(nobody.read_text(encoding="utf-8")))
         folder.mkdir(parents=True, exist_ok=True)
+        try:
+            seen = see(video, [choices[k] for k in missing], advance)
+        except Refused as problem:
+            if problem.code == "no_face":                         # the next run need not look again
+                with replacing(nobody, overwrite=True) as part:
+                    part.write_text(json.dumps(dict(message=problem.message, hint=problem.hint, code=problem.code)), encoding="utf-8")
+            raise
         for k, track in zip(missing, seen.tracks):
             found[k] = Seen(seen.times, seen.end, (choices[k],), [track], seen.truncated)
             keep(paths[k], found[k])
@@ -155,27 +185,26 @@ def follow_dub(video, choice, folder, progress):
     Raises what film.see raises.
     Source: ours.
     """
-    from engine.media import probe
-
     with progress.stage("following the face", probe(video).frames) as advance:
         seen = seen_once(video, (str(choice),), folder, advance)
     return seen.tracks[0], seen.times_s
 
 
-def boxes_of(video, choices, folder, progress):
+def boxes_of(video, folder, progress):
     """A callable that gives, for the number of a frame, the boxes (x0, y0, x1, y1) in px in which a dub may change it.
 
-    video: film before the dub.  choices: of faces.  folder: Path, the cache of relip_dub.
-    Raises what film.see raises.
+    video: film before the dub.  folder: Path, the cache of relip_dub: the faces that it has followed, or the largest one where there is none.
+    Raises what film.see raises; Refused, code no_face, where nobody is seen.
     Source: ours.
     """
     with progress.stage("following the face", None) as advance:
-        seen = seen_once(video, tuple(map(str, choices)), folder, advance)
+        paths = sorted(folder.glob(FACES.format(sha256_of(video)[:16], "*")))
+        found = [one for one in (kept(path) for path in paths) if one is not None] or [see(video, ("largest",), advance)]
     with VideoReader(video) as reader:
         shape = next(iter(reader)).pixels.shape
 
     def boxes(index):
-        tracks = (track for track in seen.tracks if index < len(track) and track[index] is not None)
+        tracks = (track for one in found for track in one.tracks if index < len(track) and track[index] is not None)
         return [box_of(track.crop(index, WORK_PX), shape) for track in tracks]
 
     return boxes

@@ -217,10 +217,11 @@ def keep(path, seen):
             np.savez_compressed(file, times=times, choices=np.array([str(c) for c in seen.choices]), truncated=seen.truncated, **arrays)
 
 
-def kept(path, choices):
-    """The Seen that `keep` wrote for these choices of face; None where there is none. path: Path. Source: ours."""
+def kept(path, choices=None):
+    """The Seen that `keep` wrote for these choices of face, or for any; None where there is none. path: Path. Source: ours."""
     try:
         with np.load(path) as file:
+            choices = file["choices"].tolist() if choices is None else choices
             if file["choices"].tolist() != [str(choice) for choice in choices]:
                 return None
             *times, end = (Fraction(int(a), int(b)) for a, b in file["times"])

@@ -76,6 +76,8 @@ def prepare(video, script_path, output, options):
     Source: ours.
     """
     folder, (info, duration) = folder_of(output), film_of(video)
+    if not info.has_video:
+        raise Refused(f"{video}: no moving picture in it.", hint="Give a film; 'mouthpiece speak' makes a dialogue stem without one.", code="no_video")
     film = dict(name=Path(video).name, sha256=sha256_of(video), duration_s=float(duration), rate=str(info.rate) if info.rate else "")
     there = folder / PROJECT
     if there.exists() and Path(script_path).resolve() == there.resolve():

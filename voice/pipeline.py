@@ -152,8 +152,9 @@ def _placed_on(script, video, info, options):
 
 
 def slots_of(job):
-    """{line id: Slot}, with the silence beside each line; lines whose times make no slot are left out. Source: ours."""
-    lines = sorted((line for line in job.script.lines if _spoken(line) and line.end - line.start >= LEAST_SLOT_S), key=lambda line: (line.start, line.end))
+    """{line id: Slot} within the film, with the silence beside each line; lines whose times make no slot are left out. Source: ours."""
+    within = (replace(line, end=min(line.end, job.duration)) for line in job.script.lines if _spoken(line) and line.start < job.duration)
+    lines = sorted((line for line in within if line.end - line.start >= LEAST_SLOT_S), key=lambda line: (line.start, line.end))
     out, latest = {}, None
     for k, line in enumerate(lines):
         after = next((other for other in lines[k + 1 :] if other.start >= line.end), None)
@@ -189,6 +190,10 @@ def answers(job, progress, only=None, firsts=None):
     ears = None if options.listen == "off" else recogniser(options.listen, job.language)
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
+            if line.id not in slots and _spoken(line) and line.start >= job.duration:
+                yield Answer(line, (), "it begins after the film has ended: nothing is spoken")
+                advance(1)
+                continue
             guide = guide_of(job, line, slots.get(line.id), (wave, lips.get(line.id)), ears)
             voice, first = load_voice(job.voices.get(line.id) or casting[line.speaker]), (firsts or {}).get(line.id, 0)
             yield answer(line, slots.get(line.id), voice, guide, (options, ears, matched.get(line.speaker), first))

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
+
 from engine.media import read_sound
 from voice.drawing import peaks_of
-from voice.dub import PAGE, takes_in_use
+from voice.dub import PAGE
 from voice.page import write_page
 from voice.quality import Slot, file_numbers, line_numbers
 
@@ -20,18 +22,28 @@ def line_rows(dub, paths):
     dialogue = read_sound(paths["dialogue"], mono=True)
     measured = dub.job.has_sound and float(dub.job.duration) <= LONGEST_MEASURED_S
     source = read_sound(dub.job.video, 16000, mono=True) if measured else None
-    used = {entry.id: facts for entry, facts in takes_in_use(dub)}
-    timed = sorted((e.line.start, e.line.end, e.id) for e in dub.project.entries if e.line.start is not None)
-    return [_row(entry, used.get(entry.id), _around(entry, timed), dialogue, source) for entry in dub.project.entries]
+    return rows_of(dub.project, dialogue, source)
 
 
-def _around(entry, timed):
-    """(end of the line before, start of the line after), seconds."""
-    if entry.line.start is None:
-        return 0.0, math.inf
-    before = max((float(end) for _, end, other in timed if end <= entry.line.start and other != entry.id), default=0.0)
-    after = min((float(start) for start, _, other in timed if start >= entry.line.end and other != entry.id), default=math.inf)
-    return before, after
+def rows_of(project, dialogue, source=None):
+    """Numbers of every line of a Project, JSON-ready, in its order.
+
+    project: Project.  dialogue: Sound of one channel, the stem.  source: Sound, the film's own, or None: then nothing is compared with it.
+    Source: voice.quality.
+    """
+    around = _around([e.line for e in project.entries if e.line.start is not None])
+    return [_row(e, e.takes[e.take - 1]["facts"] if e.take else None, around, dialogue, source) for e in project.entries]
+
+
+def _around(lines):
+    """A function that gives, of a line, (end of the line before, start of the line after) in seconds."""
+    ends, starts = (np.array(sorted(float(getattr(line, name)) for line in lines)) for name in ("end", "start"))
+
+    def around(line):
+        before, after = np.searchsorted(ends, float(line.start), "right"), np.searchsorted(starts, float(line.end), "left")
+        return float(ends[before - 1]) if before else 0.0, float(starts[after]) if after < len(starts) else math.inf
+
+    return around
 
 
 def _row(entry, facts, around, dialogue, source):
@@ -42,20 +54,19 @@ def _row(entry, facts, around, dialogue, source):
         return row | dict(why=entry.extra.get("x_why", ""))
     parts, hearing = facts.get("parts") or [{}], facts.get("hearing") or {}
     stretch = 1 / max(1e-3, float(parts[0].get("tempo") or 1.0))
-    slot = Slot(float(line.start), float(line.end), text=line.text, original=line.original, before_s=around[0], after_s=around[1],
+    before_s, after_s = around(line)
+    slot = Slot(float(line.start), float(line.end), text=line.text, original=line.original, before_s=before_s, after_s=after_s,
                 natural_s=facts["duration_s"] / stretch, stretch=stretch)  # fmt: skip
     numbers = line_numbers(slot, dialogue, source)
     rungs = [r["name"] if isinstance(r, dict) else r for part in parts for r in part.get("rungs", ())]
     spoken = dict(spoken_s=[facts["start_s"], facts["start_s"] + facts["duration_s"]], timed_by=facts["timed_by"], rungs=rungs, why=facts["why"],
-                  voice=facts.get("voice", ""), wer=hearing.get("wer"), lost=hearing.get("lost"), heard=hearing.get("heard"), recogniser=hearing.get("recogniser"))  # fmt: skip
+                  voice=facts.get("voice", ""), wer=hearing.get("wer"), lost_words=hearing.get("lost"), heard=hearing.get("heard"), recogniser=hearing.get("recogniser"))  # fmt: skip
     return row | spoken | numbers
 
 
 def report_of(dub, rows, sound, picture):
     """The whole report, JSON-ready. rows: of line_rows.  sound: facts of voice.dub.mixed.  picture: facts of the lips. Source: ours."""
-    lost = sum(len(row.get("lost") or ()) for row in rows)
-    return dict(title=dub.project.title or dub.job.video.name, duration_s=float(dub.job.duration), lines=rows, file=file_numbers(rows) | dict(lost_words=lost),
-                loudness=_loudness(sound["loudness"], dub.options.loudness), bed=sound["bed"], picture=picture, settings=dub.options.settings(),
+    return dict(title=dub.project.title or dub.job.video.name, duration_s=float(dub.job.duration), lines=rows, file=file_numbers(rows), loudness=_loudness(sound["loudness"], dub.options.loudness), bed=sound["bed"], picture=picture, settings=dub.options.settings(),
                 remarks=[r.text for r in dub.job.script.remarks])  # fmt: skip
 
 

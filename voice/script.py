@@ -1,6 +1,5 @@
 """Scripts of dialogue in the formats that dubbing teams exchange, read and written without losing a speaker or a millisecond."""
 
-import heapq
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -167,15 +166,12 @@ def _oddities(line, duration, speakers):
 
 def _overlaps(lines):
     """A remark for every line that starts while another still lasts."""
-    running, remarks = [], []
+    latest, remarks = None, []
     for line in sorted((line for line in lines if line.start is not None and line.end > line.start), key=lambda line: (line.start, line.end)):
-        while running and running[0][0] <= line.start:
-            heapq.heappop(running)
-        if running:
-            end, other = max(running)
-            said = f"Line {line.id}: it starts {float(min(end, line.end) - line.start):.3f} s before line {other} ends."
+        if latest is not None and latest.end > line.start:
+            said = f"Line {line.id}: it starts {float(min(latest.end, line.end) - line.start):.3f} s before line {latest.id} ends."
             remarks.append(Remark("overlap", said, line.id))
-        heapq.heappush(running, (line.end, line.id))
+        latest = line if latest is None or line.end > latest.end else latest
     return remarks
 
 
