@@ -1,5 +1,7 @@
 """How good `lipsync` is on people kept out of training: their sounds swapped, the mouth of each result held against both real ones.
 
+`animate` on the first frame of the same film with the same sound stands beside each: a mouth that owes nothing to the film.
+
 Needs the training data (manifest format of docs/training.md) for what is kept out of it; the package itself does not.
 Prints one JSON document and writes every video and contact sheet into --out, to be looked at.
 
@@ -28,8 +30,9 @@ from face.measure import best_lag, correlation
 from lipsync.clip import watch
 from lipsync.film import keep, kept, see
 from lipsync.mouth import box_of
-from lipsync.options import LipsyncOptions
-from lipsync.pipeline import load_models
+from lipsync.options import AnimateOptions, LipsyncOptions
+from lipsync.pipeline import animate, load_models
+from lipsync.pipeline import prepare as prepare_portrait
 from lipsync.renderer import WORK_PX
 from lipsync.resync import prepare, resync
 
@@ -112,6 +115,15 @@ class Bench:
                     writer.write(native, moment)
         return path
 
+    def portrait(self, name, video, sound, real):
+        """What animate makes of the film's first frame and the same sound: the mouth that owes nothing to the film."""
+        still, film = self.out / f"{name}_still.png", self.out / f"{name}_still.mp4"
+        with VideoReader(video) as reader:
+            write_image(still, next(iter(reader)).pixels, overwrite=True)
+        animate(prepare_portrait(still, sound, AnimateOptions()), film, self.models, self.placement, Progress("none"), overwrite=True)
+        found = mouth_numbers(film, video, real)
+        return {f"animate_{key}": found[key] for key in ("new_mouth", "old_mouth", "old_mouth_partial", "amplitude")}
+
     def row(self, name, video, sound, real):
         """Facts of one result; the video and its sheet stay in the folder."""
         film, seen = self.out / f"{name}.mp4", self.seen(video)
@@ -124,7 +136,7 @@ class Bench:
         end_s = min(float(seen.end), float(read_sound(sound).duration))
         numbers |= dict(sound_error_ms=sound_error_ms(film, sound, end_s), frames=facts["frames"], frames_per_s=facts["frames"] / took_s)
         numbers["passed"] = facts["frames"] - facts["faces"][0].get("frames_changed", 0)
-        return dict(numbers, name=name, video=video.stem, sound=Path(sound).stem)
+        return dict(numbers | self.portrait(name, video, sound, real), name=name, video=video.stem, sound=Path(sound).stem)
 
     def hush(self, name, video):
         """How far the mouth of a film is open, before and after it got a silent sound, in face heights."""
