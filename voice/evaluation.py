@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from engine.errors import Refused
 from engine.media import probe, read_sound, sound_stream
 from engine.sound import Sound
@@ -22,7 +24,7 @@ def judge_dub(video, source, project, mouths, listen, progress):
     video: the dub.  source: the film before it, or None.  project: path of its project; the stems lie beside it.
     mouths: called with the number of a frame, gives boxes that may change; None: none may.
     listen: one of LISTENERS.  progress: Progress.
-    lines: as in the report of `dub`, heard anew · file: of voice.quality.file_numbers · recogniser · measured_in: what the lines were looked for in
+    lines: as in the report of `dub`, heard anew · file: of voice.quality.file_numbers · recogniser · measured_in: what was heard
     loudness: integrated_lufs, true_peak_dbtp of the dub · picture: of voice.quality.picture_changes.
     Raises Refused for a project or a file that cannot be read.
     Source: ours; docs/evaluate.md.
@@ -32,7 +34,7 @@ def judge_dub(video, source, project, mouths, listen, progress):
         raise Refused(f"{video}: no sound in it, and no {STEM} beside its project.", hint="Is this the dub of that project?", code="no_sound")
     dialogue = read_sound(stem if stem.is_file() else video, mono=True)
     if not stem.is_file():
-        reasons["lines"] = f"no {STEM} beside the project: lines were looked for in the mix, where the bed blurs their edges"
+        reasons["lines"] = f"no {STEM} beside the project: words are heard in the mix, times cannot be told in it"
     film = None
     if source is None:
         reasons["overlap"] = "needs the film: --against VIDEO"
@@ -42,7 +44,8 @@ def judge_dub(video, source, project, mouths, listen, progress):
         reasons["overlap"] = f"longer than {LONGEST_MEASURED_S:.0f} s"
     else:
         film = read_sound(source, 16_000, mono=True)
-    rows = rows_of(told, dialogue, film)
+    alone = dialogue if stem.is_file() else Sound(np.zeros_like(dialogue.samples), dialogue.rate_hz)
+    rows = rows_of(told, alone, film)
     recogniser = heard_anew(rows, dialogue, told.language or None, listen, progress)
     if recogniser is None:
         reasons["wer"] = "--listen off"

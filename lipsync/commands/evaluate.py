@@ -92,9 +92,9 @@ def flat(dub):
     out = dict(project=dub["project"], measured_in=dub["measured_in"], recogniser=dub["recogniser"], old_mouth_correlation=dub["old_mouth_correlation"])
     for part in ("file", "loudness", "picture"):
         out |= {f"{part}_{name}": value for name, value in (dub[part] or {}).items()}
-    why = dub["reasons"]
-    missing = {name: why.get(name, why.get("wer" if name == "file_wer_mean" else "overlap", "nothing to measure")) for name, value in out.items() if value is None}
-    return out | dict(reasons=missing)
+    because = dict(file_start_err_ms_p95="lines", file_end_err_ms_p95="lines", file_wer_mean="wer", recogniser="wer", old_mouth_correlation="mouths")
+    why = {name: dub["reasons"].get(because.get(name, "overlap"), "nothing to measure") for name, value in out.items() if value is None}
+    return out | dict(reasons=why)
 
 
 COMMAND = Command("evaluate", "sync, stillness, identity, sharpness of a video in numbers; of a dub its lines too", add, run)

@@ -134,3 +134,44 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     answer = stage(*words)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
+
+
+def judged(call, folder, *words):
+    answer = call("evaluate", str(folder / "out.mp4"), *words, "--json", "-q")
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)["result"]["dub"]
+
+
+def test_evaluate_finds_the_project_beside_a_dub_and_judges_it_against_its_film(stage, film, call):
+    assert stage().code == 0
+    dub = judged(call, stage.folder, "--against", str(film), "--listen", "off")
+    told = facts_of(stage.folder)["file"]
+    assert dub["measured_in"] == "dialogue.wav" and dub["recogniser"] is None and dub["reasons"]["wer"] == "--listen off"
+    assert (dub["file"]["start_err_ms_p95"], dub["file"]["end_err_ms_p95"]) == (told["start_err_ms_p95"], told["end_err_ms_p95"])
+    assert abs(dub["loudness"]["integrated_lufs"] + 23) < 0.5 and dub["loudness"]["true_peak_dbtp"] < -0.9
+    picture = dub["picture"]
+    assert picture["frames_match"] and picture["frames"] == 39 and picture["outside_changed_share"] == 0 and "no face" in dub["reasons"]["mouths"]
+
+
+def test_evaluate_hears_the_words_anew_and_sees_a_line_that_was_moved(stage, call):
+    assert stage().code == 0
+    project = project_of(stage.folder)
+    project["lines"][0] |= {"start": 0.5, "end": 1.5}
+    (stage.folder / "out.dub" / "project.json").write_text(json.dumps(project))
+    dub = judged(call, stage.folder, "--listen", "pocketsphinx", "--project", str(stage.folder / "out.dub" / "project.json"))
+    first, second = dub["lines"]
+    assert first["start_err_ms"] == pytest.approx(-200, abs=40) and abs(second["start_err_ms"]) < 40
+    assert {first["recogniser"], second["recogniser"]} == {"pocketsphinx"} == {dub["recogniser"]} and second["heard"] and second["wer"] < 1
+    assert dub["picture"] is None and "--against" in dub["reasons"]["picture"] and dub["file"]["overlap_mean"] is None
+
+
+def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_is_told(stage, call):
+    assert stage().code == 0
+    for stem in ("dialogue", "bed", "mix"):
+        (stage.folder / "out.dub" / f"{stem}.wav").unlink()
+    dub = judged(call, stage.folder, "--listen", "off")
+    assert dub["measured_in"] == "mix" and "dialogue.wav" in dub["reasons"]["lines"] and dub["lines"][0]["start_err_ms"] is None
+    answer = call("evaluate", str(stage.folder / "out.mp4"), "--project", "nowhere.json")
+    assert answer.code == 2 and "nowhere.json" in answer.err
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
+    assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
