@@ -58,8 +58,8 @@ def test_the_loss_falls_and_a_run_continues_where_it_stopped(out, start, stage, 
     monkeypatch.setattr(echomimic, "WINDOW_FRAMES", 3)
     settings = dict(start=start, device="cpu", batch=1, peak=1e-2, minutes=10.0)
     before = error(grown(fresh(start)) if stage == "speed" else fresh(start), out, stage)
-    assert train(out, stage, steps=4, **settings)["steps"] == 4
-    assert train(out, stage, steps=12, **settings)["steps"] == 12
+    assert train(out, stage, steps=3, **settings)["steps"] == 3
+    assert train(out, stage, steps=9, **settings)["steps"] == 9
     models = fresh(out / "echomimic")
     assert models.shape.speed_buckets == (echomimic.SPEED_BUCKETS if stage == "speed" else 0)
     assert error(models, out, stage) < 0.9 * before
