@@ -102,6 +102,7 @@ def test_the_melody_heard_is_the_actors(voice, moved, recording):
     wave = speak_as(voice, moved)
     source, heard, at = melody_of(recording, RATE_HZ), melody_of(wave[0], VOICE_HZ), points_s(moved.plan)
     both = source.voiced_at(moved.start_s + at) & heard.voiced_at(at)
+    both[np.flatnonzero(both)[-8:]] = False             # the last tenth of a second fades and creaks: Praat is an octave off there
     st = 12 * np.log2(np.stack([source.at(moved.start_s + at)[both], heard.at(at)[both]]))
     assert wave.shape == (1, moved.plan.samples) and wave.dtype == np.float32
     assert np.corrcoef(st)[0, 1] > 0.9 and abs(np.median(st[1] - st[0])) < 0.5
@@ -266,6 +267,8 @@ def test_phrases_of_another_language_bring_pause_register_and_loudness(voice, pl
     same = follow_phrases(plan, recording)
     voiced = same.plan.f0 > VOICED_HZ
     assert np.allclose(12 * np.log2(got.plan.f0[voiced] / same.plan.f0[voiced]), -4, atol=0.01)
+    actor_hz = melody_of(recording, RATE_HZ).median_hz
+    assert abs(12 * np.log2(np.median(same.plan.f0[voiced]) / actor_hz)) < 0.05
     assert got.gain_db[10] > got.gain_db[-10] + 3
     assert all(d >= (0 if p in MARKS else 1) for p, d in zip(got.plan.phones, got.plan.durations))
 
