@@ -102,10 +102,10 @@ def test_the_melody_heard_is_the_actors(voice, moved, recording):
     wave = speak_as(voice, moved)
     source, heard, at = melody_of(recording, RATE_HZ), melody_of(wave[0], VOICE_HZ), points_s(moved.plan)
     both = source.voiced_at(moved.start_s + at) & heard.voiced_at(at)
-    both[np.flatnonzero(both)[-8:]] = False             # the last tenth of a second fades and creaks: Praat is an octave off there
     st = 12 * np.log2(np.stack([source.at(moved.start_s + at)[both], heard.at(at)[both]]))
     assert wave.shape == (1, moved.plan.samples) and wave.dtype == np.float32
-    assert np.corrcoef(st)[0, 1] > 0.9 and abs(np.median(st[1] - st[0])) < 0.5
+    near = np.abs(st[1] - st[0]) < 6                     # where a sound fades or creaks, Praat is an octave off for a frame or two
+    assert near.mean() > 0.96 and np.corrcoef(st[:, near])[0, 1] > 0.9 and abs(np.median(st[1] - st[0])) < 0.5
 
 
 def test_the_loudness_heard_is_the_actors(voice, moved, recording):
