@@ -102,10 +102,21 @@ def follow_phrases(plan, recording, amount=1.0, register_st=None):
                          [a.stop_s - phrases[0].start_s for a in phrases[:-1]], phrases[-1].stop_s - phrases[0].start_s, amount)
     phrases = _merged(phrases, len(cuts) + 1)
     melody, gain = sung_like(timed, cuts, phrases, amount, register_st or 0.0)
+    melody = _in_register(timed.f0, melody, melody_of(recording, LISTEN_HZ).median_hz, amount, register_st or 0.0)
     start_s = phrases[0].start_s - timed.durations[0] * UNIT
     facts.update(phrases=len(phrases), pauses=len(cuts), register_st=round(register_st or 0.0, 2))
     target = np.where(timed.f0 > VOICED_HZ, melody, 0).astype(np.float32)
     return Transplanted(timed.voiced_as(f0=melody), start_s, None, target, facts, gain_db=gain)
+
+
+def _in_register(own_hz, melody_hz, actor_hz, amount, register_st):
+    """The melody with its median where the actor's lies: phrases are moved together, so that none stands out."""
+    voiced = own_hz > VOICED_HZ
+    if actor_hz is None or not voiced.any():
+        return melody_hz
+    wanted = (1 - amount) * np.log(np.median(own_hz[voiced])) + amount * np.log(actor_hz * 2 ** (register_st / 12))
+    moved = melody_hz * np.exp(wanted - np.log(np.median(melody_hz[voiced])))
+    return np.where(voiced, np.clip(moved, *LIMITS_HZ), melody_hz).astype(np.float32)
 
 
 def _merged(phrases, wanted):

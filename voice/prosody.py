@@ -84,11 +84,15 @@ def transplant(plan, recording, alignment, spoken=None, amount=1.0, register_st=
     full = _with_curves(timed, wanted, at_s, pauses)
     loudness = loudness_of(recording, LISTEN_HZ, at_s)
     mixed, loudness, wanted = blended(plan, full, loudness, wanted, amount)
-    rate = sum(plan.durations[1:-1]) / max(1, sum(timed.durations[1:-1]))
+    rate = _spoken_units(plan) / max(1, _spoken_units(timed))
     facts.update(rate=round(rate, 3), register_st=round(shift_st, 2), words=len(pairs), melody=wanted is not None)
     note = "" if RATES[0] <= rate <= RATES[1] else f"The actor speaks {rate:.2f} times as fast as the voice does; listen to the line."
     heard = None if wanted is None else np.where((mixed.f0 > VOICED_HZ), wanted, 0).astype(np.float32)
     return Transplanted(mixed, start_s, loudness, heard, facts, note)
+
+
+def _spoken_units(plan):
+    return sum(d for p, d in zip(plan.phones, plan.durations) if p not in MARKS)
 
 
 def register_of(plan, recording):
