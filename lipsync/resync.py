@@ -236,7 +236,7 @@ class _Mouth:
         return self.sight.patch(moved, still, self.lips, min(1.0, MEETING_SHARE * float(self.change.weight[self.index])))
 
 
-def redrawn(frames, changes, models, options, placement, times_s, kept=None):
+def redrawn(frames, changes, models, options, placement, times_s, *, kept=None):
     """Triples of native frame, time and Patches, in order and in constant memory.
 
     frames: triples as VideoReader.natives gives them.  changes: Changes.  times_s: (F,) starts of frames.
@@ -324,7 +324,7 @@ def resync(job, output, models, placement, progress, *, seen=None, kept=None, ov
         FilmWriter(output, job.info, job.sound, seen.end, crf=job.options.quality, overwrite=overwrite, inputs=inputs) as writer,
         progress.stage("moving the lips", len(seen.times)) as advance,
     ):
-        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s, kept):
+        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s, kept=kept):
             writer.write(native, time, patches)
             advance(1)
         if writer.frames != len(seen.times):
