@@ -83,7 +83,7 @@ def prepare(video, script_path, output, options):
     if there.exists() and Path(script_path).resolve() == there.resolve():
         project = read_project(there)
     else:
-        script = read_script(script_path, duration)
+        script = read_script(script_path, reading=options.reading(duration))
         if any(line.start is None for line in script.lines):
             script = job_of(video, script, options).script
         project = merge(read_project(there), script)[0] if there.exists() else project_of(script, film)

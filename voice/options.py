@@ -1,6 +1,7 @@
 """What `speak` can be asked for."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from engine.config import Options, option
@@ -29,6 +30,8 @@ class SpeakOptions(Options):
     face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
     listen: str = option("auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"))
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
+    cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
+    encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
     slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
 
     def __post_init__(self):
@@ -37,6 +40,12 @@ class SpeakOptions(Options):
 
         parse_choice(self.face)
         self.way_of_speaking()
+
+    def reading(self, duration):
+        """What is told of a script beside its file: voice.script.Reading. duration: Fraction, seconds of the film. Source: ours."""
+        from voice.script import Reading
+
+        return Reading(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
 
     def way_of_speaking(self):
         """The actor.ProsodyOptions among these. Source: ours."""

@@ -93,7 +93,7 @@ def prepare(video, script_path, options):
     Raises Refused for what cannot be read, UsageProblem for what must be told.
     Source: ours.
     """
-    return job_of(video, read_script(script_path, film_of(video)[1]), options)
+    return job_of(video, read_script(script_path, reading=options.reading(film_of(video)[1])), options)
 
 
 def film_of(video):

@@ -54,7 +54,8 @@ def run(args, progress):
 def summary(output, facts):
     """One line for people. Source: ours."""
     if facts["copied"]:
-        return f"{output}: {facts['frames']} frames, no lips changed, picture copied"
+        why = f" ({facts['notes'][0]})" if facts["notes"] else ""
+        return f"{output}: {facts['frames']} frames, no lips changed, picture copied{why}"
     changed = sum(stop - start for start, stop in facts["changed_s"])
     return f"{output}: {facts['frames']} frames, {facts['width_px']}x{facts['height_px']}, lips changed for {changed:.2f} of {facts['duration_s']:.2f} s"
 

@@ -7,6 +7,7 @@ from engine.command import Command, Outcome, documented, output_flags
 from engine.config import add_flags, read_preset, resolve
 from engine.errors import ExitCode, UsageProblem
 from engine.provenance import marking_of
+from voice.commands.speak import counted
 from voice.options import DubOptions
 
 
@@ -52,7 +53,7 @@ def _without_script(args, options, progress):
         advance(1)
     if options.auto:
         return made(args, prepare(args.video, path, args.output, options), (args.video, path), progress)
-    said = f"{path}: a draft of {len(script.lines)} lines. Edit it, then run: mouthpiece dub {args.video} {path} -o {args.output}"
+    said = f"{path}: a draft of {counted(len(script.lines))}. Edit it, then run: mouthpiece dub {args.video} {path} -o {args.output}"
     return Outcome(dict(draft=str(path), lines=len(script.lines)), said)
 
 
@@ -83,7 +84,7 @@ def made(args, dub, inputs, progress):
     payload = documented(args.output, "dub", dub.options, inputs, facts, marking)
     review = [row["id"] for row in rows if row["status"] == "needs_review"]
     unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
-    said = f"{args.output}: {len(rows)} lines, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
+    said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
     result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
 

@@ -63,7 +63,7 @@ def _script(args, options, inputs, progress):
     for remark in job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:
-        return Outcome(dict(dry_run=True, output=str(args.output), facts=job.plan()), f"would write {args.output}: {len(job.script.lines)} lines")
+        return Outcome(dict(dry_run=True, output=str(args.output), facts=job.plan()), f"would write {args.output}: {counted(len(job.script.lines))}")
     done = list(answers(job, progress))
     takes = [([p for p in (placed(a, k, inputs[1].credentials is not None) for a in done) if p is not None], job.samples) for k in range(options.takes)]
     if not takes[0][0]:
@@ -88,10 +88,15 @@ def _written(args, options, inputs, takes, facts):
     payload = [documented(p, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), told[k]) for k, p in enumerate(outputs)][0]
     review = facts.get("needs_review") or []
     note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
-    said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {len(takes[0][0])} lines{note}"
+    said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {counted(len(takes[0][0]))}{note}"
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
     result = payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}
     return Outcome(result, said, ExitCode.PARTLY if silent else ExitCode.DONE)
+
+
+def counted(lines):
+    """"1 line", "2 lines". Source: ours."""
+    return f"{lines} line{'s' * (lines != 1)}"
 
 
 COMMAND = Command("speak", "speech for a video from its transcript, or for a text", add, run)
