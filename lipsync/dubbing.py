@@ -16,7 +16,7 @@ from engine.errors import Refused
 from engine.files import replacing, sha256_of
 from engine.media import VideoReader, probe, read_sound, upright_rgb
 from engine.mux import copy_with_sound
-from engine.timeline import ARTICULATION_HZ, MOTION_HZ
+from engine.timeline import MOTION_HZ
 from engine.warm import warm
 from face.crop import crop_of
 from lipsync.film import Seen, keep, kept, see

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter, resample_poly
 
-from engine.errors import UsageProblem
 from engine.activity import (
     GAP_S,
     ONSET,
@@ -17,6 +16,7 @@ from engine.activity import (
     voice_probability,
     vowel_probability,
 )
+from engine.errors import UsageProblem
 
 RATE_HZ = 16_000
 QUIET = np.zeros(RATE_HZ // 2, np.float32)

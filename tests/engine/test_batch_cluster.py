@@ -8,7 +8,6 @@ import pytest
 import tiny_jobs
 
 from engine.batch import cluster, driver
-from engine.batch.ledger import records_of
 from engine.batch.manifest import read_manifest
 from engine.commands import batch as command
 from engine.errors import UsageProblem

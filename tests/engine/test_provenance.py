@@ -254,7 +254,12 @@ def lone_certificate(key):
     ("other", "belongs to another key"), ("nocert", "no certificate in it"), ("lone", "--signing-cert: cannot sign with it"),
 ])  # fmt: skip
 def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, asked, spoil, wanted):
-    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
 
     key, certificates = own
     if spoil == "none":

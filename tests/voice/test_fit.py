@@ -5,8 +5,22 @@ import pytest
 from debug_plans import HELD, kokoro_like, simple, spoken
 
 from engine.errors import Refused, UsageProblem
-from voice.fit import (GIVE, Limits, Slot, borrowed, bounds_of, corrected, delivered, fit, heard_s, kinds_of, paced, speak_fitted,
-                       spread, whole)
+from voice.fit import (
+    GIVE,
+    Limits,
+    Slot,
+    borrowed,
+    bounds_of,
+    corrected,
+    delivered,
+    fit,
+    heard_s,
+    kinds_of,
+    paced,
+    speak_fitted,
+    spread,
+    whole,
+)
 from voice.pauses import heard_edges, offset_s, onset_s, pauses, settled, trimmed
 from voice.plan import UNIT_S
 
