@@ -93,7 +93,7 @@ def prepare(video, script_path, output, options):
     project = replace(project, film=project.film | film)
     own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
     job = job_of(video, project.script, _speak_options(options), own)
-    faces = faces_of(options.cast_faces) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
+    faces = faces_of(options.map) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
     job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice}, faces=faces)
     speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
     project = replace(project, speakers=speakers)

@@ -66,7 +66,7 @@ class DubOptions(SpeakOptions):
     bed: str = option("separate", "what sounds beside the dialogue: separate, keep, mute, or a file of your own")
     loudness: str = option("r128", "r128, netflix, web, or LUFS as a number")
     lips: bool = option(True, "move the lips of lines that do not follow the actor's own timing")
-    cast_faces: str | None = option(None, "whose face is whose: NAME=FACE;NAME=FACE, faces as for --face")
+    map: str | None = option(None, "whose face is whose: NAME=FACE;NAME=FACE, faces as for --face")
     on_missing_face: str = option("pass", "frames without the face: leave them, hold the line, or fail", choices=("pass", "hold", "fail"))
     auto: bool = option(False, "without a script: go on with what was recognised instead of stopping for you to edit it")
     quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
@@ -77,18 +77,18 @@ class DubOptions(SpeakOptions):
         from voice.loudness import target_of
 
         target_of(self.loudness)
-        faces_of(self.cast_faces)
+        faces_of(self.map)
 
 
 def faces_of(text):
-    """{speaker: face} of --cast-faces; empty without. Raises UsageProblem. Source: ours."""
+    """{speaker: face} of --map; empty without. Raises UsageProblem. Source: ours."""
     from face.detect import parse_choice
 
     faces = {}
     for part in filter(None, (part.strip() for part in (text or "").split(";"))):
         speaker, equals, face = (x.strip() for x in part.rpartition("="))
         if not equals or not speaker or not face:
-            raise UsageProblem(f"--cast-faces {text}: '{part}' names no speaker or no face.", hint="Write NAME=FACE;NAME=FACE.", code="bad_option")
+            raise UsageProblem(f"--map {text}: '{part}' names no speaker or no face.", hint="Write NAME=FACE;NAME=FACE.", code="bad_option")
         parse_choice(face)
         faces[speaker] = face
     return faces

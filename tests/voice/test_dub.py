@@ -128,7 +128,7 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
 @pytest.mark.parametrize("words, said", [
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
-    (("--cast-faces", "ANNA"), "--cast-faces"),
+    (("--map", "ANNA"), "--map"),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
