@@ -14,7 +14,8 @@ LOWEST_HZ, HIGHEST_HZ = 55.0, 600.0
 QUIETEST_DB = -70.0
 LOUDNESS_WINDOW_S = 0.05
 OCTAVE_ST = 12.0
-JUMP_ST = 7.0                                    # from one 10 ms to the next no voice moves so far
+JUMP_ST = 4.0                                    # from one 10 ms to the next no voice moves so far
+TOGETHER_ST = 2.0                                # neighbouring frames closer than this are one melody
 OFF_ST = 9.0                                     # a short stretch so far from what is before and after it is no melody
 LONGEST_JUMP_FRAMES, REACH_FRAMES = 20, 15       # a longer stretch is meant; what lies further away says nothing
 SHORT_FRAMES = 3                                 # voiced stretches below this are accidents
@@ -78,7 +79,7 @@ def melody_of(wave, rate_hz):
 
     def track(floor_hz, ceiling_hz):
         pitch = sound.to_pitch_ac(HOP_S, floor_hz, pitch_ceiling=ceiling_hz)
-        return np.nan_to_num(np.array([pitch.get_value_at_time(t) for t in times]))
+        return _sampled(pitch.selected_array["frequency"], (times - pitch.t1) / pitch.dt)
 
     first = track(LOWEST_HZ, HIGHEST_HZ)
     if not (first > 0).any():
@@ -86,6 +87,18 @@ def melody_of(wave, rate_hz):
     low, high = np.quantile(first[first > 0], (0.35, 0.65))
     second = track(max(LOWEST_HZ, 0.6 * low), min(HIGHEST_HZ, max(2.5 * high, 200.0)))
     return Melody(mended(second).astype(np.float32))
+
+
+def _sampled(f0_hz, at):
+    """F0 (N,) at places between frames: on the line between two that belong together, else that of the nearest; 0 outside."""
+    low = np.clip(np.floor(at).astype(int), 0, len(f0_hz) - 1)
+    high = np.minimum(low + 1, len(f0_hz) - 1)
+    a, b = f0_hz[low], f0_hz[high]
+    share = np.clip(at - low, 0, 1)
+    together = (a > 0) & (b > 0) & (np.abs(12 * np.log2(np.maximum(a, 1) / np.maximum(b, 1))) < TOGETHER_ST)
+    between = np.exp((1 - share) * np.log(np.maximum(a, 1)) + share * np.log(np.maximum(b, 1)))
+    inside = (at > -0.5) & (at < len(f0_hz) - 0.5)
+    return np.where(inside, np.where(together, between, np.where(share < 0.5, a, b)), 0.0)
 
 
 def mended(f0_hz):
