@@ -101,6 +101,8 @@ def stop_at(monkeypatch, count, act):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_in_the_middle_ends_the_job_with_130_and_leaves_nothing(refuse, monkeypatch, number):
+    if signal.getsignal(number) is signal.SIG_IGN and number == signal.SIGINT:
+        signal.signal(number, signal.default_int_handler)   # the suite may run where it is ignored
     handlers = signal.getsignal(number)
     stop_at(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
     assert refuse(130) == "interrupted. Nothing half-written is left; run it again to start over."
@@ -129,6 +131,7 @@ def test_control_c_reaches_a_process_of_its_own_whose_streams_stay_clean(desk, d
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the suite itself may run where it is ignored
     )
     while process.poll() is None and not any(path.name.startswith(".out.part") for path in desk.iterdir()):
         time.sleep(0.05)
