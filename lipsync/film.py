@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, median_filter
 
-from engine.encoders.vision import CROP_PX, EXPRESSION, codes_of
+from engine.encoders.vision import CROP_PX, EXPRESSION, LOWER, codes_of
 from engine.errors import Missing, Refused
 from engine.files import replacing
 from engine.media import VideoReader, upright_rgb
@@ -22,7 +22,8 @@ SMALLEST_CROP_PX = 48                  # side of the face's crop in the film: ey
 MOUTH_ROWS, MOUTH_COLS = (66, 112), (36, 92)   # of the 128 px crop: what of it must look as it usually does
 LOOK_PX = (14, 12)                     # width and height of that part, reduced
 SKIN, LIPS = (50, 64, 38, 90), (74, 104, 44, 84)   # nose and cheeks, mouth and chin (rows, columns): of one colour on bare faces
-UNLIKE, STRANGE_COLOUR = 0.5, 20.0     # correlation with the shot's usual mouth; distance in a and b of Lab, 8-bit steps
+UNLIKE, STRANGE_COLOUR = (0.25, 0.5), 20.0   # correlation with the shot's usual mouth, below the first alone, below the second where
+FLAT = 0.35                            # the code's mouth is hardly there (laughing is unlike too); distance in a and b of Lab, 8-bit steps
 STEADY_FRAMES = 0.7                    # deviation of the smoothing of the film's own codes, in frames of 40 ms
 WHY = ("no face is seen", "the face is turned away", "the face is too small", "the mouth is covered")
 
@@ -161,10 +162,9 @@ class _Book:
         why = np.where(wanted, 0, 1).astype(np.int8)
         for shot in np.unique(self.track.shot[wanted]):
             at = np.flatnonzero(wanted & (self.track.shot == shot))
-            covered = (median_filter(likeness(self.small[at]), 3, mode="nearest") < UNLIKE) | (
-                median_filter(self.colour[at], 3, mode="nearest") > STRANGE_COLOUR
-            )
-            why[at[covered]] = 4
+            alike, colour = (median_filter(track, 3, mode="nearest") for track in (likeness(self.small[at]), self.colour[at]))
+            flat = np.sqrt((self.codes[at, :LOWER] ** 2).mean(1)) < FLAT
+            why[at[(alike < UNLIKE[0]) | (flat & (alike < UNLIKE[1])) | (colour > STRANGE_COLOUR)]] = 4
         at = np.flatnonzero(wanted)
         why[[k for k in at if CROP_PX / self.track.crop(k, CROP_PX).scale < SMALLEST_CROP_PX]] = 3
         why[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > MOST_TURNED_DEG)] = 2

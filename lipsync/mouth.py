@@ -14,8 +14,6 @@ JAW, LIPS = (0.50, 0.73, 0.36, 0.27, 0.09), (0.50, 0.665, 0.215, 0.125, 0.05)
 ROUNDNESS = 2.5
 RING = (0.02, 0.5)                     # of the lips' mask: where colours are compared
 MOST_SHIFT = 40.0                      # of colours, 8-bit steps
-MEETING_PX, MEETING_STEPS, MEETING_LEAST = 96, 25, 0.6   # size, steps and least correlation of laying a rest over a frame
-STILL = (0.30, 0.57)                   # rows of the crop, in its units, that speech does not move
 GRAIN_BLUR_PX, GRAIN_LEFT = 1.0, 0.87  # the high-pass in which grain is measured, and what it leaves of white noise
 MOST_GRAIN = 6.0                       # deviation in 8-bit steps
 
@@ -46,27 +44,6 @@ def box_of(crop, shape):
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def meeting(rest, crop):
-    """(2, 3) matrix, in units of the crop, from a place in a frame's face to the same place in the face at rest.
-
-    rest, crop: (192, 192, 3) uint8, both aligned.
-    Source: Evangelidis and Psarakis 2008 (ECC) over eyes, nose and cheeks, which speech does not move; as they are where that fails.
-    """
-    still = np.eye(2, 3, dtype=np.float32)
-    one, two = (cv2.cvtColor(cv2.resize(c, (MEETING_PX, MEETING_PX), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for c in (crop, rest))
-    mask = np.zeros((MEETING_PX, MEETING_PX), np.uint8)
-    mask[int(STILL[0] * MEETING_PX) : int(STILL[1] * MEETING_PX), MEETING_PX // 5 : -MEETING_PX // 5] = 255
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, MEETING_STEPS, 1e-4)
-    try:
-        found, matrix = cv2.findTransformECC(one, two, still.copy(), cv2.MOTION_EUCLIDEAN, stop, mask, 5)
-    except cv2.error:
-        return still
-    if found < MEETING_LEAST or np.abs(matrix - still).max() > 0.08 * MEETING_PX:
-        return still
-    matrix[:, 2] = (matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]) / MEETING_PX
-    return matrix
-
-
 class Sight:
     """A frame's mouth about to be changed.
 
@@ -92,20 +69,18 @@ class Sight:
         read = self.at + f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
         return cv2.remap(self.pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32), (f == 0).all(-1)
 
-    def put_in(self, rest, parts, matrix, grain=None):
+    def put_in(self, rest, parts, grain=None):
         """(h, w, 3) float32: the face at rest with its mouth as rendered, as it would stand in this frame; and (h, w, 1): what of it is painted.
 
         rest: (pixels, Crop of WORK_PX in them).  parts: FrameParts of the renderer for it.
-        matrix: (2, 3) from `meeting`.
         grain: numpy Generator that draws the grain of what is painted; None leaves it smooth.
         """
         pixels, crop = rest
-        u = (self.u @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        read = (u + looked_up(parts.flow.astype(np.float32), u)) * WORK_PX - 0.5
+        read = (self.u + looked_up(parts.flow.astype(np.float32), self.u)) * WORK_PX - 0.5
         m = crop.frame_from_crop.astype(np.float32)
         read = read @ m[:, :2].T + m[:, 2]
         out = cv2.remap(pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-        painted, cover = _painted(parts.paint, u)
+        painted, cover = _painted(parts.paint, self.u)
         if grain is not None:
             painted = painted + cover * _grain(self.before, self.lips, grain)
         return out * (1 - cover) + painted, cover

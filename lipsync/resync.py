@@ -21,7 +21,7 @@ from face.detect import parse_choice
 from lipsync.canvas import parts_of, tightened
 from lipsync.film import WHY, held, look, see, steadied
 from lipsync.lips import lips_at, listen_to
-from lipsync.mouth import Sight, box_of, jaw_flow, meeting
+from lipsync.mouth import Sight, box_of, jaw_flow
 from lipsync.options import LipsyncOptions
 from lipsync.renderer import WORK_PX, Rendering
 from lipsync.rests import between
@@ -217,12 +217,12 @@ class _Mouth:
     def __init__(self, pixels, change, index, rests, name):
         self.change, self.index, self.rests, self.name = change, index, rests, name
         crop = change.track.crop(index, WORK_PX)
-        self.sight, self.taken, self.lips, self.cover, self.inside = Sight(pixels, crop), crop.take(pixels), 0.0, 0.0, None
+        self.sight, self.lips, self.cover, self.inside = Sight(pixels, crop), 0.0, 0.0, None
         self.code = eased(change, index)
 
     def put_in(self, number, parts, grain):
         rest, share = self.rests[number]
-        put, cover = self.sight.put_in((rest.pixels(), rest.crop), parts, meeting(rest.taken(), self.taken), grain)
+        put, cover = self.sight.put_in((rest.pixels(), rest.crop), parts, grain)
         if share < 0:
             self.inside = put
         else:

@@ -1,4 +1,4 @@
-"""Moments of rest and of open mouths: which are kept, who gives what to a frame, how a face at rest is laid over it."""
+"""Moments of rest and of open mouths: which are kept, who gives what to a frame, how it is laid over it."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ import torch
 
 from face.crop import crop_of
 from lipsync.canvas import FrameParts
-from lipsync.mouth import JAW, LIPS, Sight, area, box_of, jaw_flow, meeting, shift
+from lipsync.mouth import JAW, LIPS, Sight, area, box_of, jaw_flow, shift
 from lipsync.renderer import WORK_PX
 from lipsync.rests import RestFinder, ajar, between
 from lipsync.resync import INSIDE, INSIDE_FROM, donors
@@ -109,7 +109,7 @@ def test_lips_lie_within_the_jaw_and_both_fade():
 
 def test_the_same_face_put_in_is_the_same_picture(sight, puppet):
     parts = FrameParts(np.zeros((96, 96, 2), np.float32), np.zeros((64, 112, 4), np.float32))
-    put, cover = sight.put_in((puppet.pixels, sight.crop), parts, np.eye(2, 3, dtype=np.float32))
+    put, cover = sight.put_in((puppet.pixels, sight.crop), parts)
     assert np.abs(put - sight.before).max() < 1.5 and cover.max() == 0
     moved, still = sight.moved(np.zeros((96, 96, 2), np.float32))
     patch = sight.patch(moved, still, 0.8 * put + 20, 1.0)      # other light: brought back to the frame's
@@ -121,21 +121,13 @@ def test_the_same_face_put_in_is_the_same_picture(sight, puppet):
 def test_paint_gets_the_grain_of_the_picture(sight, puppet):
     paint = np.zeros((64, 112, 4), np.float32)
     paint[20:44, 30:80] = (100, 100, 100, 1)
-    parts, here = FrameParts(np.zeros((96, 96, 2), np.float32), paint), np.eye(2, 3, dtype=np.float32)
+    parts = FrameParts(np.zeros((96, 96, 2), np.float32), paint)
     rough = Sight(np.clip(puppet.pixels + 4 * np.random.default_rng(0).standard_normal(puppet.pixels.shape), 0, 255).astype(np.uint8), sight.crop)
-    smooth, cover = rough.put_in((rough.pixels, rough.crop), parts, here)
-    grainy, _ = rough.put_in((rough.pixels, rough.crop), parts, here, np.random.default_rng(1))
+    smooth, cover = rough.put_in((rough.pixels, rough.crop), parts)
+    grainy, _ = rough.put_in((rough.pixels, rough.crop), parts, np.random.default_rng(1))
     inside = cover[..., 0] == 1
     assert smooth[inside].std() < 2 < grainy[inside].std() < 7
     assert np.array_equal(smooth[cover[..., 0] == 0], grainy[cover[..., 0] == 0])
-
-
-def test_a_shifted_face_is_laid_over_the_frame(puppet):
-    face = cv2.resize(puppet.pixels, (WORK_PX, WORK_PX))
-    there = cv2.warpAffine(face, np.float32([[1, 0, 4], [0, 1, -3]]), (WORK_PX, WORK_PX), borderMode=cv2.BORDER_REPLICATE)
-    matrix = meeting(there, face)
-    assert np.abs(matrix[:, 2] * WORK_PX - (4, -3)).max() < 1.5 and np.abs(matrix[:, :2] - np.eye(2)).max() < 0.02
-    assert np.array_equal(meeting(np.full_like(face, 90), face), np.eye(2, 3, dtype=np.float32))
 
 
 def test_colours_are_shifted_by_a_plane_that_the_ring_says(sight):
