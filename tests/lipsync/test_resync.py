@@ -313,3 +313,13 @@ def test_the_command_writes_film_and_sidecar_with_the_seconds_that_changed(call,
     assert answer.code == 0 and "0.12" in answer.out and "0.28" in answer.out
     answer = call("lipsync", str(film), str(film), "-o", str(film), "--force")
     assert answer.code == 2 and "input of the same job" in answer.err
+
+
+@pytest.mark.parametrize("name, value, reason", [("SMALLEST_CROP_PX", 1000, "the face is too small"), ("MOST_TURNED_DEG", -1.0, "the face is turned away")])
+def test_faces_too_small_or_turned_away_pass_and_the_picture_is_copied(name, value, reason, film, move, monkeypatch):
+    from lipsync import film as room
+
+    monkeypatch.setattr(room, name, value)
+    after, facts = move()
+    assert np.array_equal(after, shown(film)) and facts["copied"] and facts["needs_review"]
+    assert facts["faces"][0]["frames_passed"] == {reason: FRAMES} and reason in facts["notes"][0]
