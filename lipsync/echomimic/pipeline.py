@@ -65,7 +65,7 @@ def look(job, models, placement):
     portrait = remember(models.denoiser, seen)
     models.reference.cpu()  # it has nothing more to do, and takes a third of the memory
     if options.compile:
-        models.denoiser.compile()
+        models.denoiser.compile_blocks()
     hearing = Hearing(models.ears, silenced(job.wave) if options.gate else job.wave)
     return Scene(Speaking(models.denoiser, portrait), models.locator(mask).float(), hearing, paster_of(crop, width_px, height_px))
 

@@ -165,3 +165,17 @@ def test_the_shape_is_read_off_the_tensors(nets):
     with pytest.raises(Exception, match="holds? "):
         motion = {key: t for key, t in state.items() if ".motion_modules." in key}
         joined(state, motion)
+
+
+def test_compiling_wraps_every_block_and_leaves_names_and_answers_alone(given):
+    x, told, seen = given
+    net = networks()[2]
+    names, plain = list(net.state_dict()), ask(net, x, told, seen)
+    torch.compiler.set_stance("force_eager")  # what compilation makes of a block takes minutes; here only the way there counts
+    try:
+        net.compile_blocks()
+        assert all(block._compiled_call_impl is not None for block in (*net.down_blocks, net.mid_block, *net.up_blocks))
+        assert list(net.state_dict()) == names
+        torch.testing.assert_close(ask(net, x, told, seen), plain)
+    finally:
+        torch.compiler.set_stance("default")
