@@ -191,12 +191,14 @@ class WhisperEars:
         return result
 
     def _timed(self, features, tokens, tokenizer, samples):
+        import torch
         from whisper.audio import HOP_LENGTH
         from whisper.timing import add_word_timestamps
 
-        segment = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens)
+        segment, threads = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens), torch.get_num_threads()
         add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
                             num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
+        torch.set_num_threads(threads)           # numba, in whisper's timing, sets those of all who share its OpenMP
         heard, at = [], 0.0
         for word in segment["words"]:      # whisper's own tidying may set an end before its start, or before the recording
             start = max(at, float(word["start"]))
