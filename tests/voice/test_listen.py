@@ -143,7 +143,11 @@ def test_words_of_whisper_lie_in_the_sound_and_in_order(small_whisper):
     from whisper.tokenizer import get_tokenizer
 
     tokenizer = get_tokenizer(True, num_languages=small_whisper.model.num_languages, language="en", task="transcribe")
+    import torch
+
+    threads = torch.get_num_threads()
     words = small_whisper._timed(small_whisper._encode(spoken()), tokenizer.encode(" " + TEXT), tokenizer, len(spoken()))
+    assert torch.get_num_threads() == threads
     assert [word.text for word in words] == TEXT.split()
     times = [time for word in words for time in (word.start_s, word.stop_s)]
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= len(spoken()) / RATE_HZ + 0.02
