@@ -140,12 +140,11 @@ def test_what_whisper_merely_guesses_is_left_out(small_whisper, monkeypatch):
 
 
 def test_words_of_whisper_lie_in_the_sound_and_in_order(small_whisper):
+    import torch
     from whisper.tokenizer import get_tokenizer
 
-    tokenizer = get_tokenizer(True, num_languages=small_whisper.model.num_languages, language="en", task="transcribe")
-    import torch
-
     threads = torch.get_num_threads()
+    tokenizer = get_tokenizer(True, num_languages=small_whisper.model.num_languages, language="en", task="transcribe")
     words = small_whisper._timed(small_whisper._encode(spoken()), tokenizer.encode(" " + TEXT), tokenizer, len(spoken()))
     assert torch.get_num_threads() == threads
     assert [word.text for word in words] == TEXT.split()
