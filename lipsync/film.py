@@ -162,7 +162,7 @@ class _Book:
         why = np.where(wanted, 0, 1).astype(np.int8)
         for shot in np.unique(self.track.shot[wanted]):
             at = np.flatnonzero(wanted & (self.track.shot == shot))
-            alike, colour = (median_filter(track, 3, mode="nearest") for track in (likeness(self.small[at]), self.colour[at]))
+            alike, colour = (median_filter(track, 3, mode="mirror") for track in (likeness(self.small[at]), self.colour[at]))
             flat = np.sqrt((self.codes[at, :LOWER] ** 2).mean(1)) < FLAT
             why[at[(alike < UNLIKE[0]) | (flat & (alike < UNLIKE[1])) | (colour > STRANGE_COLOUR)]] = 4
         at = np.flatnonzero(wanted)
