@@ -20,7 +20,8 @@ SENTENCE = "The boat was late again, so we sat by the harbour and talked about t
 CANDIDATES = 6               # single voices from which mixes are made
 MOST_IN_MIX = 3
 LEAST_SHARE = 0.15           # a voice with less is not heard in a mix
-TRIED_MIXES = 2              # best by their embeddings; these are spoken and compared
+TRIED_MIXES = 4              # best by their embeddings; these are spoken and compared
+LEAST_SHIFT_ST = 0.5         # a voice that lies so near need not move
 SHIFT_ST = 6.0               # beyond this a voice no longer sounds like a person
 FORMANTS = (0.9, 0.95, 1.0, 1.05, 1.1)   # tract lengths tried; Praat's result is clean within them
 LEAST_GAIN = 0.01            # a step that brings less similarity than this is not taken
@@ -82,9 +83,10 @@ def match(recording, names, speak, consent=None, progress=None):
     pitch = dict(zip(names, registers))
     for spec in [names[first], *mixes([names[k] for k in order[:CANDIDATES]], known[order[:CANDIDATES]], target)]:
         shift = float(np.clip(semitones(actor_hz, _register(spec, pitch)), -SHIFT_ST, SHIFT_ST))
-        value = _likeness(speak(spec, shift), target)
-        if value > best[0] + LEAST_GAIN:
-            best = (value, spec, shift, 1.0)
+        for moved in (0.0, shift / 2, shift) if abs(shift) > LEAST_SHIFT_ST else (0.0,):
+            value = _likeness(speak(spec, moved), target)
+            if value > best[0] + LEAST_GAIN:
+                best = (value, spec, moved, 1.0)
     best = _formed(best, speak, target)
     record = ABSENT if consent is None else consent.record()
     return Matched(best[1], float(likeness[first]), best[0], best[2], best[3], names[first], record)
