@@ -1,7 +1,10 @@
 """A film written again with parts of its picture changed: size, pixel format, colours, rotation and times of its frames stay.
 
 Pixels that are not changed reach the encoder bit for bit as the decoder gave them; nothing passes through RGB.
+Each stretch of SEGMENT_FRAMES has an encoder of its own: a change in one leaves the bits of all others, which can be used again.
 """
+
+import struct
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -10,13 +13,18 @@ import numpy as np
 
 from engine import streams
 from engine.errors import MouthpieceError
-from engine.media import VideoWriter, created, delivery_blocks
+from engine.files import write_problem
+from engine.media import Packet, VideoWriter, created, delivery_blocks
 from engine.timeline import DELIVERY_HZ, nearest, samples_at
 
 _BT709 = 1
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 5: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # red and blue of the scaler's matrices
 _DEEP = "10le"
 _FULL_RANGE = 2
+SEGMENT_FRAMES = 96        # about four seconds
+_AHEAD_FRAMES = 2          # frames by which H.264 may be decoded before it is shown, as x264 codes them here
+_GLOBAL_HEADER = 1 << 22   # flag of an encoder: what all segments share stands in the container's header
+_ROW = struct.Struct("<qq?I")  # presentation stamp, duration, whether decoding can begin here, bytes
 
 
 class Patch(NamedTuple):
@@ -37,14 +45,18 @@ class FilmWriter(VideoWriter):
     duration: Fraction, seconds, the film's length.
     crf: 0 to 51, H.264 quality, less is better, 0 is lossless.
     overwrite, inputs: as for files.output_file.
+    on_segment: called with the number of each finished segment and its bytes, for `append` in a later run; None keeps nothing.
     Planar YUV of 8 and 10 bits is kept as it is; deeper is rounded to 10 bits, other kinds become the nearest of these.
     Raises as VideoWriter.
     Source: ours.
     """
 
+    on_segment = None
+
     def __init__(self, path, info, sound, duration, *, crf=17, overwrite=False, inputs=()):
         super().__init__(path, info.rate or Fraction(25), info.width_px, info.height_px, None, crf=crf, overwrite=overwrite, inputs=inputs)
-        self._info, self._last = info, None
+        self._info, self._stamps = info, []
+        self._encoder, self._coded, self._muxed = None, [], 0
         if sound is not None:
             self._blocks = lasting(delivery_blocks(sound), samples_at(duration, DELIVERY_HZ))
 
@@ -59,12 +71,7 @@ class FilmWriter(VideoWriter):
         Raises WriteFailed for the disk.
         Source: ours.
         """
-        if frame.format.is_rgb:
-            matrix, frame = _BT709, frame.reformat(format=kept_format(frame.format), dst_colorspace=_BT709, dst_color_range=_BT709)
-        else:
-            matrix = streams.matrix_of(frame)
-            if frame.format.name != kept_format(frame.format):
-                frame = _like(frame.reformat(format=kept_format(frame.format)), frame)
+        matrix, frame = _encodable(frame)
         if self._container is None:
             self._start(frame)
         context = self._video.codec_context
@@ -74,13 +81,69 @@ class FilmWriter(VideoWriter):
             change(frame, patch, matrix, round(self._info.rotation_degrees / 90))
         if frame.width % 2 or frame.height % 2:
             frame = _evened(frame)
-        stamp = nearest(time / self._info.time_base)
-        self._last = stamp if self._last is None else max(stamp, self._last + 1)
-        frame.pts, frame.dts, frame.time_base = self._last, None, self._info.time_base
+        frame.pts, frame.dts, frame.time_base = self._stamp(time), None, self._info.time_base
         frame.pict_type = 0  # the film's own kinds of frames would rule the encoder
-        self._mux(self._video, frame)
+        if self._encoder is None:
+            self._encoder = self._configured(type(context).create("libx264", "w"), context)
+        self._coded += self._encoder.encode(frame)
         self.frames += 1
-        self._write_sound(until=samples_at(time, DELIVERY_HZ))
+        if self.frames % SEGMENT_FRAMES == 0:
+            self._end_segment()
+
+    def append(self, frame, times, segment):
+        """Appends a whole segment that an earlier run told on_segment of; only where the last one has ended.
+
+        frame: its first, as for `write`, which says what the picture is made of.  times: Fractions, of all its frames.  segment: bytes.
+        Raises WriteFailed for the disk.
+        Source: ours.
+        """
+        if self.frames % SEGMENT_FRAMES:
+            raise MouthpieceError(f"{self._info.path}: a segment appended after {self.frames} frames.")
+        if self._container is None:
+            self._start(_encodable(frame)[1])
+        for time in times:
+            self._stamp(time)
+        self.frames += len(times)
+        self._mux_rows(unpacked(segment))
+
+    def _stamp(self, time):
+        """The next frame's time on the film's own clock, never that of the last one again."""
+        stamp = nearest(time / self._info.time_base)
+        self._stamps.append(max(stamp, self._stamps[-1] + 1) if self._stamps else stamp)
+        return self._stamps[-1]
+
+    def _end_segment(self):
+        if self._encoder is None:
+            return
+        rows = [(packet.pts, packet.duration or 0, packet.is_keyframe, bytes(packet)) for packet in (*self._coded, *self._encoder.encode(None))]
+        self._encoder, self._coded = None, []
+        if self.on_segment is not None:
+            self.on_segment((self.frames - 1) // SEGMENT_FRAMES, packed(rows))
+        self._mux_rows(rows)
+
+    def _mux_rows(self, rows):
+        for stamp, duration, key, data in rows:
+            packet = Packet(data)
+            packet.stream, packet.time_base = self._video, self._info.time_base
+            packet.pts, packet.dts, packet.duration, packet.is_keyframe = stamp, self._decoding_stamp(), duration, key
+            if packet.dts > packet.pts:
+                raise MouthpieceError(f"{self._info.path}: a frame at {stamp} is coded later than it is shown.")
+            self._write_sound(until=samples_at(max(0, packet.dts) * self._info.time_base, DELIVERY_HZ))
+            try:
+                self._container.mux(packet)
+            except OSError as error:
+                raise write_problem(self.path, error) from error
+            self._muxed += 1
+
+    def _decoding_stamp(self):
+        """Of the next packet: of the frame shown _AHEAD_FRAMES earlier; before the first, as far back as that one is long."""
+        at = self._muxed - _AHEAD_FRAMES
+        step = self._stamps[1] - self._stamps[0] if len(self._stamps) > 1 else 1
+        return self._stamps[at] if at >= 0 else self._stamps[0] + at * step
+
+    def _finish(self):
+        self._end_segment()
+        super()._finish()
 
     def _start(self, frame):
         info, colour = self._info, self._info.colour
@@ -92,18 +155,53 @@ class FilmWriter(VideoWriter):
         self._video = self._container.add_stream("libx264", rate=self.rate)
         context = self._video.codec_context
         context.width, context.height = (side + side % 2 for side in (frame.width, frame.height))
-        context.pix_fmt, context.time_base = frame.format.name, info.time_base
-        quality = {"crf": str(self._crf)} if self._crf else {"qp": "0"}  # crf 0 of 10 bits is not lossless
-        context.options = quality | {"preset": "fast", "x264-params": "no-mbtree=1"}  # why: VideoWriter
+        context.pix_fmt = frame.format.name
         context.colorspace, context.color_primaries = colour["matrix"], colour["primaries"]
         context.color_trc, context.color_range = colour["transfer"], colour["range"]
         if info.pixel_aspect != 1:
             context.sample_aspect_ratio = info.pixel_aspect
+        self._configured(context, context)
         if info.rotation_degrees:
             self._video.set_display_rotation(info.rotation_degrees)
         self._next = next(self._blocks, None)
         if self._next is not None:
             self._audio = streams.delivery_stream(self._container, self._next.shape[0])
+
+
+    def _configured(self, encoder, like):
+        """An encoder with the settings of the film; one of a segment, with everything that stands in the stream's `like`."""
+        quality = {"crf": str(self._crf)} if self._crf else {"qp": "0"}  # crf 0 of 10 bits is not lossless
+        encoder.options = quality | {"preset": "fast", "x264-params": "no-mbtree=1"}  # why: VideoWriter
+        encoder.time_base, encoder.framerate = self._info.time_base, self.rate
+        if encoder is not like:
+            for name in ("width", "height", "pix_fmt", "colorspace", "color_primaries", "color_trc", "color_range", "sample_aspect_ratio"):
+                value = getattr(like, name)
+                if value is not None:
+                    setattr(encoder, name, value)
+            encoder.flags |= _GLOBAL_HEADER
+        return encoder
+
+
+def packed(rows):
+    """Bytes of packets (presentation stamp, duration, whether decoding can begin there, bytes). Source: ours."""
+    return b"".join(_ROW.pack(stamp, duration, key, len(data)) + data for stamp, duration, key, data in rows)
+
+
+def unpacked(segment):
+    """The packets that `packed` made bytes of, one after another. Source: ours."""
+    at = 0
+    while at < len(segment):
+        stamp, duration, key, size = _ROW.unpack_from(segment, at)
+        yield stamp, duration, key, segment[at + _ROW.size : at + _ROW.size + size]
+        at += _ROW.size + size
+
+
+def _encodable(frame):
+    """(the scaler's number of the colour matrix, the frame in a format that is encoded)."""
+    if frame.format.is_rgb:
+        return _BT709, frame.reformat(format=kept_format(frame.format), dst_colorspace=_BT709, dst_color_range=_BT709)
+    matrix = streams.matrix_of(frame)
+    return matrix, frame if frame.format.name == kept_format(frame.format) else _like(frame.reformat(format=kept_format(frame.format)), frame)
 
 
 def lasting(blocks, samples):

@@ -27,7 +27,7 @@ SHORTEST_SOUND = Fraction(40, 1000)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _SCANNED_FRAMES = 500
 _BT709 = 1
-BROKEN = (av.FFmpegError, EOFError, ValueError)
+BROKEN, Packet = (av.FFmpegError, EOFError, ValueError), av.Packet  # what reading may raise; for whoever puts a stream together
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from fractions import Fraction
+from importlib.metadata import version
 from zlib import crc32
 
 import cv2
@@ -51,7 +52,7 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
     film = sha256_of(video)
     shelf, done = Shelf(job["cache"] / SHELF), False
     try:
-        store = Kept(shelf, film, f"{sorted(weights.loaded().values())}{placement.as_dict()}")
+        store = Kept(shelf, film, f"{sorted(weights.loaded().values())}{placement.as_dict()}{version('av')}")
         parts = parts_of(job, lambda lines: lips_for(lines, asked, job["dialogue"], store))
         task = prepare(video, sound, asked, faces=parts)
         with progress.stage("following the face", task.info.frames) as advance:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.film import Patch
+from engine.film import SEGMENT_FRAMES, Patch
 from face.crop import Crop
 from lipsync.film import Looks, look
 from lipsync.renderer import WORK_PX
@@ -146,6 +146,29 @@ class Kept:
             out.append(_looks(arrays))
         return out
 
+    def segments(self, frames, writer, times, advance, names):
+        """The frames of segments that no earlier run has encoded; the others are appended to the writer as they were, in their turn.
+
+        frames: triples as VideoReader.natives gives them, all of a film.  writer: FilmWriter, which writes what this gives before it asks for
+        more than resync.CHUNK_FRAMES.  times: Fractions, starts of all frames.  advance: called with frames appended.  names: of the segments.
+        """
+        def keep(number, data):
+            if number < len(names):
+                self._shelf.keep(names[number], data)
+                self._counted("segment", False)
+
+        writer.on_segment, known = keep, False
+        for index, time, native in frames:
+            if index % SEGMENT_FRAMES == 0:
+                data = self._shelf.find(names[index // SEGMENT_FRAMES]) if index // SEGMENT_FRAMES < len(names) else None
+                known = data is not None
+                if known:
+                    self._counted("segment", True)
+                    writer.append(native, times[index : index + SEGMENT_FRAMES], data)
+                    advance(len(times[index : index + SEGMENT_FRAMES]))
+            if not known:
+                yield index, time, native
+
     def patch_name(self, change, index, code, rests, options):
         """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  rests: from rests.between."""
         told = [part for rest, share in rests for part in (self._rest(rest), float(share))]
@@ -180,8 +203,9 @@ class Kept:
 
 @cache
 def sources():
-    """Hash of what draws: the source files of this room. Source: ours."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Hash of what draws and writes: the source files of this room, and what encodes. Source: ours."""
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "engine" / "film.py", here.parent / "face" / "crop.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import BLINK, POSE
 from engine.errors import MouthpieceError, Refused
-from engine.film import FilmWriter
+from engine.film import SEGMENT_FRAMES, FilmWriter
 from engine.media import VideoReader, probe, read_sound, sound_duration, upright_rgb
 from engine.mux import copy_with_sound
 from engine.timeline import MOTION_HZ, frame_count
@@ -273,6 +273,16 @@ def redrawn(frames, changes, models, options, placement, times_s, *, kept=None):
             yield native, time, patches[index]
 
 
+def segment_names(job, seen, changes, models, kept):
+    """Names of the film's segments, each of every change in its frames and of how it is encoded. kept: patches.Kept. Source: ours."""
+    def told(index):
+        for change in (change for change in changes if change.weight[index] > 0):
+            yield kept.patch_name(change, index, eased(change, index), donors(change, index, seen.times_s, models.space), job.options)
+
+    starts = range(0, len(seen.times), SEGMENT_FRAMES)
+    return [kept.name("segment", a, job.options.quality, *(name for k in range(a, min(a + SEGMENT_FRAMES, len(seen.times))) for name in (k, *told(k)))) for a in starts]
+
+
 def donors(change, index, times_s, space):
     """[(Rest, share)] for a frame: what its lips are made of; and last, where they open, whose inside they show, with a share below 0.
 
@@ -324,7 +334,8 @@ def resync(job, output, models, placement, progress, *, seen=None, kept=None, ov
         FilmWriter(output, job.info, job.sound, seen.end, crf=job.options.quality, overwrite=overwrite, inputs=inputs) as writer,
         progress.stage("moving the lips", len(seen.times)) as advance,
     ):
-        for native, time, patches in redrawn(reader.natives(), changes, models, job.options, placement, seen.times_s, kept=kept):
+        frames = reader.natives() if kept is None else kept.segments(reader.natives(), writer, seen.times, advance, segment_names(job, seen, changes, models, kept))
+        for native, time, patches in redrawn(frames, changes, models, job.options, placement, seen.times_s, kept=kept):
             writer.write(native, time, patches)
             advance(1)
         if writer.frames != len(seen.times):

@@ -4,6 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -100,12 +101,8 @@ def whisper_weights(english=True):
 def _converted(bundle, parts):
     folder = cache_folder("whisper")
     path = folder / f"{bundle.name}-{bundle.sha256[:12]}.pt"
-    if path.is_file():
-        try:
-            load_whisper(path)
-            return path
-        except Missing:                          # torn: made again below
-            pass
+    if path.is_file() and is_zipfile(path):      # a torn one is made again below
+        return path
     whole = folder / f"{bundle.name}.bin"
     try:
         packages = " ".join(module.replace("_", "-") for module, *_ in bundle.parts)

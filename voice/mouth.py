@@ -11,7 +11,7 @@ from engine.core import AVCore
 from engine.encoders.audio import PHONES
 from engine.encoders.lips import SILENCE, place_phones, read_lips, steady
 from engine.encoders.vision import CROP_PX, codes_of, motion_parts
-from engine.media import VideoReader
+from engine.media import VideoReader, upright_rgb
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
 from engine.weights import load_into, load_state
 from face.track import Tracker
@@ -108,10 +108,10 @@ def _codes(video, track, needed, models):
 
     if needed.any():
         last = int(np.flatnonzero(needed)[-1])
-        with VideoReader(video) as frames:
-            for k, frame in enumerate(frames):
+        with VideoReader(video) as reader:
+            for k, _, native in reader.natives():
                 if needed[k]:
-                    held.append(track.crop(k, CROP_PX).take(frame.pixels))
+                    held.append(track.crop(k, CROP_PX).take(upright_rgb(native)))
                     at.append(k)
                 if len(held) == BATCH or k == last:
                     flush()

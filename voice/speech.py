@@ -10,7 +10,7 @@ from engine.timeline import nearest
 from voice.actor import ProsodyOptions, amount_of, follow
 from voice.fit import Fitted, Limits, Slot, corrected, delivered, fit, heard_s, speak_fitted
 from voice.phones import utterances
-from voice.plan import RATE_HZ, UNIT_S
+from voice.plan import MARKS, RATE_HZ, UNIT_S
 from voice.prosody import speak_as
 from voice.stretch import stretched_wave
 from voice.takes import take
@@ -106,7 +106,7 @@ def _as_the_actor(voice, plan, slot, guide, facts):
     if made.facts.get("method") == "none":
         return None
     if made.facts["method"] != "same language":
-        return _fitted_as(voice, made, slot, facts)
+        return _fitted_as(voice, replace(made, plan=within(plan, made.plan, slot)), slot, facts)
     wave = speak_as(voice, made)
     start = nearest((guide.recording_s + made.start_s) * RATE_HZ)
     if start < 0:
@@ -116,7 +116,7 @@ def _as_the_actor(voice, plan, slot, guide, facts):
     over = float(start_s) + wave.shape[1] / RATE_HZ - float(slot.end_s + slot.gap_after_s)
     if over > float(EDGE_S) + plan.durations[-1] * float(UNIT_S):
         facts["prosody"]["note"] = f"the actor's line lasts {over:.2f} s beyond its slot: fitted to the slot instead"
-        return _fitted_as(voice, made, slot, facts)
+        return _fitted_as(voice, replace(made, plan=within(plan, made.plan, slot)), slot, facts)
     return Spoken(Sound(wave, RATE_HZ), start_s, ((made.plan, start_s),), "source", bool(why), why, facts | dict(parts=[_edges(wave, start_s, slot)]))
 
 
@@ -129,6 +129,24 @@ def _edges(wave, start_s, slot):
         return dict(start_error_s=None, end_error_s=None, rungs=[])
     return dict(start_error_s=round(float(start_s) + heard[0] - float(slot.start_s), 4), end_error_s=round(float(start_s) + heard[1] - float(slot.end_s), 4),
                 rungs=[])
+
+
+def within(plan, made, slot):
+    """The plan `made` with what it lent from an actor's pauses given back, as far as the slot is too short for it.
+
+    plan: natural Plan.  made: Plan of the same phones.  slot: Slot.
+    Source: ours; a line keeps to its slot before it keeps another line's pauses.
+    """
+    over = int(np.ceil((heard_s(made) - float(slot.length_s)) / float(UNIT_S)))
+    lent = [max(0, b - a) if phone in MARKS else 0 for phone, a, b in zip(plan.phones, plan.durations, made.durations)]
+    lent[0] = lent[-1] = 0                                       # nothing is heard there
+    if over <= 0 or not sum(lent):
+        return made
+    share, back, durations = min(1.0, over / sum(lent)), 0, list(made.durations)
+    for k, units in enumerate(lent):
+        given = min(units, round(share * sum(lent[: k + 1])) - back)
+        durations[k], back = durations[k] - given, back + given
+    return made.retimed(durations)
 
 
 def _fitted_as(voice, made, slot, facts):

@@ -164,3 +164,39 @@ def test_the_same_film_makes_the_same_file_and_times_never_run_back(tmp_path):
             writer.write(native, min(time, Fraction(1, 5)))
     times = [time for time, _ in planes(tmp_path / "d.mp4")]
     assert len(times) == FRAMES and all(a < b for a, b in zip(times, times[1:]))
+
+
+@pytest.mark.parametrize("stamps", [range(0, 40 * FRAMES, 40), [0, 40, 41, 42, 300, 310, 311, 900, 2000, 2001]])
+def test_a_film_in_segments_has_the_times_and_frames_of_the_film_and_a_change_stays_in_its_own(tmp_path, monkeypatch, stamps):
+    monkeypatch.setattr("engine.film.SEGMENT_FRAMES", 4)
+    source, told = film(tmp_path / "a.mp4", stamps=stamps), {}
+    rewritten(source, tmp_path / "plain.mp4", on_segment=lambda number, data: told.update({number: data}))
+    rewritten(source, tmp_path / "changed.mp4", changed=5)
+    old, plain, changed = (planes(path) for path in (source, tmp_path / "plain.mp4", tmp_path / "changed.mp4"))
+    assert [time for time, _ in old] == [time for time, _ in plain] == [time for time, _ in changed] and sorted(told) == [0, 1, 2]
+    same = [np.array_equal(a, b) for (_, a), (_, b) in zip(plain, changed)]
+    assert same[:4] == [True] * 4 and same[8:] == [True] * 2 and not same[5]
+    rewritten(source, tmp_path / "again.mp4", changed=5, kept={number: told[number] for number in (0, 2)})
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "changed.mp4").read_bytes()
+
+
+def rewritten(source, target, changed=None, kept=(), on_segment=None):
+    """Writes a film again: with a change in one frame, with segments of an earlier run in place of its frames."""
+    with VideoReader(source) as reader, FilmWriter(target, reader.info, None, Fraction(3)) as writer:
+        writer.on_segment = on_segment
+        frames = list(reader.natives())
+        for index, time, frame in frames:
+            if index // 4 in kept:
+                if index % 4 == 0:
+                    writer.append(frame, [t for k, t, _ in frames if k // 4 == index // 4], kept[index // 4])
+                continue
+            patch = Patch(11, 7, np.zeros((20, 33, 3), np.uint8), np.full((20, 33, 3), 90, np.uint8))
+            writer.write(frame, time, [patch] if index == changed else [])
+
+
+def test_a_segment_is_appended_only_where_one_has_ended(tmp_path):
+    with VideoReader(film(tmp_path / "a.mp4")) as reader, pytest.raises(MouthpieceError, match="after 1 frames"):
+        with FilmWriter(tmp_path / "b.mp4", reader.info, None, Fraction(1)) as writer:
+            _, time, frame = next(reader.natives())
+            writer.write(frame, time)
+            writer.append(frame, [time], b"")

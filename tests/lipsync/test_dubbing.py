@@ -97,7 +97,7 @@ def test_a_second_run_makes_nothing_and_writes_the_same_film(relip):
     one, facts = relip(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
     assert facts["used_again"]["patch"] == {"found": 0, "made": 15} and facts["frames"] == FRAMES
     two, again = relip(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
-    assert again["used_again"] == {"look": {"found": 1, "made": 0}, "lips": {"found": 2, "made": 0}, "patch": {"found": 15, "made": 0}}
+    assert again["used_again"] == {"look": {"found": 1, "made": 0}, "lips": {"found": 2, "made": 0}, "segment": {"found": 1, "made": 0}}
     assert np.array_equal(one, two) and [m[0] for m in again["mouths"]] == ["1", "1", "2", "2"]
 
 
@@ -109,11 +109,24 @@ def test_a_changed_line_makes_its_own_frames_alone(relip):
     assert other and set(other) <= set(range(2, 10))
 
 
+def test_segments_of_the_film_in_which_nothing_changed_are_encoded_once(relip, monkeypatch):
+    for module in ("engine.film", "lipsync.patches", "lipsync.resync"):
+        monkeypatch.setattr(f"{module}.SEGMENT_FRAMES", 8)
+    lines = line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F")
+    one, facts = relip(*lines)
+    assert facts["used_again"]["segment"] == {"found": 0, "made": 4}
+    again, facts = relip(line("1", 0.08, 0.4, "M UW P"), lines[1])
+    assert facts["used_again"]["segment"] == {"found": 2, "made": 2} and facts["frames"] == FRAMES
+    assert np.array_equal(one[16:], again[16:]) and not np.array_equal(one[:16], again[:16])
+    third, facts = relip(*lines)
+    assert facts["used_again"]["segment"] == {"found": 4, "made": 0} and np.array_equal(one, third)
+
+
 @pytest.mark.parametrize("differing", [dict(seed=1), dict(on_missing_face="hold")])
 def test_what_was_kept_under_other_options_is_used_only_where_they_mean_nothing(relip, differing):
     relip(line("1", 0.08, 0.4))
     _, facts = relip(line("1", 0.08, 0.4), **differing)
-    assert (facts["used_again"]["patch"]["made"] > 0) == ("seed" in differing)
+    assert (facts["used_again"]["segment"]["made"] > 0) == ("seed" in differing)
 
 
 def test_a_shelf_that_is_torn_is_begun_anew_and_one_that_cannot_be_made_keeps_nothing(tmp_path):

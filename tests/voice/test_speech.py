@@ -1,0 +1,40 @@
+"""A line that follows an actor who says something else: his pauses are kept as far as the slot has room for them."""
+
+import numpy as np
+import pytest
+
+from voice.fit import Slot, heard_s
+from voice.phones import utter
+from voice.prosody import Transplanted
+from voice.speech import Guide, speak_line, within
+from voice.voices import load_voice
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """(voice, natural plan, the same with a pause of 1.2 s between two words, number of the phone that pauses)."""
+    voice = load_voice("hibari")
+    plan = voice.natural(utter("Please tell the captain that his dinner is cold.", "en-us"))
+    at = plan.words[3].stop
+    durations = list(plan.durations)
+    durations[at] += 48
+    return voice, plan, plan.retimed(durations), at
+
+
+def test_a_slot_with_room_keeps_the_actors_pause_and_a_short_one_as_much_as_it_can(spoken):
+    _, plan, paused, at = spoken
+    own = heard_s(plan)
+    assert within(plan, paused, Slot(0, own + 1.3)).durations == paused.durations
+    half = within(plan, paused, Slot(0, own + 0.6))
+    assert plan.durations[at] + 20 <= half.durations[at] <= plan.durations[at] + 26
+    none = within(plan, paused, Slot(0, own - 0.3))
+    assert none.durations == plan.durations and [a for k, a in enumerate(half.durations) if k != at] == [a for k, a in enumerate(plan.durations) if k != at]
+
+
+def test_a_line_of_other_words_than_the_actors_keeps_to_its_slot(spoken, monkeypatch):
+    voice, plan, paused, _ = spoken
+    monkeypatch.setattr("voice.speech.follow", lambda *words: Transplanted(paused, 0.0, None, None, dict(method="other language")))
+    slot = Slot(0, heard_s(plan) + 0.1, gap_after_s=2.0)
+    line = speak_line(voice, [plan], slot, Guide(recording=np.zeros(16_000, np.float32)))
+    (part,) = line.facts["parts"]
+    assert abs(part["end_error_s"]) < 0.03 and "borrow" not in [rung["name"] for rung in part["rungs"]] and line.timed_by == "slot"
