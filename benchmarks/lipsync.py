@@ -187,16 +187,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--most", type=int, default=9, help="clips of each kind")
+    parser.add_argument("--most", type=int, default=9, help="clips of held-out speakers")
     parser.add_argument("--eval", action="store_true", help="also the talk-eval clips")
     parser.add_argument("--silence", action="store_true", help="also silent sound: open mouths must close")
     parser.add_argument("--options", type=json.loads, default={}, help="JSON of LipsyncOptions that differ from the defaults")
     args = parser.parse_args()
     bench = Bench(args.out, LipsyncOptions(**{"long_sound": "cut", **args.options}))
     talk = [r for r in read_rows(args.data, ("talk",)) if Path(r["path"]).stem in held_out()["talk"]]
-    kinds = {"held_speakers": talk[: args.most]} | ({"other_people": read_rows(args.data, ("talk-eval",))[: args.most]} if args.eval else {})
+    kinds = {"held_speakers": talk[: args.most]} | ({"other_people": read_rows(args.data, ("talk-eval",))} if args.eval else {})
     result = {}
-    for kind, rows in kinds.items():
+    for kind, rows in ((kind, rows) for kind, rows in kinds.items() if rows):
         made = []
         for k, (film, voice) in enumerate(zip(rows, rows[1:] + rows[:1])):
             made.append(bench.row(f"{kind}_{k:02d}", args.data / film["path"], args.data / voice["audio"], args.data / voice["path"]))

@@ -14,7 +14,7 @@ from engine.files import replacing
 from engine.media import VideoReader, upright_rgb
 from face.identity import open_identity
 from face.track import Track, Tracker
-from lipsync.rests import RestFinder, ajar
+from lipsync.rests import NOSE_PX, RestFinder, ajar, nose_of
 
 BATCH = 8
 MOST_TURNED_DEG = 45.0
@@ -56,12 +56,14 @@ class Looks:
 
     codes: (F, 26) float32, NaN in other frames.
     why: (F,) int8: 0 the mouth can be changed, else 1 + the number of the reason in WHY.
+    noses: (F, 88) float16, how the head is held; 0 in other frames.
     rests: RestFinder, moments in which the mouth rests.
     Source: ours.
     """
 
     codes: np.ndarray
     why: np.ndarray
+    noses: np.ndarray
     rests: RestFinder
 
 
@@ -137,11 +139,11 @@ class _Book:
         frames = len(track)
         self.codes = np.full((frames, EXPRESSION), np.nan, np.float32)
         self.small, self.colour = np.zeros((frames, LOOK_PX[0] * LOOK_PX[1]), np.float16), np.zeros(frames, np.float32)
-        self.rests = RestFinder()
+        self.noses, self.rests = np.zeros((frames, NOSE_PX[0] * NOSE_PX[1]), np.float16), RestFinder()
 
     def take(self, index, pixels):
         crop = self.track.crop(index, CROP_PX).take(pixels)
-        self.small[index], self.colour[index] = small_look(crop), strangeness(crop)
+        self.small[index], self.colour[index], self.noses[index] = small_look(crop), strangeness(crop), nose_of(crop)
         self.held.append((index, crop, pixels))
         if len(self.held) == BATCH:
             self._encode()
@@ -153,7 +155,7 @@ class _Book:
             openings = self.codes[at] @ self.models[1].lips.numpy()
             for (index, crop, pixels), opening in zip(self.held, openings):
                 if self.colour[index] <= STRANGE_COLOUR:
-                    where = (index, self.track.shot[index], self.times_s[index], self.track.points[index])
+                    where = (index, self.track.shot[index], self.times_s[index], self.track.points[index], self.track.yaw_deg[index])
                     self.rests.offer(pixels, where, self.codes[index], ajar(crop, float(opening)))
             self.held = []
 
@@ -168,7 +170,7 @@ class _Book:
         at = np.flatnonzero(wanted)
         why[[k for k in at if CROP_PX / self.track.crop(k, CROP_PX).scale < SMALLEST_CROP_PX]] = 3
         why[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > MOST_TURNED_DEG)] = 2
-        return Looks(self.codes, why, self.rests)
+        return Looks(self.codes, why, self.noses, self.rests)
 
 
 def small_look(crop):

@@ -170,7 +170,7 @@ class Kept:
                 yield index, time, native
 
     def patch_name(self, change, index, code, rests, options):
-        """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  rests: from rests.between."""
+        """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  rests: from resync.donors."""
         told = [part for rest, share in rests for part in (self._rest(rest), float(share))]
         shown = (change.own[index], code, float(change.weight[index]), change.track.points[index])
         return self.name("patch", index, *shown, *told, options.seed, options.grain)
@@ -222,7 +222,7 @@ def _one(seen, number):
 
 def _packed(looks):
     """Arrays of Looks."""
-    out = dict(codes=looks.codes, why=looks.why)
+    out = dict(codes=looks.codes, why=looks.why, noses=looks.noses)
     for k, (key, rest) in enumerate(sorted(looks.rests.found.items())):
         out |= {f"{k}_key": np.array(key), f"{k}_code": rest.code, f"{k}_facts": np.array([rest.index, rest.ajar], np.float64),
                 f"{k}_there": rest.crop.crop_from_frame, f"{k}_back": rest.crop.frame_from_crop,
@@ -233,8 +233,8 @@ def _packed(looks):
 def _looks(arrays):
     """Looks of such arrays."""
     found = {}
-    for k in range((len(arrays) - 2) // 7):
+    for k in range((len(arrays) - 3) // 7):
         code, facts, there, back, part, face = (arrays[f"{k}_{name}"] for name in ("code", "facts", "there", "back", "part", "face"))
         rest = Rest(int(facts[0]), code, float(facts[1]), Crop(there, back, WORK_PX), part.tobytes(), face.tobytes())
         found[tuple(arrays[f"{k}_key"].tolist())] = rest
-    return Looks(arrays["codes"], arrays["why"], RestFinder(found))
+    return Looks(arrays["codes"], arrays["why"], arrays["noses"], RestFinder(found))

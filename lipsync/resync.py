@@ -24,7 +24,7 @@ from lipsync.lips import lips_at, listen_to
 from lipsync.mouth import Sight, box_of, jaw_flow
 from lipsync.options import LipsyncOptions
 from lipsync.renderer import WORK_PX, Rendering
-from lipsync.rests import between
+from lipsync.rests import sharing
 from lipsync.spans import differing, frame_spans, inside, joined, parse_spans, weights
 
 CHUNK_FRAMES = 8
@@ -140,7 +140,7 @@ class Change:
     track: Track.  weight: (F,) float32, 0 where nothing changes.
     own, wanted: (F, 26) float32 codes, NaN where nothing changes.
     why: (F,) int8 as in film.Looks, of the frames asked for; asked: (F,) bool.
-    rests, opened: {shot: Rests}, of mouths at rest and of open ones.
+    rests, opened: {frame: [(Rest, share)]}, what its lips, and the inside of open ones, are made of.
     Source: ours.
     """
 
@@ -190,11 +190,22 @@ def planned(job, seen, models, progress, kept=None):
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
                 wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
-            shots, found = np.unique(track.shot[weight > 0]).tolist(), seen_mouth.rests
-            rests, opened = {shot: found.rests(shot) for shot in shots}, {shot: found.opened(shot) for shot in shots}
+            rests, opened = shared(seen_mouth, weight, track.shot, times_s)
+            weight[[index for index in np.flatnonzero(weight) if index not in rests]] = 0
             changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests, opened))
             advance(1)
     return changes
+
+
+def shared(mouth, weight, shot, times_s):
+    """Change.rests and Change.opened. mouth: film.Looks.  weight, shot: (F,).  times_s: (F,) starts of frames. Source: ours."""
+    rests, opened = {}, {}
+    for number in np.unique(shot[weight > 0]).tolist():
+        frames = np.flatnonzero((weight > 0) & (shot == number))
+        for out, found in ((rests, mouth.rests.rests(number)), (opened, mouth.rests.opened(number))):
+            if found:
+                out |= sharing(found, times_s, mouth.noses, frames)
+    return rests, opened
 
 
 @torch.inference_mode()
@@ -236,10 +247,10 @@ class _Mouth:
         return self.sight.patch(moved, still, self.lips, min(1.0, MEETING_SHARE * float(self.change.weight[self.index])))
 
 
-def redrawn(frames, changes, models, options, placement, times_s, *, kept=None):
+def redrawn(frames, changes, models, options, placement, *, kept=None):
     """Triples of native frame, time and Patches, in order and in constant memory.
 
-    frames: triples as VideoReader.natives gives them.  changes: Changes.  times_s: (F,) starts of frames.
+    frames: triples as VideoReader.natives gives them.  changes: Changes.
     kept: patches.Kept with Patches of earlier runs, or None.
     Source: ours; in chunks that change nothing.
     """
@@ -248,7 +259,7 @@ def redrawn(frames, changes, models, options, placement, times_s, *, kept=None):
         for index, _, native in chunk:
             pixels = None
             for change in (change for change in changes if change.weight[index] > 0):
-                rests = donors(change, index, times_s, models.space)
+                rests = donors(change, index, models.space)
                 name = "" if kept is None else kept.patch_name(change, index, eased(change, index), rests, options)
                 known = kept.patch(name) if name else None
                 if known is not None:
@@ -277,25 +288,23 @@ def segment_names(job, seen, changes, models, kept):
     """Names of the film's segments, each of every change in its frames and of how it is encoded. kept: patches.Kept. Source: ours."""
     def told(index):
         for change in (change for change in changes if change.weight[index] > 0):
-            yield kept.patch_name(change, index, eased(change, index), donors(change, index, seen.times_s, models.space), job.options)
+            yield kept.patch_name(change, index, eased(change, index), donors(change, index, models.space), job.options)
 
     starts = range(0, len(seen.times), SEGMENT_FRAMES)
     return [kept.name("segment", a, job.options.quality, *(name for k in range(a, min(a + SEGMENT_FRAMES, len(seen.times))) for name in (k, *told(k)))) for a in starts]
 
 
-def donors(change, index, times_s, space):
+def donors(change, index, space):
     """[(Rest, share)] for a frame: what its lips are made of; and last, where they open, whose inside they show, with a share below 0.
 
     Source: ours; smoothstep of the opening wanted over INSIDE_FROM.
     """
-    shot = int(change.track.shot[index])
-    rests, opened = between(change.rests[shot], times_s, index), change.opened[shot]
+    rests, opened = change.rests[index], change.opened.get(index)
     low, high = INSIDE_FROM
     amount = float(np.clip((eased(change, index) @ space.lips.numpy() - low) / (high - low), 0, 1))
     if amount == 0 or not opened:
         return rests
-    nearest = min(opened, key=lambda rest: abs(times_s[rest.index] - times_s[index]))
-    return [*rests, (nearest, -INSIDE * amount * amount * (3 - 2 * amount))]
+    return [*rests, (opened[0][0], -INSIDE * amount * amount * (3 - 2 * amount))]
 
 
 def eased(change, index):
@@ -335,7 +344,7 @@ def resync(job, output, models, placement, progress, *, seen=None, kept=None, ov
         progress.stage("moving the lips", len(seen.times)) as advance,
     ):
         frames = reader.natives() if kept is None else kept.segments(reader.natives(), writer, seen.times, advance, segment_names(job, seen, changes, models, kept))
-        for native, time, patches in redrawn(frames, changes, models, job.options, placement, seen.times_s, kept=kept):
+        for native, time, patches in redrawn(frames, changes, models, job.options, placement, kept=kept):
             writer.write(native, time, patches)
             advance(1)
         if writer.frames != len(seen.times):

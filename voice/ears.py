@@ -188,20 +188,45 @@ class WhisperEars:
         return result
 
     def _timed(self, features, tokens, tokenizer, samples):
-        import torch
+        from whisper import timing
         from whisper.audio import HOP_LENGTH
-        from whisper.timing import add_word_timestamps
 
-        segment, threads = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens), torch.get_num_threads()
-        add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
-                            num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
-        torch.set_num_threads(threads)           # numba, in whisper's timing, sets those of all who share its OpenMP
+        segment, theirs = dict(seek=0, start=0.0, end=samples / RATE_HZ, tokens=tokens), timing.dtw
+        timing.dtw = lambda costs: cheapest_path(costs.double().cpu().numpy())   # theirs is compiled in every process, and takes all cores
+        try:
+            timing.add_word_timestamps(segments=[segment], model=_Decoder(self.model), tokenizer=tokenizer, mel=features,
+                                       num_frames=samples // HOP_LENGTH, last_speech_timestamp=0.0)
+        finally:
+            timing.dtw = theirs
         heard, at = [], 0.0
         for word in segment["words"]:      # whisper's own tidying may set an end before its start, or before the recording
             start = max(at, float(word["start"]))
             at = max(start, float(word["end"]))
             heard += [Heard(word["word"].strip(), start, at)] if word["word"].strip() else []
         return tuple(heard)
+
+
+def cheapest_path(costs):
+    """The cheapest way through a table from corner to corner, a step down, right or both at a time: (2, L) int, rows and columns.
+
+    costs: (N, M) float.
+    Source: dynamic time warping, as dtw_cpu of whisper/timing.py decides between equals; diagonal by diagonal.
+    """
+    rows, columns = costs.shape
+    total, came = np.full((rows + 1, columns + 1), np.inf), np.full((rows + 1, columns + 1), 2)
+    total[0, 0], came[1:, 0] = 0, 1
+    for diagonal in range(2, rows + columns + 1):
+        i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
+        j = diagonal - i
+        both, down, right = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
+        step = np.where((both < down) & (both < right), 0, np.where((down < both) & (down < right), 1, 2))
+        total[i, j], came[i, j] = costs[i - 1, j - 1] + np.choose(step, (both, down, right)), step
+    path, at = [], (rows, columns)
+    while at != (0, 0):
+        path.append((at[0] - 1, at[1] - 1))
+        back = came[at]
+        at = (at[0] - (back != 2), at[1] - (back != 1))
+    return np.array(path)[::-1].T
 
 
 class _Decoder:

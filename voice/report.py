@@ -80,4 +80,24 @@ def _loudness(facts, spec):
 def write_report(dub, report, paths, mouths=()):
     """Writes the page into the dub's folder; gives its path. mouths: (line id, seconds, PNG bytes). Source: ours."""
     waves = {name: peaks_of(paths[name]) for name in ("dialogue", "mix")}
-    return write_page(dub.folder / PAGE, report, waves, mouths, overwrite=True)
+    return write_page(dub.folder / PAGE, readable(report), waves, mouths, overwrite=True)
+
+
+def readable(report):
+    """The report as a person reads it: loudness and picture in plain numbers, what only programs need left out. Source: ours."""
+    loud, picture = dict(report["loudness"]), dict(report["picture"])
+    after, faces = loud.pop("after", {}), picture.pop("faces", ())
+    for name in ("before", "target"):
+        loud.pop(name, None)
+    for stem in ("dialogue", "bed"):
+        loud |= {f"{stem}_{name}": value for name, value in after.get(stem, {}).items()}
+    for name in ("placement", "used_again", "rate", "truncated"):
+        picture.pop(name, None)
+    changed = picture.pop("changed_s", ())
+    if changed:
+        picture["changed_s"] = round(sum(stop - start for start, stop in changed), 2)
+    for number, face in enumerate(faces):
+        whose = ", ".join(filter(None, face.get("speakers", ()))) or face["face"]
+        passed = "".join(f"; {count} left: {why}" for why, count in face.get("frames_passed", {}).items())
+        picture[f"face_{number + 1}"] = f"{whose}: {face.get('frames_changed', 0)} of {face.get('frames_asked', 0)} frames changed{passed}"
+    return report | dict(loudness=loud, picture=picture)

@@ -11,7 +11,7 @@ from face.crop import crop_of
 from lipsync.canvas import FrameParts
 from lipsync.mouth import JAW, LIPS, Sight, area, box_of, jaw_flow, shift
 from lipsync.renderer import WORK_PX
-from lipsync.rests import RestFinder, ajar, between
+from lipsync.rests import RestFinder, ajar, nose_of, sharing
 from lipsync.resync import INSIDE, INSIDE_FROM, donors
 
 POINTS = np.array([[70.0, 70.0], [120.0, 70.0], [78.0, 122.0], [112.0, 122.0]])
@@ -23,7 +23,7 @@ def look(openings, shot=lambda index: 0):
     finder = RestFinder()
     for index, opening in enumerate(openings):
         frame = np.full((192, 192, 3), index, np.uint8)
-        finder.offer(frame, (index, shot(index), TIMES[index], POINTS), np.full(26, opening, np.float32), float(opening))
+        finder.offer(frame, (index, shot(index), TIMES[index], POINTS, 0.0), np.full(26, opening, np.float32), float(opening))
     return finder
 
 
@@ -40,6 +40,19 @@ def test_a_shot_has_its_own_rests_and_a_mouth_that_never_shuts_gives_its_best():
     assert finder.rests(0)[0].index == 0 and finder.rests(1)[0].index == 40 and finder.rests(2) == []
 
 
+def test_a_turned_head_has_rests_of_its_own():
+    finder = RestFinder()
+    for index in range(30):
+        finder.offer(np.zeros((192, 192, 3), np.uint8), (index, 0, 0.0, POINTS, 20.0 * (index >= 15)), np.zeros(26, np.float32), 1.0 + index % 15)
+    assert [rest.index for rest in finder.rests(0)] == [0, 15]
+
+
+def test_how_a_head_is_held_is_told_by_its_nose(puppet):
+    face = crop_of(POINTS, 128).take(puppet.pixels)
+    same, moved = nose_of(face) @ nose_of(face), nose_of(face) @ nose_of(np.roll(face, 6, 1))
+    assert abs(same - 1) < 1e-5 and moved < 0.97
+
+
 def test_open_mouths_are_kept_apart_and_a_mouth_that_stays_shut_has_none():
     openings = 1 + 4 * np.exp(-(((np.arange(200) - 60) / 8) ** 2))
     (opened,) = look(openings).opened(0)
@@ -47,12 +60,33 @@ def test_open_mouths_are_kept_apart_and_a_mouth_that_stays_shut_has_none():
     assert look(np.linspace(1, 1.3, 200)).opened(0) == []
 
 
-def test_one_rest_gives_way_to_the_next_halfway_and_little_by_little():
-    rests = [SimpleNamespace(index=20), SimpleNamespace(index=60)]
-    shares = np.array([sum(share for rest, share in between(rests, TIMES, k) if rest.index == 60) for k in range(80)])
-    assert all(abs(sum(share for _, share in between(rests, TIMES, k)) - 1) < 1e-9 for k in range(80))
-    assert shares[:36].max() == 0 and shares[45:].min() == 1 and abs(shares[40] - 0.5) < 1e-9
-    assert np.abs(np.diff(shares)).max() < 0.25
+def unit(values):
+    values = np.asarray(values, np.float32) - np.mean(values)
+    return values / np.linalg.norm(values)
+
+
+def test_the_rest_in_which_the_head_is_held_alike_gives_the_lips_and_gives_way_little_by_little():
+    rng = np.random.default_rng(0)
+    left, right = unit(rng.standard_normal(88)), unit(rng.standard_normal(88))
+    rests = [SimpleNamespace(index=0, nose=lambda: left), SimpleNamespace(index=4, nose=lambda: right)]
+    turn = np.clip((np.arange(120) - 40) / 40, 0, 1)
+    noses = np.stack([unit(left * (1 - t) + right * t) for t in turn]).astype(np.float16)
+    found = sharing(rests, TIMES, noses, np.arange(120))
+    assert all(abs(sum(share for _, share in row) - 1) < 1e-9 and len(row) <= 2 for row in found.values())
+    shares = np.array([sum(share for rest, share in found[k] if rest is rests[1]) for k in range(120)])
+    assert shares[:50].max() == 0 and shares[70:].min() == 1 and np.abs(np.diff(shares)).max() < 0.6
+    assert np.array_equal(sorted(found), np.arange(120))
+
+
+def test_of_rests_alike_the_nearer_one_gives_the_lips_and_far_ones_serve_where_there_is_no_other():
+    look = unit(np.arange(88))
+    times = np.arange(1000) / 25
+    rests = [SimpleNamespace(index=k, nose=lambda: look) for k in (100, 300)]
+    noses = np.tile(look, (1000, 1)).astype(np.float16)
+    found = sharing(rests, times, noses, np.r_[50:160, 280:320, 980:1000])
+    assert max(found[110], key=lambda row: row[1])[0].index == 100 and max(found[290], key=lambda row: row[1])[0].index == 300
+    assert found[990][0][0].index == 300 and 200 not in found
+    assert all(a[1] == b[1] for k in range(60, 100) for a, b in zip(sharing(rests, times, noses, np.arange(50, 130))[k], found[k]))
 
 
 def test_only_lips_that_open_show_an_open_mouths_inside():
@@ -63,10 +97,8 @@ def test_only_lips_that_open_show_an_open_mouths_inside():
     def asked(opening):
         wanted = np.zeros((100, 26), np.float32)
         wanted[:, 0] = opening
-        change = SimpleNamespace(
-            track=SimpleNamespace(shot=np.zeros(100, int)), rests={0: [rest]}, opened={0: [opened]}, own=np.zeros((100, 26), np.float32), wanted=wanted, weight=np.ones(100)
-        )
-        return donors(change, 10, TIMES, SimpleNamespace(lips=lips))
+        change = SimpleNamespace(rests={10: [(rest, 1.0)]}, opened={10: [(opened, 1.0)]}, own=np.zeros((100, 26), np.float32), wanted=wanted, weight=np.ones(100))
+        return donors(change, 10, SimpleNamespace(lips=lips))
 
     assert asked(0.9 * INSIDE_FROM[0]) == [(rest, 1.0)]
     assert asked(INSIDE_FROM[1] + 0.01) == [(rest, 1.0), (opened, -INSIDE)]

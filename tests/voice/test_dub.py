@@ -175,3 +175,14 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     assert answer.code == 2 and "nowhere.json" in answer.err
     table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
     assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
+
+
+def test_the_page_tells_numbers_and_no_structures(stage):
+    from voice.report import readable
+
+    assert stage().code == 0
+    page = (stage.folder / "out.dub" / "report.html").read_text()
+    assert "{&#x27;" not in page and "{'" not in page and "dialogue lufs" in page
+    face = {"face": "largest", "speakers": ["ANNA", ""], "frames_asked": 9, "frames_changed": 7, "frames_passed": {"the mouth is covered": 2}}
+    told = readable(dict(loudness={"after": {}}, picture={"faces": [face], "changed_s": [(0.5, 1.0), (2.0, 2.25)], "placement": {}}))
+    assert told["picture"] == {"changed_s": 0.75, "face_1": "ANNA: 7 of 9 frames changed; 2 left: the mouth is covered"}

@@ -152,6 +152,14 @@ def test_words_of_whisper_lie_in_the_sound_and_in_order(small_whisper):
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= len(spoken()) / RATE_HZ + 0.02
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 40), (40, 7)])
+def test_words_are_timed_along_the_path_that_whisper_itself_takes(shape):
+    from whisper.timing import dtw_cpu
+
+    costs = np.random.default_rng(sum(shape)).integers(-3, 4, shape).astype(float)     # many ways cost the same
+    assert np.array_equal(ears.cheapest_path(costs), dtw_cpu.py_func(costs))
+
+
 def test_whisper_refuses_a_language_it_does_not_know(small_whisper):
     with pytest.raises(UsageProblem, match="klingon"):
         small_whisper.check("klingon")
