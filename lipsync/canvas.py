@@ -6,6 +6,8 @@ import numpy as np
 from torch.nn import functional as F
 
 from face.crop import Crop
+from face.matte import window_of
+from lipsync.layers import layers_of
 from lipsync.renderer import PATCH, WORK_PX, Rendering, edge_fade
 
 MASK_RANGE, CRISP = (0.25, 0.75), 0.5  # what becomes 0 and 1 of the mask; share of the paint's fine detail added
@@ -59,18 +61,51 @@ def head_depth(u):
     return np.maximum(0.076 - 2.9 * (u[..., 0] - 0.5) ** 2 - 0.41 * (u[..., 1] - 0.39) ** 2, -0.26)
 
 
+def rigid_of_ellipse(u):
+    """How far a place moves with the head (...,), 1 within it, falling to nothing one head further out, slower below the chin.
+
+    u: (..., 2) places in the unit square of the crop.
+    Source: ours; where nothing tells head from background.
+    """
+    dx, dy = (u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    r = np.hypot(dx, dy)
+    return 1 - _smoothstep((r - 0.95) / (0.9 + 0.4 * _smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
+
+
+def rigid_of_person(u):
+    """How far a place of a person moves with the head (...,): all hair does, hats too; from the chin it falls to nothing at the collar.
+
+    u: (..., 2) places in the unit square of the crop.
+    Source: ours; where a matte keeps the background still.
+    """
+    dx, dy = np.abs(u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    wide = 0.95 + 0.55 * (1 - _smoothstep((u[..., 1] - 0.5) / 0.5))  # hair is wider than the neck
+    beside = np.maximum(dx - wide, 0) / 1.2
+    beyond = np.where(dy > 0, np.maximum(dy - 0.95, 0) / 0.9, np.maximum(-dy - 2, 0))
+    return 1 - _smoothstep(np.hypot(beside, beyond))
+
+
 class Canvas:
     """Draws frames of one portrait.
 
     pixels: uint8 (H, W, 3).
     crop: Crop of its face, size WORK_PX; it may reach outside the picture.
-    Source: ours; head motion is a field that is rigid on the head and fades over neck and background.
+    matte: float32 (H, W), share of the person whose head it is, as face.matte gives it; the rest stays still. Without one
+    the background beside the head moves along a little.
+    Source: ours; head motion is a field that is rigid on the head and fades over the neck.
     """
 
-    def __init__(self, pixels, crop: Crop):
+    def __init__(self, pixels, crop: Crop, matte=None):
         self.pixels, self.crop = pixels, crop
-        h, w = pixels.shape[:2]
-        self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
+        size = pixels.shape[1::-1]
+        self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
+        if matte is not None:
+            window = window_of(crop, size)
+            self._layers = layers_of(pixels, matte, WORK_PX / crop.scale, window)
+            self._window = self._window if self._layers is None else window
+        self._corner = np.array([part.start for part in self._window[::-1]], np.float32)
+        h, w = (part.stop - part.start for part in self._window)
+        self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         self._field = self._head_field(h, w)
         self._fade = self._flow_fade()
 
@@ -78,9 +113,10 @@ class Canvas:
         """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves by reach_px."""
         top, bottom, left, right = part
         p = self.crop.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]) - 0.5)
-        size = self.pixels.shape[1::-1]
-        x0, y0 = np.clip(np.floor(p.min(0) - reach_px), 0, size).astype(int)
-        x1, y1 = np.clip(np.ceil(p.max(0) + reach_px) + 1, 0, size).astype(int)
+        rows, cols = self._window
+        low, high = (cols.start, rows.start), (cols.stop, rows.stop)
+        x0, y0 = np.clip(np.floor(p.min(0) - reach_px), low, high).astype(int)
+        x1, y1 = np.clip(np.ceil(p.max(0) + reach_px) + 1, low, high).astype(int)
         return slice(y0, y1), slice(x0, x1)
 
     def _unit(self, p):
@@ -89,17 +125,12 @@ class Canvas:
         return (p @ m[:, :2].T.astype(np.float32) + m[:, 2].astype(np.float32) + 0.5) / WORK_PX
 
     def _head_field(self, h, w):
-        """Basis (6, n, m, 2): displacement in frame pixels of where a pixel reads, for one unit of each pose number.
-
-        Rigid within the head, falling to nothing one head further out; below the chin the fall is slower, so that the neck bends.
-        """
+        """Basis (6, n, m, 2): displacement in frame pixels of where a pixel reads, for one unit of each pose number."""
         n, m = (max(2, round(FIELD_PX * s / max(h, w))) for s in (h, w))
         y, x = np.mgrid[0:n, 0:m]
-        at = np.stack([(x + 0.5) * w / m - 0.5, (y + 0.5) * h / n - 0.5], -1).astype(np.float32)
+        at = np.stack([(x + 0.5) * w / m - 0.5, (y + 0.5) * h / n - 0.5], -1).astype(np.float32) + self._corner
         u = self._unit(at)
-        dx, dy = (u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
-        r = np.hypot(dx, dy)
-        rigid = 1 - _smoothstep((r - 0.95) / (0.9 + 0.4 * _smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
+        rigid = rigid_of_ellipse(u) if self._layers is None else rigid_of_person(u)
         depth = head_depth(u)
         px, py = u[..., 0] - STILL_POINT[0], u[..., 1] - STILL_POINT[1]
         zero = np.zeros_like(px)
@@ -117,21 +148,34 @@ class Canvas:
         parts: FrameParts of the renderer.  pose: (6,) of the head as `MotionSpace.pose` gives it.
         Source: ours; flow and paint are looked up where the head's motion reads, so they move along with it.
         """
-        h, w = self.pixels.shape[:2]
+        h, w = self._grid.shape[:2]
         moved = np.tensordot(pose.astype(np.float32), self._field, 1)
         reach_px = float(np.abs(moved).max())
         read = self._grid + cv2.resize(moved, (w, h), interpolation=cv2.INTER_CUBIC) if reach_px else self._grid.copy()
         box = self._box((0, WORK_PX, 0, WORK_PX), reach_px)
-        u = self._unit(read[box])
+        u = self._unit(self._within(read, box))
         flow = (parts.flow * self._fade).astype(np.float32)
         if u.size and flow.any():
             n = len(flow)
             f = cv2.remap(flow, u[..., 0] * n - 0.5, u[..., 1] * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            read[box] += f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
-        frame = cv2.remap(self.pixels, read[..., 0], read[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            self._within(read, box)[:] += f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
+        frame = self._composed(read)
         rows, cols = self._box(PATCH, reach_px)
         y0, x0 = box[0].start, box[1].start
         self._paint(frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
+        return frame
+
+    def _within(self, field, box):
+        """The part of something over the window that lies in a box of the frame."""
+        rows, cols = (slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(box, self._window))
+        return field[rows, cols]
+
+    def _composed(self, read):
+        """The frame whose window reads the picture at (h, w, 2); with layers the background stays."""
+        if self._layers is None:
+            return cv2.remap(self.pixels, read, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        frame = self.pixels.copy()
+        frame[self._window] = self._layers.composed(read - self._corner)
         return frame
 
     def _paint(self, frame, paint, u):

