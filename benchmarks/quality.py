@@ -1,86 +1,235 @@
-"""How good `animate` is on people kept out of training: sync on real clips, sharpness and identity on portraits.
+"""How good `animate` is on people kept out of training: sync, closed lips, sharpness, identity, drift; contact sheets to look at.
 
-Needs the training data (manifest format of docs/training.md) for what is kept out of it; the package itself does not.
-Prints one JSON document and writes every video and contact sheet into --out, to be looked at.
+Needs the training data (manifest format of docs/training.md) for what is kept out of it; the package itself does not. Parts:
+  held       held-out GRID speakers, each on the first frame of a real clip of his
+  other      the talk-eval clips, likewise
+  portraits  the portraits kept out, speaking sentences kept out; sheets of five
+  paintings  every fourth of them made to look drawn
+  long       one of them through a minute of reading
+Every video and its numbers stay in --out, named after the weights; a run that was cut off goes on from there. The code is not part of that
+name: take a new folder for new code. Identity is a cosine of embeddings where SFace is at hand (MOUTHPIECE_SFACE), else structural similarity.
+Prints one JSON document: for each part a summary and its rows, and under "bars" what is asked for beside what was measured.
 
-  python benchmarks/quality.py --data DATA --out quality-out [--portraits 20] [--eval]
+  python benchmarks/quality.py --data DATA --out quality-out [--only held,other,portraits,paintings,long] [--most N]
 """
 import argparse
+import hashlib
 import json
-import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from album import ON_PAGE, moments_of, write_album
+from sitters import PARTS, Material
+from utterance import spans_of
+
 from engine.device import choose_device
-from engine.media import VideoReader, write_image
+from engine.encoders.audio import RATE_HZ
+from engine.errors import MouthpieceError
+from engine.media import read_sound
 from engine.progress import Progress
-from engine.train.manifest import held_out, read_rows
-from lipsync.evaluate import evaluate
+from engine.weights import embedded_path
+from face.crop import crop_of
+from face.identity import structure
+from face.measure import CLOSED_BELOW, blinks, closures, stillness
+from lipsync.activity import speech_activity
+from lipsync.clip import portrait_look, watch
+from lipsync.evaluate import evaluate, quiet_frames
 from lipsync.options import AnimateOptions
 from lipsync.pipeline import animate, load_models, prepare
 from lipsync.sheet import write_sheet
 
-SYNC = ("sync_correlation", "sync_best_correlation", "sync_lag_frames", "amplitude_ratio", "stillness_ratio", "opening_std_heights",
-        "jitter_silent_heights_per_frame2", "sharpness_mouth_ratio", "identity_median")
-LOOKS = ("sync_correlation", "stillness_ratio", "sharpness_mouth_ratio", "sharpness_upper_ratio", "identity_median", "blinks_per_minute", "face_share")
+WEIGHTS = ("core", "motion", "phonetic", "renderer")
+SYNC = ("sync_correlation", "sync_near_correlation", "sync_best_correlation", "sync_lag_frames", "amplitude_ratio")
+FACE = ("stillness_ratio", "opening_std_heights", "jitter_heights_per_frame2", "jitter_silent_heights_per_frame2", "blink_openness",
+        "blink_unevenness", "head_travel_heights", "face_share")
+LOOKS = ("sharpness_mouth_ratio", "sharpness_upper_ratio", "identity_median", "identity_lowest", "structure_median")
+DRIFT = ("sharpness_mouth_drift", "sharpness_upper_drift", "colour_drift", "identity_drift")
+KEYS = (*SYNC, *FACE, *LOOKS, *DRIFT, "real_stillness_ratio")
+REST_PERCENT = 5                       # of a clip's frames count as rest
+STRUCTURES = 12                        # frames a video whose structure is compared
 
-
-def first_frame(video, path):
-    """The first frame of a clip as a picture file: the portrait of its own speaker."""
-    with VideoReader(video) as reader:
-        write_image(path, next(iter(reader)).pixels, overwrite=True)
-    return path
-
-
-def summary(rows, keys):
-    """Mean, median and the two ends of each number over the rows that have it."""
-    out = {}
-    for key in keys:
-        values = sorted(float(r[key]) for r in rows if r.get(key) is not None)
-        if values:
-            out[key] = dict(mean=round(statistics.fmean(values), 4), median=round(statistics.median(values), 4), lowest=round(values[0], 4), highest=round(values[-1], 4), count=len(values))
-    return out
+# part, number, which of its statistics, what it shall be: (least, most)
+BARS = (
+    ("held", "sync_correlation", "mean", (0.75, None)),
+    ("held", "sync_correlation", "p10", (0.5, None)),
+    ("held", "sync_lag_frames", "mean", (-1, 1)),
+    ("held", "amplitude_ratio", "median", (0.8, 1.25)),
+    ("held", "closed_share", "pooled", (0.8, None)),
+    ("held", "closed_share_above_rest", "pooled", (0.8, None)),
+    ("held", "stillness_ratio", "mean", (None, 0.1)),
+    ("other", "sync_near_correlation", "mean", (0.5, None)),
+    ("portraits", "sharpness_mouth_ratio", "mean", (0.8, None)),
+    ("portraits", "identity_median", "mean", (0.95, None)),
+    ("portraits", "closed_share", "pooled", (0.8, None)),
+    ("portraits", "closed_share_above_rest", "pooled", (0.8, None)),
+    ("portraits", "blinks_per_minute", "pooled", (8, 25)),
+    ("paintings", "sharpness_mouth_ratio", "mean", (0.8, None)),
+    ("paintings", "identity_median", "mean", (0.95, None)),
+    ("long", "sharpness_mouth_drift", "mean", (-0.03, 0.03)),
+    ("long", "sharpness_upper_drift", "mean", (-0.03, 0.03)),
+    ("long", "colour_drift", "mean", (None, 0.03)),
+    ("long", "identity_drift", "mean", (-0.03, 0.03)),
+    ("long", "blinks_per_minute", "pooled", (8, 25)),
+)
 
 
 class Bench:
-    """Renders jobs with the embedded model and measures them."""
+    """Makes the videos of sittings with the weights in use, and measures them.
 
-    def __init__(self, out, options):
-        self.out, self.options, self.placement = Path(out), options, choose_device("auto")
+    out: folder of the results.
+    Source: ours.
+    """
+
+    def __init__(self, out):
+        self.options, self.placement, self._models = AnimateOptions(), choose_device("auto"), None
+        self.weights = hashlib.sha256(b"".join(embedded_path(name).read_bytes() for name in WEIGHTS)).hexdigest()[:12]
+        self.out = out / self.weights
         self.out.mkdir(parents=True, exist_ok=True)
-        self.models = load_models(self.placement)
 
-    def row(self, name, portrait, sound, against=None):
-        """Facts of one result; the video and its sheet stay in the folder."""
-        film = self.out / f"{name}.mp4"
-        animate(prepare(portrait, sound, self.options), film, self.models, self.placement, Progress("none"), overwrite=True)
-        facts = evaluate(film, against=against, portrait=portrait, sound=sound)
-        write_sheet(film, self.out / f"{name}.png", against=against)
-        return dict(facts, name=name)
+    def row(self, sitting):
+        """Numbers of one sitting, made now or found in the folder; a portrait or sound that is refused gives the reason."""
+        kept = self.out / f"{sitting.name}.json"
+        if kept.is_file():
+            return json.loads(kept.read_text())
+        film = self.out / f"{sitting.name}.mp4"
+        try:
+            if not film.is_file():
+                self._models = self._models or load_models(self.placement)
+                animate(prepare(sitting.portrait, sitting.sound, self.options), film, self._models, self.placement, Progress("none"))
+            row = measured(sitting, film)
+        except MouthpieceError as error:
+            row = dict(refused=str(error))
+        row = dict(name=sitting.name, **row)
+        kept.write_text(json.dumps(row))
+        return row
+
+
+def measured(sitting, film):
+    """Numbers of a video, JSON-ready, with all that is needed to sum up and to draw the album."""
+    facts = evaluate(film, against=sitting.against, portrait=sitting.portrait, sound=sitting.sound)
+    clip, wave = watch(film), read_sound(sitting.sound, RATE_HZ, mono=True).samples[0]
+    activity, spans = speech_activity(wave), spans_of(sitting.lines, len(wave) / RATE_HZ, sitting.name.startswith(("held", "portrait", "painting")))
+    m, silent = clip.measures, quiet_frames(activity, clip.times_s)[0]
+    row = {key: facts.get(key) for key in KEYS} | dict(
+        text=spans.text,
+        identity_measure=facts["identity_measure"],
+        blinks=len(blinks(m.eyes, clip.rate)),
+        minutes=clip.duration_s / 60,
+        moments=moments_of(clip, spans, silent),
+        structure_median=structures(sitting.portrait, clip),
+    )
+    rest = resting(clip)
+    if sitting.against is not None:
+        real = watch(sitting.against)
+        rest = resting(real)
+        row |= gaps_of(real, spans, rest, "real_")
+        still, speaking = quiet_frames(activity, real.times_s)
+        row["real_stillness_ratio"] = _number(stillness(np.where(still | speaking, real.measures.opening, np.nan), still))
+        row["real_blinks"] = len(blinks(real.measures.eyes, real.rate))
+    return row | gaps_of(clip, spans, rest)
+
+
+def resting(clip):
+    """What the mesh reads where the lips of a clip are closest; 0 without a face. The real clip's is used where there is one."""
+    return float(np.nanpercentile(clip.measures.opening, REST_PERCENT)) if clip.measures.present.any() else 0.0
+
+
+def gaps_of(clip, spans, rest, prefix=""):
+    """{gaps, gaps_above_rest}: gap of each p, b and m over the usual opening, as it is read and less that of shut lips."""
+    both = (("gaps", 0.0), ("gaps_above_rest", rest))
+    found = {name: closures(clip.measures.opening, clip.times_s, spans.shut, spans.voiced, rest=least) for name, least in both}
+    return {prefix + name: [float(v) for v in values if np.isfinite(v)] for name, values in found.items()}
+
+
+def structures(portrait, clip):
+    """Median structural similarity of the upper face to the portrait's, over some frames; None without a face."""
+    look = None if clip.crop_px is None else portrait_look(portrait, clip.crop_px)
+    if look is None:
+        return None
+    own, *others = [crop_of(o.face.points, o.pixels.shape[0]).take(o.pixels) for o in (look, *clip.looks[:: max(1, len(clip.looks) // STRUCTURES)])]
+    return float(np.median([structure(own, o) for o in others]))
+
+
+def _number(value):
+    return float(value) if np.isfinite(value) else None
+
+
+def summary(rows):
+    """Statistics of each number over the rows that have it; closures and blinks are counted over all rows together."""
+    out = {}
+    for key in KEYS:
+        values = [float(r[key]) for r in rows if r.get(key) is not None]
+        if values:
+            mean, (p10, median) = np.mean(values), np.percentile(values, [10, 50])
+            out[key] = {k: round(float(v), 4) for k, v in dict(mean=mean, median=median, p10=p10, lowest=min(values), highest=max(values)).items()} | dict(count=len(values))
+    for key in ("gaps", "gaps_above_rest", "real_gaps", "real_gaps_above_rest"):
+        gaps, name = [g for r in rows for g in r.get(key, ())], key.replace("gaps", "closed_share")
+        if gaps:
+            out[name] = dict(pooled=round(float(np.mean(np.array(gaps) < CLOSED_BELOW)), 4), median_gap=round(float(np.median(gaps)), 4), count=len(gaps))
+    minutes = sum(r.get("minutes", 0) for r in rows)
+    for key, name in (("blinks", "blinks_per_minute"), ("real_blinks", "real_blinks_per_minute")):
+        if minutes and any(key in r for r in rows):
+            out[name] = dict(pooled=round(sum(r.get(key, 0) for r in rows) / minutes, 2), count=len(rows))
+    return out | dict(refused=sum("refused" in r for r in rows))
+
+
+def bars(result):
+    """What is asked for beside what was measured, as lines of text, for the parts that were run."""
+    lines = []
+    for part, key, statistic, (least, most) in BARS:
+        value = result.get(part, {}).get("summary", {}).get(key, {}).get(statistic)
+        if value is not None:
+            wanted = f"{least} to {most}" if None not in (least, most) else f">= {least}" if most is None else f"<= {most}"
+            met = (least is None or value >= least) and (most is None or value <= most)
+            lines.append(f"{'met ' if met else 'MISSED'} {part} {key} {statistic}: {value} ({wanted})")
+    return lines
+
+
+def album(part, sittings, rows, out):
+    """Writes the sheets of a part: pages of five for faces, mouth beside real mouth for clips."""
+    shown = [(s, r) for s, r in zip(sittings, rows) if "refused" not in r]
+    if part in ("portraits", "paintings"):
+        for page in range(0, len(shown), ON_PAGE):
+            entries = [(s.name, out / f"{s.name}.mp4", s.portrait, r["moments"], _caption(s, r)) for s, r in shown[page : page + ON_PAGE]]
+            write_album(entries, out / f"{part}_{page // ON_PAGE:02d}.png")
+        return
+    for s, _ in shown:
+        if not (out / f"{s.name}.png").is_file():
+            write_sheet(out / f"{s.name}.mp4", out / f"{s.name}.png", against=s.against)
+
+
+def _caption(sitting, row):
+    def show(key):
+        return "-" if row[key] is None else f"{row[key]:.2f}"
+
+    return (f"{sitting.portrait.stem}   mouth sharpness {show('sharpness_mouth_ratio')}, identity {show('identity_median')}, "
+            f"blink {show('blink_openness')} uneven {show('blink_unevenness')}, gaps {' '.join(f'{g:.2f}' for g in row['gaps_above_rest'])}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--portraits", type=int, default=20)
-    parser.add_argument("--eval", action="store_true", help="also the talk-eval clips")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
+    parser.add_argument("--most", type=int, help="sittings of a part")
+    parser.add_argument("--sheets", action=argparse.BooleanOptionalAction, default=True, help="also contact sheets")
     args = parser.parse_args()
-    split, bench = held_out(), Bench(args.out, AnimateOptions())
-    talk = [r for r in read_rows(args.data, ("talk",)) if Path(r["path"]).stem in split["talk"]]
-    result = {}
-    for part, rows in (("held_speakers", talk), ("other_people", read_rows(args.data, ("talk-eval",)) if args.eval else [])):
-        made = []
-        for k, r in enumerate(rows):
-            video, sound = args.data / r["path"], args.data / r["audio"]
-            made.append(bench.row(f"{part}_{k:02d}", first_frame(video, args.out / f"{part}_{k:02d}_portrait.png"), sound, video))
-        result[part] = dict(summary=summary(made, SYNC), rows=[{k: m.get(k) for k in ("name", *SYNC)} for m in made])
-    stills = [r for k, r in enumerate(sorted(read_rows(args.data, ("portrait",)), key=lambda r: r["path"])) if k % split["portraits_every"] == split["portraits_at"]]
-    made = [bench.row(f"portrait_{k:02d}", args.data / r["path"], args.data / talk[k % len(talk)]["audio"]) for k, r in enumerate(stills[: args.portraits])]
-    result["portraits"] = dict(summary=summary(made, LOOKS), rows=[{k: m.get(k) for k in ("name", *LOOKS)} for m in made])
-    print(json.dumps(result, indent=1))
+    parts = args.only.split(",")
+    if strange := set(parts) - set(PARTS):
+        parser.error(f"--only {','.join(sorted(strange))}: need some of {','.join(PARTS)}")
+    bench, material = Bench(args.out), Material(args.data, args.out)
+    result = dict(weights=bench.weights)
+    for part in parts:
+        sittings = material.sittings(part, args.most)
+        rows = [bench.row(s) for s in sittings]
+        result[part] = dict(summary=summary(rows), rows=rows)
+        if args.sheets:
+            album(part, sittings, rows, bench.out)
+    print(json.dumps(result | dict(bars=bars(result)), indent=1))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ STEADY = [
     334,
 ]  # points whose shake is measured
 BLINK_MAX_S = 0.6
+CLOSED_BELOW = 0.25  # of the usual opening: the lips count as shut
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +225,38 @@ def blink_rate(openness, rate_hz, depth=0.6):
     """
     minutes = np.isfinite(np.asarray(openness, float)).sum() / float(rate_hz) / 60
     return len(blinks(openness, rate_hz, depth)) / minutes if minutes else float("nan")
+
+
+def blink_depths(eye_left, eye_right, rate_hz, depth=0.6):
+    """(N, 2) how open each eye stays at its lowest within a frame of each blink, over its usual openness; 0 is shut, 1 untouched.
+
+    eye_left, eye_right: (T,) as in `Measures`; NaN where there is no face.  rate_hz, depth: as in `blinks`.
+    Source: ours.
+    """
+    eyes = np.stack([eye_left, eye_right], 1).astype(float)
+    found = blinks(eyes.mean(1), rate_hz, depth)
+    lowest = [np.nanmin(eyes[max(0, k - 1) : k + 2], axis=0) for k in found]
+    return np.array(lowest).reshape(-1, 2) / np.nanmedian(eyes, axis=0) if lowest else np.zeros((0, 2))
+
+
+def closures(opening, times_s, shut_s, voiced_s, margin_s=0.04, rest=0.0):
+    """(N,) smallest opening in each stretch in which the lips must meet, over the median opening while the voice sounds.
+
+    opening, times_s: (T,), NaN allowed.  shut_s: (N, 2) start and stop of p, b and m, seconds; widened by margin_s either side.
+    voiced_s: (M, 2) start and stop of voiced sounds.
+    rest: opening that this face's shut lips are read as, taken off both; the mesh seldom reads none.
+    Returns NaN where no frame of a stretch is known, or none that is voiced; below CLOSED_BELOW a mouth counts as shut.
+    Source: ours.
+    """
+    opening, times_s = np.asarray(opening, float), np.asarray(times_s, float)
+
+    def inside(span, margin):
+        return np.isfinite(opening) & (times_s >= span[0] - margin - 1e-9) & (times_s <= span[1] + margin + 1e-9)
+
+    voiced = np.any([inside(span, 0.0) for span in voiced_s], axis=0) if len(voiced_s) else np.zeros(len(opening), bool)
+    usual = np.median(opening[voiced]) if voiced.any() else np.nan
+    smallest = np.array([opening[at].min() if (at := inside(span, margin_s)).any() else np.nan for span in shut_s], float)
+    return np.maximum(smallest - rest, 0) / (usual - rest) if usual > rest else np.full(len(smallest), np.nan)
 
 
 def best_lag(a, b, max_lag):

@@ -23,6 +23,7 @@ RETRY_FRAMES = 12
 MOST_LOOKS = 64
 LARGEST_PORTRAIT_PX = 4096
 PARTS = ("mouth", "upper")
+CHEEKS, CHEEK_SIDE = ((0.31, 0.54), (0.69, 0.54)), 0.09  # middles and side, in units of the aligned crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class Clip:
     times_s: (T,) starts of the frames, seconds from time zero.  measures: `Measures` of T frames.
     points: (T, 4, 2) eyes and mouth corners in frame pixels, NaN without a face.
     sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
+    cheeks: (T, 3) mean CIE Lab of both cheeks in it, NaN without a face.
     crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
     looks: up to 64 `Look`s, evenly spread over the frames with a face.
     truncated: whether announced frames are missing.
@@ -53,6 +55,7 @@ class Clip:
     measures: Measures
     points: np.ndarray
     sharpness: np.ndarray
+    cheeks: np.ndarray
     crop_px: int | None
     looks: list
     truncated: bool
@@ -126,6 +129,15 @@ def sharpness_of(pixels):
     return np.array([np.average((edges - m) ** 2, weights=w) for m, w in zip(means, weights)])
 
 
+def cheeks_of(pixels):
+    """(3,) mean CIE Lab of the cheeks of an aligned crop, uint8 (S, S, 3) RGB. Source: ours."""
+    size = pixels.shape[0]
+    half = max(1, round(size * CHEEK_SIDE / 2))
+    places = [(round(x * size), round(y * size)) for x, y in CHEEKS]
+    patches = [pixels[y - half : y + half, x - half : x + half].reshape(-1, 1, 3) for x, y in places]
+    return cv2.cvtColor(np.concatenate(patches).astype(np.float32) / 255, cv2.COLOR_RGB2LAB).mean((0, 1))
+
+
 def watch(path):
     """The Clip of a video; the last few are remembered as long as their files do not change.
 
@@ -139,7 +151,7 @@ def watch(path):
 
 @lru_cache(maxsize=4)
 def _watch(path, _):
-    rows, steady, points, sharp, times, looks = [], [], [], [], [], []
+    rows, steady, points, sharp, cheeks, times, looks = [], [], [], [], [], [], []
     crop_px, every, faces = None, 1, 0
     with VideoReader(path) as reader, Mesh(follow=True) as mesh:
         finder = _Finder(mesh)
@@ -147,7 +159,7 @@ def _watch(path, _):
             times.append(float(frame.time))
             landmarks = finder.landmarks(frame.pixels)
             if landmarks is None:
-                for table, shape in ((rows, 9), (steady, (len(STEADY), 2)), (points, (4, 2)), (sharp, len(PARTS))):
+                for table, shape in ((rows, 9), (steady, (len(STEADY), 2)), (points, (4, 2)), (sharp, len(PARTS)), (cheeks, 3)):
                     table.append(np.full(shape, np.nan))
                 continue
             crop_px = crop_px or native_px(landmarks)
@@ -156,6 +168,7 @@ def _watch(path, _):
             steady.append(landmarks[STEADY, :2])
             points.append(face_points(landmarks))
             sharp.append(sharpness_of(look.pixels))
+            cheeks.append(cheeks_of(look.pixels))
             if faces % every == 0:
                 looks.append(look)
             if len(looks) > MOST_LOOKS:
@@ -164,7 +177,8 @@ def _watch(path, _):
         measures = Measures(*np.array(rows).T.copy(), np.array(steady))
         rate = reader.info.rate or MOTION_HZ
         return Clip(
-            Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), crop_px, looks, reader.truncated
+            *(Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), np.array(cheeks)),
+            *(crop_px, looks, reader.truncated),
         )
 
 

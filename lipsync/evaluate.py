@@ -14,11 +14,12 @@ from engine.media import probe, read_sound, sound_duration, sound_stream
 from engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, MOTION_HZ, frame_count
 from face.crop import crop_of
 from face.identity import open_identity, similarity, structure
-from face.measure import best_lag, blink_rate, correlation, jitter, stillness
+from face.measure import best_lag, blink_depths, blink_rate, correlation, jitter, stillness
 from lipsync.activity import speech_activity
 from lipsync.clip import portrait_look, sharpness_of, watch
 
-MAX_LAG_FRAMES = 5  # of 40 ms, either side
+MAX_LAG_FRAMES, NEAR_LAG_FRAMES = 5, 2  # of 40 ms, either side
+DRIFT_FROM_S, DRIFT_SHARE = 12.0, 1 / 6  # shorter clips do not drift; what is taken of a clip's start and of its end
 SILENT_BELOW, SPEECH_ABOVE, MARGIN_S = 0.1, 0.5, 0.2
 BLOCK_S, STEP_S = 0.4, 0.1  # of loudness
 CODEC_PAD_S = Fraction(1024, DELIVERY_HZ)  # AAC comes in blocks; the last may be padded
@@ -65,6 +66,7 @@ def evaluate(video_path, *, against=None, portrait=None, sound=None, max_lag_fra
         _sync_facts(clip, against, wave, activity, max_lag_frames),
         _still_facts(clip, activity),
         _portrait_facts(clip, portrait),
+        _drift_facts(clip),
         _loudness_facts(video_path),
     ):
         for key, value in part.items():
@@ -115,13 +117,8 @@ def _file_facts(clip, sound, heard):
 
 
 FACE_KEYS = (
-    "jitter_heights_per_frame2",
-    "blinks_per_minute",
-    "yaw_range_deg",
-    "pitch_range_deg",
-    "roll_range_deg",
-    "head_travel_heights",
-    "opening_std_heights",
+    *("jitter_heights_per_frame2", "blinks_per_minute", "blink_openness", "blink_unevenness", "yaw_range_deg"),
+    *("pitch_range_deg", "roll_range_deg", "head_travel_heights", "opening_std_heights"),
 )
 
 
@@ -135,11 +132,19 @@ def _face_facts(clip):
     middle = clip.points[present].mean(1) / np.median(m.height_px[present])
     travel = float(np.hypot(*np.ptp(np.percentile(middle, [2, 98], axis=0), axis=0)))
     shake = _or_why(jitter(m.points, m.height_px), "fewer than three frames with a face")
-    values = (shake, blink_rate(m.eyes, clip.rate), *ranges, travel, float(np.nanstd(m.opening)))
+    values = (shake, blink_rate(m.eyes, clip.rate), *_blink_facts(m, clip.rate), *ranges, travel, float(np.nanstd(m.opening)))
     return facts | dict(zip(FACE_KEYS, values))
 
 
-SYNC_KEYS = ("sync_correlation", "sync_best_correlation", "sync_lag_frames", "sync_lag_ms", "av_offset_ms")
+def _blink_facts(measures, rate):
+    """How open the eyes stay in a blink over their usual openness, and by how much the two differ."""
+    depths = blink_depths(measures.eye_left, measures.eye_right, rate)
+    if not len(depths):
+        return (Why("no blink"),) * 2
+    return float(np.median(depths)), float(np.abs(depths[:, 0] - depths[:, 1]).mean())
+
+
+SYNC_KEYS = ("sync_correlation", "sync_near_correlation", "sync_best_correlation", "sync_lag_frames", "sync_lag_ms", "av_offset_ms")
 
 
 def _sync_facts(clip, against, wave, activity, max_lag_frames):
@@ -160,7 +165,7 @@ def _sync_facts(clip, against, wave, activity, max_lag_frames):
 
 
 def sync(wanted, opening, max_lag_frames=MAX_LAG_FRAMES):
-    """How a mouth follows another: correlation as it stands, the best one, and its lag; positive when the mouth is late.
+    """How a mouth follows another: correlation as it stands, the best within two frames, the best of all, its lag; positive when the mouth is late.
 
     wanted, opening: (N,), (M,) at 25 Hz, NaN allowed; the common part counts.
     max_lag_frames: frames of 40 ms.
@@ -174,9 +179,11 @@ def sync(wanted, opening, max_lag_frames=MAX_LAG_FRAMES):
     best, lag = best_lag(wanted, opening, reach)
     if not math.isfinite(best):
         return _filled(SYNC_KEYS, "the mouth or its reference does not move, or fewer than three frames can be compared")
+    near, _ = best_lag(wanted, opening, min(NEAR_LAG_FRAMES, reach))
     sides = [_at_lag(wanted, opening, lag + d) for d in (-1, 0, 1)] if abs(lag) < reach else [math.nan]
     step_ms = 1000 / float(MOTION_HZ)
-    values = (usual, best, lag, lag * step_ms, (lag + _summit(sides)) * step_ms)
+    near = _or_why(near, "the mouth or its reference does not move")
+    values = (usual, near, best, lag, lag * step_ms, (lag + _summit(sides)) * step_ms)
     return dict(zip(SYNC_KEYS, values))
 
 
@@ -266,12 +273,8 @@ def quiet_frames(activity, times):
 
 
 PORTRAIT_KEYS = (
-    "identity_measure",
-    "identity_median",
-    "identity_lowest",
-    "identity_same_from",
-    "sharpness_mouth_ratio",
-    "sharpness_upper_ratio",
+    *("identity_measure", "identity_median", "identity_lowest", "identity_same_from"),
+    *("identity_drift", "sharpness_mouth_ratio", "sharpness_upper_ratio"),
 )
 
 
@@ -286,7 +289,31 @@ def _portrait_facts(clip, portrait):
         return _filled(PORTRAIT_KEYS, f"no face found in {portrait}")
     name, same, likeness = likeness_of(look, clip.looks)
     sharp = np.nanmedian(clip.sharpness, 0) / np.maximum(sharpness_of(look.pixels), 1e-6)
-    return dict(zip(PORTRAIT_KEYS, (name, float(np.median(likeness)), float(min(likeness)), same, *map(float, sharp))))
+    likeness = np.array(likeness)
+    values = (name, float(np.median(likeness)), float(likeness.min()), same, _drift(clip, likeness), *map(float, sharp))
+    return dict(zip(PORTRAIT_KEYS, values))
+
+
+DRIFT_KEYS = ("sharpness_mouth_drift", "sharpness_upper_drift", "colour_drift")
+
+
+def _drift_facts(clip):
+    """What has become of sharpness and skin at the end against the start, as shares: 0 is no change."""
+    return dict(zip(DRIFT_KEYS, (_drift(clip, curve) for curve in (*clip.sharpness.T, clip.cheeks))))
+
+
+def _drift(clip, values):
+    """Median of the last sixth of a curve over that of the first, less 1; of vectors the length of their difference over that of the first."""
+    if clip.crop_px is None:
+        return Why("no face found in any frame")
+    if clip.duration_s < DRIFT_FROM_S:
+        return Why(f"needs a clip of {DRIFT_FROM_S:g} s")
+    count = max(1, round(len(values) * DRIFT_SHARE))
+    first, last = np.nanmedian(values[:count], axis=0), np.nanmedian(values[-count:], axis=0)
+    if not (np.isfinite(first).all() and np.isfinite(last).all()):
+        return Why("no face found at its start or end")
+    change = float(last - first) if values.ndim == 1 else float(np.linalg.norm(last - first))
+    return change / max(float(np.linalg.norm(first)), 1e-9)
 
 
 def likeness_of(look, others):

@@ -16,8 +16,10 @@ from face.measure import (
     Measures,
     acceleration,
     best_lag,
+    blink_depths,
     blink_rate,
     blinks,
+    closures,
     correlation,
     head_pose,
     jitter,
@@ -151,3 +153,27 @@ def test_stillness_is_the_ratio_of_deviations():
     opening[:3] = [0.0, 0.2, 0.1]
     assert stillness(opening, silent) == pytest.approx(np.std([0, 0.2, 0.1]) / 0.2)
     assert np.isnan(stillness(opening, ~silent & False)) and np.isnan(stillness(np.ones(8), silent))
+
+
+def test_closed_lips_are_measured_against_the_usual_opening_of_voiced_frames():
+    times = np.arange(25) / RATE_HZ
+    opening = np.full(25, 0.02)
+    opening[10:13] = [0.012, 0.004, 0.01]
+    opening[20] = np.nan
+    shut, voiced = [(0.41, 0.47), (0.0, 0.04), (0.8, 0.8)], [(0.04, 0.36), (0.6, 0.76)]
+    assert closures(opening, times, shut, voiced, margin_s=0.0) == pytest.approx([0.2, 1, np.nan], nan_ok=True)
+    assert closures(opening, times, shut[:1], voiced, rest=0.002)[0] == pytest.approx(1 / 9)
+    assert closures(opening, times, shut[:1], voiced, rest=0.01)[0] == 0 and np.isnan(closures(opening, times, shut, voiced, rest=0.02)).all()
+    assert closures(opening, times, [(0.33, 0.36)], voiced)[0] == pytest.approx(0.6)  # one frame later is still looked at
+    assert np.isnan(closures(opening, times, shut, [])).all() and len(closures(opening, times, [], voiced)) == 0
+
+
+def test_an_eye_that_stays_open_in_a_blink_is_seen():
+    left = np.full(100, 0.3)
+    right = np.full(100, 0.2)
+    left[40:43], right[41:44] = [0.1, 0.03, 0.1], [0.1, 0.05, 0.14]
+    left[70:73] = 0.06
+    right[71] = 0.18
+    depths = blink_depths(left, right, RATE_HZ)
+    assert depths == pytest.approx(np.array([[0.1, 0.25], [0.2, 0.9]]))
+    assert blink_depths(np.full(50, 0.3), np.full(50, 0.3), RATE_HZ).shape == (0, 2)

@@ -4,6 +4,7 @@ import json
 import math
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from lipsync import evaluate as evaluation
 from lipsync import motion
 from lipsync.clip import watch
 from lipsync.evaluate import (
+    DRIFT_KEYS,
     OPENNESS,
     SYNC_KEYS,
     Why,
@@ -68,6 +70,14 @@ def test_a_shifted_mouth_shows_its_lag_with_the_sign_positive_when_late(lag):
     assert facts["sync_lag_frames"] == lag and facts["sync_lag_ms"] == 40 * lag
     assert facts["sync_best_correlation"] == pytest.approx(1)
     assert facts["sync_correlation"] < 0.95
+
+
+def test_near_is_the_best_within_two_frames():
+    long = mouth(100)
+    for lag, near in ((2, True), (-4, False)):
+        facts = sync(long[10:90], long[10 - lag : 90 - lag])
+        assert (facts["sync_near_correlation"] == pytest.approx(1)) == near
+        assert facts["sync_correlation"] <= facts["sync_near_correlation"] <= facts["sync_best_correlation"]
 
 
 def test_the_offset_is_finer_than_a_frame():
@@ -188,6 +198,28 @@ def test_the_sounds_own_articulation_is_the_reference_when_there_are_weights(spo
     assert facts["sync_reference"] == "articulation" and -1 <= facts["sync_correlation"] <= 1
     curve = expected_opening(voice[0, ::3].copy(), np.zeros(80))
     assert curve.opening.shape == (40,) and not curve.opening.any()
+
+
+def test_a_clip_that_blurs_and_darkens_towards_its_end_drifts(puppet, tmp_path, monkeypatch, portrait):
+    monkeypatch.setattr(evaluation, "DRIFT_FROM_S", 0.9)
+    films = {}
+    for name, change in (("steady", lambda f: f), ("spoilt", lambda f: (cv2.GaussianBlur(f, (0, 0), 1.5) * 0.8).astype(np.uint8))):
+        with VideoWriter(tmp_path / f"{name}.mp4", Fraction(25), 192, 192, crf=12) as writer:
+            for k in range(24):
+                writer.write(change(puppet.frame(0.3)) if k >= 16 else puppet.frame(0.3))
+        films[name] = evaluate(tmp_path / f"{name}.mp4", portrait=portrait)
+    steady, spoilt = films["steady"], films["spoilt"]
+    assert all(abs(steady[key]) < 0.03 for key in (*DRIFT_KEYS, "identity_drift"))
+    assert spoilt["sharpness_mouth_drift"] < -0.5 and spoilt["sharpness_upper_drift"] < -0.5 and spoilt["identity_drift"] < -0.03
+    assert 0.1 < spoilt["colour_drift"] < 0.3
+    assert "of 0.9 s" in evaluate(_short(puppet, tmp_path / "short.mp4"))["reasons"]["colour_drift"]
+
+
+def _short(puppet, path):
+    with VideoWriter(path, Fraction(25), 192, 192) as writer:
+        for _ in range(4):
+            writer.write(puppet.frame(0.3))
+    return path
 
 
 def test_without_a_face_the_facts_say_so_and_nothing_crashes(faceless, spoken, portrait):

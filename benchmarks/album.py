@@ -1,0 +1,97 @@
+"""Contact sheets made for looking: each portrait beside the moments at which a rendering shows its faults, mouths at their own pixels below."""
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from engine.media import VideoReader, read_image, write_image
+from face.measure import blinks
+from lipsync.clip import watch
+
+CELL_PX, CLOSE_PX, GAP_PX, TEXT_PX = 200, 132, 4, 18
+ON_PAGE = 5
+MOMENTS = ("widest", "p b m", "vowel", "silence", "blink", "head")
+PAPER, INK = (255, 255, 255), (30, 30, 30)
+
+
+def moments_of(clip, spans, silent):
+    """{moment: frame} of a rendering, for those of MOMENTS that it has.
+
+    clip: lipsync.clip.Clip.  spans: utterance.Spans.  silent: (T,) bool.
+    Source: ours.
+    """
+    m, found = clip.measures, {}
+    if not m.present.any():
+        return found
+    opening = np.where(m.present, m.opening, np.nan)
+    found["widest"] = int(np.nanargmax(opening))
+    if len(spans.shut):
+        a, b = spans.shut[len(spans.shut) // 2]
+        found["p b m"] = _frame(clip, (a + b) / 2)
+    if len(spans.vowels):
+        a, b = max(spans.vowels, key=lambda s: s[1] - s[0])
+        found["vowel"] = _frame(clip, (a + b) / 2)
+    quiet = np.flatnonzero(silent & m.present)
+    if len(quiet):
+        found["silence"] = int(quiet[len(quiet) // 2])
+    shut = blinks(m.eyes, clip.rate)
+    found["blink"] = int(shut[0]) if len(shut) else int(np.nanargmin(m.eyes))
+    turn = sum(np.abs(v - np.nanmedian(v)) for v in (m.yaw_deg, m.pitch_deg, m.roll_deg))
+    found["head"] = int(np.nanargmax(np.where(m.present, turn, np.nan)))
+    return found
+
+
+def _frame(clip, time_s):
+    return int(np.clip(np.searchsorted(clip.times_s, time_s, side="right") - 1, 0, len(clip.times_s) - 1))
+
+
+def write_album(rows, path):
+    """Writes one page of up to ON_PAGE rows: the portrait and MOMENTS, whole pictures, and below each its mouth (of a blink the eyes).
+
+    rows: (name, film, portrait, {moment: frame}, line of text) each.  path: PNG.
+    Source: ours.
+    """
+    wide = (CELL_PX + GAP_PX) * (1 + len(MOMENTS)) + GAP_PX
+    tall = TEXT_PX + CELL_PX + CLOSE_PX + 3 * GAP_PX
+    page = Image.new("RGB", (wide, tall * len(rows)), PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for k, (name, film, portrait, moments, text) in enumerate(rows):
+        top = k * tall
+        draw.text((GAP_PX, top + 1), f"{name}   {text}", fill=INK, font=font)
+        clip = watch(film)
+        pictures = {"portrait": (read_image(portrait).pixels, clip.points[0])} | _frames(clip, moments)
+        for column, what in enumerate(("portrait", *MOMENTS)):
+            x = GAP_PX + column * (CELL_PX + GAP_PX)
+            if what not in pictures:
+                draw.text((x + 6, top + TEXT_PX + 80), f"no {what}", fill=INK, font=font)
+                continue
+            pixels, points = pictures[what]
+            page.paste(_shrunk(pixels), (x, top + TEXT_PX))
+            if np.isfinite(points).all():
+                middle = (points[:2] if what == "blink" else points[2:]).mean(0)
+                page.paste(_cut(pixels, middle), (x, top + TEXT_PX + CELL_PX + GAP_PX))
+            draw.text((x + 4, top + TEXT_PX + 2), what, fill=(255, 255, 0), stroke_fill=(0, 0, 0), stroke_width=1, font=font)
+    write_image(path, np.asarray(page), overwrite=True)
+
+
+def _frames(clip, moments):
+    wanted, found = {}, {}
+    for what, index in moments.items():
+        wanted.setdefault(index, []).append(what)
+    with VideoReader(clip.path) as reader:
+        for frame in reader:
+            for what in wanted.get(frame.index, ()):
+                found[what] = (frame.pixels, clip.points[frame.index])
+    return found
+
+
+def _shrunk(pixels):
+    image = Image.fromarray(pixels)
+    image.thumbnail((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
+    return image
+
+
+def _cut(pixels, middle):
+    """CELL_PX by CLOSE_PX of the picture's own pixels about a place."""
+    x, y = np.round(middle - [CELL_PX / 2, CLOSE_PX / 2]).astype(int)
+    h, w = pixels.shape[:2]
+    x, y = int(np.clip(x, 0, max(0, w - CELL_PX))), int(np.clip(y, 0, max(0, h - CLOSE_PX)))
+    return Image.fromarray(np.ascontiguousarray(pixels[y : y + CLOSE_PX, x : x + CELL_PX]))

@@ -1,0 +1,106 @@
+"""Whom `quality.py` makes speak, and what: people kept out of every training, drawn faces, a long reading."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from paintings import STYLES, painted
+
+from engine.encoders.audio import RATE_HZ
+from engine.media import Sound, VideoReader, read_image, read_sound, write_image, write_sound
+from engine.train.manifest import held_out, read_rows
+
+PARTS = ("held", "other", "portraits", "paintings", "long")
+LONG_S, LONG_READER, LONG_SITTER = 60.0, 0, 20  # numbers of the reader and of the portrait among those kept out
+SENTENCE_S = (2.5, 4.5)                # of readers, for portraits and paintings
+PAINTED_EVERY = 4                      # every fourth portrait kept out is painted
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One video to be made and measured.
+
+    name: of its files.  portrait, sound: paths.  against: the real clip, or None.
+    lines: (path of a recording, its text or None, where it starts in the sound, s), to be aligned.
+    Source: ours.
+    """
+
+    name: str
+    portrait: Path
+    sound: Path
+    against: Path | None
+    lines: tuple
+
+
+def first_frame(video, path):
+    """Path of the first frame of a clip as a picture file: the portrait of its own speaker."""
+    if not path.is_file():
+        with VideoReader(video) as reader:
+            write_image(path, next(iter(reader)).pixels)
+    return path
+
+
+class Material:
+    """What is kept out of the training data.
+
+    data: folder with manifest.jsonl.  out: folder in which pictures and sounds made for the purpose are put.
+    Source: ours; configs/held_out.toml.
+    """
+
+    def __init__(self, data, out):
+        self.data, self.out, split = data, out, held_out()
+        self.talk = [r for r in read_rows(data, ("talk",)) if Path(r["path"]).stem in split["talk"]]
+        self.others = read_rows(data, ("talk-eval",))
+        stills = sorted(read_rows(data, ("portrait",)), key=lambda r: r["path"])
+        self.stills = [data / r["path"] for k, r in enumerate(stills) if k % split["portraits_every"] == split["portraits_at"]]
+        self.read = [r for r in read_rows(data, ("speech",)) if r.get("speaker") in split["readers"]]
+        self.readers = split["readers"]
+
+    def sittings(self, part, most=None):
+        """Sittings of one of PARTS, at most so many."""
+        return getattr(self, f"_{part}")()[:most]
+
+    def _held(self):
+        return [self._clip(f"held_{k:02d}", r) for k, r in enumerate(self.talk)]
+
+    def _other(self):
+        return [self._clip(f"other_{k:02d}", r) for k, r in enumerate(self.others)]
+
+    def _clip(self, name, row):
+        video, sound = self.data / row["path"], self.data / row["audio"]
+        return Sitting(name, first_frame(video, self.out / f"{name}_portrait.png"), sound, video, ((sound, row.get("text"), 0.0),))
+
+    def _sound(self, k):
+        """Row of the sound number k: sentences of GRID, which begin and end in silence, and of readers by turns."""
+        if k % 2 == 0:
+            row = self.talk[k // 2 % len(self.talk)]
+            return self.data / row["audio"], row.get("text")
+        short = [r for r in self.read if SENTENCE_S[0] <= r["duration_s"] <= SENTENCE_S[1]]
+        row = short[(k // 2 * 5) % len(short)]
+        return self.data / row["path"], row["text"]
+
+    def _portraits(self):
+        return [Sitting(f"portrait_{k:02d}", still, (s := self._sound(k))[0], None, ((*s, 0.0),)) for k, still in enumerate(self.stills)]
+
+    def _paintings(self):
+        made = []
+        for k, still in enumerate(self.stills[2::PAINTED_EVERY]):
+            path = self.out / f"painting_{k:02d}_portrait.png"
+            if not path.is_file():
+                write_image(path, painted(read_image(still).pixels, STYLES[k % len(STYLES)], k))
+            sound = self._sound(k)
+            made.append(Sitting(f"painting_{k:02d}", path, sound[0], None, ((*sound, 0.0),)))
+        return made
+
+    def _long(self):
+        rows = [r for r in self.read if r["speaker"] == self.readers[LONG_READER]]
+        lines, waves, start_s = [], [], 0.0
+        for row in rows:
+            if start_s >= LONG_S:
+                break
+            waves.append(read_sound(self.data / row["path"], RATE_HZ, mono=True).samples[0])
+            lines.append((self.data / row["path"], row["text"], start_s))
+            start_s += len(waves[-1]) / RATE_HZ
+        sound = self.out / "long_sound.wav"
+        if not sound.is_file():
+            write_sound(sound, Sound(np.concatenate(waves)[None, : round(LONG_S * RATE_HZ)], RATE_HZ))
+        return [Sitting("long_00", self.stills[LONG_SITTER], sound, None, tuple(lines))]
