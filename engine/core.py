@@ -4,11 +4,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engine.encoders.articulators import likeness
 from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.encoders.vision import CODE_WIDTH
 from engine.nn.blocks import DiTBlock, ModulatedHead
 from engine.nn.embeddings import LevelEmbedding, rotary
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
+from engine.weights import load_into
 
 PAIR = ARTICULATION_HZ // MOTION_HZ            # articulation ticks in one motion tick
 PACKED_WIDTH = CODE_WIDTH + PAIR * ARTICULATION_WIDTH
@@ -44,12 +46,14 @@ class AVCore(nn.Module):
     Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that any window is
     like any other.
     width, depth: of the transformer.  heads: attention heads; width is a multiple of twice that.
+    relatives: True hears a phone that is given as its likeness to every phone, so that rare ones act like their relatives.
     Source: flow matching 2210.02747 on a DiT 2212.09748; per-stream noise levels after 2303.06555 (UniDiffuser).
     """
 
-    def __init__(self, width=192, depth=6, heads=6):
+    def __init__(self, width=192, depth=6, heads=6, relatives=False):
         super().__init__()
-        self.config = dict(width=width, depth=depth, heads=heads)
+        self.config = dict(width=width, depth=depth, heads=heads, relatives=relatives)
+        self.register_buffer("likeness", likeness() if relatives else None, persistent=False)
         self.motion_in = nn.Linear(CODE_WIDTH, width)
         self.sound_in = nn.Sequential(nn.Conv1d(ARTICULATION_WIDTH, width, 5, padding=2), nn.GELU(), nn.Conv1d(width, width, PAIR, PAIR),
                                       nn.GELU(), nn.Conv1d(width, width, 5, padding=2))
@@ -76,7 +80,7 @@ class AVCore(nn.Module):
         """Tokens (B, T, width) after the last block, and what steers them."""
         motion, sound = unpack(torch.where(self._given(known), known.values, x))
         h = self.motion_in(_present(motion, known.motion)) + self.motion_state(known.motion)
-        heard = self.sound_in(_present(sound, known.articulation).transpose(1, 2)).transpose(1, 2)
+        heard = self.sound_in(self._heard(_present(sound, known.articulation), known.articulation).transpose(1, 2)).transpose(1, 2)
         h = h + heard + self.sound_state(known.articulation)
         e = self.motion_level(_levels(time, known.motion)) + self.sound_level(_levels(time, known.articulation))
         angles = rotary(torch.arange(x.shape[1], device=x.device) / float(MOTION_HZ), self.head_width)
@@ -84,11 +88,29 @@ class AVCore(nn.Module):
             h = block(h, e, angles)
         return h, e
 
+    def _heard(self, sound, state):
+        """Articulation (B, 2 T, 43) with its phones as likenesses where it is given."""
+        if self.likeness is None:
+            return sound
+        phones = sound[..., : len(PHONES)]
+        given = (state == GIVEN).repeat_interleave(PAIR, 1)[..., None]
+        return torch.cat([torch.where(given, phones @ self.likeness, phones), sound[..., len(PHONES):]], -1)
+
     @staticmethod
     def _given(known):
         motion = (known.motion == GIVEN)[..., None].expand(-1, -1, CODE_WIDTH)
         sound = (known.articulation == GIVEN)[..., None].expand(-1, -1, PACKED_WIDTH - CODE_WIDTH)
         return torch.cat([motion, sound], -1)
+
+
+def core_of(state, config):
+    """AVCore in eval, float32, of the tensors and the config of a core weights file.
+
+    Raises Missing when they do not fit.
+    Source: ours.
+    """
+    net = AVCore(config["width"], config["depth"], config["heads"], config.get("relatives", False))
+    return load_into(net, state, "core").eval().float()
 
 
 def _present(z, state):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.core import AVCore
+from engine.core import core_of
 from engine.encoders.audio import PHONES
 from engine.encoders.lips import SILENCE, place_phones, read_lips, steady
 from engine.encoders.vision import CROP_PX, codes_of, motion_parts
 from engine.media import VideoReader, upright_rgb
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
-from engine.weights import load_into, load_state
+from engine.weights import load_state
 from face.track import Tracker
 from voice.articulate import SOUND_EARLY_S, sounds_of
 from voice.pauses import offset_s, onset_s
@@ -60,9 +60,7 @@ class Timed:
 
 def load_reader():
     """(AVCore, MotionEncoder, MotionSpace) of the package, in eval. Raises Missing. Source: ours."""
-    state, config = load_state("core")
-    core = load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core").eval().float()
-    return core, *motion_parts(*load_state("motion"))
+    return core_of(*load_state("core")), *motion_parts(*load_state("motion"))
 
 
 def watch(video, spans, choice="largest", advance=None, followed=None):
