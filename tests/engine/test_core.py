@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known, pack, unpack
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known, core_of, pack, unpack
 from engine.sampling import FlowAdapter, Given, flow_levels, item_noise, sample
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
 
@@ -153,3 +153,27 @@ def test_in_filling_keeps_what_stands_and_the_core_sees_it_clean(core):
     again = sample(FlowAdapter(core), item_noise((12, PACKED_WIDTH), 0, [0]), flow_levels(4),
                    known._replace(values=changed), given=Given(known.values, mask))  # fmt: skip
     assert torch.equal(out, again) and len(seen) == 4
+
+
+def test_given_phones_are_heard_as_their_likeness_to_all_and_generated_ones_as_they_are():
+    torch.manual_seed(5)
+    plain, kin = AVCore(24, 1, 2), AVCore(24, 1, 2, relatives=True)
+    for p in plain.parameters():
+        p.data += torch.randn(p.shape) * 0.1
+    kin.load_state_dict(plain.state_dict())            # weights are of the same shapes; what they mean is in the config
+    time = torch.tensor([0.4, 0.4])
+    known = told(GENERATED, GENERATED)
+    x = noise_of(known)
+    assert torch.equal(plain(x, time, known), kin(x, time, known))
+    known = told(GENERATED, GIVEN)
+    motion, sound = unpack(known.values)
+    alike = torch.cat([sound[..., :40] @ kin.likeness, sound[..., 40:]], -1)
+    assert not torch.allclose(plain(x, time, known), kin(x, time, known))
+    assert torch.allclose(plain(x, time, known._replace(values=pack(motion, alike))), kin(x, time, known), atol=1e-5)
+
+
+def test_a_core_is_built_as_its_file_says(core):
+    for relatives in (False, True):
+        net = AVCore(24, 2, 2, relatives)
+        assert core_of(net.state_dict(), net.config).config == net.config
+    assert core_of(core.state_dict(), dict(width=24, depth=2, heads=2)).likeness is None

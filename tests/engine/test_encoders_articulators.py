@@ -1,0 +1,27 @@
+import numpy as np
+import torch
+
+from engine.encoders.articulators import VOWELS, articulators, likeness
+from engine.encoders.audio import PHONES
+
+
+def alike(one, other):
+    return float(likeness()[PHONES.index(one), PHONES.index(other)])
+
+
+def test_every_phone_has_features_between_none_and_full_and_no_two_columns_are_the_same():
+    table = articulators()
+    assert table.shape == (40, 18) and table.min() == 0 and table.max() == 1
+    assert (table.std(0) > 0).all() and len(np.unique(table.T, axis=0)) == 18
+    assert (table[:, 0] > 0).sum() == 37                       # all but p, b and m open the mouth a little
+
+
+def test_relatives_are_alike_and_strangers_are_not():
+    for phone, relative, stranger in (("P", "B", "AA"), ("F", "V", "OW"), ("OY", "OW", "S"), ("ZH", "SH", "AE"), ("IY", "IH", "M"), ("AA", "AO", "T")):
+        assert alike(phone, relative) > 0.4 > alike(phone, stranger) + 0.3
+        assert alike(phone, phone) > alike(phone, stranger)
+    assert torch.equal(likeness(), likeness().T)
+
+
+def test_vowels_are_the_fifteen_of_the_alphabet():
+    assert sorted(PHONES[k] for k in VOWELS) == sorted(p for p in PHONES if p[0] in "AEIOU")
