@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.encoders.audio import PHONES, RATE_HZ, level, log_mel
+from engine.encoders.audio import HOP_SAMPLES, PHONES, RATE_HZ, level, log_mel
 from engine.errors import Refused
 from engine.files import replacing
 from engine.media import read_sound
@@ -13,6 +13,7 @@ from engine.train.manifest import read_rows
 
 MISSING = 255                          # label of a tick nobody knows
 JOBS = 32                              # parts that the recordings are aligned in
+QUIETS_S = (0.0, 0.25)                 # silence put at both ends: where the decoder loses its way without, it mostly finds it with
 
 
 def words_of(text):
@@ -29,6 +30,17 @@ def phone_times(wave, text, decoder):
     said = words_of(text)
     if not said or any(decoder.lookup_word(w) is None for w in said):
         return None
+    for quiet_s in QUIETS_S:
+        found = _aligned(np.pad(wave, round(quiet_s * RATE_HZ)), said, decoder)
+        if found is not None:
+            skipped, last = round(quiet_s * 100), len(wave) // HOP_SAMPLES
+            spans = [(n, max(0, a - skipped), min(last, a + length - skipped)) for n, a, length in found]
+            return [(name, a, b - a) for name, a, b in spans if b > a]
+    return None
+
+
+def _aligned(wave, said, decoder):
+    """Phones as [(name, start, length)] of words in a wave, or None where the decoder loses its way."""
     raw = (np.clip(wave, -1, 1) * 32767).astype(np.int16).tobytes()
     try:
         decoder.set_align_text(" ".join(said))

@@ -9,16 +9,14 @@ from engine.encoders.audio import PhoneticEncoder, articulation_of
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
 from engine.train.align import clips_of
-from engine.train.disguise import FLOOR, disguise, uniform
+from engine.train.batches import TICKS, Batches
 from engine.train.lips import LipBatches, lip_loss, load_reads, score_lips, usual_lengths
-from engine.train.manifest import held_out, is_common, is_held, made_by
-from engine.train.schedule import Average, Run, place
+from engine.train.manifest import held_out, is_held, made_by
+from engine.train.schedule import Average, Run, begin_from, place
 from engine.weights import load_into, read_state, save_state
 
-TICKS = 75                             # 3 s a training item
 PEAK = 6e-4                            # learning rate
-LIP_WEIGHT = 0.3                       # of the lips' cross entropy beside the flow
-STRANGER_ODDS = 12.0                   # how much oftener a clip of a rare speaker is drawn
+LIP_WEIGHT, LIP_EVERY = 0.6, 3         # of the lips' cross entropy beside the flow, in one of so many steps
 
 
 def load_codes(path):
@@ -30,25 +28,6 @@ def load_codes(path):
     return out
 
 
-def draw_states(count, ticks, generator):
-    """States (B, T) of motion and articulation for a batch: mostly sound given and motion wanted; the other ways often enough.
-
-    A part of the items has its first ticks given (windows carry over) or all but a stretch of them (in-filling).
-    Source: ours.
-    """
-    dice = torch.rand(count, generator=generator)
-    motion = torch.where(dice < 0.84, GENERATED, torch.where(dice < 0.94, GIVEN, ABSENT))
-    sound = torch.where(dice < 0.62, GIVEN, torch.where(dice < 0.74, ABSENT, GENERATED))
-    motion, sound = motion[:, None].repeat(1, ticks), sound[:, None].repeat(1, ticks)
-    for i in range(count):
-        if motion[i, 0] == GENERATED and uniform(0, 1, generator) < 0.35:
-            motion[i, : int(uniform(3, 26, generator))] = GIVEN
-        if sound[i, 0] == GENERATED and uniform(0, 1, generator) < 0.35:
-            start = int(uniform(0, ticks, generator))
-            sound[i, :start], sound[i, start + int(uniform(5, 40, generator)):] = GIVEN, GIVEN
-    return motion, sound
-
-
 def loss_weights():
     """Weight of each number of the code (32,): mouth first. Source: ours."""
     w = torch.ones(CODE_WIDTH)
@@ -57,56 +36,6 @@ def loss_weights():
     w[BLINK:EXPRESSION] = 0.5
     w[EXPRESSION:] = 0.4
     return w
-
-
-class Batches:
-    """Items of talking clips under disguise, and of speech without picture.
-
-    clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval; batches come where it lies.
-    Source: ours.
-    """
-
-    def __init__(self, clips, speech, encoder, seed):
-        self.clips, self.speech, self.encoder = clips, speech, encoder
-        self.names = sorted(clips)
-        odds = np.array([1.0 if is_common(n) else STRANGER_ODDS for n in self.names])
-        self.odds, self.rng = odds / odds.sum(), np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def item(self):
-        """(code (T, 32), mel (80, 4 T)): a stretch of a clip; shorter clips are continued by their last tick in silence."""
-        clip = self.clips[self.names[self.rng.choice(len(self.names), p=self.odds)]]
-        code, mel = clip["code"], clip["mel"]
-        start = int(self.rng.integers(0, max(1, len(code) - TICKS + 1)))
-        code, mel = code[start : start + TICKS], mel[:, 4 * start : 4 * (start + TICKS)]
-        short = TICKS - len(code)
-        return np.pad(code, ((0, short), (0, 0)), mode="edge"), _filled(mel)
-
-    def speech_item(self):
-        """Log-mel (80, 4 T): a stretch of speech, continued in silence."""
-        names = list(self.speech)
-        mel = self.speech[names[int(self.rng.integers(len(names)))]]["mel"].astype(np.float32)
-        start = int(self.rng.integers(0, max(1, mel.shape[1] - 4 * TICKS)))
-        return _filled(mel[:, start : start + 4 * TICKS])
-
-    @torch.no_grad()
-    def draw(self, count):
-        """(packed (B, T, 118), Known) with noise-free values."""
-        items = [self.item() for _ in range(count)]
-        code = torch.from_numpy(np.stack([i[0] for i in items]))
-        motion, sound = draw_states(count, TICKS, self.generator)
-        others = [torch.from_numpy(self.speech_item()) for _ in range(4)]
-        mels = []
-        for i, (_, mel) in enumerate(items):
-            mel = torch.from_numpy(self.speech_item() if motion[i, 0] == ABSENT else mel)
-            mels.append(disguise(mel, others, self.generator) if uniform(0, 1, self.generator) < 0.8 else mel)
-        device = next(self.encoder.parameters()).device
-        packed = pack(code.to(device), articulation_of(self.encoder, torch.stack(mels).to(device)))
-        return packed, Known(packed, motion.to(device), sound.to(device))
-
-
-def _filled(mel):
-    return np.pad(mel, ((0, 0), (0, 4 * TICKS - mel.shape[1])), constant_values=FLOOR)
 
 
 def flow_loss(net, packed, known, generator, weights):
@@ -177,13 +106,18 @@ def correlation_at(made, real, lag_ticks):
 
 
 def begun_from(path, net, average):
-    """Fills both nets from earlier weights, if there are any; what those lack stays as at birth. Source: ours."""
-    if path.exists():
-        state = {k: v.float() for k, v in read_state(path, "core")[0].items()}
-        own = net.state_dict()
-        state = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    """Fills both nets from earlier weights, if there are any; what those lack stays as at birth.
+
+    A net that hears likenesses takes over one that heard phones: its first layer then gives nearly what it gave.
+    Source: ours; ridge inverse of the likenesses.
+    """
+    begin_from(path, "core", net, average)
+    if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
+        turn = torch.linalg.solve(net.likeness + 0.1 * torch.eye(len(net.likeness)), torch.eye(len(net.likeness)))
         for module in (net, average):
-            module.load_state_dict(own | state)
+            with torch.no_grad():
+                weight = module.sound_in[0].weight[:, : len(turn)]
+                weight.copy_(torch.einsum("okt,jk->ojt", weight, turn))
 
 
 def lip_rows(out, parts, lips):
@@ -210,27 +144,33 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval().to(placement.device)
     parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
     speech = clips_of(made_by("align", out / "phones.npz"))
+    said = {Path(n).stem: c["phones"] for n, c in speech.items()}
+    said = {n: said[n.split("__", 2)[2]] for n in parts["clips"] if n.split("__", 2)[2] in said}
     speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
-    net = AVCore().to(placement.device)
-    optimizer, average = torch.optim.AdamW(net.parameters(), PEAK, weight_decay=0.03, betas=(0.9, 0.98)), Average(net)
+    net = AVCore(relatives=True)
+    average = Average(net)
     begun_from(out / "core.safetensors", net, average.module)
+    net, average.module = net.to(placement.device), average.module.to(placement.device)
+    optimizer = torch.optim.AdamW(net.parameters(), PEAK, weight_decay=0.1, betas=(0.9, 0.98))
     run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
-    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step), loss_weights().to(placement.device)
+    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step, said), loss_weights().to(placement.device)
     lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
     read = lip_rows(out, parts, lips)
     faces = LipBatches(read["clips"], TICKS, seed + run.step)
     while run.done < 1:
         packed, known = batches.draw(batch)
         seen, ids = (x.to(placement.device) for x in faces.draw(batch))
+        phones = torch.zeros(())
         with placement.autocast():
             motion, sound = flow_loss(net, packed, known, batches.generator, weight)
-            phones = lip_loss(net, seen, ids)
+            if run.step % LIP_EVERY == 0:
+                phones = lip_loss(net, seen, ids)
         optimizer.zero_grad()
         (motion + 0.5 * sound + LIP_WEIGHT * phones).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         average.update(net, run.step)
-        run.advance(dict(motion=motion.item(), sound=sound.item(), phones=phones.item()), PEAK, report)
+        run.advance(dict(motion=motion.item(), sound=sound.item(), phones=LIP_EVERY * phones.item()), PEAK, report)
     run.save()
     core = average.module.cpu()
     facts = {k: score(core, encoder.cpu(), lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}

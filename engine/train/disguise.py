@@ -50,14 +50,31 @@ def accompaniment(ticks, generator):
     return mel_of(out)
 
 
+def room(mel, decay_frames, down_db):
+    """The same in a room that rings on (80, T): a tail that falls to 1 / e in decay_frames, altogether down_db below. Source: ours."""
+    x = (2 * power(mel)).exp()
+    tail = torch.exp(-torch.arange(1.0, 5 * decay_frames + 1) / decay_frames)
+    tail = F.pad(tail / tail.sum() * 10 ** (-down_db / 10), (1, 0))
+    tail[0] = 1
+    ringing = F.conv1d(F.pad(x, (len(tail) - 1, 0))[:, None], tail.flip(0)[None, None])[:, 0]
+    return mel_of(0.5 * ringing.log())
+
+
+def narrow(mel, bands):
+    """The same through a line that carries the lowest bands alone (80, T). Source: ours."""
+    return torch.cat([mel[:bands], torch.full_like(mel[bands:], float(mel.min()))])
+
+
 def disguise(mel, others, generator):
-    """A voice made strange, (80, T): throat, microphone, then often noise, music or another voice underneath.
+    """A voice made strange, (80, T): throat, microphone, room, then often noise, music or another voice underneath, or a narrow line.
 
     mel: (80, T).  others: list of log-mels to mix in.  generator: decides everything.
     Source: ours; vocal tract length perturbation after Jaitly and Hinton 2013.
     """
     u = partial(uniform, generator=generator)
     m = warp_bands(mel, u(-0.16, 0.16)) + u(-0.3, 0.3) + torch.linspace(-1, 1, MEL_BINS)[:, None] * u(-0.5, 0.5)
+    if u(0, 1) < 0.3:
+        m = room(m, u(3, 25), u(0, 15))
     dice = u(0, 1)
     if dice < 0.25:
         noise = torch.randn(m.shape, generator=generator) * 0.4 + torch.linspace(0, u(-3, 1), MEL_BINS)[:, None]
@@ -69,6 +86,8 @@ def disguise(mel, others, generator):
         m = add_sound(m, F.pad(o, (0, m.shape[1] - o.shape[1]), value=FLOOR), u(6, 30))
     elif dice < 0.5:
         m = add_sound(m, accompaniment(m.shape[1], generator), u(6, 30))
+    if u(0, 1) < 0.2:
+        m = narrow(m, int(u(48, 80)))
     if u(0, 1) < 0.3:
         m = m.clamp_min(float(m.mean()) - u(0.3, 1.5))
     return m

@@ -9,6 +9,7 @@ import torch
 from engine.device import choose_device
 from engine.errors import UsageProblem
 from engine.files import replacing
+from engine.weights import read_state
 
 
 def place(device):
@@ -32,6 +33,19 @@ def rate(peak, done, step, warmup=200, final=0.03, decay_from=0.5):
     Source: ours.
     """
     return peak * min(1.0, (step + 1) / warmup) * min(1.0, max(final, (1 - done) / (1 - decay_from)))
+
+
+def begin_from(path, name, *modules):
+    """Fills modules with earlier weights, if the file is there; what it lacks or has in other shapes stays as at birth.
+
+    path: safetensors file.  name: of the weights.
+    Source: ours.
+    """
+    if Path(path).exists():
+        state = {k: v.float() for k, v in read_state(path, name)[0].items()}
+        for module in modules:
+            own = module.state_dict()
+            module.load_state_dict(own | {k: v for k, v in state.items() if k in own and v.shape == own[k].shape})
 
 
 class Average:

@@ -7,15 +7,15 @@ from pathlib import Path
 from engine.command import Command, Outcome
 from engine.errors import UsageProblem
 
-TRAININGS = ("crops", "puppets", "align", "motion", "phonetic", "codes", "reads", "core", "renderer", "embed")
+TRAININGS = ("crops", "puppets", "align", "voices", "motion", "phonetic", "codes", "reads", "core", "renderer", "embed")
 ECHOMIMIC = ("echomimic-clips", "echomimic-image", "echomimic-video", "echomimic-speed")  # a public model fine-tuned
-TRAININGS_WITH_DATA = ("crops", "align", "codes", "echomimic-clips")
+TRAININGS_WITH_DATA = ("crops", "align", "voices", "codes", "echomimic-clips")
 
 
 def add(parser):
     """Adds the arguments of `train`. Source: ours."""
     parser.add_argument("stage", choices=TRAININGS + ECHOMIMIC, help="in this order; docs/training.md tells what each reads and writes")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with manifest.jsonl (crops, align, codes, echomimic-clips)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with manifest.jsonl (crops, align, voices, codes, echomimic-clips)")
     parser.add_argument("--start", type=Path, metavar="DIR", help="echomimic: folder of weights to begin with; by default what is in --out, else the pulled ones")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="working folder; a run continues where it stopped")
     parser.add_argument("--minutes", type=float, help="budget of the whole run, earlier parts included")
@@ -58,7 +58,7 @@ def fine_tuning(args, tell):
 
 def training(args, tell):
     """Run one stage of the training; returns what it measured. Source: ours."""
-    from engine.train import align, core, embed, phonetic
+    from engine.train import align, core, embed, phonetic, voices
     from lipsync.train import codes, crops, motion, puppets, reads, renderer
     how = dict(seed=args.seed, report=tell, device=args.device)
     if args.minutes is not None:
@@ -66,6 +66,7 @@ def training(args, tell):
     stages = dict(
         crops=lambda: crops.crops(args.data, args.out, args.workers, tell),
         align=lambda: align.align(args.data, args.out, args.workers, tell),
+        voices=lambda: voices.voices(args.data, args.out, args.speak, args.seed, tell),
         puppets=lambda: puppets.puppets(args.out, workers=args.workers, progress=tell),
         codes=lambda: codes.codes(args.data, args.out),
         reads=lambda: reads.reads(args.out, args.workers, tell),

@@ -116,3 +116,18 @@ def test_the_whole_stage_writes_what_aligns_and_refuses_when_nothing_does(tmp_pa
     (tmp_path / "manifest.jsonl").write_text(json.dumps(rows[1]))
     with pytest.raises(Refused, match="not one English clip"):
         align.align(tmp_path, tmp_path / "out")
+
+
+def test_where_the_decoder_loses_its_way_it_is_tried_with_quiet_margins_and_times_stay_those_of_the_sound(wave, decoder, monkeypatch, found):
+    seen = []
+
+    def lost_at_first(padded, said, how):
+        seen.append(len(padded))
+        return None if len(seen) == 1 else aligned(padded, said, how)
+
+    aligned = align._aligned
+    monkeypatch.setattr(align, "_aligned", lost_at_first)
+    again = phone_times(wave, LINE, decoder)
+    assert seen == [len(wave), len(wave) + 8000]
+    assert [n for n, *_ in again] == [n for n, *_ in found]
+    assert np.abs(np.array([a for _, a, _ in again]) - [a for _, a, _ in found])[1:].max() <= 6

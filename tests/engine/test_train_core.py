@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known, unpack
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known
 from engine.encoders.audio import PhoneticEncoder, articulation_of
 from engine.errors import UsageProblem
 from engine.train import core as recipe
 from engine.train import schedule
 from engine.train.align import save_labels
+from engine.train.batches import Batches
 from engine.train.core import (
-    TICKS,
-    Batches,
     correlation_at,
-    draw_states,
     flow_loss,
     load_codes,
     loss_weights,
@@ -52,41 +50,6 @@ def test_codes_come_back_from_the_file_by_part_and_clip(tmp_path):
     parts = load_codes(tmp_path / "codes.npz")
     assert set(parts) == {"clips", "eval"} and set(parts["clips"]["talk__x__1"]) == {"code", "mel"}
     assert parts["clips"]["talk__x__1"]["mel"].dtype == np.float32
-
-
-def test_states_are_mostly_sound_to_motion_and_every_other_way_comes_up():
-    motion, sound = draw_states(2000, 40, torch.Generator().manual_seed(0))
-    usual = ((motion[:, -1] == GENERATED) & (sound[:, -1] == GIVEN)).float().mean()
-    assert 0.55 < usual < 0.7
-    last = {(int(m), int(s)) for m, s in zip(motion[:, -1], sound[:, -1])}
-    assert last >= {(GENERATED, GIVEN), (GENERATED, ABSENT), (GENERATED, GENERATED), (GIVEN, GENERATED), (ABSENT, GENERATED)}
-    assert ((motion == GENERATED) | (sound == GENERATED)).any(1).all()                 # something is to be learnt of each
-    carried = (motion[:, 0] == GIVEN) & (motion[:, -1] == GENERATED)
-    lengths = (motion[carried] == GIVEN).sum(1)
-    assert 0.2 < carried.float().mean() < 0.4 and 3 <= lengths.min() and 20 < lengths.max() <= 25
-    holes = [s for s in sound if GIVEN in s and GENERATED in s]
-    assert holes and all((s == GENERATED).nonzero().diff(dim=0).eq(1).all() for s in holes)
-
-
-def test_batches_are_whole_paired_and_repeatable(encoder):
-    packed, known = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
-    again, _ = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
-    assert packed.shape == (24, TICKS, PACKED_WIDTH) and torch.equal(packed, again) and torch.isfinite(packed).all()
-    assert known.motion.shape == known.articulation.shape == (24, TICKS) and torch.equal(known.values, packed)
-    mouth, energy = packed[..., 0], unpack(packed)[1][..., -1].reshape(24, TICKS, 2).mean(-1)
-    paired = [np.corrcoef(m, e)[0, 1] for m, e, s in zip(mouth, energy, known.motion) if s[0] != ABSENT]
-    assert np.median(paired) > 0.7
-
-
-def test_speakers_with_few_clips_are_drawn_oftener(encoder):
-    odds = dict(zip(Batches(CLIPS, SPEECH, encoder, 0).names, Batches(CLIPS, SPEECH, encoder, 0).odds))
-    assert odds["talk__ann__2"] > 5 * odds["talk__grid_s1__0"] and sum(odds.values()) == pytest.approx(1)
-
-
-def test_a_short_clip_goes_on_with_its_last_tick_in_silence(encoder):
-    code, mel = Batches({"talk__x__s": clip(0, ticks=30)}, SPEECH, encoder, 0).item()
-    assert code.shape == (TICKS, CODE_WIDTH) and mel.shape == (80, 4 * TICKS)
-    assert (code[30:] == code[29]).all() and (mel[:, 120:] == -2.5).all()
 
 
 def test_the_loss_counts_only_what_is_to_be_generated():

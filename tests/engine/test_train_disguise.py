@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from engine.train.disguise import FLOOR, accompaniment, add_sound, disguise, mel_of, power, uniform, warp_bands
+from engine.train.disguise import FLOOR, accompaniment, add_sound, disguise, mel_of, narrow, power, room, uniform, warp_bands
 
 
 def mel_like(ticks, seed=0):
@@ -57,3 +57,18 @@ def test_units_go_there_and_back():
     assert float(mel_of(torch.tensor(1e-4).log())) == pytest.approx(FLOOR, abs=0.02)
     drawn = [uniform(2, 5, seeded(s)) for s in range(50)]
     assert 2 <= min(drawn) < 2.5 and 4.5 < max(drawn) <= 5
+
+
+def test_a_room_rings_on_after_the_voice_and_no_louder_than_asked():
+    mel = torch.full((80, 120), FLOOR)
+    mel[:, 40:60] = 0.5
+    out = room(mel, 10, 6.0)
+    assert torch.allclose(out[:, :40], mel[:, :40], atol=0.06) and (out[:, 60:70] > mel[:, 60:70] + 0.3).all() and (out.diff(dim=1)[:, 61:90] < 0).all()
+    energy = (2 * power(out)).exp() - (2 * power(mel)).exp()
+    assert 10 * math.log10(float((2 * power(mel)).exp().sum() / energy.sum())) == pytest.approx(6, abs=0.3)
+
+
+def test_a_narrow_line_carries_the_lowest_bands_alone():
+    mel = mel_like(50)
+    out = narrow(mel, 60)
+    assert torch.equal(out[:60], mel[:60]) and (out[60:] == mel.min()).all()

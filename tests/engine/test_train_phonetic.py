@@ -11,7 +11,7 @@ from engine.errors import UsageProblem
 from engine.train import phonetic, schedule
 from engine.train.align import MISSING, save_labels
 from engine.train.manifest import held_out
-from engine.train.phonetic import TICKS, draw, losses, score, train
+from engine.train.phonetic import TICKS, draw, losses, odds_of, score, train
 from engine.weights import load_into, read_state
 
 HELD = held_out()["readers"][0]
@@ -70,6 +70,21 @@ def test_ticks_that_nobody_knows_and_ticks_beyond_the_end_do_not_count():
     assert known[:, :100].all() and not known[:, 100:].any() and not voiced[:, 100:].any()
 
 
+def test_a_speaker_of_many_clips_is_drawn_oftener_than_one_of_few_but_not_as_often_as_he_spoke():
+    voices = {str(k): dict(speaker="much") for k in range(90)} | {"rare": dict(speaker="rare")}
+    odds = odds_of(voices, list(voices))
+    assert odds.sum() == pytest.approx(1) and 2 < odds[:90].sum() / odds[90] < 10
+
+
+def test_synthetic_voices_beside_the_recordings_are_learnt_too(tmp_path, small, monkeypatch):
+    save_labels(tmp_path / "phones.npz", labels(3))
+    save_labels(tmp_path / "voices.npz", [("spoken/af_1", "af", *spoken(9))])
+    seen = []
+    monkeypatch.setattr(phonetic, "draw", lambda clips, names, *rest, **how: seen.append(set(names)) or draw(clips, names, *rest, **how))
+    train(tmp_path, minutes=0.03, batch=2)
+    assert seen[0] == {"1.ogg", "2.ogg", "spoken/af_1"}
+
+
 def test_training_steps_make_every_loss_fall():
     torch.manual_seed(0)
     net, generator = PhoneticEncoder(16, (1, 1), dropout=0.0), torch.Generator().manual_seed(1)
@@ -105,7 +120,7 @@ def test_the_whole_stage_writes_weights_that_load_and_goes_on_where_it_stopped(t
     facts = train(tmp_path, minutes=0.05, batch=2, report=lambda *facts: told.append(facts))
     state, config = read_state(tmp_path / "phonetic.safetensors", "phonetic")
     net = load_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
-    assert set(facts) == {"frames_right", "voicing_right", "f0_semitones"} == set(config["facts"]) and net.config["width"] == 16
+    assert set(facts) == {"frames_right", "voicing_right", "f0_semitones", "disguised"} == set(config["facts"]) and net.config["width"] == 16
     first = config["steps"]
     train(tmp_path, minutes=0.1, batch=2, device="cpu")
     assert first > 3 and read_state(tmp_path / "phonetic.safetensors", "phonetic")[1]["steps"] > first

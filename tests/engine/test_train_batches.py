@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, unpack
+from engine.encoders.audio import PhoneticEncoder
+from engine.train.batches import MELT_TICKS, TICKS, USUAL_OPENING, Batches, draw_states, evened, varied
+
+
+def clip(seed, ticks=90):
+    """A toy talker: the mouth is as wide as the sound is loud."""
+    rng = np.random.default_rng(seed)
+    loud = np.interp(np.arange(ticks), np.arange(0, ticks + 8, 8), rng.uniform(-1, 1, ticks // 8 + 2)[: len(range(0, ticks + 8, 8))])
+    code = rng.normal(size=(ticks, CODE_WIDTH)) * 0.1 + loud[:, None] * np.linspace(1, 0.2, CODE_WIDTH)
+    mel = np.repeat(loud, 4)[None] + rng.normal(size=(80, 4 * ticks)) * 0.1
+    return dict(code=code.astype(np.float32), opening=loud.astype(np.float32) * 0.02, mel=mel.astype(np.float32))
+
+
+CLIPS = {f"talk__{who}__{i}": clip(i) for i, who in enumerate(("grid_s1", "grid_s1", "ann", "bob"))}
+SPEECH = {"a.ogg": dict(mel=clip(9, 120)["mel"].astype(np.float16)), "b.ogg": dict(mel=clip(10, 40)["mel"].astype(np.float16))}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return PhoneticEncoder(16, (1, 1)).eval()
+
+
+def test_states_are_mostly_sound_to_motion_and_every_other_way_comes_up():
+    motion, sound = draw_states(2000, 40, torch.Generator().manual_seed(0))
+    usual = ((motion[:, -1] == GENERATED) & (sound[:, -1] == GIVEN)).float().mean()
+    assert 0.55 < usual < 0.7
+    last = {(int(m), int(s)) for m, s in zip(motion[:, -1], sound[:, -1])}
+    assert last >= {(GENERATED, GIVEN), (GENERATED, ABSENT), (GENERATED, GENERATED), (GIVEN, GENERATED), (ABSENT, GENERATED)}
+    assert ((motion == GENERATED) | (sound == GENERATED)).any(1).all()                 # something is to be learnt of each
+    carried = (motion[:, 0] == GIVEN) & (motion[:, -1] == GENERATED)
+    lengths = (motion[carried] == GIVEN).sum(1)
+    assert 0.2 < carried.float().mean() < 0.4 and 3 <= lengths.min() and 20 < lengths.max() <= 25
+    holes = [s for s in sound if GIVEN in s and GENERATED in s]
+    assert holes and all((s == GENERATED).nonzero().diff(dim=0).eq(1).all() for s in holes)
+
+
+def test_batches_are_whole_paired_and_repeatable(encoder):
+    packed, known = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    again, _ = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    assert packed.shape == (24, TICKS, PACKED_WIDTH) and torch.equal(packed, again) and torch.isfinite(packed).all()
+    assert known.motion.shape == known.articulation.shape == (24, TICKS) and torch.equal(known.values, packed)
+    mouth, energy = packed[..., 0], unpack(packed)[1][..., -1].reshape(24, TICKS, 2).mean(-1)
+    paired = [np.corrcoef(m, e)[0, 1] for m, e, s in zip(mouth, energy, known.motion) if s[0] != ABSENT]
+    assert np.median(paired) > 0.7
+
+
+def test_speakers_with_few_clips_are_drawn_oftener(encoder):
+    odds = dict(zip(Batches(CLIPS, SPEECH, encoder, 0).names, Batches(CLIPS, SPEECH, encoder, 0).odds))
+    assert odds["talk__ann__2"] > 5 * odds["talk__grid_s1__0"] and sum(odds.values()) == pytest.approx(1)
+
+
+def test_short_clips_follow_each_other_without_a_jump(encoder):
+    batches = Batches({"talk__x__s": clip(0, ticks=30)}, SPEECH, encoder, 0)
+    code, mel = batches.item()
+    assert code.shape == (TICKS, CODE_WIDTH) and mel.shape == (80, 4 * TICKS)
+    jumps = np.abs(np.diff(code[:, 0]))
+    assert jumps.max() < 2.2 * np.abs(np.diff(batches.level["talk__x__s"][:, 0])).max() and MELT_TICKS > 1
+
+
+def test_every_clip_opens_as_wide_as_usual_and_a_still_one_is_not_blown_up():
+    wide = clip(1)
+    wide["opening"] *= 1.5
+    for c in (clip(1), wide):
+        made, scale = evened(c["code"], c["opening"]), min(2.0, USUAL_OPENING / c["opening"].std())
+        assert 1.2 < scale and np.allclose(made[:, :21], c["code"][:, :21] * scale, atol=1e-6) and np.array_equal(made[:, 21:], c["code"][:, 21:])
+    still = evened(np.ones((50, CODE_WIDTH), np.float32), np.zeros(50))
+    assert still.max() == 2.0
+
+
+def test_held_vowels_stretch_sound_and_motion_together(encoder, monkeypatch):
+    talker = clip(3)
+    phones = np.repeat(np.tile([1, 31], 18), 10)                        # AA and T in turn
+    monkeypatch.setattr("engine.train.batches.SUNG", 1.0)
+    code, mel = Batches({"talk__x__s": talker}, SPEECH, encoder, 0, {"talk__x__s": phones}).take()
+    assert 1.2 * len(talker["code"]) < len(code) == mel.shape[1] / 4 < 2.4 * len(talker["code"])
+    loud = mel.mean(0).reshape(-1, 4).mean(1)
+    assert np.corrcoef(code[:, 0], loud)[0, 1] > 0.9
+
+
+def test_other_ears_hear_the_same_phones_less_surely_and_silence_stays_silent():
+    heard = torch.zeros(200, 20, 43)
+    heard[..., 5], heard[..., 40], heard[..., 42] = 1, 1, 0.5
+    heard[:, :4, 5], heard[:, :4, 0], heard[:, :4, 40], heard[:, :4, 42] = 0, 1, 0, -1.5
+    made = varied(heard, torch.Generator().manual_seed(0))
+    assert torch.equal(made, varied(heard, torch.Generator().manual_seed(0)))
+    assert torch.allclose(made[..., :40].sum(-1), torch.ones(200, 20), atol=1e-4) and (made[..., :40].argmax(-1) == heard[..., :40].argmax(-1)).float().mean() > 0.95
+    assert not made[:, :4, 41].any() and made[:, 5, 41].std() > 0.2 and 0.1 < made[:, 5, 42].std() < 0.6
+    assert made[:, 0, 42].max() < -1.1

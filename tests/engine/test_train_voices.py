@@ -1,0 +1,88 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import resample_poly
+
+from engine.encoders.audio import PHONES
+from engine.errors import Refused
+from engine.sound import Sound, write_sound
+from engine.train import voices as stage
+from engine.train.align import clips_of, labels_of, pitch_track, save_labels
+from engine.train.voices import melodic, whispered, young
+
+LINE = "The small boat sailed past the old stone bridge."
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """(wave at 16 kHz, row of labels) of a spoken line."""
+    from hibari import Hibari
+    from pocketsphinx import Decoder
+
+    wave = np.pad(resample_poly(Hibari(threads=1)(LINE), 2, 3), 4000).astype(np.float32)
+    return wave, labels_of(wave, LINE, Decoder(lm=None, loglevel="FATAL"))
+
+
+def loudness(wave):
+    return np.sqrt((wave[: len(wave) // 320 * 320].reshape(-1, 320) ** 2).mean(1))
+
+
+def test_a_whisper_is_as_loud_as_speech_where_speech_is_and_has_no_pitch(spoken):
+    wave, _ = spoken
+    made = whispered(wave, seeded())
+    assert made.shape == wave.shape and np.corrcoef(loudness(made), loudness(wave))[0, 1] > 0.5
+    voiced = [(pitch_track(w, len(w) // 320) > 0).mean() for w in (wave, made)]
+    assert voiced[1] < 0.15 < 0.3 < voiced[0]
+
+
+def test_song_holds_its_vowels_on_steady_notes_and_knows_where_each_phone_went(spoken):
+    wave, (_, ids, _) = spoken
+    made, at = melodic(wave, ids, seeded())
+    assert len(made) > 1.3 * len(wave) and abs(len(made) / 160 - len(at)) < 6
+    level = np.interp(np.arange(len(at)), np.arange(0, 2 * len(loudness(made)), 2), loudness(made))
+    was = np.interp(at, np.arange(0, 2 * len(loudness(wave)), 2), loudness(wave))
+    assert np.corrcoef(level, was)[0, 1] > 0.8                  # sound and map run together
+    phones, f0 = ids[np.rint(at).astype(int).clip(0, len(ids) - 1)], pitch_track(made, len(at) // 2)
+    edges = np.flatnonzero(np.diff(phones.astype(int), prepend=-1))
+    held = [f0[a // 2 + 2 : b // 2 - 2] for a, b in zip(edges, edges[1:]) if phones[a] in stage.VOWELS and b - a > 14]
+    spans = [12 * np.log2(f[f > 0].max() / f[f > 0].min()) for f in held if (f > 0).sum() > 4]
+    assert len(spans) >= 3 and np.median(spans) < 1.5
+
+
+def test_a_child_speaks_higher_in_the_same_time(spoken):
+    wave, _ = spoken
+    made = young(wave, seeded())
+    pitch = [np.median(f[f > 0]) for f in (pitch_track(w, len(w) // 320) for w in (wave, made))]
+    assert pitch[1] > 1.1 * pitch[0] and abs(len(made) - len(wave)) < 800
+
+
+def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, tmp_path, monkeypatch):
+    wave, labels = spoken
+    for name, value in (("WHISPERED", 1), ("SUNG", 1), ("YOUNG", 1), ("LINES", 1), ("SPEAKERS", ["af_heart"])):
+        monkeypatch.setattr(stage, name, value)
+    names = [f"{k}.wav" for k in range(4)]
+    rows = [dict(path=n, kind="speech", speaker=f"reader {n}", language="en", text=LINE, licence="CC0-1.0", source="here") for n in names]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    for n in names:
+        write_sound(tmp_path / n, Sound(wave[None], 16000))
+    save_labels(tmp_path / "phones.npz", [(n, f"reader {n}", *labels) for n in names])
+    counts = stage.voices(tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), None, {}))
+    assert counts == dict(spoken=1, sung=1, whispered=1, young=1)
+    for name, clip in clips_of(tmp_path / "voices.npz").items():
+        assert clip["mel"].shape == (80, len(clip["phones"])) and set(clip["phones"][clip["phones"] != 255]) <= set(range(40)), name
+        assert {PHONES[k] for k in clip["phones"]} >= {"B", "OW", "T", "S", "EY"}
+
+
+def test_without_speech_that_aligned_it_says_what_to_run(tmp_path, spoken):
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(dict(path="x.wav", kind="speech", licence="CC0-1.0", source="here")))
+    save_labels(tmp_path / "phones.npz", [("talk/y.flac", "", *spoken[1])])
+    with pytest.raises(Refused, match="phones.npz") as found:
+        stage.voices(tmp_path, tmp_path, lambda *_: SimpleNamespace())
+    assert "train align" in found.value.hint
