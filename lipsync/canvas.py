@@ -100,9 +100,8 @@ class Canvas:
         size = pixels.shape[1::-1]
         self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
         if matte is not None:
-            window = window_of(crop, size)
-            self._layers = layers_of(pixels, matte, WORK_PX / crop.scale, window)
-            self._window = self._window if self._layers is None else window
+            self._layers = layers_of(pixels, matte, WORK_PX / crop.scale, window_of(crop, size))
+            self._window = self._window if self._layers is None else self._layers.window
         self._corner = np.array([part.start for part in self._window[::-1]], np.float32)
         h, w = (part.stop - part.start for part in self._window)
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 
 FRINGE = 0.012   # of the crop: how far beyond the matte the picture may still show the person
+REACH = 0.4      # of the crop: how far the head may go
 SOFT = 0.05      # of the crop: depth behind the person over which the background loses its detail
 
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """The part of a picture that moves, taken apart; person + (1 - share) * behind is the picture, bit for bit.
+    """The part of a picture that moves, taken apart; person + (1 - share) * behind is the picture as it was.
 
     window: (rows, columns) slices of the picture.
     person: (h, w, 4) float32, colours 0-255 times share plus what the background cannot explain; share in [0, 1].
@@ -30,21 +31,25 @@ class Layers:
         Source: ours.
         """
         moved = cv2.remap(self.person, read, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        rest = 1 - moved[..., 3]
-        np.clip(rest, 0, 1, out=rest)
-        out = self.behind * rest[..., None]
-        out += moved[..., :3]
-        out += 0.5
-        return np.clip(out, 0, 255, out=out).astype(np.uint8)
+        rest = cv2.cvtColor(1 - cv2.extractChannel(moved, 3), cv2.COLOR_GRAY2RGB)
+        return cv2.add(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), cv2.multiply(self.behind, rest, rest), dtype=cv2.CV_8U)
 
 
 def layers_of(pixels, matte, side_px, window):
-    """The Layers of a picture, or None when the window shows no background.
+    """The Layers of a picture, or None when the window shows no background or no person.
 
     pixels: uint8 (H, W, 3).  matte: float32 (H, W), share of the person.
-    side_px: of the face's crop.  window: (rows, columns) slices.
+    side_px: of the face's crop.  window: (rows, columns) slices, the most that can move; what the person cannot reach is left out.
     Source: ours.
     """
+    reach_px = round(REACH * side_px)
+    spans = []
+    for whole, axis in zip(window, (1, 0)):
+        where = np.flatnonzero((matte[window] > 0).any(axis))
+        if not len(where):
+            return None
+        spans.append(slice(max(whole.start, whole.start + where[0] - reach_px), min(whole.stop, whole.start + where[-1] + 1 + reach_px)))
+    window = tuple(spans)
     view, share = pixels[window], matte[window]
     behind = carried_on(view, share > 0, side_px)
     if behind is None:

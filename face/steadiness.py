@@ -1,0 +1,82 @@
+"""How still the background of a talking portrait stays, in pixels: corners beside the person followed through the frames."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.errors import UsageProblem
+
+MOST_CORNERS, APART_PX, QUALITY = 400, 5, 0.02
+LOOK_PX = 7                            # half the window in which a corner is followed
+BACK_PX = 0.5                          # a corner followed there and back that ends further away is lost
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Motion of background corners against the first frame, in pixels.
+
+    corners: how many were followed.  kept: share of them that was found again, over all frames.
+    median_px, p95_px, most_px: of all corners in all frames; NaN when there are no corners.
+    Source: ours.
+    """
+
+    corners: int
+    kept: float
+    median_px: float
+    p95_px: float
+    most_px: float
+
+
+def background_of(matte, reach_px):
+    """Where nothing but background can be, whatever the head does within its reach: (H, W) bool.
+
+    matte: float (H, W), share of the person.
+    reach_px: how far the head gets from its place, 0 or more; what the corners' window covers is added.
+    Source: ours.
+    """
+    side = 2 * int(np.ceil(reach_px + LOOK_PX)) + 1
+    person = (np.asarray(matte) > 0.02).astype(np.uint8)
+    return cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) == 0
+
+
+def background_motion(frames, background):
+    """The Steadiness of a clip whose background ought to stand still.
+
+    frames: iterable of uint8 (H, W, 3) RGB, the first one still; taken one at a time.
+    background: (H, W) bool, where to look; `background_of` gives it.
+    Raises UsageProblem when there is no frame or its size is another.
+    Source: Shi and Tomasi 1994 for the corners, Bouguet 2000 for following them, there and back.
+    """
+    first, points, moved, lost = None, None, [], 0
+    for frame in frames:
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if first is None:
+            if grey.shape != background.shape:
+                raise UsageProblem(f"background {background.shape}: the frames are {grey.shape}.", code="bad_image", hint="Give a mask of the frames' own size.")
+            first, points = grey, _corners(grey, background)
+        elif points is not None:
+            step = _steps(first, grey, points)
+            moved.append(step[np.isfinite(step)])
+            lost += int(np.isnan(step).sum())
+    if first is None:
+        raise UsageProblem("background: there are no frames.", code="bad_clip", hint="Give a clip with at least one frame.")
+    steps = np.concatenate(moved) if moved else np.zeros(0)
+    if not len(steps):
+        return Steadiness(0 if points is None else len(points), 0.0, *[float("nan")] * 3)
+    numbers = (float(np.percentile(steps, share)) for share in (50, 95, 100))
+    return Steadiness(len(points), len(steps) / (len(steps) + lost), *numbers)
+
+
+def _corners(grey, background):
+    """(N, 1, 2) float32, or None."""
+    return cv2.goodFeaturesToTrack(grey, MOST_CORNERS, QUALITY, APART_PX, mask=background.astype(np.uint8))
+
+
+def _steps(first, grey, points):
+    """(N,) how far each corner has gone since the first frame, in pixels; NaN where it was not found again."""
+    look = dict(winSize=(2 * LOOK_PX + 1,) * 2, maxLevel=2)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(first, grey, points, None, **look)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, first, there, None, **look)
+    sure = (found & again).ravel().astype(bool) & (np.linalg.norm(back - points, axis=-1).ravel() < BACK_PX)
+    return np.where(sure, np.linalg.norm(there - points, axis=-1).ravel(), np.nan)
