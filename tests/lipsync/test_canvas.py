@@ -1,11 +1,13 @@
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from face.crop import crop_of
-from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, tightened
+from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, rigid_of_person, tightened
+from lipsync.layers import carried_on
 from lipsync.renderer import PATCH, WORK_PX, Rendering, compose
 from lipsync.train.mesh import STILL, rigid
 
@@ -166,3 +168,85 @@ def test_a_tighter_mask_keeps_its_middle_and_flat_paint_stays_as_it_is():
     edge = torch.cat([torch.full((1, 3, 4, 3), -0.2), torch.full((1, 3, 4, 3), 0.2)], -1)
     crisp = tightened(Rendering(flat.flow, edge, torch.ones(1, 1, 4, 6))).paint[0, 0, 1]
     assert crisp[3] - crisp[2] > 0.5 and crisp.abs().max() <= 1
+
+
+def busy_picture(height, width, seed=5):
+    """A picture full of texture, smooth enough to be read between its pixels."""
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32), (0, 0), 3)
+    return np.clip((noise - noise.mean()) * 6 + 128, 0, 255).astype(np.uint8)
+
+
+def bust(height, width, x, y, side_px):
+    """A matte of head and shoulders with a soft edge."""
+    rows, cols = np.mgrid[0:height, 0:width]
+    head = np.hypot((cols - x) / (0.42 * side_px), (rows - y + 0.05 * side_px) / (0.6 * side_px)) < 1
+    body = (rows > y + 0.45 * side_px) & (np.abs(cols - x) < 0.9 * side_px)
+    return cv2.GaussianBlur((head | body).astype(np.float32), (0, 0), 1)
+
+
+STRONG = np.array([0.08, -0.04, 0.03, 0.08, 0.1, 0.08], np.float32)
+
+
+@pytest.mark.parametrize("where", [(150, 130), (20, 40), (290, 230)])
+def test_with_a_matte_nothing_to_do_leaves_every_bit(where):
+    pixels = busy_picture(260, 300)
+    canvas = Canvas(pixels, crop_at(where, 90, 0.2), bust(260, 300, *where, 90))
+    assert np.array_equal(canvas.draw(NOTHING, STILL_POSE), pixels)
+
+
+def test_with_a_matte_the_background_stays_and_the_head_goes():
+    pixels, matte = busy_picture(300, 320), bust(300, 320, 160, 130, 90)
+    frame = Canvas(pixels, crop_at((160, 130), 90), matte).draw(NOTHING, STRONG)
+    far = cv2.dilate((matte > 0).astype(np.uint8), np.ones((61, 61), np.uint8)) == 0
+    assert far.sum() > 20000 and np.array_equal(frame[far], pixels[far])
+    shifted = Canvas(pixels, crop_at((160, 130), 90), matte).draw(NOTHING, np.array([0.1, 0, 0, 0, 0, 0]))
+    moved = shifted[100:150, 145:175].astype(float)
+    assert np.abs(moved - pixels[100:150, 136:166]).mean() < 2 < 10 < np.abs(moved - pixels[100:150, 145:175]).mean()
+
+
+def test_what_the_head_uncovers_is_background():
+    pixels, matte = np.full((300, 320, 3), (30, 60, 200), np.uint8), bust(300, 320, 160, 130, 90)
+    pixels = np.where(matte[..., None] > 0, matte[..., None] * (220, 160, 120) + (1 - matte[..., None]) * pixels, pixels).astype(np.uint8)
+    frame = Canvas(pixels, crop_at((160, 130), 90), matte).draw(NOTHING, np.array([0.1, 0, 0, 0, 0, 0]))
+    assert np.abs(frame[125, 60:125].astype(int) - (30, 60, 200)).max() <= 2   # the left edge of the head was at 122 and is at 131
+    assert np.abs(frame[125, 140:200].astype(int) - (220, 160, 120)).max() <= 2
+    assert frame[125, 100:220, 2].max() <= 202 and frame[125, 100:220, 0].max() <= 222  # no halo brighter than either
+
+
+def test_hair_far_from_the_face_goes_along_and_shoulders_stay():
+    crown, side, hat, collar, shoulder = rigid_of_person(np.array([[0.5, -0.2], [1.05, 0.3], [0.5, -0.7], [0.5, 1.4], [1.6, 1.2]]))
+    assert crown == side == hat == 1 and collar == 0 and shoulder == 0
+    down = rigid_of_person(np.stack([np.full(60, 0.5), np.linspace(0.5, 1.5, 60)], -1))
+    assert (np.diff(down) <= 0).all() and -np.diff(down).min() < 0.07
+
+
+def test_a_person_neither_folds_nor_tears_in_a_strong_pose():
+    canvas = Canvas(busy_picture(256, 256), crop_at((128, 120), 80), bust(256, 256, 128, 120, 80))
+    rows, cols = (part.stop - part.start for part in canvas._window)
+    n, m = canvas._field.shape[1:3]
+    at = np.stack(np.meshgrid((np.arange(m) + 0.5) * cols / m, (np.arange(n) + 0.5) * rows / n), -1)
+    cell = cols / m * rows / n
+    for signs in itertools.product((1, -1), repeat=6):
+        read = at + np.tensordot(np.array([0.05, 0.05, 0.03, 0.1, 0.15, 0.12]) * signs, canvas._field, 1)
+        across, down = np.diff(read, axis=1)[:-1], np.diff(read, axis=0)[:, :-1]
+        assert (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]).min() > 0.2 * cell
+
+
+@pytest.mark.parametrize("matte", [np.zeros((120, 120), np.float32), np.ones((120, 120), np.float32)])
+def test_a_matte_that_parts_nothing_is_as_good_as_none(matte):
+    pixels = busy_picture(120, 120)
+    canvas, plain = Canvas(pixels, crop_at((60, 60), 50), matte), Canvas(pixels, crop_at((60, 60), 50))
+    assert np.array_equal(canvas.draw(NOTHING, STRONG), plain.draw(NOTHING, STRONG))
+
+
+def test_a_background_is_itself_where_it_is_seen_and_goes_on_where_it_is_hidden():
+    pixels = np.zeros((120, 160, 3), np.uint8)
+    pixels[..., 0], pixels[:60, :, 1], pixels[60:, :, 1] = 50, 40, 200
+    hidden = np.zeros((120, 160), bool)
+    hidden[20:100, 60:100] = True
+    marked = np.where(hidden[..., None], 255, pixels).astype(np.uint8)
+    behind = carried_on(marked, hidden, 100)
+    beyond = cv2.dilate(hidden.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    assert np.array_equal(behind[beyond], marked[beyond])
+    assert np.abs(behind[..., 0] - 50).max() < 1 and np.abs(behind[40, :, 1] - 40).max() < 2 and np.abs(behind[80, :, 1] - 200).max() < 2
+    assert carried_on(pixels, np.ones((120, 160), bool), 100) is None
