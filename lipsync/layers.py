@@ -7,6 +7,7 @@ import numpy as np
 
 FRINGE = 0.012   # of the crop: how far beyond the matte the picture may still show the person
 REACH = 0.4      # of the crop: how far the head may go
+BAND_PX = 1 << 16  # drawn at a time: stays in the cache, and a large picture needs no more memory
 SOFT = 0.05      # of the crop: depth behind the person over which the background loses its detail
 
 
@@ -16,7 +17,7 @@ class Layers:
 
     window: (rows, columns) slices of the picture.
     person: (h, w, 4) float32, colours 0-255 times share plus what the background cannot explain; share in [0, 1].
-    behind: (h, w, 3) float32, the background, carried on behind the person.
+    behind: (h, w, 3) uint8, the background, carried on behind the person.
     Source: ours.
     """
 
@@ -30,9 +31,15 @@ class Layers:
         read: (h, w, 2) float32, where each pixel reads the window.
         Source: ours.
         """
-        moved = cv2.remap(self.person, read, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        rest = cv2.cvtColor(1 - cv2.extractChannel(moved, 3), cv2.COLOR_GRAY2RGB)
-        return cv2.add(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), cv2.multiply(self.behind, rest, rest), dtype=cv2.CV_8U)
+        out = np.empty_like(self.behind)
+        step = max(1, BAND_PX // read.shape[1])
+        for top in range(0, len(read), step):
+            rows = slice(top, top + step)
+            moved = cv2.remap(self.person, read[rows], None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            rest = cv2.cvtColor(1 - cv2.extractChannel(moved, 3), cv2.COLOR_GRAY2RGB)
+            rest = cv2.multiply(self.behind[rows], rest, dtype=cv2.CV_32F)
+            cv2.add(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), rest, out[rows], dtype=cv2.CV_8U)
+        return out
 
 
 def layers_of(pixels, matte, side_px, window):
@@ -54,12 +61,13 @@ def layers_of(pixels, matte, side_px, window):
     behind = carried_on(view, share > 0, side_px)
     if behind is None:
         return None
-    person = view - (1 - share[..., None]) * behind
-    return Layers(window, np.dstack([person, share]).astype(np.float32), behind)
+    person = np.empty((*share.shape, 4), np.float32)
+    person[..., :3], person[..., 3] = view - (1 - share[..., None]) * behind, share
+    return Layers(window, person, behind)
 
 
 def carried_on(pixels, hidden, side_px):
-    """The background of a picture, float32 (H, W, 3): itself where it is seen, mirrored at the outline behind what hides it.
+    """The background of a picture, uint8 (H, W, 3): itself where it is seen, mirrored at the outline behind what hides it.
 
     pixels: uint8 (H, W, 3).  hidden: (H, W) bool.  side_px: of the face's crop.
     Returns None when nothing is seen.
@@ -80,7 +88,8 @@ def carried_on(pixels, hidden, side_px):
     mirror = np.clip(mirror, 0, [w - 1, h - 1]).astype(np.float32)
     seen = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST) == 0
     read = np.where(seen[..., None], mirror, nearest)
-    sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR).astype(np.float32)
+    sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(sharp, (0, 0), max(1.0, 0.5 * SOFT * side_px))
-    share = np.clip(depth_px / (SOFT * side_px), 0, 1)[..., None]
-    return np.where(hidden[..., None] > 0, sharp + share * (soft - sharp), pixels).astype(np.float32)
+    share = np.clip(depth_px / (SOFT * side_px), 0, 1)
+    mixed = cv2.blendLinear(soft, sharp, share, 1 - share)
+    return np.where(hidden[..., None] > 0, mixed, pixels)
