@@ -57,7 +57,8 @@ def write_album(rows, path):
         top = k * tall
         draw.text((GAP_PX, top + 1), f"{name}   {text}", fill=INK, font=font)
         clip = watch(film)
-        pictures = {"portrait": (read_image(portrait).pixels, clip.points[0])} | _frames(clip, moments)
+        usual = np.nanmedian(clip.points, 0)
+        pictures = {"portrait": (read_image(portrait).pixels, usual)} | _frames(clip, moments)
         for column, what in enumerate(("portrait", *MOMENTS)):
             x = GAP_PX + column * (CELL_PX + GAP_PX)
             if what not in pictures:
@@ -65,6 +66,7 @@ def write_album(rows, path):
                 continue
             pixels, points = pictures[what]
             page.paste(_shrunk(pixels), (x, top + TEXT_PX))
+            points = np.where(np.isfinite(points), points, usual)
             if np.isfinite(points).all():
                 middle = (points[:2] if what == "blink" else points[2:]).mean(0)
                 page.paste(_cut(pixels, middle), (x, top + TEXT_PX + CELL_PX + GAP_PX))

@@ -36,8 +36,11 @@ def _watercolour(pixels, _):
 
 
 def _pencil(pixels, _):
-    grey, _ = cv2.pencilSketch(pixels, sigma_s=60, sigma_r=0.07, shade_factor=0.04)
-    return np.repeat(grey[..., None], 3, 2)
+    """Hatching over soft shades of grey."""
+    hatched, _ = cv2.pencilSketch(pixels, sigma_s=40, sigma_r=0.05, shade_factor=0.05)
+    shades = cv2.bilateralFilter(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), 9, 40, 7)
+    grey = 0.35 * hatched + 0.65 * np.clip(60 + 0.8 * shades.astype(np.float32), 0, 255)
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
 
 
 def _comic(pixels, _):

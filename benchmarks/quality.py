@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,14 @@ from utterance import spans_of
 from engine.device import choose_device
 from engine.encoders.audio import RATE_HZ
 from engine.errors import MouthpieceError
-from engine.media import read_sound
+from engine.media import VideoReader, read_image, read_sound
 from engine.progress import Progress
 from engine.weights import embedded_path
 from face.crop import crop_of
 from face.identity import structure
+from face.matte import matte_of
 from face.measure import CLOSED_BELOW, blinks, closures, stillness
+from face.steadiness import background_motion, background_of
 from lipsync.activity import speech_activity
 from lipsync.clip import portrait_look, watch
 from lipsync.evaluate import evaluate, quiet_frames
@@ -48,9 +51,11 @@ FACE = ("stillness_ratio", "opening_std_heights", "jitter_heights_per_frame2", "
         "blink_unevenness", "head_travel_heights", "face_share")
 LOOKS = ("sharpness_mouth_ratio", "sharpness_upper_ratio", "identity_median", "identity_lowest", "structure_median")
 DRIFT = ("sharpness_mouth_drift", "sharpness_upper_drift", "colour_drift", "identity_drift")
-KEYS = (*SYNC, *FACE, *LOOKS, *DRIFT, "real_stillness_ratio")
+BACKGROUND = ("background_median_px", "background_p95_px")
+KEYS = (*SYNC, *FACE, *LOOKS, *DRIFT, *BACKGROUND, "real_stillness_ratio")
 REST_PERCENT = 5                       # of a clip's frames count as rest
-STRUCTURES = 12                        # frames a video whose structure is compared
+MARGIN_PX = 8                          # beyond where the head was seen to go, in which no corner is taken for background
+STRUCTURES, FOLLOWED = 12, 25          # frames a video whose structure is compared, in which the background is looked for
 
 # part, number, which of its statistics, what it shall be: (least, most)
 BARS = (
@@ -66,7 +71,7 @@ BARS = (
     ("portraits", "identity_median", "mean", (0.95, None)),
     ("portraits", "closed_share", "pooled", (0.8, None)),
     ("portraits", "closed_share_above_rest", "pooled", (0.8, None)),
-    ("portraits", "blinks_per_minute", "pooled", (8, 25)),
+    ("portraits", "background_p95_px", "mean", (None, 0.3)),
     ("paintings", "sharpness_mouth_ratio", "mean", (0.8, None)),
     ("paintings", "identity_median", "mean", (0.95, None)),
     ("long", "sharpness_mouth_drift", "mean", (-0.03, 0.03)),
@@ -85,7 +90,7 @@ class Bench:
     """
 
     def __init__(self, out):
-        self.options, self.placement, self._models = AnimateOptions(), choose_device("auto"), None
+        self.placement, self._models = choose_device("auto"), None
         self.weights = hashlib.sha256(b"".join(embedded_path(name).read_bytes() for name in WEIGHTS)).hexdigest()[:12]
         self.out = out / self.weights
         self.out.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ class Bench:
         try:
             if not film.is_file():
                 self._models = self._models or load_models(self.placement)
-                animate(prepare(sitting.portrait, sitting.sound, self.options), film, self._models, self.placement, Progress("none"))
+                animate(prepare(sitting.portrait, sitting.sound, AnimateOptions(**sitting.asked)), film, self._models, self.placement, Progress("none"))
             row = measured(sitting, film)
         except MouthpieceError as error:
             row = dict(refused=str(error))
@@ -121,6 +126,7 @@ def measured(sitting, film):
         minutes=clip.duration_s / 60,
         moments=moments_of(clip, spans, silent),
         structure_median=structures(sitting.portrait, clip),
+        **background(sitting.portrait, clip),
     )
     rest = resting(clip)
     if sitting.against is not None:
@@ -131,6 +137,20 @@ def measured(sitting, film):
         row["real_stillness_ratio"] = _number(stillness(np.where(still | speaking, real.measures.opening, np.nan), still))
         row["real_blinks"] = len(blinks(real.measures.eyes, real.rate))
     return row | gaps_of(clip, spans, rest)
+
+
+def background(portrait, clip):
+    """How far corners of the background go from where they are in the portrait, pixels; empty where there is no background or no person."""
+    pixels, moved = read_image(portrait).pixels, clip.points[clip.measures.present]
+    matte = matte_of(pixels, moved[0]) if len(moved) else None
+    if matte is None:
+        return {}
+    reach_px = float(np.linalg.norm(moved - moved[0], axis=-1).max()) + MARGIN_PX
+    with VideoReader(clip.path) as film:
+        every = -(-len(clip.times_s) // FOLLOWED)
+        some = (frame.pixels for frame in film if frame.index % every == 0)
+        found = background_motion(chain([pixels], some), background_of(matte, reach_px))
+    return dict(background_corners=found.corners, background_median_px=_number(found.median_px), background_p95_px=_number(found.p95_px))
 
 
 def resting(clip):

@@ -1,5 +1,5 @@
 """Whom `quality.py` makes speak, and what: people kept out of every training, drawn faces, a long reading."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from engine.train.manifest import held_out, read_rows
 PARTS = ("held", "other", "portraits", "paintings", "long")
 LONG_S, LONG_READER, LONG_SITTER = 60.0, 0, 20  # numbers of the reader and of the portrait among those kept out
 SENTENCE_S = (2.5, 4.5)                # of readers, for portraits and paintings
+BLINKING = 40.0                        # blinks a minute of portraits and paintings, so that three seconds show some
 PAINTED_EVERY = 4                      # every fourth portrait kept out is painted
 
 
@@ -21,6 +22,7 @@ class Sitting:
 
     name: of its files.  portrait, sound: paths.  against: the real clip, or None.
     lines: (path of a recording, its text or None, where it starts in the sound, s), to be aligned.
+    asked: options of `animate` that are not the usual ones.
     Source: ours.
     """
 
@@ -29,6 +31,7 @@ class Sitting:
     sound: Path
     against: Path | None
     lines: tuple
+    asked: dict = field(default_factory=dict)
 
 
 def first_frame(video, path):
@@ -79,7 +82,11 @@ class Material:
         return self.data / row["path"], row["text"]
 
     def _portraits(self):
-        return [Sitting(f"portrait_{k:02d}", still, (s := self._sound(k))[0], None, ((*s, 0.0),)) for k, still in enumerate(self.stills)]
+        return [self._still(f"portrait_{k:02d}", still, k) for k, still in enumerate(self.stills)]
+
+    def _still(self, name, picture, k):
+        sound = self._sound(k)
+        return Sitting(name, picture, sound[0], None, ((*sound, 0.0),), dict(seed=k, blink_rate=BLINKING))
 
     def _paintings(self):
         made = []
@@ -87,8 +94,7 @@ class Material:
             path = self.out / f"painting_{k:02d}_portrait.png"
             if not path.is_file():
                 write_image(path, painted(read_image(still).pixels, STYLES[k % len(STYLES)], k))
-            sound = self._sound(k)
-            made.append(Sitting(f"painting_{k:02d}", path, sound[0], None, ((*sound, 0.0),)))
+            made.append(self._still(f"painting_{k:02d}", path, k))
         return made
 
     def _long(self):
