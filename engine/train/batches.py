@@ -13,6 +13,7 @@ TICKS = 75                             # 3 s a training item
 STRANGER_ODDS = 6.0                    # how much oftener a clip of a rare speaker is drawn
 USUAL_OPENING = 0.018                  # deviation of the inner-lip opening of a speaker, in units of the crop: the median of those there are
 SCALES = (0.5, 2.0)                    # how far the opening of a clip is brought to the usual one
+TAUGHT = 0.25                          # share of items that are speech without picture, moved by the teacher of engine/train/tutor.py
 QUIET_ENERGY, KEPT_TICKS = -1.0, 12    # a joint lies in what is quieter than this, of which so much is kept at most
 MELT_TICKS = 12                        # in which the end of one clip gives way to the beginning of the next
 FASTEST, SLOWEST, SUNG = 1.3, 0.75, 0.1
@@ -44,13 +45,14 @@ class Batches:
 
     clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval; batches come where it lies.
     phones: {clip name: ids (T,) at 100 Hz} of clips that can be sung.
+    tutor: what moves the mouth to speech without picture: log-mel (80, 4 T) -> (T, 21); None leaves such speech without motion.
     Source: ours.
     """
 
-    def __init__(self, clips, speech, encoder, seed, phones=None):
-        self.clips, self.speech, self.encoder, self.phones = clips, speech, encoder, phones or {}
+    def __init__(self, clips, speech, encoder, seed, *, phones=None, tutor=None):
+        self.clips, self.speech, self.encoder, self.phones, self.tutor = clips, speech, encoder, phones or {}, tutor
         self.names = sorted(clips)
-        odds = np.array([1.0 if is_common(n) else STRANGER_ODDS for n in self.names])
+        odds = odds_of(self.names)
         self.odds, self.rng = odds / odds.sum(), np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.level = {n: evened(c["code"], c["opening"]) for n, c in clips.items()}
@@ -94,19 +96,29 @@ class Batches:
 
     @torch.no_grad()
     def draw(self, count):
-        """(packed (B, T, 118), Known) with noise-free values."""
-        items = [self.item() for _ in range(count)]
-        code = torch.from_numpy(np.stack([i[0] for i in items]))
+        """(packed (B, T, 118), Known, (B, 1, 32) bool) with noise-free values; the last tells which numbers of the motion are to be learnt."""
         motion, sound = draw_states(count, TICKS, self.generator)
         others = [torch.from_numpy(self.speech_item()) for _ in range(4)]
-        mels = []
-        for i, (_, mel) in enumerate(items):
-            mel = torch.from_numpy(np.ascontiguousarray(self.speech_item() if motion[i, 0] == ABSENT else mel))
+        codes, mels, counted = [], [], torch.ones(count, 1, CODE_WIDTH, dtype=torch.bool)
+        for i in range(count):
+            code, mel = self.item()
+            if motion[i, 0] == ABSENT:
+                mel = self.speech_item()
+            elif self.tutor and uniform(0, 1, self.generator) < TAUGHT:
+                mel, code = self.speech_item(), code.copy()
+                code[:, :BLINK], counted[i, 0, BLINK:] = self.tutor(mel), False
+            mel = torch.from_numpy(np.ascontiguousarray(mel))
+            codes.append(code)
             mels.append(disguise(mel, others, self.generator) if uniform(0, 1, self.generator) < 0.8 else mel)
         device = next(self.encoder.parameters()).device
         heard = varied(articulation_of(self.encoder, torch.stack(mels).to(device)), self.generator)
-        packed = pack(code.to(device), heard)
-        return packed, Known(packed, motion.to(device), sound.to(device))
+        packed = pack(torch.from_numpy(np.stack(codes)).to(device), heard)
+        return packed, Known(packed, motion.to(device), sound.to(device)), counted.to(device)
+
+
+def odds_of(names):
+    """How much oftener each clip is drawn than one of the common speaker (N,). Source: ours."""
+    return np.array([1.0 if is_common(n) else STRANGER_ODDS for n in names])
 
 
 def evened(code, opening):

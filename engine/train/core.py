@@ -1,4 +1,5 @@
 """Training of the AV core: motion and articulation of talking clips, each stream given, generated or absent."""
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from engine.encoders.audio import PhoneticEncoder, articulation_of
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
 from engine.train.align import clips_of
-from engine.train.batches import TICKS, Batches
+from engine.train.batches import TICKS, Batches, evened, odds_of
 from engine.train.lips import LipBatches, lip_loss, load_reads, score_lips, usual_lengths
 from engine.train.manifest import held_out, is_held, made_by
 from engine.train.schedule import Average, Run, begin_from, place
+from engine.train.tutor import Tutor
 from engine.weights import load_into, read_state, save_state
 
 PEAK = 6e-4                            # learning rate
@@ -42,7 +44,7 @@ def flow_loss(net, packed, known, generator, weights):
     """Flow-matching error of the generated streams, motion and articulation apart: mean over their ticks.
 
     packed: (B, T, 118) clean.  known: of the same ticks.  generator: on the CPU, wherever the rest lies.
-    weights: (32,) of the motion's numbers.
+    weights: (32,) or (B, 1, 32) of the motion's numbers.
     Source: 2210.02747 with times drawn as in 2403.03206 section 3.1.
     """
     time = torch.sigmoid(torch.randn(len(packed), generator=generator)).to(packed.device)
@@ -128,6 +130,13 @@ def lip_rows(out, parts, lips):
             for k in ("clips", "held_clips", "known_clips") if k in parts}
 
 
+def tutor_of(encoder, clips):
+    """The Tutor that clips, a part of `load_codes`, fit. encoder: on the CPU. Source: ours."""
+    names = sorted(clips)
+    rows = [(code := evened(clips[n]["code"], clips[n]["opening"]), clips[n]["mel"][:, : 4 * len(code)]) for n in names]
+    return Tutor(encoder, rows, odds_of(names))
+
+
 def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
     """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes the weights, returns their scores by part.
 
@@ -141,7 +150,7 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     torch.manual_seed(seed)
     out, placement = Path(out), place(device)
     state, config = read_state(made_by("phonetic", out / "phonetic.safetensors"), "phonetic")
-    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval().to(placement.device)
+    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
     parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
     speech = clips_of(made_by("align", out / "phones.npz"))
     said = {Path(n).stem: c["phones"] for n, c in speech.items()}
@@ -153,16 +162,17 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     net, average.module = net.to(placement.device), average.module.to(placement.device)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK, weight_decay=0.1, betas=(0.9, 0.98))
     run = Run(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
-    batches, weight = Batches(parts["clips"], speech, encoder, seed + run.step, said), loss_weights().to(placement.device)
+    ears, weight = deepcopy(encoder).to(placement.device), loss_weights().to(placement.device)
+    batches = Batches(parts["clips"], speech, ears, seed + run.step, phones=said, tutor=tutor_of(encoder, parts["clips"]))
     lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
     read = lip_rows(out, parts, lips)
     faces = LipBatches(read["clips"], TICKS, seed + run.step)
     while run.done < 1:
-        packed, known = batches.draw(batch)
+        packed, known, counted = batches.draw(batch)
         seen, ids = (x.to(placement.device) for x in faces.draw(batch))
         phones = torch.zeros(())
         with placement.autocast():
-            motion, sound = flow_loss(net, packed, known, batches.generator, weight)
+            motion, sound = flow_loss(net, packed, known, batches.generator, weight * counted)
             if run.step % LIP_EVERY == 0:
                 phones = lip_loss(net, seen, ids)
         optimizer.zero_grad()
@@ -173,7 +183,7 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
         run.advance(dict(motion=motion.item(), sound=sound.item(), phones=LIP_EVERY * phones.item()), PEAK, report)
     run.save()
     core = average.module.cpu()
-    facts = {k: score(core, encoder.cpu(), lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
+    facts = {k: score(core, encoder, lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
     facts["lips"] = {k: score_lips(core, read[k], usual_lengths(read["clips"])) for k in ("held_clips", "known_clips") if k in read}
     save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
     return facts

@@ -41,10 +41,11 @@ def test_states_are_mostly_sound_to_motion_and_every_other_way_comes_up():
 
 
 def test_batches_are_whole_paired_and_repeatable(encoder):
-    packed, known = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
-    again, _ = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    packed, known, counted = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
+    again, *_ = Batches(CLIPS, SPEECH, encoder, 3).draw(24)
     assert packed.shape == (24, TICKS, PACKED_WIDTH) and torch.equal(packed, again) and torch.isfinite(packed).all()
     assert known.motion.shape == known.articulation.shape == (24, TICKS) and torch.equal(known.values, packed)
+    assert counted.shape == (24, 1, CODE_WIDTH) and counted[..., :21].all()
     mouth, energy = packed[..., 0], unpack(packed)[1][..., -1].reshape(24, TICKS, 2).mean(-1)
     paired = [np.corrcoef(m, e)[0, 1] for m, e, s in zip(mouth, energy, known.motion) if s[0] != ABSENT]
     assert np.median(paired) > 0.7
@@ -77,7 +78,7 @@ def test_held_vowels_stretch_sound_and_motion_together(encoder, monkeypatch):
     talker = clip(3)
     phones = np.repeat(np.tile([1, 31], 18), 10)                        # AA and T in turn
     monkeypatch.setattr("engine.train.batches.SUNG", 1.0)
-    code, mel = Batches({"talk__x__s": talker}, SPEECH, encoder, 0, {"talk__x__s": phones}).take()
+    code, mel = Batches({"talk__x__s": talker}, SPEECH, encoder, 0, phones={"talk__x__s": phones}).take()
     assert 1.2 * len(talker["code"]) < len(code) == mel.shape[1] / 4 < 2.4 * len(talker["code"])
     loud = mel.mean(0).reshape(-1, 4).mean(1)
     assert np.corrcoef(code[:, 0], loud)[0, 1] > 0.9
@@ -92,3 +93,12 @@ def test_other_ears_hear_the_same_phones_less_surely_and_silence_stays_silent():
     assert torch.allclose(made[..., :40].sum(-1), torch.ones(200, 20), atol=1e-4) and (made[..., :40].argmax(-1) == heard[..., :40].argmax(-1)).float().mean() > 0.95
     assert not made[:, :4, 41].any() and made[:, 5, 41].std() > 0.2 and 0.1 < made[:, 5, 42].std() < 0.6
     assert made[:, 0, 42].max() < -1.1
+
+
+def test_speech_without_picture_is_moved_by_the_teacher_and_its_lids_brows_and_head_do_not_count(encoder, monkeypatch):
+    monkeypatch.setattr("engine.train.batches.TAUGHT", 1.0)
+    batches = Batches(CLIPS, SPEECH, encoder, 1, tutor=lambda mel: np.full((mel.shape[1] // 4, 21), 7, np.float32))
+    packed, known, counted = batches.draw(16)
+    taught = known.motion[:, 0] != ABSENT
+    assert taught.sum() > 8 and (packed[taught][..., :21] == 7).all() and not (packed[taught][..., 21:CODE_WIDTH] == 7).all()
+    assert torch.equal(counted[:, 0, -1], ~taught) and torch.equal(counted[:, 0, 21], ~taught) and counted[:, 0, 20].all()
