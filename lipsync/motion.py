@@ -1,23 +1,25 @@
-"""Sound into motion: articulation, voice activity, the AV core over windows, blinks and head, on the 25 Hz clock."""
+"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock."""
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pack
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, core_of, pack
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
-from engine.encoders.vision import BLINK, EXPRESSION
+from engine.encoders.vision import BLINK, EXPRESSION, motion_parts
 from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
 from engine.timeline import MOTION_HZ
 from engine.weights import load_into, load_state
+from lipsync.accents import gestures
 from lipsync.activity import speech_activity
+from lipsync.closures import mouthed
+from lipsync.eyelids import BLINK_SHUT, blinks
 
-WINDOW_TICKS, CARRY_TICKS = 75, 25     # 3 s windows, each told the last second of the one before
-VOICE_REACH_TICKS = 4                  # 0.16 s
-BLINK_SHUT = 2.0                       # code of a shut eye
-BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
-BLINK_APART_TICKS = 15                 # 0.6 s
+WINDOW_TICKS, SHARED_TICKS = 75, 25    # 3 s windows, as the core was trained; a second goes over from one to the next
+VOICE_REACH_TICKS, VOICE_SOFT_TICKS = 4, 1.0   # 0.16 s, and the deviation of the slopes
+PLACE_TICKS = 100                      # 4 s: what moves the head more slowly than this is taken out
+CALM_TICKS = 8                         # 0.3 s: deviation of the mean that head and brows follow in pauses
 SILENT_ENERGY = -1.5
 
 
@@ -37,8 +39,7 @@ def load_listener():
 
 def load_core():
     """The embedded AV core, in eval."""
-    state, config = load_state("core")
-    return load_into(AVCore(config["width"], config["depth"], config["heads"]), state, "core").eval().float()
+    return core_of(*load_state("core"))
 
 
 def gated(articulation, active):
@@ -69,62 +70,38 @@ def as_planned(articulation, ticks):
     return articulation, 1 - articulation[:, PHONES.index("SIL")]
 
 
+def load_space():
+    """The embedded MotionSpace. Source: ours."""
+    return motion_parts(*load_state("motion"))[1]
+
+
 @torch.inference_mode()
 def motion_codes(core, articulation, options, item="clip"):
-    """Codes (T, 32) float32: sampled in windows, each continuing the one before; noise depends on the tick, not the window.
+    """Codes (T, 32) float32: sampled in windows that overlap and go over into each other; noise depends on the tick, not the window.
 
     articulation: (2 T, 43).
     options: with steps, guidance, variety and seed.
     item: name that the noise depends on beside the seed.
-    Source: flow matching; carried ticks are given to the core clean, as it was trained.
+    Source: flow matching; windows that were told the codes before them drifted away within a minute, docs/log.md.
     """
     ticks = len(articulation) // 2
     sound = torch.from_numpy(articulation)[None]
-    windows = plan(ticks, WINDOW_TICKS, CARRY_TICKS)
     levels, adapter = flow_levels(options.steps), FlowAdapter(core)
 
-    def make(window, carried):
+    def make(window, _):
         start, stop = window.start, window.stop
         values = pack(torch.zeros(1, stop - start, CODE_WIDTH), sound[:, 2 * start : 2 * stop])
         motion = torch.full((1, stop - start), GENERATED)
-        if carried is not None:
-            kept = carried.shape[1]
-            values[:, :kept, :CODE_WIDTH], motion[:, :kept] = carried[..., :CODE_WIDTH], GIVEN
         told = Known(values, motion, torch.full_like(motion, GIVEN))
         untold = Known(values, motion, torch.full_like(motion, ABSENT))
         noise = tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
         noise[..., :BLINK] *= options.variety
         if options.guidance == 1.0:
-            out = sample(adapter, noise, levels, told, solver="ab2")
-        else:
-            out = sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
-        if carried is not None:
-            out[:, :kept, :CODE_WIDTH] = carried[..., :CODE_WIDTH]
-        return out
+            return sample(adapter, noise, levels, told, solver="ab2")
+        return sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
 
-    return torch.cat(list(stream_windows(windows, make, "carry")), 1)[0, :, :CODE_WIDTH].numpy()
-
-
-def blinks(ticks, rate_per_minute, active, seed):
-    """Eyelids (ticks,) in [0, 1]: blinks at a mean rate, never within 0.6 s of each other, likelier where speech pauses.
-
-    rate_per_minute: 0 keeps the eyes open.  active: (ticks,) voice activity.
-    Source: ours; blinks fall into pauses (Nakano and Kitazawa 2010), three times as often here.
-    """
-    rng = np.random.default_rng([seed, 0xB11])
-    lids = np.zeros(ticks, np.float32)
-    if rate_per_minute <= 0:
-        return lids
-    odds = np.where(active < 0.5, 3.0, 1.0)
-    odds *= rate_per_minute / 60 / MOTION_HZ * ticks / odds.sum()
-    odds /= np.maximum(1 - (BLINK_APART_TICKS - 1) * odds, 0.1)      # makes up for the ticks in which none may start
-    last = -BLINK_APART_TICKS
-    for t in np.nonzero(rng.random(ticks) < odds)[0]:
-        if t - last >= BLINK_APART_TICKS:
-            n = min(len(BLINK_SHAPE), ticks - t)
-            lids[t : t + n] = BLINK_SHAPE[:n]
-            last = t
-    return lids
+    windows = plan(ticks, WINDOW_TICKS, SHARED_TICKS)
+    return torch.cat(list(stream_windows(windows, make, "blend")), 1)[0, :, :CODE_WIDTH].numpy()
 
 
 def sped(track, speed):
@@ -139,6 +116,17 @@ def sped(track, speed):
     return track[low] * (1 - part) + track[low + 1] * part
 
 
+def placed(head):
+    """A head's track (T, 6) about its own place: slow drift is taken out. Source: ours."""
+    return head - gaussian_filter1d(head, PLACE_TICKS, axis=0)
+
+
+def calmed(track, active):
+    """A track (T, D) that comes to rest in pauses: there it follows its own slow mean. active: (T,). Source: ours."""
+    free = gaussian_filter1d(active, CALM_TICKS / 2)[:, None]
+    return free * track + (1 - free) * gaussian_filter1d(track, CALM_TICKS, axis=0)
+
+
 def perform(models, wave, ticks, options, planned=None):
     """The Motion of a recording under the options.
 
@@ -147,12 +135,18 @@ def perform(models, wave, ticks, options, planned=None):
     Source: ours.
     """
     listener, core = models
+    space = load_space()
     articulation, active = hear(listener, wave, ticks, options.gate) if planned is None else as_planned(planned, ticks)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
-    codes[:, :BLINK] *= near_voice(slow)[:, None]
+    codes[:, :BLINK] = mouthed(codes, articulation, space.lips[:BLINK].numpy(), options) * near_voice(slow)[:, None]
     codes[:, BLINK] = BLINK_SHUT * blinks(ticks, options.blink_rate, slow, options.seed)
-    codes[:, EXPRESSION:] = sped(codes[:, EXPRESSION:], options.head_speed) * options.pose_strength
+    brows, head = codes[:, BLINK + 1 : EXPRESSION], sped(codes[:, EXPRESSION:], options.head_speed)
+    if options.settle:
+        brows, head = calmed(brows, slow), calmed(placed(head), slow)
+    raised, nods = gestures(articulation, slow, space.basis.numpy(), options.accents, options.seed)
+    codes[:, BLINK + 1 : EXPRESSION] = brows + raised
+    codes[:, EXPRESSION:] = (head + nods) * options.pose_strength
     return Motion(codes.astype(np.float32), slow, articulation)
 
 
@@ -162,7 +156,7 @@ def near_voice(active):
     active: (T,) voice activity at 25 Hz.
     Source: ours; lips part up to 0.2 s before their sound.
     """
-    return gaussian_filter1d(maximum_filter1d(active, 2 * VOICE_REACH_TICKS + 1), 1.5).astype(np.float32)
+    return gaussian_filter1d(maximum_filter1d(active, 2 * VOICE_REACH_TICKS + 1), VOICE_SOFT_TICKS).astype(np.float32)
 
 
 def wish(codes, own, expression=1.0):

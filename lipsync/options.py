@@ -7,6 +7,8 @@ from engine.config import Options, flag_of, option, resolve
 from engine.errors import UsageProblem
 
 MODELS = ("mini", "echomimic", "echomimic-acc")
+CLOSURE, CLOSURE_SAYS = 1.0, "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
+LEVEL, LEVEL_SAYS = 1.0, "how far a faint or excessive mouth is brought to the usual opening, by 0.7 to 1.5 at most; 0 leaves it"
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,12 @@ class AnimateOptions(PortraitOptions):
 
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
     expression: float = option(1.5, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
+    closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
+    level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
+    settle: bool = option(True, "keep the head about its place, and bring head and brows to rest in pauses")
+    accents: float = option(1.0, "strength of brows and nods on stressed words; 0 has none", low=0.0, high=3.0)
     blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
 
@@ -107,6 +113,8 @@ class LipsyncOptions(Options):
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
     expression: float = option(1.5, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
+    closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
+    level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame")
     on_missing_face: str = option("pass", "frames without the face: pass them as they are, hold its last place, or fail", choices=ON_MISSING_FACE)

@@ -128,6 +128,8 @@ FLIPS = {
     "guidance": {"guidance": 5.0},
     "variety": {"variety": 1.0},
     "expression": {"expression": 0.3},
+    "closure": {"closure": 0.0},
+    "level": {"level": 0.0},
     "spans": {"spans": "0-0.2"},
     "ease": {"ease": 0.2, "spans": "0.04-0.36"},
     "gate": {"gate": True},

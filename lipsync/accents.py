@@ -1,0 +1,115 @@
+"""Stress that is heard becomes motion that is seen: brows that rise and small nods on accents, another posture for another phrase."""
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
+
+from engine.activity import runs
+from engine.encoders.audio import PHONES
+from engine.encoders.vision import BLINK, EXPRESSION, LATTICE, POSE, UPPER_FACE
+from engine.timeline import ARTICULATION_HZ, MOTION_HZ
+
+VOICING, PITCH, ENERGY = (len(PHONES) + k for k in range(3))
+NEAR_S, AROUND_S = 0.06, 0.6           # a syllable stands out against what is said around it
+LOUDER, HIGHER = 0.17, 0.17            # deviations of energy and of F0 (octaves) so measured, in recorded speech
+STRESSED = 1.6                         # sum of both from which a syllable is stressed; from twice that on it counts fully
+APART_S = 0.5                          # between two accents
+UNSAID = 0.25                          # share of accents that the head, and of those that the brows, leave alone
+NOD, NOD_SHAPE_S = 1.8, (0.12, 0.09, 0.2)              # deviations of the head's pitch; after the accent, rising, falling
+RISE, RISE_SHAPE_S = 0.0045, (0.04, 0.12, 0.26)         # of the brows, in units of the crop; the same
+BOB = 0.7                              # deviations that the head sinks with a nod
+PAUSE_S = 0.3                          # silence that parts two phrases
+POSTURE = np.array([0.5, 0.2, 0.3, 0.8, 1.2, 0.4])     # deviations of the head's numbers from phrase to phrase
+TURN_S = 0.35                          # how long it takes to turn to the next one
+BROW_ROWS, BROW_COLUMNS = slice(6, 10), slice(7, 25)   # of the lattice
+
+
+class Accents(NamedTuple):
+    """Stressed syllables. times_s: (N,).  strengths: (N,) in (0, 1]. Source: ours."""
+
+    times_s: np.ndarray
+    strengths: np.ndarray
+
+
+def standing_out(track, weight, hz):
+    """A track (T,) against its surroundings: its mean over a syllable less its mean over a phrase, both under a weight (T,). Source: ours."""
+    near, around = (gaussian_filter1d(np.stack([track * weight, weight]), s * hz, mode="constant") for s in (NEAR_S, AROUND_S))
+    return near[0] / np.maximum(near[1], 1e-3) - around[0] / np.maximum(around[1], 1e-3)
+
+
+def accents_of(articulation):
+    """Accents of a voice: syllables that are louder and higher than those around them.
+
+    articulation: (T, 43) at 50 Hz, heard or planned.
+    Source: ours; energy and F0 as in Terken 1991.
+    """
+    hz = float(ARTICULATION_HZ)
+    voiced = np.clip(articulation[:, VOICING], 0, 1) * (1 - articulation[:, PHONES.index("SIL")])
+    f0 = articulation[:, PITCH] / np.maximum(articulation[:, VOICING], 0.3)       # the stream holds it times voicing
+    stress = standing_out(articulation[:, ENERGY], voiced, hz) / LOUDER + standing_out(f0, voiced, hz) / HIGHER
+    stress = np.where(gaussian_filter1d(voiced, NEAR_S * hz) > 0.4, stress, 0)
+    at, found = find_peaks(stress, height=STRESSED, distance=max(1, round(APART_S * hz)))
+    return Accents(at / hz, np.clip(found["peak_heights"] / (2 * STRESSED), 0, 1))
+
+
+def bumps(ticks, times_s, heights, shape_s):
+    """(ticks,) at 25 Hz: a bump of each height (N,), its summit shape_s[0] after its time, with the two deviations of its sides. Source: ours."""
+    late, rising, falling = shape_s
+    gap = np.arange(ticks)[:, None] / float(MOTION_HZ) - np.asarray(times_s)[None] - late
+    return (np.exp(-0.5 * (gap / np.where(gap < 0, rising, falling)) ** 2) * heights).sum(1)
+
+
+def brow_raise(basis):
+    """Four numbers of the code that raise both brows by one unit of the crop and move little else. basis: (26, 2, 32, 32) of the motion space.
+
+    Source: least squares over the whole lattice, for the brows have no number of their own.
+    """
+    rows = np.asarray(basis, np.float64)[BLINK + 1 : EXPRESSION]
+    flat = rows.reshape(UPPER_FACE, -1)
+    wanted = np.zeros(rows.shape[1:])
+    wanted[1, BROW_ROWS, BROW_COLUMNS] = -1
+    gram = flat @ flat.T
+    code = np.linalg.solve(gram + 0.01 * np.trace(gram) / UPPER_FACE * np.eye(UPPER_FACE), flat @ wanted.reshape(-1))
+    raised = -np.tensordot(code, rows, 1)[1, BROW_ROWS, BROW_COLUMNS].mean()
+    return code / raised
+
+
+def postures(active, rng):
+    """Where the head is held, (T, 6) in deviations: another place in every phrase, turned to in the pause before.
+
+    active: (T,) voice activity at 25 Hz.  rng: numpy Generator.
+    Source: ours.
+    """
+    hz = float(MOTION_HZ)
+    said = active > 0.5
+    for a, b in runs(~said):
+        if 0 < a and b < len(said) and b - a < PAUSE_S * hz:
+            said[a:b] = True
+    out, start = np.zeros((len(active), POSE)), 0
+    for a, b in runs(said):
+        out[start:] = rng.normal(size=POSE) * POSTURE
+        out[start:a] = out[start - 1] if start else 0
+        start = b
+    return gaussian_filter1d(out, TURN_S * hz, axis=0)
+
+
+def gestures(articulation, active, basis, strength, seed):
+    """(brows (T, 4), head (T, 6)) that a voice moves beside its mouth, on the 25 Hz clock, to be added to codes.
+
+    articulation: (2 T, 43).  active: (T,).  basis: (26, 2, 32, 32) of the motion space.
+    strength: 0 gives none.
+    Source: ours; brows and nods go with accents (Cavé 1996, Hadar 1983).
+    """
+    ticks, rng = len(active), np.random.default_rng([seed, 0xACC])
+    brows, head = np.zeros((ticks, UPPER_FACE), np.float32), np.zeros((ticks, POSE), np.float32)
+    if strength == 0:
+        return brows, head
+    times_s, strengths = accents_of(articulation)
+    by_head, by_brows = (strengths * (rng.random(len(strengths)) >= UNSAID) * rng.uniform(0.7, 1.1, len(strengths)) for _ in range(2))
+    brows += (RISE * bumps(ticks, times_s, by_brows, RISE_SHAPE_S))[:, None] * brow_raise(basis)
+    nod = bumps(ticks, times_s, by_head, NOD_SHAPE_S)
+    head += postures(active, rng)
+    head[:, 5] += NOD * nod
+    head[:, 1] += BOB * nod
+    return strength * brows, strength * head
