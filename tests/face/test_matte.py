@@ -50,12 +50,11 @@ def test_what_does_not_touch_the_person_is_not_the_person():
     assert not found[:, 320:].any() and found[110, 120] == 1
 
 
-def test_a_neighbour_who_touches_is_parted_half_way_between_the_faces(monkeypatch):
+def test_a_neighbour_who_touches_is_parted_half_way_between_the_faces():
     one, two = face_at(120, 110), face_at(260, 110)
     share = np.maximum(figure((260, 400), 120, 110), figure((260, 400), 260, 110))
     share[100:150, 120:260] = 1  # arm in arm
-    monkeypatch.setattr(matte, "find_faces_quick", lambda pixels: [types.SimpleNamespace(points=p) for p in (one, two)])
-    found = chosen(share, one, plain(share.shape))
+    found = chosen(share, one, plain(share.shape), lambda: [one, two])
     assert found[110, 120] == 1 and found[110, 180] == 1
     assert not found[:, 200:].any()
 
@@ -102,6 +101,15 @@ def test_a_matte_lies_where_the_network_saw_the_person_in_a_large_picture():
     outside = np.ones(found.shape, bool)
     outside[rows, cols] = False
     assert outside.any() and not found[outside].any()
+
+
+def test_a_neighbour_is_known_even_where_the_window_cuts_his_face(monkeypatch):
+    one, two = face_at(150, 150), face_at(280, 150)
+    cut = window_of(crop_of(one, 100), (420, 300))[1].stop
+    assert 260 < cut < 300
+    monkeypatch.setattr(matte, "find_faces_quick", lambda pixels: [types.SimpleNamespace(points=p) for p in (two, one)])
+    found = matte_of(plain((300, 420)), one, lambda view: np.ones(view.shape[:2], np.float32))
+    assert found[150, 205] > 0.9 and not found[150, 225:].any()
 
 
 def test_a_face_at_the_border_has_a_matte_within_the_picture():
