@@ -20,7 +20,7 @@ NOD, NOD_SHAPE_S = 1.8, (0.12, 0.09, 0.2)              # deviations of the head'
 RISE, RISE_SHAPE_S = 0.0045, (0.04, 0.12, 0.26)         # of the brows, in units of the crop; the same
 BOB = 0.7                              # deviations that the head sinks with a nod
 PAUSE_S = 0.3                          # silence that parts two phrases
-POSTURE = np.array([0.5, 0.2, 0.3, 0.8, 1.2, 0.4])     # deviations of the head's numbers from phrase to phrase
+POSTURE = np.array([0.5, 0.2, 0.3, 0.7, 0.8, 0.4])     # deviations of the head's numbers from phrase to phrase
 TURN_S = 0.35                          # how long it takes to turn to the next one
 BROW_ROWS, BROW_COLUMNS = slice(6, 10), slice(7, 25)   # of the lattice
 

@@ -18,7 +18,8 @@ from lipsync.eyelids import BLINK_SHUT, blinks
 
 WINDOW_TICKS, SHARED_TICKS = 75, 25    # 3 s windows, as the core was trained; a second goes over from one to the next
 VOICE_REACH_TICKS, VOICE_SOFT_TICKS = 4, 1.0   # 0.16 s, and the deviation of the slopes
-PLACE_TICKS = 100                      # 4 s: what moves the head more slowly than this is taken out
+PLACE_TICKS = 45                       # 1.8 s: what moves the head more slowly than this is taken out
+STEADY_TICKS = 1.2                     # deviation of what smoothes the head
 CALM_TICKS = 8                         # 0.3 s: deviation of the mean that head and brows follow in pauses
 SILENT_ENERGY = -1.5
 
@@ -117,8 +118,8 @@ def sped(track, speed):
 
 
 def placed(head):
-    """A head's track (T, 6) about its own place: slow drift is taken out. Source: ours."""
-    return head - gaussian_filter1d(head, PLACE_TICKS, axis=0)
+    """A head's track (T, 6) about its own place: slow drift and the tremble of landmarks that it was learned from are taken out. Source: ours."""
+    return gaussian_filter1d(head, STEADY_TICKS, axis=0) - gaussian_filter1d(head, PLACE_TICKS, axis=0)
 
 
 def calmed(track, active):
@@ -142,11 +143,12 @@ def perform(models, wave, ticks, options, planned=None):
     codes[:, :BLINK] = mouthed(codes, articulation, space.lips[:BLINK].numpy(), options) * near_voice(slow)[:, None]
     codes[:, BLINK] = BLINK_SHUT * blinks(ticks, options.blink_rate, slow, options.seed)
     brows, head = codes[:, BLINK + 1 : EXPRESSION], sped(codes[:, EXPRESSION:], options.head_speed)
-    if options.settle:
-        brows, head = calmed(brows, slow), calmed(placed(head), slow)
     raised, nods = gestures(articulation, slow, space.basis.numpy(), options.accents, options.seed)
+    if options.settle:
+        brows, head = calmed(brows, slow), calmed(head, slow)
+    head = placed(head + nods) if options.settle else head + nods
     codes[:, BLINK + 1 : EXPRESSION] = brows + raised
-    codes[:, EXPRESSION:] = (head + nods) * options.pose_strength
+    codes[:, EXPRESSION:] = head * options.pose_strength
     return Motion(codes.astype(np.float32), slow, articulation)
 
 
