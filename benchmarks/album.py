@@ -1,13 +1,15 @@
 """Contact sheets made for looking: each portrait beside the moments at which a rendering shows its faults, mouths at their own pixels below."""
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.media import VideoReader, read_image, write_image
-from face.measure import blinks
 from lipsync.clip import watch
 
 CELL_PX, CLOSE_PX, GAP_PX, TEXT_PX = 200, 132, 4, 18
 ON_PAGE = 5
+EYES_PX, EYES_WIDE = (96, 24), 1.7     # the strip of both eyes that is compared, width and height; its width over their distance
+BLINK_FRAMES = 6
 MOMENTS = ("widest", "p b m", "vowel", "silence", "blink", "head")
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 
@@ -32,11 +34,37 @@ def moments_of(clip, spans, silent):
     quiet = np.flatnonzero(silent & m.present)
     if len(quiet):
         found["silence"] = int(quiet[len(quiet) // 2])
-    shut = blinks(m.eyes, clip.rate)
-    found["blink"] = int(shut[0]) if len(shut) else int(np.nanargmin(m.eyes))
+    found["blink"] = eyes_change_most(clip)
     turn = sum(np.abs(v - np.nanmedian(v)) for v in (m.yaw_deg, m.pitch_deg, m.roll_deg))
     found["head"] = int(np.nanargmax(np.where(m.present, turn, np.nan)))
     return found
+
+
+def eyes_change_most(clip):
+    """The frame whose eyes look least like they usually do: a blink, however well or badly the lids are drawn.
+
+    clip: lipsync.clip.Clip with a face in it.
+    Source: ours; mean difference of the aligned strips from those a blink earlier and later.
+    """
+    strips, frames = [], []
+    with VideoReader(clip.path) as reader:
+        for frame in reader:
+            left, right = clip.points[frame.index][:2]
+            if not np.isfinite([left, right]).all():
+                continue
+            across = (right - left) * EYES_WIDE / 2
+            down = np.array([-across[1], across[0]]) * EYES_PX[1] / EYES_PX[0]
+            middle = (left + right) / 2
+            corners = np.array([middle - across - down, middle + across - down, middle - across + down], np.float32)
+            to = np.array([[0, 0], [EYES_PX[0], 0], [0, EYES_PX[1]]], np.float32)
+            grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
+            strips.append(cv2.warpAffine(grey, cv2.getAffineTransform(corners, to), EYES_PX).astype(np.float32))
+            frames.append(frame.index)
+    strips = np.array(strips)
+    about = np.arange(len(strips))
+    earlier, later = (strips[np.clip(about + step, 0, len(strips) - 1)] for step in (-BLINK_FRAMES, BLINK_FRAMES))
+    change = np.minimum(np.abs(strips - earlier).mean((1, 2)), np.abs(strips - later).mean((1, 2)))
+    return frames[int(np.argmax(change))]
 
 
 def _frame(clip, time_s):

@@ -10,7 +10,8 @@ from engine.media import Sound, VideoReader, read_image, read_sound, write_image
 from engine.train.manifest import held_out, read_rows
 
 PARTS = ("held", "other", "portraits", "paintings", "long")
-LONG_S, LONG_READER, LONG_SITTER = 60.0, 0, 20  # numbers of the reader and of the portrait among those kept out
+LONG_S, AGAIN_S = 60.0, 10.0           # a minute of reading, whose end is its beginning again: what drifts is then not what is said
+LONG_READER, LONG_SITTER = 0, 20       # numbers of the reader and of the portrait among those kept out
 SENTENCE_S = (2.5, 4.5)                # of readers, for portraits and paintings
 BLINKING = 40.0                        # blinks a minute of portraits and paintings, so that three seconds show some
 PAINTED_EVERY = 4                      # every fourth portrait kept out is painted
@@ -101,12 +102,16 @@ class Material:
         rows = [r for r in self.read if r["speaker"] == self.readers[LONG_READER]]
         lines, waves, start_s = [], [], 0.0
         for row in rows:
-            if start_s >= LONG_S:
+            if start_s >= LONG_S - AGAIN_S:
                 break
             waves.append(read_sound(self.data / row["path"], RATE_HZ, mono=True).samples[0])
             lines.append((self.data / row["path"], row["text"], start_s))
             start_s += len(waves[-1]) / RATE_HZ
+        whole = [line for line, wave in zip(lines, waves) if line[2] + len(wave) / RATE_HZ <= LONG_S - AGAIN_S]
+        lines = [*whole, (*lines[0][:2], LONG_S - AGAIN_S)]
         sound = self.out / "long_sound.wav"
         if not sound.is_file():
-            write_sound(sound, Sound(np.concatenate(waves)[None, : round(LONG_S * RATE_HZ)], RATE_HZ))
+            once, again = (round(s * RATE_HZ) for s in (LONG_S - AGAIN_S, AGAIN_S))
+            wave = np.concatenate(waves)[:once]
+            write_sound(sound, Sound(np.concatenate([wave, wave[:again]])[None], RATE_HZ))
         return [Sitting("long_00", self.stills[LONG_SITTER], sound, None, tuple(lines))]
