@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 
 FRINGE = 0.012   # of the crop: how far beyond the matte the picture may still show the person
+GAP = 0.03       # of the crop: gaps between strands that are closed, so that the outline mirrors smoothly
 REACH = 0.4      # of the crop: how far the head may go
-BAND_PX = 1 << 16  # drawn at a time: stays in the cache, and a large picture needs no more memory
+BAND_PX = 1 << 16  # pixels drawn at a time: stays in the cache, and a large picture needs no more memory
 SOFT = 0.05      # of the crop: depth behind the person over which the background loses its detail
 
 
@@ -73,8 +74,8 @@ def carried_on(pixels, hidden, side_px):
     Returns None when nothing is seen.
     Source: ours; a mirror keeps grain and colours, and the further behind the softer, for there the mirrored outline has creases.
     """
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(FRINGE * side_px)) + 1,) * 2)
-    hidden = cv2.dilate(hidden.astype(np.uint8), around)
+    fringe, gap = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(part * side_px)) + 1,) * 2) for part in (FRINGE, GAP))
+    hidden = cv2.morphologyEx(cv2.dilate(hidden.astype(np.uint8), fringe), cv2.MORPH_CLOSE, gap)
     if hidden.all():
         return None
     depth_px, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
