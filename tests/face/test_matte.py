@@ -113,8 +113,7 @@ def test_a_neighbour_is_known_even_where_the_window_cuts_his_face(monkeypatch):
 
 
 def test_a_face_at_the_border_has_a_matte_within_the_picture():
-    share = lambda view: np.ones(view.shape[:2], np.float32)
-    found = matte_of(plain((200, 160)), face_at(150, 40), share)
+    found = matte_of(plain((200, 160)), face_at(150, 40), lambda view: np.ones(view.shape[:2], np.float32))
     assert found.shape == (200, 160) and found[40, 150] == 1
 
 
