@@ -7,7 +7,7 @@ from scipy.signal import find_peaks
 
 from engine.activity import runs
 from engine.encoders.audio import PHONES
-from engine.encoders.vision import BLINK, EXPRESSION, LATTICE, POSE, UPPER_FACE
+from engine.encoders.vision import BLINK, EXPRESSION, POSE, UPPER_FACE
 from engine.timeline import ARTICULATION_HZ, MOTION_HZ
 
 VOICING, PITCH, ENERGY = (len(PHONES) + k for k in range(3))
