@@ -3,14 +3,17 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from torch.nn import functional as F
+import torch
 
 from face.crop import Crop
 from face.matte import window_of
 from lipsync.layers import layers_of
-from lipsync.renderer import PATCH, WORK_PX, Rendering, edge_fade
+from lipsync.patch import PATCH, WORK_PX
+from lipsync.renderer import Rendering, edge_fade
+from lipsync.teeth import lit
 
-MASK_RANGE, CRISP = (0.25, 0.75), 0.5  # what becomes 0 and 1 of the mask; share of the paint's fine detail added
+MASK_RANGE = (0.25, 0.75)              # what becomes 0 and 1 of the mask
+SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
 EDGE = 0.06                            # of the crop: where the face flow fades out
 STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and about which it turns: the teacher's still points
@@ -20,30 +23,33 @@ STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and 
 class FrameParts:
     """One frame of a rendering as numpy.
 
-    flow: (96, 96, 2) units of the crop.  paint: (64, 112, 4) colours 0–255 times mask, and mask.
+    flow: (96, 96, 2) units of the crop.
+    paint: (64, 112, 4) colours 0–255 times mask, and mask; or (64, 112, 5), colours without teeth and the light on them besides.
     """
     flow: np.ndarray
     paint: np.ndarray
 
 
 def tightened(rendering):
-    """The Rendering with its mask drawn tighter than learned and its paint a little crisper, so that lips keep the portrait's own pixels.
+    """The Rendering with its mask drawn tighter than learned, so that lips keep the portrait's own pixels.
 
     rendering: Rendering, float32.
     Source: ours; looked at on portraits kept out.
     """
     low, high = MASK_RANGE
-    soft = F.avg_pool2d(F.pad(rendering.paint, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    paint = (rendering.paint + CRISP * (rendering.paint - soft)).clamp(-1, 1)
-    return Rendering(rendering.flow, paint, ((rendering.mask - low) / (high - low)).clamp(0, 1))
+    return Rendering(rendering.flow, rendering.paint, ((rendering.mask - low) / (high - low)).clamp(0, 1))
 
 
-def parts_of(rendering):
-    """FrameParts of every frame of a `Rendering`. Source: ours."""
+def parts_of(rendering, own=None):
+    """FrameParts of every frame of a `Rendering`.
+
+    own: (B, 1, 64, 112) of the teeth that the canvas shall lay over; None where they are in the paint or not wanted.
+    Source: ours.
+    """
     mask = rendering.mask.float() * edge_fade(*rendering.mask.shape[-2:])
-    colours = (rendering.paint.float() + 1) * 127.5 * mask
+    parts = [(rendering.paint.float() + 1) * 127.5 * mask, mask, *([] if own is None else [lit(rendering.mask.float(), own)])]
     flow = rendering.flow.float().permute(0, 2, 3, 1).numpy()
-    paint = np.concatenate([colours.permute(0, 2, 3, 1).numpy(), mask.permute(0, 2, 3, 1).numpy()], -1)
+    paint = torch.cat(parts, 1).permute(0, 2, 3, 1).numpy()
     return [FrameParts(f, p) for f, p in zip(flow, paint)]
 
 
@@ -92,11 +98,12 @@ class Canvas:
     crop: Crop of its face, size WORK_PX; it may reach outside the picture.
     matte: float32 (H, W), share of the person whose head it is, as face.matte gives it; the rest stays still. Without one
     the background beside the head moves along a little.
+    teeth: (h, w, 5) float32 of `teeth.teeth_of`, at about the picture's own resolution; None paints none.
     Source: ours; head motion is a field that is rigid on the head and fades over the neck.
     """
 
-    def __init__(self, pixels, crop: Crop, matte=None):
-        self.pixels, self.crop = pixels, crop
+    def __init__(self, pixels, crop: Crop, matte=None, teeth=None):
+        self.pixels, self.crop, self.teeth = pixels, crop, teeth
         size = pixels.shape[1::-1]
         self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
         if matte is not None:
@@ -182,7 +189,16 @@ class Canvas:
         if not u.size:
             return
         top, _, left, _ = PATCH
-        part = cv2.remap(paint.astype(np.float32), u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top,
-                         cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
-        share = np.clip(part[..., 3:], 0, 1)
-        frame[:] = np.clip(frame * (1 - share) + part[..., :3] + 0.5, 0, 255).astype(np.uint8)
+        paint, at = paint.astype(np.float32), (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
+        part = cv2.remap(paint[..., :4], *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        cover = np.clip(part[..., 3:4], 0, 1)
+        share = np.clip((cover - 0.5) * max(1.0, SHARP / self.crop.scale) + 0.5, 0, 1)
+        out = frame * (1 - share) + part[..., :3] * (share / np.maximum(cover, 1e-3))
+        if self.teeth is not None and paint.shape[-1] == 5:
+            light = cv2.remap(paint[..., 4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
+            grow = len(self.teeth) / (PATCH[1] - PATCH[0])
+            at = ((u[..., 0] * WORK_PX - left) * grow - 0.5, (u[..., 1] * WORK_PX - top) * grow - 0.5)
+            teeth = cv2.remap(self.teeth[..., :4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            share = share * teeth[..., 3:]
+            out += (teeth[..., :3] * light - out) * share
+        frame[:] = np.clip(out + 0.5, 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from engine.film import Patch
-from lipsync.renderer import FLOW_PX, PATCH, WORK_PX
+from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 
 # centre x, y and half axes x, y in units of the crop, and the width of the ramp within: what may move (mouth, jaw and chin; eyes and
 # nostrils stay out), and what is put in (the lips and what is between them)

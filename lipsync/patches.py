@@ -12,7 +12,7 @@ import numpy as np
 from engine.film import SEGMENT_FRAMES, Patch
 from face.crop import Crop
 from lipsync.film import Looks, look
-from lipsync.renderer import WORK_PX
+from lipsync.patch import WORK_PX
 from lipsync.rests import Rest, RestFinder
 
 KEPT_RUNS = 4                          # what no run of the last so many has used is thrown away

@@ -20,7 +20,9 @@ from face.detect import Face, parse_choice, pick_face
 from lipsync.canvas import Canvas, parts_of, tightened
 from lipsync.motion import at_times, load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
-from lipsync.renderer import WORK_PX, Renderer, Rendering
+from lipsync.patch import WORK_PX
+from lipsync.renderer import Renderer, Rendering
+from lipsync.teeth import as_tensor, teeth_of
 
 LONGEST_SIDE_PX = 4096
 LATE_S = 0.012  # the core's mouth comes this much late, measured on speakers kept out and on other people's footage
@@ -51,7 +53,7 @@ def load_models(placement):
     Source: ours.
     """
     state, config = load_state("renderer")
-    renderer = load_into(Renderer(config["flow_widths"], config["paint_widths"]), state, "renderer").eval().float()
+    renderer = load_into(Renderer(config["flow_widths"], config["paint_widths"], config["survey_widths"]), state, "renderer").eval().float()
     encoder, space = load_motion()
     renderer = renderer.to(placement.device, memory_format=torch.channels_last)
     return Models(load_listener(), load_core(), encoder, space, renderer)
@@ -170,6 +172,7 @@ class Sitter:
     canvas: Canvas of its pixels.
     crop: (1, 3, 192, 192) float32, the working crop in [-1, 1].
     own: (26,) float32, its own expression.  lattice: (1, 2, 32, 32), the same as displacements.
+    teeth: (1, 5, 64, 112) float32 on the mouth patch, colours in [-1, 1].
     Source: ours.
     """
 
@@ -177,16 +180,21 @@ class Sitter:
     crop: torch.Tensor
     own: np.ndarray
     lattice: torch.Tensor
+    teeth: torch.Tensor
 
 
 def seat(job, models):
-    """The Sitter of a job's portrait. Source: ours."""
+    """The Sitter of a job's portrait: everything that is found out once a clip. Source: ours."""
     crop = crop_of(job.points, WORK_PX)
     taken = crop.take(job.pixels)
     own = codes_of(models.encoder, models.space, taken[None])[0]
     portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
     lattice = models.space.lattice(F.pad(torch.from_numpy(own), (0, POSE)))[None]
-    return Sitter(Canvas(job.pixels, crop), portrait, own, lattice)
+    with torch.inference_mode():
+        logits = models.renderer.float().survey(portrait.to(next(models.renderer.parameters()).device))[0].cpu().numpy()
+    size_px = int(np.clip(round(WORK_PX / crop.scale / 24), 4, 32)) * 24          # about the picture's own resolution
+    large = teeth_of(taken, logits, crop.resized(size_px).take(job.pixels))
+    return Sitter(Canvas(job.pixels, crop, teeth=large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
 
 
 @torch.inference_mode()
@@ -200,10 +208,10 @@ def parts_at(sitter, models, codes, placement):
     Source: ours.
     """
     count, device = len(codes), placement.device
-    crop, is_now = (x.to(device).expand(count, -1, -1, -1) for x in (sitter.crop, sitter.lattice))
+    crop, is_now, teeth = (x.to(device).expand(count, -1, -1, -1) for x in (sitter.crop, sitter.lattice, sitter.teeth))
     with placement.autocast():
-        made = models.renderer(crop, is_now, models.space.lattice(torch.from_numpy(codes)).to(device))
-    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))))
+        made = models.renderer(crop, is_now, models.space.lattice(torch.from_numpy(codes)).to(device), teeth)
+    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))), sitter.teeth[:, 4:])
 
 
 def render(sitter, models, codes, options, placement):

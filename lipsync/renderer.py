@@ -6,10 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.encoders.vision import ResBlock, coordinates
+from lipsync.patch import FLOW_PX, PATCH, WORK_PX
+from lipsync.teeth import laid_over
 
-WORK_PX = 192                          # crop that the painter sees
-FLOW_PX = 96                           # crop that the flow is predicted on
-PATCH = (96, 160, 40, 152)             # top, bottom, left, right of the mouth patch in the working crop
 LIP_ROWS = (20, 22)                    # lattice rows that carry the upper and the lower lip, the mouth half open
 LID_ROW = 10                           # lattice row that carries the upper lid, the eye open
 SIDES = (2.0, 0.0, 0.0)                # at birth: mostly the plain flow, then upper lip, lower lip
@@ -21,12 +20,16 @@ class Rendering:
     """What one frame needs, in crop space.
 
     flow: (B, 2, 96, 96) where each pixel reads the portrait, relative, in units of the crop.
-    paint: (B, 3, 64, 112) colours of the mouth patch in [-1, 1].  mask: (B, 1, 64, 112) share of the paint in [0, 1].
+    paint: (B, 3, 64, 112) colours of the mouth patch in [-1, 1], without upper teeth.  mask: (B, 1, 64, 112) share of the paint in [0, 1].
     Source: ours.
     """
     flow: torch.Tensor
     paint: torch.Tensor
     mask: torch.Tensor
+
+    def filled(self, teeth):
+        """The same with teeth (B, 5, 64, 112) in the paint; colours in [-1, 1]."""
+        return Rendering(self.flow, laid_over(self.paint, teeth, self.mask), self.mask)
 
 
 def warp(image, flow):
@@ -92,29 +95,39 @@ class UNet(nn.Module):
 
 
 class Renderer(nn.Module):
-    """Portrait crop (B, 3, 192, 192) in [-1, 1] and lattices (B, 2, 32, 32) of it and of the wish -> `Rendering`.
+    """Portrait crop (B, 3, 192, 192) in [-1, 1], lattices (B, 2, 32, 32) of it and of the wish, teeth (B, 5, 64, 112) -> `Rendering`.
 
     Three coarse flows come from the difference of the lattices: as it is, with the upper lip's value held downward, with the lower lip's held
     upward. The network chooses between them pixel by pixel, so that lips part and meet without smearing, refines, then paints what
-    a warp cannot show.
+    a warp cannot show: the inside of the mouth, but for the upper teeth, which stand still on the skull and are laid over (lipsync/teeth.py).
+    `survey` looks at the portrait, once a clip: its own teeth, and where its lips meet.
     Source: ours, after first-order motion models (2003.00196); why: docs/architecture.md, docs/log.md.
     """
 
-    def __init__(self, flow_widths=(32, 64, 96, 128), paint_widths=(32, 64, 96)):
+    def __init__(self, flow_widths=(32, 64, 96, 128), paint_widths=(32, 64, 96), survey_widths=(24, 40, 64)):
         super().__init__()
-        self.config = dict(flow_widths=list(flow_widths), paint_widths=list(paint_widths))
+        self.config = dict(flow_widths=list(flow_widths), paint_widths=list(paint_widths), survey_widths=list(survey_widths))
         self.flow_net = UNet(4 * 3 + 2 + 2 + 2 + 2, flow_widths)
         self.flow_out = nn.Conv2d(flow_widths[0], 2 + len(SIDES), 3, padding=1)
         self.features = nn.Conv2d(flow_widths[0], FEATURES, 1)
-        self.paint_net = UNet(3 + 3 + 2 + 2 + FEATURES + 2, paint_widths)
+        self.paint_net = UNet(3 + 3 + 2 + 2 + FEATURES + 2 + 5, paint_widths)
         self.paint_out = nn.Conv2d(paint_widths[0], 4, 3, padding=1)
-        for layer in (self.flow_out, self.paint_out):
+        self.survey_net = UNet(3 + 2, survey_widths)
+        self.survey_out = nn.Conv2d(survey_widths[0], 2, 3, padding=1)
+        for layer in (self.flow_out, self.paint_out, self.survey_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.paint_out.bias.data[3] = -2.0
+        self.survey_out.bias.data[:] = -2.0
 
-    def forward(self, portrait, lattice_is, lattice_wish):
-        """Rendering of a portrait (B, 3, 192, 192) in [-1, 1]: how it is, how it shall be, lattices (B, 2, 32, 32)."""
+    def survey(self, portrait):
+        """Logits (B, 2, 64, 112) of a portrait (B, 3, 192, 192) in [-1, 1]: cover of its own teeth, and `teeth.lip_band` of its lips."""
+        place = coordinates(WORK_PX, WORK_PX, portrait.device).to(portrait.dtype).expand(len(portrait), -1, -1, -1)
+        x = torch.cat([patch(portrait), patch(place)], 1).contiguous(memory_format=torch.channels_last)
+        return self.survey_out(self.survey_net(x)).float()
+
+    def forward(self, portrait, lattice_is, lattice_wish, teeth):
+        """Rendering of a portrait (B, 3, 192, 192) in [-1, 1]: how it is, how it shall be, lattices (B, 2, 32, 32); its teeth (B, 5, 64, 112)."""
         small = F.interpolate(portrait, size=FLOW_PX, mode="area")
         change = lattice_is - lattice_wish
         own, wish, coarse, upper, lower = (F.interpolate(z, size=FLOW_PX, mode="bilinear", align_corners=False)
@@ -128,7 +141,7 @@ class Renderer(nn.Module):
         flow = coarse * share[:, :1] + upper * share[:, 1:2] + lower * share[:, 2:] + out[:, :2] * 0.05
         at = patch_of_field(place)
         y = torch.cat([patch(warp(portrait, flow)), patch(portrait), 20 * patch_of_field(flow), 20 * patch_of_field(wish),
-                       patch_of_field(self.features(h).float()), at], 1)
+                       patch_of_field(self.features(h).float()), at, teeth], 1)
         out = self.paint_out(self.paint_net(y.contiguous(memory_format=torch.channels_last))).float()
         return Rendering(flow, torch.tanh(out[:, :3]), torch.sigmoid(out[:, 3:]))
 

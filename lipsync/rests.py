@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from engine.errors import MouthpieceError
 from face.crop import Crop, crop_of
-from lipsync.renderer import WORK_PX
+from lipsync.patch import WORK_PX
 
 EVERY_S, YAW_DEG, YAWS = 1.5, 8.0, 16  # one moment is kept of every stretch this long and turn of the head this wide; turns told apart
 OPENED_EVERY_S = 6.0                   # and the most open one of every stretch this long

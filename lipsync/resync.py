@@ -23,9 +23,11 @@ from lipsync.film import WHY, held, look, see, steadied
 from lipsync.lips import lips_at, listen_to
 from lipsync.mouth import Sight, box_of, jaw_flow
 from lipsync.options import LipsyncOptions
-from lipsync.renderer import WORK_PX, Rendering
+from lipsync.patch import WORK_PX
+from lipsync.renderer import Rendering
 from lipsync.rests import sharing
 from lipsync.spans import differing, frame_spans, inside, joined, parse_spans, weights
+from lipsync.teeth import as_tensor, teeth_of
 
 CHUNK_FRAMES = 8
 BESIDE_S = 2.0                         # of film before and after a span in which a resting mouth may be found
@@ -217,9 +219,12 @@ def rendered(models, crops, codes, placement):
     """
     pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
     lattices = models.space.lattice(F.pad(torch.from_numpy(codes), (0, POSE)))
+    pixels, own, wish = (x.to(placement.device) for x in (pixels, lattices[:, 0], lattices[:, 1]))
     with placement.autocast():
-        made = models.renderer(*(x.to(placement.device) for x in (pixels, lattices[:, 0], lattices[:, 1])))
-    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))))
+        looked = models.renderer.survey(pixels).float().cpu().numpy()
+        teeth = torch.stack([as_tensor(teeth_of(*pair)) for pair in zip(crops, looked)])
+        made = models.renderer(pixels, own, wish, teeth.to(placement.device))
+    return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))).filled(teeth))
 
 
 class _Mouth:

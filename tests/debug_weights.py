@@ -43,6 +43,6 @@ def write_debug_weights(folder):
     save_state(folder / "phonetic.safetensors", listener.state_dict(), listener.config)
     core = randomised(AVCore(24, 1, 2), 1.0, 4)
     save_state(folder / "core.safetensors", core.state_dict(), core.config)
-    renderer = randomised(Renderer((8, 8, 16), (8, 8, 16)), 0.5, 5)
+    renderer = randomised(Renderer((8, 8, 16), (8, 8, 16), (8, 8)), 0.5, 5)
     save_state(folder / "renderer.safetensors", renderer.state_dict(), renderer.config)
     return folder

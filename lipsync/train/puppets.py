@@ -1,16 +1,19 @@
-"""Still portraits become training pairs: a talking clip's mesh moves a portrait, the inner mouth is transplanted. Training only."""
+"""Still portraits become training pairs: a talking clip's mesh moves a portrait, the inside of its mouth is drawn. Training only."""
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from scipy.spatial import Delaunay
 
 from engine.files import replacing
 from engine.train.manifest import is_common
+from lipsync.patch import FLOW_PX, PATCH
+from lipsync.patch import WORK_PX as IMAGE_PX
+from lipsync.teeth import Placement, cheeks, laid_over
 from lipsync.train.mesh import (
-    CHEEKS,
     LIDS,
     LOWER,
     POINTS,
@@ -23,7 +26,9 @@ from lipsync.train.mesh import (
 )
 from lipsync.train.space import load_marks, split_files
 
-DRAW_PX, IMAGE_PX, FLOW_PX = 256, 192, 96
+DRAW_PX = 256
+STRENGTH = (0.7, 1.7)                  # of the actor's displacement
+USUAL_SKIN = 155.0                     # mean of the cheeks' colours of usual portraits
 LIPS_APART = 0.02                      # of the crop, while triangles are chosen
 JOBS = 16                              # parts that the portraits are made in
 COMMON_ACTORS = 10                     # clips of the speaker there is most of, chosen anew for each part of the portraits
@@ -88,34 +93,62 @@ def sample(image, source):
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def skin(image, p):
-    """Mean colour of the cheeks, (3,), never zero; p (468, 2) in the unit square. Source: ours."""
-    at = np.clip((p[CHEEKS] * image.shape[0]).astype(int), 0, image.shape[0] - 1)
-    return np.mean([image[y, x] for x, y in at], 0) + 1
+def lip_line(p_shut):
+    """Placement of the teeth behind shut lips (468, 2): where the lips meet. Source: ours."""
+    left, right = p_shut[UPPER[0]], p_shut[UPPER[-1]]
+    x, y = (p_shut[13] + p_shut[14]) / 2
+    return Placement(float(x), float(y), float(np.arctan2(right[1] - left[1], right[0] - left[0])))
+
+
+def cavity(ring, size_px, light):
+    """The inside of a mouth without upper teeth, float32 (S, S, 3): dark, a tongue, lower teeth in the shade where it is wide open.
+
+    ring: (20, 2) inner lips in the unit square.  light: of the face, 1 for a usual portrait.
+    Source: ours, drawn; a function of the lips alone, so that it can be learned.
+    """
+    n = len(UPPER)
+    upper, lower = ring[:n], np.r_[ring[:1], ring[:n - 1:-1], ring[n - 1 : n]]
+    y, x = np.mgrid[0:size_px, 0:size_px]
+    x, y = (x + 0.5) / size_px, (y + 0.5) / size_px
+    order, other = np.argsort(upper[:, 0]), np.argsort(lower[:, 0])
+    top, bottom = (np.interp(x, q[o, 0], q[o, 1]) for q, o in ((upper, order), (lower, other)))
+    middle, half = ring[:, 0].mean(), np.ptp(ring[:, 0]) / 2 + 1e-6
+    aside, gap = (x - middle) / half, float(np.max(lower[other, 1] - upper[order, 1]))
+    above = bottom - y                                                      # of the lower lip
+    out = np.array([44.0, 17.0, 17.0]) * (1 + 0.25 * np.clip((y - top) / max(gap, 1e-3), 0, 1))[..., None]
+    tongue = (0.42 * gap + 0.004) * np.sqrt(np.clip(1 - (aside / 0.82) ** 2, 0, 1))
+    share = np.clip((tongue - above) / 0.010 + 0.5, 0, 1) * np.clip(gap / 0.03, 0, 1)
+    out += (np.array([142.0, 66.0, 64.0]) * (0.62 + 0.38 * np.clip(1 - above / 0.03, 0, 1))[..., None] - out) * (0.85 * share)[..., None]
+    row = 0.014 * np.clip((gap - 0.035) / 0.04, 0, 1) * np.sqrt(np.clip(1 - (aside / 0.66) ** 2, 0, 1))
+    share = np.clip((row - above) / 0.004 + 0.5, 0, 1) * (row > 0.001)
+    out += (np.array([168.0, 152.0, 138.0]) - out) * (0.7 * share)[..., None]
+    return (out * light).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Portrait:
     """A still face prepared for puppetry.
 
-    image: uint8 (S, S, 3).  points, shut: (468, 2) as it is and with lips shut, unit square.  tris: (T, 3).
+    image: uint8 (S, S, 3).  points, shut: (468, 2) as it is and with lips shut, unit square.  tris: (T, 3).  light: of its face, 1 is usual.
     """
     image: np.ndarray
     points: np.ndarray
     shut: np.ndarray
     tris: np.ndarray
+    light: float
 
 
 @dataclass(frozen=True)
 class Actor:
     """A talking clip.
 
-    frames: uint8 (N, S, S, 3).  marks: (N, 468, 2), unit square.  displacement: (N, 468, 2) from rest.  closed: (N,) eyes.
+    displacement: (N, 468, 2) from rest.  closed: (N,) eyes.
     """
-    frames: np.ndarray
-    marks: np.ndarray
     displacement: np.ndarray
     closed: np.ndarray
+
+    def __len__(self):
+        return len(self.closed)
 
 
 def load_portrait(path):
@@ -123,7 +156,7 @@ def load_portrait(path):
     d = np.load(path)
     p = d["marks"][:POINTS, :2].astype(float)
     q = shut(p)
-    return Portrait(d["frames"], p, q, triangles(q))
+    return Portrait(d["frames"], p, q, triangles(q), float(np.clip(cheeks(d["frames"]).mean() / USUAL_SKIN, 0.45, 1.3)))
 
 
 def load_actor(path):
@@ -132,47 +165,66 @@ def load_actor(path):
     if not np.isfinite(marks).all():
         return None
     displacement, closed, *_ = motion_of(marks)
-    return Actor(np.load(path)["frames"], marks[..., :2], displacement, closed)
+    return Actor(displacement, closed)
 
 
-def puppet(who, actor, frame, strength, lids):
-    """A portrait doing what a frame of an actor does.
+def puppet(who, displacement, lids, teeth=None):
+    """A portrait with its face moved.
 
     Returns image uint8 (192, 192, 3); ids int16 (96, 96) and weights float16 (96, 96, 2) of its raster; points (N, 2);
-    inner mouth uint8 (96, 96).
-    strength: scale of the actor's displacement.  lids: (0 open … 1 shut) put on the portrait.
-    Source: ours; piecewise affine warp, inner mouth transplanted and matched to the colour of the cheeks.
+    inner mouth of the patch uint8 (64, 112).
+    displacement: (468, 2) from rest.  lids: (0 open … 1 shut) put on the portrait.  teeth: (64, 112, 5) as `with_teeth` takes them, or none.
+    Source: ours; piecewise affine warp, the inside of the mouth drawn.
     """
-    t = who.shut + actor.displacement[frame] * strength
+    t = who.shut + displacement
     t[LIDS] = who.points[LIDS] + lid_motion(who.points, lids)[LIDS]
     points = np.r_[t, FRAME]
     ids, weights = raster(points, who.tris, DRAW_PX)
     image = sample(who.image, source_of(ids, weights, who.tris, np.r_[who.points, FRAME])).astype(np.float32)
-    ring = t[RING]
-    mask = inner_mouth(ring, DRAW_PX)
+    mask = inner_mouth(t[RING], DRAW_PX)
     if mask.sum() > 12:
-        a = actor.marks[frame]
-        inner = Delaunay(a[RING] + np.random.default_rng(0).normal(size=(len(RING), 2)) * 1e-5).simplices
-        i, w = raster(ring, inner, DRAW_PX)
-        mouth = sample(actor.frames[frame], source_of(i, w, inner, a[RING])).astype(np.float32)
-        mouth *= np.clip(skin(who.image, who.points) / skin(actor.frames[frame], a), 0.6, 1.7)
-        soft = (cv2.GaussianBlur(mask, (0, 0), 1.1) * (i >= 0))[..., None]
-        image = image * (1 - soft) + mouth * soft
-    mask = cv2.resize(mask, (FLOW_PX,) * 2, interpolation=cv2.INTER_AREA)
-    return _pose(np.clip(image, 0, 255).astype(np.uint8), points, who.tris, mask)
+        image += (cavity(t[RING], DRAW_PX, who.light) - image) * cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
+    return _pose(np.clip(image, 0, 255).astype(np.uint8), points, who.tris, mask, teeth)
 
 
-def _pose(image, points, tris, mask):
+def _pose(image, points, tris, mask, teeth=None):
     image = cv2.resize(image, (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)
+    top, bottom, left, right = PATCH
+    inside = cv2.resize(mask, (IMAGE_PX,) * 2, interpolation=cv2.INTER_AREA)[top:bottom, left:right]
+    if teeth is not None:
+        image[top:bottom, left:right] = with_teeth(image[top:bottom, left:right], teeth, inside)
     ids, weights = raster(points, tris, FLOW_PX)
-    return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (mask * 255).astype(np.uint8)
+    return image, ids, weights[..., :2].astype(np.float16), points.astype(np.float32), (inside * 255).astype(np.uint8)
+
+
+def with_teeth(part, teeth, inside):
+    """A mouth patch uint8 (64, 112, 3) with teeth (64, 112, 5) in it; inside (64, 112) in [0, 1]. Source: `laid_over`."""
+    colours, laid, mask = (torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in (part, teeth, inside))
+    out = laid_over(colours.permute(2, 0, 1)[None], laid.permute(2, 0, 1)[None], mask[None, None], black=0.0)
+    return out[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()
 
 
 def itself(who):
     """The portrait as one of its own poses, in the format of `puppet`. Source: ours."""
-    open_mouth = opening(who.points) > 0.008
-    mask = inner_mouth(who.points[RING], FLOW_PX) if open_mouth else np.zeros((FLOW_PX, FLOW_PX), np.float32)
-    return _pose(who.image, np.r_[who.points, FRAME], who.tris, mask)
+    wide = opening(who.points) > 0.008
+    mask = inner_mouth(who.points[RING], DRAW_PX) if wide else np.zeros((DRAW_PX, DRAW_PX), np.float32)
+    return _pose(cv2.resize(who.image, (DRAW_PX,) * 2, interpolation=cv2.INTER_AREA), np.r_[who.points, FRAME], who.tris, mask)
+
+
+def teeth_cover(image, inside):
+    """Cover (64, 112) uint8 of a portrait's own teeth: what is bright between its lips.
+
+    image: (192, 192, 3) uint8.  inside: (64, 112) uint8 of `itself`.
+    Source: ours; looked at on smiling portraits.
+    """
+    top, bottom, left, right = PATCH
+    gray = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    sure = inside > 200
+    if sure.sum() < 40:
+        return np.zeros_like(inside)
+    bright = np.quantile(gray[sure], 0.85)
+    share = np.clip((gray / max(bright, 1) - 0.45) / 0.2, 0, 1) * inside
+    return cv2.GaussianBlur(share, (0, 0), 0.6).clip(0, 255).astype(np.uint8)
 
 
 def poses_of(who, actors, count, rng):
@@ -188,7 +240,7 @@ def poses_of(who, actors, count, rng):
         odds = np.clip(wide, 0, None) + 0.02
         frame = rng.choice(len(wide), p=odds / odds.sum())
         lids.append(float(rng.choice([0.0, rng.uniform(0.3, 1.0), 1.0], p=[0.6, 0.25, 0.15])))
-        made.append(puppet(who, actor, frame, rng.uniform(0.7, 1.35), lids[-1]))
+        made.append(puppet(who, actor.displacement[frame] * rng.uniform(*STRENGTH), lids[-1]))
     return [np.stack(x) for x in zip(*made)], np.array(lids, np.float32)
 
 
@@ -205,7 +257,7 @@ def _puppets_some(job):
             (images, ids, weights, points, mouths), lids = poses_of(who, actors, poses, rng)
             with replacing(target) as part:
                 np.savez(part, images=images, ids=ids, weights=weights, points=points, mouths=mouths, lids=lids,
-                         tris=who.tris.astype(np.int16), shut=who.shut)
+                         teeth=teeth_cover(images[0], mouths[0]), tris=who.tris.astype(np.int16), shut=who.shut)
     return len(paths)
 
 

@@ -10,7 +10,8 @@ from engine.encoders.vision import codes_of, motion_parts
 from engine.files import replacing
 from engine.train.manifest import is_common, made_by
 from engine.weights import read_state
-from lipsync.train.puppets import load_actor, load_portrait, puppet
+from lipsync.teeth import drawn_teeth
+from lipsync.train.puppets import lip_line, load_actor, load_portrait, puppet
 from lipsync.train.space import split_files
 
 PARTS = ("clips", "held_clips", "known_clips", "eval")
@@ -21,8 +22,9 @@ COMMON_EVERY = 4                       # one portrait for every so many clips of
 
 
 def spoken_by(who, actor, strength):
-    """Crops (N, 192, 192, 3) uint8 of a Portrait that says what an Actor says; its eyelids stay. Source: `puppet`."""
-    return np.stack([puppet(who, actor, k, strength, 0.0)[0] for k in range(len(actor.frames))])
+    """Crops (N, 192, 192, 3) uint8 of a Portrait that says what an Actor says, with drawn teeth; its eyelids stay. Source: `puppet`."""
+    teeth = drawn_teeth(lip_line(who.shut), who.image)
+    return np.stack([puppet(who, displacement * strength, 0.0, teeth)[0] for displacement in actor.displacement])
 
 
 def read_clip(path, portraits, models):

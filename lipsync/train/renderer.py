@@ -1,10 +1,10 @@
 """Training of the renderer on puppets (flow known) and on real talking clips (pixels only)."""
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from engine.device import choose_device
@@ -13,15 +13,19 @@ from engine.errors import UsageProblem
 from engine.train.manifest import is_common, made_by
 from engine.train.schedule import Average, Run, place
 from engine.weights import read_state, save_state
-from lipsync.renderer import FLOW_PX, WORK_PX, Renderer, compose, patch, warp
+from lipsync.patch import FLOW_PX, PATCH, WORK_PX
+from lipsync.renderer import Renderer, compose, patch, warp
+from lipsync.teeth import drawing, drawn_teeth, enough, lip_band, own_teeth
 from lipsync.train.mesh import RING, motion_of
 from lipsync.train.motion import flip_lattice, puppet_lattices, recolour
-from lipsync.train.puppets import inner_mouth
+from lipsync.train.puppets import inner_mouth, lip_line, with_teeth
 from lipsync.train.space import meshed, split_files, teacher_lattices
 
-REAL_SHARE = 0.25                      # of a batch
+REAL_SHARE = 0.12                      # of a batch
 PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
-ADVERSARY_FROM = 0.30                  # share of the budget after which the adversary speaks
+SHUT_SHARE = 0.2                       # of puppets' targets have the most closed mouth there is: p, b and m of a smiling portrait
+MISREAD = (0.35, 1.1)                  # what the motion encoder reads is scaled by this: of strangers it sees less, and the picture must tell
+DRAWINGS = 48                          # sets of teeth that puppets wear
 
 
 def load_motion(path):
@@ -37,30 +41,65 @@ class Puppets:
     """
 
     def __init__(self, paths, encoder, space, matrix):
-        self.people = []
+        rng = np.random.default_rng(11)
+        self.people, self.drawings = [], [drawing(rng if k else None) for k in range(DRAWINGS if len(paths) else 0)]
         for path in paths:
             d = dict(np.load(path))
             teacher = space.code(torch.from_numpy(puppet_lattices(d, matrix)))
             seen = torch.from_numpy(seen_codes(path, d["images"], encoder, space))
             lattices = dict(teacher=space.lattice(F.pad(teacher, (0, POSE))), seen=space.lattice(F.pad(seen, (0, POSE))))
-            self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "tris")})
+            lattices["line"] = lip_line(d["shut"])
+            self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "teeth", "tris")})
 
     def draw(self, rng):
-        """A pair: reference and target uint8 (192, 192, 3), their lattices (2, 32, 32); where the target reads the reference
-        as flow (96, 96, 2) in units of the crop, where that is known (96, 96), inner mouth of the target (96, 96).
+        """A pair of poses as dict: ref, target uint8 (192, 192, 3); is, wish (2, 32, 32), their lattices; teeth (64, 112, 5) in both;
+        flow (96, 96, 2) where the target reads the reference, units of the crop; known (96, 96), where that is known; inside
+        (64, 112), the target's inner mouth; cover (64, 112), teeth that the reference shows; band (64, 112), where lips meet; counts
+        (1,), whether the inner mouth is to be learned from.
         """
         p = self.people[rng.integers(len(self.people))]
         count = len(p["images"])
-        i, j = (0 if rng.random() < 0.6 else rng.integers(count)), rng.integers(count)
+        i, j = (0 if rng.random() < 0.75 else rng.integers(count)), rng.integers(count)
+        if rng.random() < SHUT_SHARE:
+            j = 1 + int(p["mouths"][1:].sum((1, 2)).argmin())
+        cover = p["teeth"].astype(np.float32) / 255
+        if enough(cover) and (j == 0 or rng.random() < 0.8):
+            top, bottom, left, right = PATCH
+            teeth = own_teeth(p["images"][0][top:bottom, left:right], cover)
+        else:
+            near = replace(p["line"], x=p["line"].x + rng.normal() * 0.006, y=p["line"].y + rng.normal() * 0.006, turn=p["line"].turn + rng.normal() * 0.02)
+            teeth = drawn_teeth(near, p["images"][0], picture=self.drawings[rng.integers(len(self.drawings))], light=rng.uniform(0.7, 1.05))
+        ref, target = (self._worn(p, k, teeth) for k in (i, j))
+        if i:
+            cover = teeth[..., 3] * (p["mouths"][i].astype(np.float32) / 255)
         ids, w = p["ids"][j], p["weights"][j].astype(np.float32)
         corners = p["points"][i][p["tris"]][ids]
         source = corners[..., 0, :] * w[..., :1] + corners[..., 1, :] * w[..., 1:] + corners[..., 2, :] * (1 - w.sum(-1, keepdims=True))
         y, x = np.mgrid[0:FLOW_PX, 0:FLOW_PX]
         flow = source - (np.stack([x, y], -1) + 0.5) / FLOW_PX
-        mouth = p["mouths"][j].astype(np.float32) / 255
-        known = (ids >= 0) * (mouth < 0.05) * (abs(flow).max(-1) < 0.2)
-        is_ = p["seen" if rng.random() < 0.7 else "teacher"][i]
-        return p["images"][i], p["images"][j], is_, p["teacher"][j], flow.astype(np.float32), known.astype(np.float32), mouth
+        inside = p["mouths"][j].astype(np.float32) / 255
+        known = (ids >= 0) * (halved(inside) < 0.05) * (abs(flow).max(-1) < 0.2)
+        is_ = p["seen"][i] * np.float32(rng.uniform(*MISREAD)) if rng.random() < 0.8 else p["teacher"][i]
+        return dict(ref=ref, target=target, is_=is_, wish=p["teacher"][j], teeth=teeth, flow=flow.astype(np.float32), known=known.astype(np.float32),
+                    inside=inside, cover=cover, band=lip_band(p["line"]), counts=np.ones(1, np.float32))
+
+    @staticmethod
+    def _worn(p, k, teeth):
+        """Pose k of a portrait with these teeth in its mouth; the portrait itself has its own."""
+        if k == 0:
+            return p["images"][0]
+        top, bottom, left, right = PATCH
+        out = p["images"][k].copy()
+        out[top:bottom, left:right] = with_teeth(out[top:bottom, left:right], teeth, p["mouths"][k].astype(np.float32) / 255)
+        return out
+
+
+def halved(inside):
+    """An inner mouth (64, 112) of the patch on the flow's grid (96, 96). Source: mean of four."""
+    top, bottom, left, right = (v // 2 for v in PATCH)
+    out = np.zeros((FLOW_PX, FLOW_PX), np.float32)
+    out[top:bottom, left:right] = inside.reshape(bottom - top, 2, right - left, 2).mean((1, 3))
+    return out
 
 
 def seen_codes(path, images, encoder, space):
@@ -88,16 +127,18 @@ class Reals:
             keep = range(0, len(marks), step if is_common(path.name) else 1)
             frames = np.load(path)["frames"]
             images = np.stack([stilled(frames[k], to_rest[k]) for k in keep])
-            mouths = np.stack([inner_mouth(rest[RING, :2] + displacement[k][RING], FLOW_PX) for k in keep])
+            top, bottom, left, right = PATCH
+            mouths = np.stack([inner_mouth(rest[RING, :2] + displacement[k][RING], WORK_PX)[top:bottom, left:right] for k in keep])
             z = torch.tensor(teacher_lattices(displacement, closed, matrix, rest[:, :2])[list(keep)], dtype=torch.float32)
-            self.clips.append((images, space.lattice(F.pad(space.code(z), (0, POSE))), mouths))
+            self.clips.append((images, space.lattice(F.pad(space.code(z), (0, POSE))), mouths, lip_line(rest[:, :2])))
 
     def draw(self, rng):
-        """Same fields as `Puppets.draw`; the flow is not known."""
-        images, z, mouths = self.clips[rng.integers(len(self.clips))]
+        """Same fields as `Puppets.draw`; flow and teeth are not known."""
+        images, z, mouths, line = self.clips[rng.integers(len(self.clips))]
         i, j = rng.integers(len(images), size=2)
         nothing = np.zeros((FLOW_PX, FLOW_PX), np.float32)
-        return images[i], images[j], z[i], z[j], np.zeros((FLOW_PX, FLOW_PX, 2), np.float32), nothing, mouths[j]
+        return dict(ref=images[i], target=images[j], is_=z[i], wish=z[j], teeth=drawn_teeth(line, images[i]), flow=np.zeros((FLOW_PX, FLOW_PX, 2), np.float32),
+                    known=nothing, inside=mouths[j], cover=np.zeros_like(mouths[j]), band=lip_band(line), counts=np.zeros(1, np.float32))
 
 
 def stilled(frame, to_rest):
@@ -108,47 +149,28 @@ def stilled(frame, to_rest):
 
 
 def batch_of(items, generator):
-    """Tensors of drawn items, in the order of `Puppets.draw`, under the same mirror and light for reference and target. Source: ours."""
-    ref, target = (torch.from_numpy(np.stack([i[k] for i in items])).permute(0, 3, 1, 2).float() / 255 for k in (0, 1))
-    z = [torch.stack([i[k] for i in items]) for k in (2, 3)]
-    flow, known, mouth = (torch.from_numpy(np.stack([i[k] for i in items])) for k in (4, 5, 6))
-    flow, known, mouth = flow.permute(0, 3, 1, 2), known[:, None], mouth[:, None]
-    both = recolour(torch.cat([ref, target], 1), generator) * 2 - 1
+    """Tensors of drawn items by name as `Puppets.draw` has them, channels first, under the same mirror and light for all that is one item's.
+
+    items: dicts of `draw`.  generator: decides mirror and light.
+    Source: ours.
+    """
+    out = {k: torch.stack([torch.as_tensor(i[k]) for i in items]).float() for k in items[0]}
+    out |= {k: out[k].permute(0, 3, 1, 2) for k in ("ref", "target", "teeth", "flow")}
+    out |= {k: out[k][:, None] for k in ("known", "inside", "cover", "band")}
     mirror = torch.rand(len(items), 1, 1, 1, generator=generator) < 0.5
-    both, known, mouth = (torch.where(mirror, x.flip(-1), x) for x in (both, known, mouth))
-    *z, flow = (torch.where(mirror, flip_lattice(x), x) for x in (*z, flow))
-    return both[:, :3], both[:, 3:], *z, flow, known, mouth
-
-
-class Critic(nn.Module):
-    """Real or painted, judged on overlapping pieces of the mouth patch (B, 3, 64, 112). Source: 1611.07004 (PatchGAN)."""
-
-    def __init__(self, width=32):
-        super().__init__()
-        layers, sizes = [], [(3, width, 2), (width, 2 * width, 2), (2 * width, 3 * width, 1), (3 * width, 1, 1)]
-        for a, b, stride in sizes:
-            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, stride, 1)), nn.LeakyReLU(0.2)]
-        self.net = nn.Sequential(*layers[:-1])
-
-    def forward(self, x):
-        """Scores (B, 1, h, w), higher for real, of patches (B, 3, 64, 112)."""
-        return self.net(x)
-
-    def seen(self, x):
-        """What the layers before the last make of patches, a list of (B, C, h, w), and the scores. Source: 1711.11585 (feature matching)."""
-        out = []
-        for layer in self.net:
-            x = layer(x)
-            if isinstance(layer, nn.LeakyReLU):
-                out.append(x)
-        return out, x
+    top, bottom, left, right = PATCH
+    teeth = F.pad(out["teeth"][:, :3], (left, WORK_PX - right, top, WORK_PX - bottom))
+    light = recolour(torch.cat([out["ref"], out["target"], teeth], 1) / 255, generator) * 2 - 1
+    out |= dict(ref=light[:, :3], target=light[:, 3:6], teeth=torch.cat([patch(light[:, 6:]), out["teeth"][:, 3:]], 1))
+    flat, fields = ("ref", "target", "teeth", "known", "inside", "cover", "band"), ("is_", "wish", "flow")
+    return out | {k: torch.where(mirror, out[k].flip(-1), out[k]) for k in flat} | {k: torch.where(mirror, flip_lattice(out[k]), out[k]) for k in fields}
 
 
 def weight_map():
     """Where pixels matter (1, 1, 192, 192): mouth most, eyes next. Source: ours."""
     w = torch.ones(1, 1, WORK_PX, WORK_PX)
     w[..., 106:150, 54:138] = 8
-    w[..., 54:80, 44:148] = 3
+    w[..., 54:80, 44:148] = 5
     return w / w.mean()
 
 
@@ -163,20 +185,24 @@ def errors(net, batch, weight, placement=None):
     batch: of `batch_of`.  weight: of `weight_map`.  placement: where all of it lies; None is the CPU.
     Source: ours.
     """
-    ref, target, z_is, z_wish, flow, known, mouth = batch
+    ref, target, inside, known = (batch[k] for k in ("ref", "target", "inside", "known"))
     with (placement or choose_device("cpu")).autocast():
-        made = net(ref, z_is, z_wish)
-    picture, warped = compose(ref, made), warp(ref, made.flow)
+        made, seen = net(ref, batch["is_"], batch["wish"], batch["teeth"]), net.survey(ref)
+    picture, warped = compose(ref, made.filled(batch["teeth"])), warp(ref, made.flow)
     focus = weight[..., ::2, ::2]
-    inner = patch(F.interpolate(mouth, size=WORK_PX, mode="bilinear"))
+    top, bottom, left, right = PATCH
+    hole = F.pad(inside, (left, WORK_PX - right, top, WORK_PX - bottom))
+    counted = weight * (1 - hole * (1 - batch["counts"][..., None, None]))           # a real mouth's teeth are not ours to learn
     mask = made.mask.clamp(1e-4, 1 - 1e-4)
+    off = (picture - target).abs()
     parts = dict(
-        flow=FLOW_WEIGHT * ((made.flow - flow).abs() * known * focus).sum() / (known.sum() + 1) / 2,
-        pixel=((picture - target).abs() * weight).mean(),
-        warped=((warped - target).abs() * weight * (1 - F.interpolate(mouth, size=WORK_PX, mode="bilinear"))).mean(),
-        slope=2 * ((slopes(picture) - slopes(target)).abs() * weight[..., 1:, 1:]).mean(),
-        inner=0.15 * ((patch(picture) - patch(target)).abs() * inner).sum() / (3 * inner.sum() + 100),
-        mask=F.binary_cross_entropy(mask, (inner > 0.3).float(), weight=0.3 + inner))
+        flow=FLOW_WEIGHT * ((made.flow - batch["flow"]).abs() * known * focus).sum() / (known.sum() + 1) / 2,
+        pixel=(off * counted).mean(),
+        warped=((warped - target).abs() * weight * (1 - hole)).mean(),
+        slope=2 * ((slopes(picture) - slopes(target)).abs() * counted[..., 1:, 1:]).mean(),
+        inner=0.3 * (patch(off) * inside * batch["counts"][..., None, None]).sum() / (3 * inside.sum() + 100),
+        mask=2 * F.binary_cross_entropy(mask, inside, weight=0.3 + inside),
+        survey=F.binary_cross_entropy_with_logits(seen, torch.cat([batch["cover"], batch["band"]], 1), weight=0.05 + batch["counts"][..., None, None]))
     return parts, picture
 
 
@@ -187,36 +213,49 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, devi
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/renderer.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     limit: portraits to use, and two clips; None uses all.
+    A renderer.safetensors that is there without a checkpoint is trained on.
     Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
     out, placement = Path(out), place(device)
     puppets, held, reals = material(out, limit)
-    net, critic = Renderer().to(placement.device, memory_format=torch.channels_last), Critic().to(placement.device)
-    optimizers = dict(net=torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01),
-                      critic=torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.9)))
+    net = Renderer().to(placement.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01)
+    begun_from(out / "renderer.safetensors", net)
     average = Average(net)
-    run = Run(out / "renderer.ckpt", dict(net=net, critic=critic, average=average.module), optimizers, minutes)
+    run = Run(out / "renderer.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
     weight = weight_map().to(placement.device)
     while run.done < 1:
         items = [(reals if rng.random() < REAL_SHARE else puppets).draw(rng) for _ in range(batch)]
-        data = [x.to(placement.device) for x in batch_of(items, generator)]
-        losses, picture = errors(net, data, weight, placement)
-        if run.done > ADVERSARY_FROM:
-            losses.update(adversary(critic, optimizers["critic"], patch(picture), patch(data[1]), placement))
-        optimizers["net"].zero_grad()
+        data = {k: x.to(placement.device) for k, x in batch_of(items, generator).items()}
+        losses, _ = errors(net, data, weight, placement)
+        optimizer.zero_grad()
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizers["net"].step()
+        optimizer.step()
         average.update(net, run.step)
-        run.advance({k: v.item() for k, v in losses.items()}, dict(net=PEAK_RATE, critic=4e-4), report, every=50)
+        run.advance({k: v.item() for k, v in losses.items()}, PEAK_RATE, report, every=50)
     run.save()
     painter = average.module.cpu()
     facts = score(painter, held, weight.cpu()) if held.people else {}
     save_state(weights or out / "renderer.safetensors", painter.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts
+
+
+def begun_from(path, net):
+    """Fills a net from earlier weights, if there are any; what those lack, and further inputs, stay as at birth. Source: ours."""
+    if not path.exists():
+        return
+    state, own = {k: v.float() for k, v in read_state(path, "renderer")[0].items()}, net.state_dict()
+    for name, value in state.items():
+        if name in own and value.shape == own[name].shape:
+            own[name] = value
+        elif name in own and value.ndim == 4 and value.shape[0] == own[name].shape[0] and value.shape[1] < own[name].shape[1]:
+            own[name][:, value.shape[1] :] = 0                          # the painter's first layer, which now sees teeth as well
+            own[name][:, : value.shape[1]] = value
+    net.load_state_dict(own)
 
 
 def material(out, limit):
@@ -233,28 +272,6 @@ def material(out, limit):
     return puppets, held, reals
 
 
-def adversary(critic, optimizer, painted, real, placement=None):
-    """One step of the critic on mouth patches, and what it costs the painter: {"adversary", "match"}; hinge loss, feature matching.
-
-    painted, real: (B, 3, 64, 112) in [-1, 1].  placement: where all of it lies; None is the CPU.
-    Source: 1802.05957.
-    """
-    placement = placement or choose_device("cpu")
-    with placement.autocast():
-        lesson = F.relu(1 - critic(real)).mean() + F.relu(1 + critic(painted.detach())).mean()
-    optimizer.zero_grad()
-    lesson.backward()
-    optimizer.step()
-    critic.requires_grad_(False)
-    with placement.autocast():
-        with torch.no_grad():
-            wanted, _ = critic.seen(real)
-        made, scores = critic.seen(painted)
-    critic.requires_grad_(True)
-    match = sum((a.float() - b.float()).abs().mean() for a, b in zip(made, wanted)) / len(wanted)
-    return dict(adversary=-0.02 * scores.float().mean(), match=3.0 * match)
-
-
 @torch.inference_mode()
 def score(net, people, weight, count=160):
     """Weighted pixel error of the result, of the untouched reference, and flow error in units of the crop.
@@ -265,7 +282,7 @@ def score(net, people, weight, count=160):
     rng, g, rows = np.random.default_rng(7), torch.Generator().manual_seed(7), []
     for _ in range(count // 8):
         data = batch_of([people.draw(rng) for _ in range(8)], g)
-        parts, picture = errors(net, data, weight)
-        rows.append((float(parts["pixel"]), float(((data[0] - data[1]).abs() * weight).mean()), float(parts["flow"]) / FLOW_WEIGHT))
+        parts, _ = errors(net, data, weight)
+        rows.append((float(parts["pixel"]), float(((data["ref"] - data["target"]).abs() * weight).mean()), float(parts["flow"]) / FLOW_WEIGHT))
     r = np.mean(rows, 0)
     return dict(error=float(r[0]), still=float(r[1]), flow=float(r[2]))

@@ -8,7 +8,8 @@ import torch
 from face.crop import crop_of
 from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, rigid_of_person, tightened
 from lipsync.layers import carried_on
-from lipsync.renderer import PATCH, WORK_PX, Rendering, compose
+from lipsync.patch import PATCH, WORK_PX
+from lipsync.renderer import Rendering, compose
 from lipsync.train.mesh import STILL, rigid
 
 STILL_POSE = np.zeros(6, np.float32)
@@ -165,9 +166,6 @@ def test_a_tighter_mask_keeps_its_middle_and_flat_paint_stays_as_it_is():
     out = tightened(flat)
     assert torch.allclose(out.mask[0, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
     assert torch.allclose(out.paint, flat.paint) and out.flow is flat.flow
-    edge = torch.cat([torch.full((1, 3, 4, 3), -0.2), torch.full((1, 3, 4, 3), 0.2)], -1)
-    crisp = tightened(Rendering(flat.flow, edge, torch.ones(1, 1, 4, 6))).paint[0, 0, 1]
-    assert crisp[3] - crisp[2] > 0.5 and crisp.abs().max() <= 1
 
 
 def busy_picture(height, width, seed=5):
@@ -250,3 +248,24 @@ def test_a_background_is_itself_where_it_is_seen_and_goes_on_where_it_is_hidden(
     assert np.array_equal(behind[beyond], marked[beyond])
     assert np.abs(behind[..., 0] - 50).max() < 1 and np.abs(behind[40, :, 1] - 40).max() < 2 and np.abs(behind[80, :, 1] - 200).max() < 2
     assert carried_on(pixels, np.ones((120, 160), bool), 100) is None
+
+
+
+def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_lips_leave():
+    paint = np.zeros((64, 112, 5), np.float32)
+    paint[20:44, 30:82, :3], paint[20:44, 30:82, 3], paint[..., 4] = 20, 1, 0.5
+    teeth = np.zeros((128, 224, 5), np.float32)                  # twice the working crop's resolution
+    teeth[:64, :, :3], teeth[:64, :, 3] = (240, 220, 200), 1    # down to the 32nd row of the patch
+    pixels, crop = np.full((300, 300, 3), 80, np.uint8), crop_at((150, 150), 2 * WORK_PX)
+    top, _, left, _ = PATCH
+
+    def at(frame, x, y):
+        column, row = crop.to_frame([left + x, top + y]).round().astype(int)
+        return frame[row, column].tolist()
+
+    frame = Canvas(pixels, crop, teeth=teeth).draw(FrameParts(NOTHING.flow, paint), STILL_POSE)
+    assert at(frame, 56, 26) == [120, 110, 100]                  # teeth in half the light
+    assert at(frame, 56, 38) == [20, 20, 20]                     # below them it is dark
+    assert at(frame, 100, 26) == [80, 80, 80]                    # behind the lips they do not show
+    without = Canvas(pixels, crop).draw(FrameParts(NOTHING.flow, paint), STILL_POSE)
+    assert at(without, 56, 26) == [20, 20, 20]

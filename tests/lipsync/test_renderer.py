@@ -2,26 +2,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lipsync.renderer import (
-    FLOW_PX,
-    PATCH,
-    WORK_PX,
-    Renderer,
-    Rendering,
-    UNet,
-    compose,
-    edge_fade,
-    patch,
-    patch_of_field,
-    warp,
-)
+from lipsync.patch import FLOW_PX, PATCH, WORK_PX
+from lipsync.renderer import Renderer, Rendering, UNet, compose, edge_fade, patch, patch_of_field, warp
 
-REST = torch.zeros(1, 2, 32, 32)
+REST, BARE = torch.zeros(1, 2, 32, 32), torch.zeros(1, 5, 64, 112)
 
 
 def debug_renderer():
     torch.manual_seed(0)
-    return Renderer((8, 8, 8, 8), (8, 8, 8)).eval()
+    return Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +40,7 @@ def moved(x, y):
 @torch.no_grad()
 def test_a_new_renderer_gives_back_the_portrait_when_nothing_is_to_change(unborn, portrait):
     lattice = torch.randn(1, 2, 32, 32) * 0.02
-    made = unborn(portrait, lattice, lattice)
+    made = unborn(portrait, lattice, lattice, BARE)
     assert not made.flow.any() and torch.allclose(warp(portrait, made.flow), portrait, atol=1e-4)
     top, bottom, left, right = PATCH
     outside = torch.ones(WORK_PX, WORK_PX, dtype=torch.bool)
@@ -63,7 +52,7 @@ def test_a_new_renderer_gives_back_the_portrait_when_nothing_is_to_change(unborn
 @pytest.mark.parametrize("x_px, y_px", [(6, 0), (0, 6), (-4, 8)])
 @torch.no_grad()
 def test_a_wish_to_move_moves_the_picture_that_way(unborn, portrait, x_px, y_px):
-    made = unborn(portrait, REST, moved(x_px / WORK_PX, y_px / WORK_PX))
+    made = unborn(portrait, REST, moved(x_px / WORK_PX, y_px / WORK_PX), BARE)
     expected = torch.roll(portrait, (y_px, x_px), (2, 3))
     inside = (..., slice(10, -10), slice(10, -10))
     assert torch.allclose(warp(portrait, made.flow)[inside], expected[inside], atol=1e-3)
@@ -71,32 +60,32 @@ def test_a_wish_to_move_moves_the_picture_that_way(unborn, portrait, x_px, y_px)
 
 @torch.no_grad()
 def test_only_the_difference_of_the_lattices_moves_anything(unborn, portrait):
-    once = unborn(portrait, REST, moved(0.03, 0)).flow
-    assert torch.allclose(unborn(portrait, moved(0.05, 0.01), moved(0.08, 0.01)).flow, once, atol=1e-6)
-    assert torch.allclose(unborn(portrait, moved(0.03, 0), REST).flow, -once, atol=1e-6)
+    once = unborn(portrait, REST, moved(0.03, 0), BARE).flow
+    assert torch.allclose(unborn(portrait, moved(0.05, 0.01), moved(0.08, 0.01), BARE).flow, once, atol=1e-6)
+    assert torch.allclose(unborn(portrait, moved(0.03, 0), REST, BARE).flow, -once, atol=1e-6)
 
 
 @torch.no_grad()
 def test_a_batch_gives_what_its_items_give_alone(grown, portrait):
     wishes = torch.randn(3, 2, 32, 32) * 0.02
-    together = grown(portrait.expand(3, -1, -1, -1), REST.expand(3, -1, -1, -1), wishes)
-    alone = grown(portrait, REST, wishes[1:2])
+    together = grown(portrait.expand(3, -1, -1, -1), REST.expand(3, -1, -1, -1), wishes, BARE.expand(3, -1, -1, -1))
+    alone = grown(portrait, REST, wishes[1:2], BARE)
     for name in ("flow", "paint", "mask"):
         assert torch.allclose(getattr(together, name)[1:2], getattr(alone, name), atol=1e-4), name
 
 
 @torch.no_grad()
 def test_everything_comes_in_the_shape_and_range_it_should(grown, portrait):
-    made = grown(portrait, REST, moved(0.02, 0.02))
+    made = grown(portrait, REST, moved(0.02, 0.02), BARE)
     assert made.flow.shape == (1, 2, FLOW_PX, FLOW_PX)
     assert made.paint.shape == (1, 3, 64, 112) and made.mask.shape == (1, 1, 64, 112)
     assert made.paint.abs().max() <= 1 and 0 < made.mask.min() and made.mask.max() < 1
-    assert compose(portrait, made).shape == portrait.shape
+    assert compose(portrait, made).shape == portrait.shape and grown.survey(portrait).shape == (1, 2, 64, 112)
 
 
-def test_learning_reaches_portrait_and_both_lattices_and_every_weight(grown, portrait):
-    inputs = [z.clone().requires_grad_(True) for z in (portrait, REST, moved(0.02, 0.01))]
-    compose(inputs[0], grown(*inputs)).square().mean().backward()
+def test_learning_reaches_portrait_lattices_and_teeth_and_every_weight(grown, portrait):
+    inputs = [z.clone().requires_grad_(True) for z in (portrait, REST, moved(0.02, 0.01), torch.rand(1, 5, 64, 112))]
+    (compose(inputs[0], grown(*inputs).filled(inputs[3])).square().mean() + grown.survey(inputs[0]).square().mean()).backward()
     assert all(z.grad.abs().sum() > 0 for z in inputs)
     assert all(p.grad is not None and p.grad.any() for p in grown.parameters())
     grown.zero_grad()

@@ -5,7 +5,9 @@ from skimage import data
 
 from engine.encoders.vision import EXPRESSION, MotionEncoder, MotionSpace
 from engine.media import write_image
-from lipsync.renderer import WORK_PX, warp
+from lipsync.patch import WORK_PX
+from lipsync.renderer import warp
+from lipsync.teeth import Placement, drawn_teeth
 from lipsync.train.crops import crop_portrait
 from lipsync.train.mesh import LOWER, POINTS, RING, UPPER, lid_motion, opening, shut
 from lipsync.train.puppets import (
@@ -13,16 +15,18 @@ from lipsync.train.puppets import (
     FRAME,
     IMAGE_PX,
     Actor,
+    cavity,
     inner_mouth,
     itself,
+    lip_line,
     load_actor,
     load_portrait,
     poses_of,
     puppet,
     raster,
     sample,
-    skin,
     source_of,
+    teeth_cover,
     triangles,
 )
 from lipsync.train.renderer import Puppets, batch_of
@@ -46,16 +50,11 @@ def who(crop_file):
 
 @pytest.fixture(scope="module")
 def actor(who):
-    """The same face shut, a little and wide open; its mouth is blue inside."""
-    mouth = who.shut.copy()
+    """The same face shut, a little and wide open."""
     below = np.clip((who.shut[:, 1] - who.shut[13, 1]) / 0.15, 0, 1) * (who.shut[:, 1] > who.shut[13, 1])
     drop = np.c_[np.zeros(POINTS), below * np.exp(-(((who.shut[:, 0] - 0.5) / 0.15) ** 2))]
     drop[LOWER[1:-1], 1] += 0.6
-    displacement = np.stack([drop * amount for amount in (0.0, 0.04, 0.09)])
-    marks = mouth + displacement
-    frames = np.stack([np.dstack([np.zeros((144, 144, 2)), 200 * inner_mouth(p[RING], 144)]) for p in marks])
-    skin_like = (1 - frames[..., 2:] / 200) * [180, 140, 120]
-    return Actor((frames + skin_like).astype(np.uint8), marks, displacement, np.zeros(3))
+    return Actor(np.stack([drop * amount for amount in (0.0, 0.04, 0.09)]), np.zeros(3))
 
 
 def test_each_pixel_of_a_raster_says_where_in_which_triangle_it_lies():
@@ -96,33 +95,64 @@ def test_the_inside_of_the_lips_has_their_area():
 
 def test_a_portrait_doing_nothing_is_its_own_first_pose(who):
     image, ids, weights, points, mouth = itself(who)
-    assert image.shape == (IMAGE_PX, IMAGE_PX, 3) and ids.shape == mouth.shape == (FLOW_PX, FLOW_PX)
+    assert image.shape == (IMAGE_PX, IMAGE_PX, 3) and ids.shape == (FLOW_PX, FLOW_PX) and mouth.shape == (64, 112)
     assert weights.shape == (FLOW_PX, FLOW_PX, 2) and np.allclose(points[:POINTS], who.points, atol=1e-6)
     assert mouth.max() == 255                                   # she smiles with open lips
 
 
-def test_the_first_frame_of_the_actor_shuts_her_lips_and_the_last_opens_them(who, actor):
-    shut_image, *_, points, mouth = puppet(who, actor, 0, 1.0, 0.0)
-    assert abs(opening(points[:POINTS])) < 1e-6 and mouth.sum() / 255 < 15
-    open_image, *_, points, mouth = puppet(who, actor, 2, 1.0, 0.0)
+def test_no_displacement_shuts_her_lips_and_a_large_one_opens_them_on_the_dark_inside(who, actor):
+    shut_image, *_, points, mouth = puppet(who, actor.displacement[0], 0.0)
+    assert abs(opening(points[:POINTS])) < 1e-6 and mouth.sum() / 255 < 60
+    open_image, *_, points, mouth = puppet(who, actor.displacement[2], 0.0)
     assert opening(points[:POINTS]) == pytest.approx(opening(who.shut + actor.displacement[2]), abs=1e-6)
-    assert mouth.sum() / 255 > 60
-    x, y = (points[RING].mean(0) * IMAGE_PX).astype(int)
-    assert open_image[y, x, 2] > 2 * open_image[y, x, 0]        # the actor's blue mouth
+    assert mouth.sum() / 255 > 240
+    x, y = (who.shut[13] * IMAGE_PX).astype(int)
+    assert open_image[y, x].max() < 0.6 * shut_image[y, x].max() and open_image[y, x, 0] > open_image[y, x, 1]
     brow = np.s_[:50]
     assert np.abs(shut_image[brow].astype(int) - itself(who)[0][brow]).mean() < 3
 
 
-def test_half_the_strength_opens_half_as_far_and_lids_close_when_told(who, actor):
-    half = puppet(who, actor, 2, 0.5, 0.0)[3]
+def test_teeth_show_where_the_lips_part_and_stay_where_they_are(who, actor):
+    teeth = drawn_teeth(lip_line(who.shut), who.image)
+    bare, worn = (puppet(who, actor.displacement[2], 0.0, worn)[0].astype(int) for worn in (None, teeth))
+    x, y = int(who.shut[13, 0] * IMAGE_PX), int(who.shut[13, 1] * IMAGE_PX)
+    assert worn[y, x].min() > 80 and worn[y, x].min() > bare[y, x].min() + 40
+    assert (bare != worn).any(-1).sum() < 1200                   # nothing but the inside of the mouth
+    closed = [puppet(who, actor.displacement[0], 0.0, worn)[0].astype(int) for worn in (None, teeth)]
+    assert np.abs(closed[0] - closed[1]).max() < 70 and ((closed[0] != closed[1]).any(-1)).sum() < 200
+
+
+def test_half_the_displacement_opens_half_as_far_and_lids_close_when_told(who, actor):
+    half = puppet(who, actor.displacement[2] / 2, 0.0)[3]
     assert opening(half[:POINTS]) == pytest.approx(opening(who.shut + actor.displacement[2] / 2), abs=1e-6)
-    closed = puppet(who, actor, 0, 1.0, 1.0)[3]
+    closed = puppet(who, actor.displacement[0], 1.0)[3]
     assert np.allclose(closed[159], (who.points + lid_motion(who.points, 1.0))[159], atol=1e-6)
 
 
-def test_transplanted_mouths_take_the_colour_of_the_skin(who):
-    assert skin(np.full((10, 10, 3), 100, np.uint8), who.points).tolist() == [101, 101, 101]
-    assert skin(np.zeros((10, 10, 3), np.uint8), who.points).tolist() == [1, 1, 1]
+def test_the_line_of_the_lips_turns_with_the_face():
+    shut_face = np.zeros((POINTS, 2))
+    shut_face[UPPER[0]], shut_face[UPPER[-1]], shut_face[[13, 14]] = (0.4, 0.6), (0.6, 0.7), (0.5, 0.65)
+    assert lip_line(shut_face) == Placement(0.5, pytest.approx(0.65), pytest.approx(np.arctan2(0.1, 0.2)))
+
+
+def test_the_inside_of_a_mouth_has_a_tongue_at_its_floor_and_lower_teeth_where_it_is_wide():
+    def ring(gap):
+        at = np.linspace(0.4, 0.6, 11)
+        arc = gap / 2 * np.sin(np.linspace(0, np.pi, 11))
+        return np.r_[np.c_[at, 0.65 - arc], np.c_[at, 0.65 + arc][-2:0:-1]]
+
+    wide, little = (cavity(ring(gap), 256, 1.0) for gap in (0.12, 0.03))
+    roof, floor = wide[int(0.61 * 256), 128], wide[int(0.68 * 256), 128]
+    assert roof.max() < 70 and floor[0] > 1.8 * roof[0] and floor[0] > 1.5 * floor[1]
+    assert wide[int(0.705 * 256), 128].min() > 2 * floor.min() and little[int(0.662 * 256), 128, 1] < 100
+    assert np.allclose(cavity(ring(0.12), 256, 0.5), wide / 2)
+
+
+def test_a_smile_shows_its_own_teeth_and_shut_lips_none(who):
+    image, *_, mouth = itself(who)
+    cover = teeth_cover(image, mouth)
+    assert cover.dtype == np.uint8 and 150 < (cover > 128).sum() <= (mouth > 0).sum()
+    assert not teeth_cover(image, np.zeros_like(mouth)).any()
 
 
 def test_poses_begin_with_the_portrait_itself_and_repeat_with_their_seed(who, actor):
@@ -138,17 +168,17 @@ def test_a_clip_file_makes_an_actor_unless_the_face_was_lost(tmp_path, who):
     marks = np.stack([points] * 4)
     np.savez(tmp_path / "clip.npz", frames=np.zeros((4, 8, 8, 3), np.uint8), marks=marks)
     actor = load_actor(tmp_path / "clip.npz")
-    assert actor.marks.shape == actor.displacement.shape == (4, POINTS, 2) and actor.closed.shape == (4,)
+    assert actor.displacement.shape == (4, POINTS, 2) and len(actor) == 4
     marks[1, 0, 0] = np.nan
     np.savez(tmp_path / "lost.npz", frames=np.zeros((4, 8, 8, 3), np.uint8), marks=marks)
     assert load_actor(tmp_path / "lost.npz") is None
 
 
 class OnlyPair:
-    """A generator of chance that draws one reference and one target."""
+    """A generator of chance that draws one reference and one target, drawn teeth, and nothing by accident."""
 
     def __init__(self, reference, target):
-        self.whole, self.shares = iter([0, reference, target]), iter([0.99, 0.0])
+        self.whole, self.shares = iter([0, reference, target, 0]), iter([0.99, 0.9, 0.9, 0.0])
 
     def integers(self, count):
         return next(self.whole)
@@ -156,19 +186,28 @@ class OnlyPair:
     def random(self):
         return next(self.shares)
 
+    def normal(self):
+        return 0.0
+
+    def uniform(self, low, high):
+        return high
+
 
 @pytest.mark.parametrize("reference, target", [(0, 1), (1, 0), (2, 1)])
 def test_the_flow_between_two_poses_carries_the_reference_onto_the_target(tmp_path, who, actor, reference, target):
-    made = [itself(who), puppet(who, actor, 2, 1.0, 0.0), puppet(who, actor, 1, 1.2, 1.0)]
+    made = [itself(who), puppet(who, actor.displacement[2], 0.0), puppet(who, 1.2 * actor.displacement[1], 1.0)]
     images, ids, weights, points, mouths = (np.stack(part) for part in zip(*made))
-    np.savez(tmp_path / "p.npz", images=images, ids=ids, weights=weights, points=points, mouths=mouths, tris=who.tris, shut=who.shut)
+    np.savez(tmp_path / "p.npz", images=images, ids=ids, weights=weights, points=points, mouths=mouths, tris=who.tris, shut=who.shut,
+             teeth=np.zeros_like(mouths[0]))
     space = MotionSpace(torch.zeros(EXPRESSION, 2, 32, 32), torch.zeros(EXPRESSION, 2048), torch.ones(6), torch.zeros(EXPRESSION))
     people = Puppets([tmp_path / "p.npz"], MotionEncoder(8).eval(), space, lattice_map(who.shut + actor.displacement[2]))
     item = people.draw(OnlyPair(reference, target))
-    assert np.array_equal(item[0], images[reference]) and np.array_equal(item[1], images[target])
-    ref, wanted, _, _, flow, known, mouth = batch_of([item], torch.Generator().manual_seed(1))
+    outside = np.s_[:90]
+    assert np.array_equal(item["ref"][outside], images[reference][outside]) and np.array_equal(item["target"][outside], images[target][outside])
+    batch = batch_of([item], torch.Generator().manual_seed(1))
+    ref, wanted, flow, known = (batch[k] for k in ("ref", "target", "flow", "known"))
     full = torch.nn.functional.interpolate(flow, size=WORK_PX, mode="bilinear")
-    sure = torch.nn.functional.interpolate(known * (mouth == 0), size=WORK_PX) > 0.99
+    sure = torch.nn.functional.interpolate(known, size=WORK_PX) > 0.99
     face = torch.zeros_like(sure)
     face[..., 60:180, 40:152] = True
     before, after = ((picture - wanted).abs().mean(1, keepdim=True)[sure & face].mean() for picture in (ref, warp(ref, full)))

@@ -19,14 +19,15 @@ from engine.media import write_image
 from engine.train import schedule
 from engine.train.core import load_codes
 from engine.weights import load_into, read_state, save_state
-from lipsync.renderer import WORK_PX, Renderer
+from lipsync.patch import PATCH, WORK_PX
+from lipsync.renderer import Renderer, Rendering
 from lipsync.train import motion, puppets, renderer
 from lipsync.train.codes import codes
 from lipsync.train.crops import crop_portrait
 from lipsync.train.mesh import LOWER, POINTS, opening
 from lipsync.train.motion import Examples, flip_lattice, recolour, shake
 from lipsync.train.puppets import FRAME, load_portrait, raster, sample, source_of
-from lipsync.train.renderer import Critic, Reals, adversary, batch_of, errors, load_motion, material, slopes, weight_map
+from lipsync.train.renderer import Reals, batch_of, begun_from, errors, halved, load_motion, material, slopes, weight_map
 from lipsync.train.space import space_of
 
 HELD = "GRID_swiz3n"
@@ -172,8 +173,8 @@ def test_codes_of_every_clip_lie_beside_its_sound(folder, tmp_path):
 def test_frames_brought_to_rest_lie_still_and_carry_their_mouths(folder):
     _, space = load_motion(folder / "motion.safetensors")
     _, matrix = space_of(folder)
-    (images, z, mouths), = Reals([folder / "crops" / "talk__ann__two.npz"], space, matrix).clips
-    assert images.shape == (36, WORK_PX, WORK_PX, 3) and z.shape == (36, 2, 32, 32) and mouths.shape == (36, 96, 96)
+    (images, z, mouths, line), = Reals([folder / "crops" / "talk__ann__two.npz"], space, matrix).clips
+    assert images.shape == (36, WORK_PX, WORK_PX, 3) and z.shape == (36, 2, 32, 32) and mouths.shape == (36, 64, 112) and abs(line.x - 0.5) < 0.05
     raw = np.stack([cv2.resize(f, (WORK_PX,) * 2) for f in np.load(folder / "crops" / "talk__ann__two.npz")["frames"]])
     eyes = np.s_[:, 50:80, 45:147]
     assert images[eyes].std(0).mean() < 0.6 * raw[eyes].std(0).mean()
@@ -185,21 +186,26 @@ def test_mirroring_a_batch_mirrors_pictures_lattices_and_flow_together(folder):
     people, held, reals = material(folder, limit=2)
     assert len(people.people) == len(held.people) == 1 and len(reals.clips) == 2
     items = [people.draw(np.random.default_rng(1))] * 16
-    ref, target, z_is, z_wish, flow, known, mouth = batch_of(items, chance(3))
-    assert ref.shape == target.shape == (16, 3, WORK_PX, WORK_PX) and flow.shape == (16, 2, 96, 96)
-    straight = np.transpose(items[0][4], (2, 0, 1))
+    batch = batch_of(items, chance(3))
+    flow = batch["flow"]
+    assert batch["ref"].shape == batch["target"].shape == (16, 3, WORK_PX, WORK_PX) and flow.shape == (16, 2, 96, 96)
+    assert batch["teeth"].shape == (16, 5, 64, 112) and batch["cover"].shape == batch["band"].shape == (16, 1, 64, 112)
+    straight = np.transpose(items[0]["flow"], (2, 0, 1))
     mirrored = [not torch.equal(f, torch.from_numpy(straight)) for f in flow]
     assert 0 < sum(mirrored) < 16
     turned, kept = mirrored.index(True), mirrored.index(False)
     assert torch.equal(flow[turned], flip_lattice(flow[kept : kept + 1])[0])
-    assert torch.equal(z_wish[turned], flip_lattice(z_wish[kept : kept + 1])[0])
-    assert torch.equal(known[turned], known[kept].flip(-1)) and torch.equal(mouth[turned], mouth[kept].flip(-1))
+    assert torch.equal(batch["wish"][turned], flip_lattice(batch["wish"][kept : kept + 1])[0])
+    for name in ("known", "inside", "band", "cover"):
+        assert torch.equal(batch[name][turned], batch[name][kept].flip(-1)), name
+    top, bottom, left, right = PATCH
+    assert torch.equal(batch["teeth"][turned, 3], batch["teeth"][kept, 3].flip(-1)) and left + right == WORK_PX
 
 
 def test_steps_of_the_renderer_make_every_part_of_its_loss_fall(folder):
     people, _, reals = material(folder, limit=2)
     torch.manual_seed(0)
-    net, rng, weight = Renderer((8, 8, 8, 8), (8, 8, 8)), np.random.default_rng(3), weight_map()
+    net, rng, weight = Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8)), np.random.default_rng(3), weight_map()
     batch = batch_of([(reals if k == 2 else people).draw(rng) for k in range(3)], chance())
     optimizer, history = torch.optim.AdamW(net.parameters(), 4e-3), []
     for _ in range(20):
@@ -208,18 +214,67 @@ def test_steps_of_the_renderer_make_every_part_of_its_loss_fall(folder):
         sum(losses.values()).backward()
         optimizer.step()
         history.append({k: v.item() for k, v in losses.items()})
-    assert set(history[0]) == {"flow", "pixel", "warped", "slope", "inner", "mask"} and picture.shape == (3, 3, WORK_PX, WORK_PX)
+    assert set(history[0]) == {"flow", "pixel", "warped", "slope", "inner", "mask", "survey"} and picture.shape == (3, 3, WORK_PX, WORK_PX)
     assert sum(history[-1].values()) < 0.8 * sum(history[0].values()), (history[0], history[-1])
-    assert all(history[-1][k] < history[0][k] for k in ("flow", "pixel", "mask")), (history[0], history[-1])
+    assert all(history[-1][k] < history[0][k] for k in ("flow", "pixel", "mask", "survey")), (history[0], history[-1])
+
+
+class Knowing:
+    """A renderer that gives one Rendering, whatever it is asked."""
+
+    def __init__(self, rendering):
+        self.rendering = rendering
+
+    def __call__(self, *inputs):
+        return self.rendering
+
+    def survey(self, portrait):
+        return torch.zeros(len(portrait), 2, 64, 112)
+
+
+def test_what_a_real_mouth_shows_inside_is_not_learned_from(folder):
+    people, _, reals = material(folder, limit=2)
+    weight, drawn = weight_map(), [reals.draw(np.random.default_rng(seed)) for seed in range(30)]
+    batch = batch_of([max(drawn, key=lambda item: item["inside"].sum())], chance())
+    off = []
+    for grey in (-1.0, 1.0):
+        made = Rendering(batch["flow"], torch.full((1, 3, 64, 112), grey), (batch["inside"] > 0.999).float())
+        off.append(errors(Knowing(made), dict(batch, teeth=torch.zeros(1, 5, 64, 112)), weight)[0])
+    assert batch["inside"].sum() > 60 and off[0]["inner"] == off[1]["inner"] == 0
+    assert off[0]["pixel"] == pytest.approx(float(off[1]["pixel"]), rel=1e-3)
+    puppet = dict(batch, counts=torch.ones(1, 1))
+    assert errors(Knowing(made), puppet, weight)[0]["inner"] > 0
+
+
+def test_the_inner_mouth_on_the_flows_grid_is_the_same_mouth():
+    inside = np.zeros((64, 112), np.float32)
+    inside[20:30, 40:60] = 1
+    out = halved(inside)
+    top, _, left, _ = PATCH
+    assert out.shape == (96, 96) and out.sum() == 50 and out[(top + 20) // 2, (left + 40) // 2] == 1 and out[(top + 18) // 2].sum() == 0
+
+
+def test_an_earlier_painter_that_saw_no_teeth_is_trained_on(tmp_path):
+    torch.manual_seed(0)
+    earlier = Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8)).state_dict()
+    earlier["paint_net.inlet.weight"] = earlier["paint_net.inlet.weight"][:, :-5]
+    save_state(tmp_path / "renderer.safetensors", {k: v for k, v in earlier.items() if not k.startswith("survey")}, {})
+    net = Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8))
+    begun_from(tmp_path / "renderer.safetensors", net)
+    inlet = net.state_dict()["paint_net.inlet.weight"]
+    assert torch.allclose(inlet[:, :-5], earlier["paint_net.inlet.weight"], atol=1e-3) and not inlet[:, -5:].any()
+    assert torch.allclose(net.flow_out.bias, earlier["flow_out.bias"], atol=1e-3)
+    begun_from(tmp_path / "nothing.safetensors", net)
+    assert torch.equal(net.state_dict()["paint_net.inlet.weight"], inlet)
 
 
 def test_a_renderer_that_knows_the_flow_has_no_flow_error_and_the_mouth_weighs_most(folder):
     people, _, _ = material(folder, limit=2)
     drawn = (people.draw(np.random.default_rng(seed)) for seed in range(40))
-    batch = batch_of(list(itertools.islice((item for item in drawn if item[4].any()), 2)), chance())
-    known_flow = SimpleNamespace(flow=batch[4], paint=torch.zeros(2, 3, 64, 112), mask=torch.full((2, 1, 64, 112), 1e-6))
-    parts, picture = errors(lambda *inputs: known_flow, batch, weight_map())
-    assert parts["flow"] == 0 and parts["warped"] < 0.7 * ((batch[0] - batch[1]).abs() * weight_map()).mean()
+    batch = batch_of(list(itertools.islice((item for item in drawn if item["flow"].any()), 2)), chance())
+    net = Knowing(Rendering(batch["flow"], torch.zeros(2, 3, 64, 112), torch.full((2, 1, 64, 112), 1e-6)))
+    parts, picture = errors(net, batch, weight_map())
+    assert parts["flow"] == 0 and parts["warped"] < 0.7 * ((batch["ref"] - batch["target"]).abs() * weight_map()).mean()
     w = weight_map()[0, 0]
     assert w.mean() == pytest.approx(1) and w[130, 96] == w.max() and w[66, 96] > w[20, 20]
 
@@ -229,24 +284,8 @@ def test_slopes_are_differences_downward_and_to_the_right():
     assert (slopes(x)[:, :1] == 4).all() and (slopes(x)[:, 1:] == 1).all() and slopes(x).shape == (1, 2, 2, 3)
 
 
-def test_the_critic_learns_to_tell_and_what_it_says_reaches_the_painter_alone():
-    torch.manual_seed(0)
-    critic = Critic(8)
-    optimizer = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.5, 0.9))
-    real, painted = torch.rand(4, 3, 64, 112), torch.zeros(4, 3, 64, 112, requires_grad=True)
-    told = [adversary(critic, optimizer, painted, real) for _ in range(25)]
-    costs = [t["adversary"] for t in told]
-    assert set(told[-1]) == {"adversary", "match"} and told[-1]["match"] > 0
-    assert adversary(critic, optimizer, real.clone().requires_grad_(), real)["match"] < 0.1 * told[-1]["match"]   # but for the power iteration
-    assert costs[-1] > costs[0] + 0.005                       # the dull picture is found out
-    optimizer.zero_grad()
-    costs[-1].backward()
-    assert painted.grad.abs().sum() > 0 and all(p.grad is None for p in critic.parameters())
-    assert all(p.requires_grad for p in critic.parameters())
-
-
 def test_the_renderer_stage_writes_weights_with_errors_on_people_kept_out(folder, tmp_path, budget, monkeypatch):
-    monkeypatch.setattr(renderer, "Renderer", partial(Renderer, (8, 8, 8, 8), (8, 8, 8)))
+    monkeypatch.setattr(renderer, "Renderer", partial(Renderer, (8, 8, 8, 8), (8, 8, 8), (8, 8)))
     monkeypatch.setattr(renderer, "score", partial(renderer.score, count=8))
     out = tmp_path / "out"
     out.mkdir()
@@ -254,7 +293,7 @@ def test_the_renderer_stage_writes_weights_with_errors_on_people_kept_out(folder
         (out / name).symlink_to(folder / name)
     facts = renderer.train(out, minutes=0.08, batch=2, limit=2)
     state, config = read_state(out / "renderer.safetensors", "renderer")
-    load_into(Renderer(config["flow_widths"], config["paint_widths"]), state, "renderer")
+    load_into(Renderer(config["flow_widths"], config["paint_widths"], config["survey_widths"]), state, "renderer")
     assert set(facts) == {"error", "still", "flow"} and 0 < facts["error"] < 2 * facts["still"] and facts["flow"] > 0
     first = config["steps"]
     renderer.train(out, minutes=0.14, batch=2, limit=2, device="cpu")
@@ -263,8 +302,7 @@ def test_the_renderer_stage_writes_weights_with_errors_on_people_kept_out(folder
 
 def test_nets_and_batches_of_both_stages_go_where_the_training_is_placed(folder, tmp_path, budget, monkeypatch, elsewhere):
     monkeypatch.setattr(motion, "MotionEncoder", partial(MotionEncoder, 8))
-    monkeypatch.setattr(renderer, "Renderer", partial(Renderer, (8, 8, 8, 8), (8, 8, 8)))
-    monkeypatch.setattr(renderer, "ADVERSARY_FROM", 0.0)
+    monkeypatch.setattr(renderer, "Renderer", partial(Renderer, (8, 8, 8, 8), (8, 8, 8), (8, 8)))
     for name in ("crops", "puppets", "space.npz", "motion.safetensors"):
         (tmp_path / name).symlink_to(folder / name)
     elsewhere(motion, tmp_path, minutes=0.05, batch=2)

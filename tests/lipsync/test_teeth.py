@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+
+from lipsync.patch import PATCH, WORK_PX
+from lipsync.teeth import (
+    DRAWN,
+    DRAWN_PX,
+    EDGE_AT,
+    EDGE_BELOW,
+    Placement,
+    as_tensor,
+    cheeks,
+    drawing,
+    drawn_teeth,
+    enough,
+    found_line,
+    laid_over,
+    lip_band,
+    lit,
+    placed,
+    teeth_of,
+)
+
+DARK = torch.full((1, 3, 64, 112), -0.8)
+
+
+@pytest.fixture(scope="module")
+def regular():
+    return drawing()
+
+
+def logits(cover, band):
+    p = np.clip(np.stack([cover, band]), 1e-4, 1 - 1e-4)
+    return np.log(p / (1 - p)).astype(np.float32)
+
+
+def test_drawn_teeth_are_bright_with_dark_gaps_under_pink_gums_and_alike_on_both_sides(regular):
+    h, w = regular.shape[:2]
+    edge, middle = round(EDGE_AT * h), w // 2
+    tooth, gum = regular[edge - 16, middle + 18], regular[edge - 60, middle + 18]
+    assert tooth[3] > 0.99 and tooth[:3].min() > 180 and gum[0] > gum[1] + 40
+    assert regular[edge - 16, middle, :3].sum() < 0.9 * tooth[:3].sum()
+    assert regular[-4:, :, 3].max() < 0.05 and regular[edge + 6, middle + 18, 3] < 0.05
+    assert np.abs(regular - regular[:, ::-1]).mean() < 1.0
+    assert (h, w) == tuple(round(s * DRAWN_PX) for s in DRAWN)
+
+
+def test_irregular_teeth_repeat_with_their_seed_and_differ_between_seeds(regular):
+    one, again, other = (drawing(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again) and not np.array_equal(one, other) and not np.array_equal(one, regular)
+
+
+@pytest.mark.parametrize("size_px", [96, 192, 384])
+def test_placed_teeth_bite_a_little_below_where_the_lips_meet_at_any_size(regular, size_px):
+    for where in (Placement(), Placement(0.47, 0.63)):
+        out = placed(regular, where, size_px)
+        grow = size_px / WORK_PX
+        assert out.shape == (64 * grow, 112 * grow, 4)
+        top, _, left, _ = PATCH
+        column = out[:, round(where.x * size_px - left * grow + 2 * grow), 3]
+        edge = np.flatnonzero(column > 0.5).max() + 1
+        assert edge / grow + top == pytest.approx((where.y + EDGE_BELOW) * WORK_PX, abs=1.6)
+
+
+def test_turned_teeth_hang_lower_on_the_side_that_they_turn_to(regular):
+    out = placed(regular, Placement(turn=0.2), 192)[..., 3]
+    left, right = (np.flatnonzero(out[:, column] > 0.5).max() for column in (46, 66))
+    assert right - left == pytest.approx(20 * np.tan(0.2), abs=1.5)
+
+
+@pytest.mark.parametrize("where", [Placement(), Placement(0.48, 0.64, 0.12), Placement(0.53, 0.70, -0.1)])
+def test_the_line_that_is_drawn_is_the_line_that_is_found(where):
+    found = found_line(lip_band(where))
+    assert found.x == pytest.approx(where.x, abs=0.004) and found.y == pytest.approx(where.y, abs=0.004)
+    assert found.turn == pytest.approx(where.turn, abs=0.02)
+
+
+def test_where_no_line_is_seen_the_usual_one_is_taken():
+    assert found_line(np.full((64, 112), 0.1)) == Placement()
+
+
+def test_teeth_cover_what_is_inside_and_nothing_else():
+    teeth = torch.zeros(1, 5, 64, 112)
+    teeth[:, :3], teeth[:, 3, :30] = 0.6, 1
+    inside = torch.zeros(1, 1, 64, 112)
+    inside[..., 20:40, 30:80] = 1
+    out = laid_over(DARK, teeth, inside)
+    assert torch.equal(out[..., :20, :], DARK[..., :20, :]) and torch.equal(out[..., 30:, :], DARK[..., 30:, :])
+    assert (out[..., 20:30, 32:78] > -0.3).all() and out[0, 0, 28, 50] > out[0, 0, 20, 50]     # in the shade of the lip
+
+
+def test_laying_teeth_over_is_the_same_in_steps_of_eight_bits():
+    teeth, inside = torch.rand(1, 5, 64, 112), torch.rand(1, 1, 64, 112)
+    teeth[:, 4] = 0
+    eight = teeth.clone()
+    eight[:, :3] *= 255
+    teeth[:, :3] = teeth[:, :3] * 2 - 1
+    assert torch.allclose(laid_over(eight[:, :3] * 0 + 30, eight, inside, black=0.0) / 127.5 - 1, laid_over(teeth[:, :3] * 0 + (30 / 127.5 - 1), teeth, inside), atol=1e-4)
+
+
+def test_a_wide_open_mouth_is_light_below_and_its_own_teeth_are_lit_as_they_were_photographed():
+    inside = torch.zeros(1, 1, 64, 112)
+    inside[..., 16:48, 20:90] = 1
+    drawn, own = (lit(inside, torch.full_like(inside, value)) for value in (0.0, 1.0))
+    assert drawn[0, 0, 40, 50] > 0.98 and drawn[0, 0, 16, 50] < 0.8 and (own >= drawn).all() and own.min() > 0.85
+
+
+def test_a_portrait_that_shows_its_teeth_keeps_them_and_another_gets_drawn_ones():
+    taken = np.random.default_rng(0).integers(90, 200, (192, 192, 3)).astype(np.uint8)
+    smile = np.zeros((64, 112), np.float32)
+    smile[20:30, 40:80] = 1
+    large = np.repeat(np.repeat(taken, 2, 0), 2, 1)
+    own = teeth_of(taken, logits(smile, lip_band(Placement())), large)
+    top, bottom, left, right = (2 * v for v in PATCH)
+    assert own.shape == (128, 224, 5) and (own[..., 4] == 1).all() and np.array_equal(own[..., :3], large[top:bottom, left:right])
+    assert own[50, 120, 3] > 0.95 and own[5, 5, 3] < 0.05
+    drawn = teeth_of(taken, logits(0 * smile, lip_band(Placement(0.5, 0.7))))
+    assert np.array_equal(drawn, drawn_teeth(found_line(lip_band(Placement(0.5, 0.7))), taken)) and not drawn[..., 4].any()
+    assert enough(smile) and not enough(0.4 * smile)
+
+
+def test_drawn_teeth_take_the_colour_of_what_shows_of_the_portraits_own():
+    taken, glimpse = np.full((192, 192, 3), 120, np.uint8), np.zeros((64, 112), np.float32)
+    glimpse[30:33, 40:70] = 1
+    taken[PATCH[0] + 30 : PATCH[0] + 33, PATCH[2] + 40 : PATCH[2] + 70] = (200, 180, 90)
+    teeth = teeth_of(taken, logits(glimpse, lip_band(Placement())))
+    bright = teeth[teeth[..., 3] > 0.9][:, :3].max(0)
+    assert not teeth[..., 4].any() and bright[2] < 0.6 * bright[0]
+    grey = teeth_of(taken, logits(0 * glimpse, lip_band(Placement())))
+    assert grey[grey[..., 3] > 0.9][:, :3].max(0)[2] > 0.7 * bright[0]
+
+
+def test_drawn_teeth_are_darker_in_a_darker_face():
+    light, dark = (np.full((192, 192, 3), value, np.uint8) for value in (200, 60))
+    assert cheeks(light).tolist() == [200, 200, 200]
+    assert drawn_teeth(Placement(), dark)[..., :3].max() < 0.8 * drawn_teeth(Placement(), light)[..., :3].max()
+
+
+def test_as_the_renderer_takes_them_teeth_are_in_its_unit_and_their_cover_stays():
+    teeth = drawn_teeth(Placement(), np.full((192, 192, 3), 150, np.uint8))
+    out = as_tensor(teeth)
+    assert out.shape == (5, 64, 112) and -1 <= out[:3].min() and out[:3].max() <= 1
+    assert np.array_equal(out[3].numpy(), teeth[..., 3]) and torch.allclose(out[0], torch.from_numpy(teeth[..., 0]) / 127.5 - 1)
