@@ -8,13 +8,15 @@ import torch
 from face.crop import Crop
 from face.matte import window_of
 from lipsync.layers import layers_of
-from lipsync.patch import PATCH, WORK_PX
+from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
 from lipsync.teeth import lit
 
 MASK_RANGE = (0.25, 0.75)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
+EYES, SQUEEZED = (22, 46), (1.35, 2.4)  # rows of the flow that show eyes; how much an eye is squeezed where it begins to be, and is, the line of the lashes
+LASH_SHARE, LASH_DARK = 0.06, 0.85     # of the eyes' pixels are as dark as lashes; how far the line goes to their colour
 EDGE = 0.06                            # of the crop: where the face flow fades out
 STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and about which it turns: the teacher's still points
 
@@ -114,6 +116,7 @@ class Canvas:
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         self._field = self._head_field(h, w)
         self._fade = self._flow_fade()
+        self._lash = self._lash_colour()
 
     def _box(self, part, reach_px):
         """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves by reach_px."""
@@ -166,8 +169,11 @@ class Canvas:
             f = cv2.remap(flow, u[..., 0] * n - 0.5, u[..., 1] * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             self._within(read, box)[:] += f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
         frame = self._composed(read)
-        rows, cols = self._box(PATCH, reach_px)
         y0, x0 = box[0].start, box[1].start
+        if u.size and len(flow) == FLOW_PX:
+            rows, cols = self._box((EYES[0] * WORK_PX // FLOW_PX, EYES[1] * WORK_PX // FLOW_PX, 0, WORK_PX), reach_px)
+            self._shut(frame[rows, cols], parts.flow, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
+        rows, cols = self._box(PATCH, reach_px)
         self._paint(frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
         return frame
 
@@ -183,6 +189,27 @@ class Canvas:
         frame = self.pixels.copy()
         frame[self._window] = self._layers.composed(read - self._corner)
         return frame
+
+    def _lash_colour(self):
+        """(3,) colour of the darkest pixels beside and between the eyes."""
+        top, bottom = (v * WORK_PX // FLOW_PX for v in EYES)
+        eyes = self.crop.take(self.pixels)[top:bottom, 30:-30].reshape(-1, 3).astype(np.float32)
+        light = eyes.mean(1)
+        return eyes[light <= np.quantile(light, LASH_SHARE)].mean(0)
+
+    def _shut(self, frame, flow, u):
+        """Draws the line of the lashes where a lid squeezes the eye to a line: a warp cannot hide what lies between the lids.
+
+        frame: the part of it that reads the crop at u (h, w, 2).  flow: (96, 96, 2).
+        """
+        top, bottom = EYES
+        squeeze = 1 + FLOW_PX * np.gradient(flow[top:bottom, :, 1], axis=0)
+        share = _smoothstep((squeeze - SQUEEZED[0]) / (SQUEEZED[1] - SQUEEZED[0])).astype(np.float32)
+        if not u.size or not share.any():
+            return
+        share = cv2.remap(share, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5 - top, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        share = (LASH_DARK * share)[..., None]
+        frame[:] = np.clip(frame + (self._lash - frame) * share + 0.5, 0, 255).astype(np.uint8)
 
     def _paint(self, frame, paint, u):
         """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""

@@ -17,6 +17,7 @@ from engine.timeline import MOTION_HZ, frame_count, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
 from face.detect import Face, parse_choice, pick_face
+from face.matte import matte_of
 from lipsync.canvas import Canvas, parts_of, tightened
 from lipsync.motion import at_times, load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
@@ -194,7 +195,7 @@ def seat(job, models):
         logits = models.renderer.float().survey(portrait.to(next(models.renderer.parameters()).device))[0].cpu().numpy()
     size_px = int(np.clip(round(WORK_PX / crop.scale / 24), 4, 32)) * 24          # about the picture's own resolution
     large = teeth_of(taken, logits, crop.resized(size_px).take(job.pixels))
-    return Sitter(Canvas(job.pixels, crop, teeth=large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
+    return Sitter(Canvas(job.pixels, crop, matte_of(job.pixels, job.points), large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
 
 
 @torch.inference_mode()
