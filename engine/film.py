@@ -5,7 +5,6 @@ Each stretch of SEGMENT_FRAMES has an encoder of its own: a change in one leaves
 """
 
 import struct
-
 from fractions import Fraction
 from typing import NamedTuple
 

@@ -25,9 +25,9 @@ from lipsync.lips import SILENCE, Heard, lips_at
 from lipsync.motion import SILENT_ENERGY, hear
 from lipsync.mouth import box_of
 from lipsync.options import LipsyncOptions
+from lipsync.patch import WORK_PX
 from lipsync.patches import Kept, Shelf
 from lipsync.pipeline import load_models
-from lipsync.patch import WORK_PX
 from lipsync.resync import Part, prepare, resync
 
 SHEET_PX, SHEET_MOUTHS, SHEET_OF_LINE = 112, 24, 2   # pictures of mouths on a report's page

@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from engine.train.disguise import FLOOR, accompaniment, add_sound, disguise, mel_of, narrow, power, room, uniform, warp_bands
+from engine.train.disguise import (
+    FLOOR,
+    accompaniment,
+    add_sound,
+    disguise,
+    mel_of,
+    narrow,
+    power,
+    room,
+    uniform,
+    warp_bands,
+)
 
 
 def mel_like(ticks, seed=0):

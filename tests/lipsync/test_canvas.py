@@ -269,3 +269,16 @@ def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_l
     assert at(frame, 100, 26) == [80, 80, 80]                    # behind the lips they do not show
     without = Canvas(pixels, crop).draw(FrameParts(NOTHING.flow, paint), STILL_POSE)
     assert at(without, 56, 26) == [20, 20, 20]
+
+
+def test_an_eye_squeezed_to_a_line_becomes_a_dark_line_of_lashes_and_a_brow_that_moves_does_not():
+    pixels = np.full((192, 192, 3), 180, np.uint8)
+    pixels[50:64, 60:100] = 20                                  # something as dark as lashes
+    canvas = Canvas(pixels, crop_at((95.5, 95.5), WORK_PX))
+    y = np.arange(96)[:, None]
+    lid = np.where(y < 34, -6.0, np.where(y > 36, 0.0, -6 + 3.0 * (y - 34))) / 96 * (np.abs(np.arange(96) - 48) < 20)
+    shut = canvas.draw(FrameParts(np.stack([0 * lid, lid], -1).astype(np.float32), NOTHING.paint), STILL_POSE)
+    assert shut[70:73, 96].max() < 110 and shut[70:73, 20].min() > 170 and shut[80:, 96].min() > 170
+    brow = np.where(y < 20, -6.0, np.where(y > 44, 0.0, -6 + 0.25 * (y - 20))) / 96 * np.ones(96)
+    raised = canvas.draw(FrameParts(np.stack([0 * brow, brow], -1).astype(np.float32), NOTHING.paint), STILL_POSE)
+    assert raised[76:90, 96].min() > 160

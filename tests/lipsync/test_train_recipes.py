@@ -27,7 +27,17 @@ from lipsync.train.crops import crop_portrait
 from lipsync.train.mesh import LOWER, POINTS, opening
 from lipsync.train.motion import Examples, flip_lattice, recolour, shake
 from lipsync.train.puppets import FRAME, load_portrait, raster, sample, source_of
-from lipsync.train.renderer import Reals, batch_of, begun_from, errors, halved, load_motion, material, slopes, weight_map
+from lipsync.train.renderer import (
+    Reals,
+    batch_of,
+    begun_from,
+    errors,
+    halved,
+    load_motion,
+    material,
+    slopes,
+    weight_map,
+)
 from lipsync.train.space import space_of
 
 HELD = "GRID_swiz3n"
