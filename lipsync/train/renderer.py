@@ -23,7 +23,7 @@ from lipsync.train.space import meshed, split_files, teacher_lattices
 
 REAL_SHARE = 0.12                      # of a batch
 PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
-SHUT_SHARE = 0.2                       # of puppets' targets have the most closed mouth there is: p, b and m of a smiling portrait
+SHUT_SHARE = 0.3                       # of puppets' targets have the most closed mouth there is: p, b and m of a smiling portrait
 MISREAD = (0.35, 1.1)                  # what the motion encoder reads is scaled by this: of strangers it sees less, and the picture must tell
 DRAWINGS = 48                          # sets of teeth that puppets wear
 
@@ -59,7 +59,7 @@ class Puppets:
         """
         p = self.people[rng.integers(len(self.people))]
         count = len(p["images"])
-        i, j = (0 if rng.random() < 0.75 else rng.integers(count)), rng.integers(count)
+        i, j = (0 if rng.random() < 0.65 else rng.integers(count)), rng.integers(count)
         if rng.random() < SHUT_SHARE:
             j = 1 + int(p["mouths"][1:].sum((1, 2)).argmin())
         cover = p["teeth"].astype(np.float32) / 255
@@ -170,7 +170,7 @@ def weight_map():
     """Where pixels matter (1, 1, 192, 192): mouth most, eyes next. Source: ours."""
     w = torch.ones(1, 1, WORK_PX, WORK_PX)
     w[..., 106:150, 54:138] = 8
-    w[..., 54:80, 44:148] = 5
+    w[..., 54:80, 44:148] = 7
     return w / w.mean()
 
 
