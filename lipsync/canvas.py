@@ -10,7 +10,7 @@ from face.matte import window_of
 from lipsync.layers import layers_of
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
-from lipsync.teeth import lit
+from lipsync.teeth import floor_light, lit
 
 MASK_RANGE = (0.25, 0.75)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
@@ -33,13 +33,14 @@ class FrameParts:
 
 
 def tightened(rendering):
-    """The Rendering with its mask drawn tighter than learned, so that lips keep the portrait's own pixels.
+    """The Rendering with its mask drawn tighter than learned, so that lips keep the portrait's own pixels, and its paint in the lower lip's shade.
 
     rendering: Rendering, float32.
     Source: ours; looked at on portraits kept out.
     """
     low, high = MASK_RANGE
-    return Rendering(rendering.flow, rendering.paint, ((rendering.mask - low) / (high - low)).clamp(0, 1))
+    mask = ((rendering.mask - low) / (high - low)).clamp(0, 1)
+    return Rendering(rendering.flow, (rendering.paint + 1) * floor_light(mask) - 1, mask)
 
 
 def parts_of(rendering, own=None):

@@ -3,7 +3,7 @@ import numpy as np
 
 from engine.timeline import MOTION_HZ
 
-BLINK_SHUT = 2.0                       # code of a shut eye
+BLINK_SHUT = 2.5                       # code of a shut eye
 BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
 PEAK = 2                               # where it is shut
 BLINK_APART_TICKS = 15                 # 0.6 s

@@ -19,8 +19,9 @@ DRAWN = (0.14, 0.36)                   # height and width of the drawing, in uni
 EDGE_AT = 0.8
 EDGE_BELOW = 0.006                     # of the line where the lips meet
 TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([218.0, 213.0, 198.0])
-LIP_SHADE, OWN_SHADE, SHADE_PX = 0.30, 0.12, 1.5
+LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.30, 0.12, 0.45, 1.5
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
+LEAST_SEEN, SEEN_SHARE = 0.95, 0.5
 BAND, MOST_TURN = (0.14, 0.015), 0.35   # half length and softness of the line that tells where lips meet, units of the crop; radians
 
 
@@ -121,11 +122,24 @@ def lit(inside, own):
     inside: (B, 1, h, w), the inner mouth on the patch of the working crop.  own: (B, 1, h, w), 1 for the portrait's own teeth.
     Source: ours; the inner mouth lowered by two pixels and blurred.
     """
+    return 1 - (LIP_SHADE + (OWN_SHADE - LIP_SHADE) * own) * (1 - _inward(inside, 2))
+
+
+def floor_light(inside):
+    """Light (B, 1, h, w) in [0, 1] on what is painted inside a mouth: the lower lip hides the floor beside it.
+
+    inside: (B, 1, h, w), the inner mouth on the patch of the working crop.
+    Source: ours; without it what is least certain, lower teeth in the shade, is a grey seam along the lip.
+    """
+    return 1 - FLOOR_SHADE * (1 - _inward(inside, -2))
+
+
+def _inward(inside, rows):
+    """The inner mouth lowered by some rows and blurred: falls from 1 to 0 towards one of the lips."""
     kernel = torch.exp(-torch.arange(-4.0, 5.0, device=inside.device) ** 2 / (2 * SHADE_PX ** 2))
     kernel = kernel / kernel.sum()
-    x = F.pad(inside.float(), (4, 4, 6, 2))                         # two rows lower
-    x = F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return 1 - (LIP_SHADE + (OWN_SHADE - LIP_SHADE) * own) * (1 - x)
+    x = F.pad(inside.float(), (4, 4, 4 + rows, 4 - rows))
+    return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
 
 
 def lip_band(placement):
@@ -163,10 +177,15 @@ def cheeks(crop):
 def toned(teeth, skin, light=1.0, seen=None):
     """Teeth of `placed` in the light of a face: colours such as smiling portraits show beside such cheeks.
 
-    teeth: (h, w, 4).  skin: (3,) of `cheeks`.  light: on top.  seen: (3,) colour that teeth shall have; None asks the cheeks.
+    teeth: (h, w, 4).  skin: (3,) of `cheeks`.  light: on top.  seen: (3,) colour of what shows of its own teeth, followed
+    half-way, and brightened where it lies in the shade; None asks the cheeks alone.
     Source: straight lines through 335 smiling portraits.
     """
-    tone = (TONE[0] * np.asarray(skin) + TONE[1] if seen is None else seen) / WHITE * light
+    tone = TONE[0] * np.asarray(skin) + TONE[1]
+    if seen is not None:
+        bright = np.asarray(seen) * max(1.0, LEAST_SEEN * tone.mean() / max(float(np.mean(seen)), 1.0))
+        tone = SEEN_SHARE * bright + (1 - SEEN_SHARE) * tone
+    tone = tone / WHITE * light
     return np.concatenate([np.clip(teeth[..., :3] * tone, 0, 255), teeth[..., 3:]], -1).astype(np.float32)
 
 
