@@ -85,12 +85,12 @@ BARS = (
 class Bench:
     """Makes the videos of sittings with the weights in use, and measures them.
 
-    out: folder of the results.
+    out: folder of the results.  options: of AnimateOptions, that differ from the defaults.
     Source: ours.
     """
 
-    def __init__(self, out):
-        self.placement, self._models = choose_device("auto"), None
+    def __init__(self, out, options):
+        self.placement, self._models, self.options = choose_device("auto"), None, options
         self.weights = hashlib.sha256(b"".join(embedded_path(name).read_bytes() for name in WEIGHTS)).hexdigest()[:12]
         self.out = out / self.weights
         self.out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Bench:
         try:
             if not film.is_file():
                 self._models = self._models or load_models(self.placement)
-                animate(prepare(sitting.portrait, sitting.sound, AnimateOptions(**sitting.asked)), film, self._models, self.placement, Progress("none"))
+                animate(prepare(sitting.portrait, sitting.sound, AnimateOptions(**(sitting.asked | self.options))), film, self._models, self.placement, Progress("none"))
             row = measured(sitting, film)
         except MouthpieceError as error:
             row = dict(refused=str(error))
@@ -236,12 +236,13 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--most", type=int, help="sittings of a part")
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON of AnimateOptions that differ from the defaults; take a folder of their own")
     parser.add_argument("--sheets", action=argparse.BooleanOptionalAction, default=True, help="also contact sheets")
     args = parser.parse_args()
     parts = args.only.split(",")
     if strange := set(parts) - set(PARTS):
         parser.error(f"--only {','.join(sorted(strange))}: need some of {','.join(PARTS)}")
-    bench, material = Bench(args.out), Material(args.data, args.out)
+    bench, material = Bench(args.out, args.options), Material(args.data, args.out)
     result = dict(weights=bench.weights)
     for part in parts:
         sittings = material.sittings(part, args.most)

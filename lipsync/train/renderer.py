@@ -1,8 +1,7 @@
-"""Training of the renderer on puppets (flow known) and on real talking clips (pixels only)."""
+"""Training of the renderer on puppets, whose flow is known."""
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -10,18 +9,17 @@ from torch.nn import functional as F
 from engine.device import choose_device
 from engine.encoders.vision import POSE, codes_of, motion_parts
 from engine.errors import UsageProblem
-from engine.train.manifest import is_common, made_by
+from engine.train.manifest import made_by
 from engine.train.schedule import Average, Run, place
 from engine.weights import read_state, save_state
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Renderer, compose, patch, warp
 from lipsync.teeth import drawing, drawn_teeth, enough, lip_band, own_teeth
-from lipsync.train.mesh import RING, motion_of
 from lipsync.train.motion import flip_lattice, puppet_lattices, recolour
-from lipsync.train.puppets import inner_mouth, lip_line, with_teeth
-from lipsync.train.space import meshed, split_files, teacher_lattices
+from lipsync.train.puppets import lip_line, with_teeth
+from lipsync.train.space import split_files
 
-REAL_SHARE = 0.12                      # of a batch
+COARSE_SHARE = 0.35                    # of batches show pictures of half the detail: small films
 PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
 SHUT_SHARE = 0.3                       # of puppets' targets have the most closed mouth there is: p, b and m of a smiling portrait
 MISREAD = (0.35, 1.1)                  # what the motion encoder reads is scaled by this: of strangers it sees less, and the picture must tell
@@ -54,8 +52,7 @@ class Puppets:
     def draw(self, rng):
         """A pair of poses as dict: ref, target uint8 (192, 192, 3); is, wish (2, 32, 32), their lattices; teeth (64, 112, 5) in both;
         flow (96, 96, 2) where the target reads the reference, units of the crop; known (96, 96), where that is known; inside
-        (64, 112), the target's inner mouth; cover (64, 112), teeth that the reference shows; band (64, 112), where lips meet; counts
-        (1,), whether the inner mouth is to be learned from.
+        (64, 112), the target's inner mouth; cover (64, 112), teeth that the reference shows; band (64, 112), where lips meet.
         """
         p = self.people[rng.integers(len(self.people))]
         count = len(p["images"])
@@ -81,7 +78,7 @@ class Puppets:
         known = (ids >= 0) * (halved(inside) < 0.05) * (abs(flow).max(-1) < 0.2)
         is_ = p["seen"][i] * np.float32(rng.uniform(*MISREAD)) if rng.random() < 0.8 else p["teacher"][i]
         return dict(ref=ref, target=target, is_=is_, wish=p["teacher"][j], teeth=teeth, flow=flow.astype(np.float32), known=known.astype(np.float32),
-                    inside=inside, cover=cover, band=lip_band(p["line"]), counts=np.ones(1, np.float32))
+                    inside=inside, cover=cover, band=lip_band(p["line"]))
 
     @staticmethod
     def _worn(p, k, teeth):
@@ -113,41 +110,6 @@ def seen_codes(path, images, encoder, space):
     return codes
 
 
-class Reals:
-    """Talking clips held still: every frame brought to the rest pose of its head, with teacher lattices and inner mouths.
-
-    paths: crop files.  space, matrix: of the motion.  step: frames from one to the next, of the speaker there is most of.
-    Source: ours.
-    """
-
-    def __init__(self, paths, space, matrix, step=4):
-        self.clips = []
-        for path, marks in meshed(paths):
-            displacement, closed, _, to_rest, rest = motion_of(marks)
-            keep = range(0, len(marks), step if is_common(path.name) else 1)
-            frames = np.load(path)["frames"]
-            images = np.stack([stilled(frames[k], to_rest[k]) for k in keep])
-            top, bottom, left, right = PATCH
-            mouths = np.stack([inner_mouth(rest[RING, :2] + displacement[k][RING], WORK_PX)[top:bottom, left:right] for k in keep])
-            z = torch.tensor(teacher_lattices(displacement, closed, matrix, rest[:, :2])[list(keep)], dtype=torch.float32)
-            self.clips.append((images, space.lattice(F.pad(space.code(z), (0, POSE))), mouths, lip_line(rest[:, :2])))
-
-    def draw(self, rng):
-        """Same fields as `Puppets.draw`; flow and teeth are not known."""
-        images, z, mouths, line = self.clips[rng.integers(len(self.clips))]
-        i, j = rng.integers(len(images), size=2)
-        nothing = np.zeros((FLOW_PX, FLOW_PX), np.float32)
-        return dict(ref=images[i], target=images[j], is_=z[i], wish=z[j], teeth=drawn_teeth(line, images[i]), flow=np.zeros((FLOW_PX, FLOW_PX, 2), np.float32),
-                    known=nothing, inside=mouths[j], cover=np.zeros_like(mouths[j]), band=lip_band(line), counts=np.zeros(1, np.float32))
-
-
-def stilled(frame, to_rest):
-    """A frame uint8 (S, S, 3) at the working size with its head brought to rest; to_rest (2, 3) in the unit square. Source: `rigid`."""
-    grow = WORK_PX / len(frame)
-    m = np.c_[to_rest[:, :2] * grow, to_rest[:, 2] * WORK_PX + to_rest[:, :2].sum(1) * (0.5 * grow) - 0.5]
-    return cv2.warpAffine(frame, m, (WORK_PX,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
 def batch_of(items, generator):
     """Tensors of drawn items by name as `Puppets.draw` has them, channels first, under the same mirror and light for all that is one item's.
 
@@ -161,6 +123,8 @@ def batch_of(items, generator):
     top, bottom, left, right = PATCH
     teeth = F.pad(out["teeth"][:, :3], (left, WORK_PX - right, top, WORK_PX - bottom))
     light = recolour(torch.cat([out["ref"], out["target"], teeth], 1) / 255, generator) * 2 - 1
+    if float(torch.rand((), generator=generator)) < COARSE_SHARE:
+        light = F.interpolate(F.avg_pool2d(light, 2), size=WORK_PX, mode="bilinear", align_corners=False)
     out |= dict(ref=light[:, :3], target=light[:, 3:6], teeth=torch.cat([patch(light[:, 6:]), out["teeth"][:, 3:]], 1))
     flat, fields = ("ref", "target", "teeth", "known", "inside", "cover", "band"), ("is_", "wish", "flow")
     return out | {k: torch.where(mirror, out[k].flip(-1), out[k]) for k in flat} | {k: torch.where(mirror, flip_lattice(out[k]), out[k]) for k in fields}
@@ -192,34 +156,33 @@ def errors(net, batch, weight, placement=None):
     focus = weight[..., ::2, ::2]
     top, bottom, left, right = PATCH
     hole = F.pad(inside, (left, WORK_PX - right, top, WORK_PX - bottom))
-    counted = weight * (1 - hole * (1 - batch["counts"][..., None, None]))           # a real mouth's teeth are not ours to learn
     mask = made.mask.clamp(1e-4, 1 - 1e-4)
     off = (picture - target).abs()
     parts = dict(
         flow=FLOW_WEIGHT * ((made.flow - batch["flow"]).abs() * known * focus).sum() / (known.sum() + 1) / 2,
-        pixel=(off * counted).mean(),
+        pixel=(off * weight).mean(),
         warped=((warped - target).abs() * weight * (1 - hole)).mean(),
-        slope=2 * ((slopes(picture) - slopes(target)).abs() * counted[..., 1:, 1:]).mean(),
-        inner=0.3 * (patch(off) * inside * batch["counts"][..., None, None]).sum() / (3 * inside.sum() + 100),
+        slope=2 * ((slopes(picture) - slopes(target)).abs() * weight[..., 1:, 1:]).mean(),
+        inner=0.3 * (patch(off) * inside).sum() / (3 * inside.sum() + 100),
         mask=2 * F.binary_cross_entropy(mask, inside, weight=0.3 + inside),
-        survey=F.binary_cross_entropy_with_logits(seen, torch.cat([batch["cover"], batch["band"]], 1), weight=0.05 + batch["counts"][..., None, None]))
+        survey=F.binary_cross_entropy_with_logits(seen, torch.cat([batch["cover"], batch["band"]], 1)))
     return parts, picture
 
 
 def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, device="auto", limit=None):
-    """Train on OUT/puppets and OUT/crops with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
+    """Train on OUT/puppets with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/renderer.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
-    limit: portraits to use, and two clips; None uses all.
+    limit: portraits to use; None uses all.
     A renderer.safetensors that is there without a checkpoint is trained on.
     Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
     Source: ours.
     """
     torch.manual_seed(seed)
     out, placement = Path(out), place(device)
-    puppets, held, reals = material(out, limit)
+    puppets, held = material(out, limit)
     net = Renderer().to(placement.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01)
     begun_from(out / "renderer.safetensors", net)
@@ -228,7 +191,7 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, devi
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
     weight = weight_map().to(placement.device)
     while run.done < 1:
-        items = [(reals if rng.random() < REAL_SHARE else puppets).draw(rng) for _ in range(batch)]
+        items = [puppets.draw(rng) for _ in range(batch)]
         data = {k: x.to(placement.device) for k, x in batch_of(items, generator).items()}
         losses, _ = errors(net, data, weight, placement)
         optimizer.zero_grad()
@@ -259,17 +222,15 @@ def begun_from(path, net):
 
 
 def material(out, limit):
-    """(Puppets to learn from, Puppets kept out, Reals) of a working folder. Source: ours; strangers count more than the common speaker."""
+    """(Puppets to learn from, Puppets kept out) of a working folder. limit: portraits of each; None uses all. Source: ours."""
     encoder, space = load_motion(made_by("motion", out / "motion.safetensors"))
     matrix, parts, made = np.load(out / "space.npz")["matrix"], split_files(out), made_by("puppets", out / "puppets")
     puppets, held = (Puppets([made / p.name for p in parts[k][:limit] if (made / p.name).exists()], encoder, space, matrix)
                      for k in ("portraits", "held_portraits"))
-    clips = [p for p in parts["clips"] if not is_common(p.name)] * 6 + [p for p in parts["clips"] if is_common(p.name)][::8]
-    reals = Reals(clips if limit is None else clips[:2], space, matrix)
-    if not puppets.people or not reals.clips:
-        raise UsageProblem(f"{out}: {len(puppets.people)} puppets and {len(reals.clips)} talking clips are too few.",
+    if not puppets.people:
+        raise UsageProblem(f"{out}: no puppets of portraits to learn from.",
                            hint="Run 'mouthpiece train puppets' with the same --out first.", code="stage_missing")
-    return puppets, held, reals
+    return puppets, held
 
 
 @torch.inference_mode()

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lipsync.teeth import (
     EDGE_BELOW,
     Placement,
     as_tensor,
+    blur_of,
     cheeks,
     drawing,
     drawn_teeth,
@@ -19,6 +21,7 @@ from lipsync.teeth import (
     lip_band,
     lit,
     placed,
+    softened,
     teeth_of,
 )
 
@@ -116,7 +119,7 @@ def test_a_portrait_that_shows_its_teeth_keeps_them_and_another_gets_drawn_ones(
     assert own.shape == (128, 224, 5) and (own[..., 4] == 1).all() and np.array_equal(own[..., :3], large[top:bottom, left:right])
     assert own[50, 120, 3] > 0.95 and own[5, 5, 3] < 0.05
     drawn = teeth_of(taken, logits(0 * smile, lip_band(Placement(0.5, 0.7))))
-    assert np.array_equal(drawn, drawn_teeth(found_line(lip_band(Placement(0.5, 0.7))), taken)) and not drawn[..., 4].any()
+    assert np.allclose(drawn, drawn_teeth(found_line(lip_band(Placement(0.5, 0.7))), taken), atol=0.01) and not drawn[..., 4].any()
     assert enough(smile) and not enough(0.4 * smile)
 
 
@@ -142,3 +145,14 @@ def test_as_the_renderer_takes_them_teeth_are_in_its_unit_and_their_cover_stays(
     out = as_tensor(teeth)
     assert out.shape == (5, 64, 112) and -1 <= out[:3].min() and out[:3].max() <= 1
     assert np.array_equal(out[3].numpy(), teeth[..., 3]) and torch.allclose(out[0], torch.from_numpy(teeth[..., 0]) / 127.5 - 1)
+
+
+def test_teeth_in_a_blurred_picture_are_as_soft_and_in_a_sharp_one_left_as_they_are():
+    sharp = cv2.resize(np.random.default_rng(0).integers(0, 256, (192, 192, 3)).astype(np.uint8), (192, 192))
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 2.5)
+    assert blur_of(sharp) == 0 and blur_of(blurred) > 0.8
+    teeth = drawn_teeth(Placement(), sharp)
+    soft = softened(teeth, 1.2)
+    steps = [np.abs(np.diff(x[..., 3], axis=0)).max() for x in (teeth, soft)]
+    assert softened(teeth, 0.0) is teeth and steps[1] < 0.6 * steps[0]
+    assert soft[..., :3].max() <= teeth[..., :3].max() + 1 and abs(soft[..., 3].sum() / teeth[..., 3].sum() - 1) < 0.02

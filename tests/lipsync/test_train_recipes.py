@@ -24,11 +24,10 @@ from lipsync.renderer import Renderer, Rendering
 from lipsync.train import motion, puppets, renderer
 from lipsync.train.codes import codes
 from lipsync.train.crops import crop_portrait
-from lipsync.train.mesh import LOWER, POINTS, opening
+from lipsync.train.mesh import LOWER, POINTS
 from lipsync.train.motion import Examples, flip_lattice, recolour, shake
 from lipsync.train.puppets import FRAME, load_portrait, raster, sample, source_of
 from lipsync.train.renderer import (
-    Reals,
     batch_of,
     begun_from,
     errors,
@@ -180,21 +179,9 @@ def test_codes_of_every_clip_lie_beside_its_sound(folder, tmp_path):
         assert np.isfinite(clip["code"]).all()
 
 
-def test_frames_brought_to_rest_lie_still_and_carry_their_mouths(folder):
-    _, space = load_motion(folder / "motion.safetensors")
-    _, matrix = space_of(folder)
-    (images, z, mouths, line), = Reals([folder / "crops" / "talk__ann__two.npz"], space, matrix).clips
-    assert images.shape == (36, WORK_PX, WORK_PX, 3) and z.shape == (36, 2, 32, 32) and mouths.shape == (36, 64, 112) and abs(line.x - 0.5) < 0.05
-    raw = np.stack([cv2.resize(f, (WORK_PX,) * 2) for f in np.load(folder / "crops" / "talk__ann__two.npz")["frames"]])
-    eyes = np.s_[:, 50:80, 45:147]
-    assert images[eyes].std(0).mean() < 0.6 * raw[eyes].std(0).mean()
-    marks = np.load(folder / "crops" / "talk__ann__two.npz")["marks"][:, :POINTS, :2].astype(float)
-    assert np.corrcoef(mouths.sum((1, 2)), opening(marks))[0, 1] > 0.9
-
-
 def test_mirroring_a_batch_mirrors_pictures_lattices_and_flow_together(folder):
-    people, held, reals = material(folder, limit=2)
-    assert len(people.people) == len(held.people) == 1 and len(reals.clips) == 2
+    people, held = material(folder, limit=2)
+    assert len(people.people) == len(held.people) == 1
     items = [people.draw(np.random.default_rng(1))] * 16
     batch = batch_of(items, chance(3))
     flow = batch["flow"]
@@ -213,10 +200,10 @@ def test_mirroring_a_batch_mirrors_pictures_lattices_and_flow_together(folder):
 
 
 def test_steps_of_the_renderer_make_every_part_of_its_loss_fall(folder):
-    people, _, reals = material(folder, limit=2)
+    people, _ = material(folder, limit=2)
     torch.manual_seed(0)
     net, rng, weight = Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8)), np.random.default_rng(3), weight_map()
-    batch = batch_of([(reals if k == 2 else people).draw(rng) for k in range(3)], chance())
+    batch = batch_of([people.draw(rng) for _ in range(3)], chance())
     optimizer, history = torch.optim.AdamW(net.parameters(), 4e-3), []
     for _ in range(20):
         losses, picture = errors(net, batch, weight)
@@ -242,20 +229,6 @@ class Knowing:
         return torch.zeros(len(portrait), 2, 64, 112)
 
 
-def test_what_a_real_mouth_shows_inside_is_not_learned_from(folder):
-    people, _, reals = material(folder, limit=2)
-    weight, drawn = weight_map(), [reals.draw(np.random.default_rng(seed)) for seed in range(30)]
-    batch = batch_of([max(drawn, key=lambda item: item["inside"].sum())], chance())
-    off = []
-    for grey in (-1.0, 1.0):
-        made = Rendering(batch["flow"], torch.full((1, 3, 64, 112), grey), (batch["inside"] > 0.999).float())
-        off.append(errors(Knowing(made), dict(batch, teeth=torch.zeros(1, 5, 64, 112)), weight)[0])
-    assert batch["inside"].sum() > 60 and off[0]["inner"] == off[1]["inner"] == 0
-    assert off[0]["pixel"] == pytest.approx(float(off[1]["pixel"]), rel=1e-3)
-    puppet = dict(batch, counts=torch.ones(1, 1))
-    assert errors(Knowing(made), puppet, weight)[0]["inner"] > 0
-
-
 def test_the_inner_mouth_on_the_flows_grid_is_the_same_mouth():
     inside = np.zeros((64, 112), np.float32)
     inside[20:30, 40:60] = 1
@@ -279,7 +252,7 @@ def test_an_earlier_painter_that_saw_no_teeth_is_trained_on(tmp_path):
 
 
 def test_a_renderer_that_knows_the_flow_has_no_flow_error_and_the_mouth_weighs_most(folder):
-    people, _, _ = material(folder, limit=2)
+    people, _ = material(folder, limit=2)
     drawn = (people.draw(np.random.default_rng(seed)) for seed in range(40))
     batch = batch_of(list(itertools.islice((item for item in drawn if item["flow"].any()), 2)), chance())
     net = Knowing(Rendering(batch["flow"], torch.zeros(2, 3, 64, 112), torch.full((2, 1, 64, 112), 1e-6)))
