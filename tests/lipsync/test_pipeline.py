@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.device import choose_device
+from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound, write_image, write_sound
 from engine.progress import Progress
 from engine.timeline import frame_count
@@ -27,8 +28,8 @@ def make(desk, debug_weights):
     """Animates the desk's portrait under options that differ from QUICK; gives the frames as they are in the file."""
     models, placement = load_models(choose_device("cpu")), choose_device("cpu")
 
-    def make(name="out.mp4", sound="line.wav", portrait="portrait.png", **differing):
-        job = prepare(desk / portrait, desk / sound, dataclasses.replace(QUICK, **differing))
+    def make(name="out.mp4", sound="line.wav", portrait="portrait.png", planned=None, **differing):
+        job = prepare(desk / portrait, desk / sound, dataclasses.replace(QUICK, **differing), planned)
         facts = animate(job, desk / name, models, placement, SILENT, overwrite=True)
         with VideoReader(desk / name) as reader:
             frames = np.stack([frame.pixels for frame in reader])
@@ -36,6 +37,13 @@ def make(desk, debug_weights):
         return frames
 
     return make
+
+
+def stressed():
+    """Articulation (60, 43) of a vowel with one loud, high moment."""
+    out = np.zeros((60, ARTICULATION_WIDTH), np.float32)
+    out[:, PHONES.index("AA")], out[:, -3], out[:, -2:] = 1, 1, 0.8 * np.exp(-(((np.arange(60) - 10) / 4) ** 2))[:, None]
+    return out
 
 
 FLIPS = {
@@ -51,7 +59,7 @@ FLIPS = {
     "closure": ({"gate": False}, {"gate": False, "closure": 0.0}),
     "level": ({"gate": False}, {"gate": False, "level": 0.0}),
     "settle": ({}, {"settle": False}),
-    "accents": ({"gate": False}, {"gate": False, "accents": 0.0}),
+    "accents": ({"planned": stressed()}, {"planned": stressed(), "accents": 0.0}),
     "pose_strength": ({}, {"pose_strength": 0.4}),
     "head_speed": ({}, {"head_speed": 2.0}),
     "blink_rate": ({"blink_rate": 60.0, "seed": 2}, {"blink_rate": 0.0, "seed": 2}),
