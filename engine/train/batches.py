@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 
-from engine.core import ABSENT, GENERATED, GIVEN, Known, pack
+from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, pack
 from engine.encoders.audio import PHONES, articulation_of
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.train.disguise import FLOOR, disguise, uniform
