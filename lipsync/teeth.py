@@ -21,7 +21,7 @@ EDGE_BELOW = 0.006                     # of the line where the lips meet
 TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([218.0, 213.0, 198.0])
 LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.30, 0.12, 0.45, 1.5
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
-LEAST_SEEN, SEEN_SHARE = 0.95, 0.5
+LEAST_SEEN, SEEN_SHARE, MOST_WARM = 0.95, 0.5, np.array([0.0, 30.0, 52.0])
 SHARP_DETAIL, BLUR_A_DETAIL, MOST_BLUR = 0.8, 4.0, 1.6   # px
 BAND, MOST_TURN = (0.14, 0.015), 0.35   # half length and softness of the line that tells where lips meet, units of the crop; radians
 
@@ -179,14 +179,14 @@ def toned(teeth, skin, light=1.0, seen=None):
     """Teeth of `placed` in the light of a face: colours such as smiling portraits show beside such cheeks.
 
     teeth: (h, w, 4).  skin: (3,) of `cheeks`.  light: on top.  seen: (3,) colour of what shows of its own teeth, followed
-    half-way, and brightened where it lies in the shade; None asks the cheeks alone.
+    half-way, and brightened where it lies in the shade; None asks the cheeks alone. Teeth are at most MOST_WARM yellow, whatever the skin.
     Source: straight lines through 335 smiling portraits.
     """
     tone = TONE[0] * np.asarray(skin) + TONE[1]
     if seen is not None:
         bright = np.asarray(seen) * max(1.0, LEAST_SEEN * tone.mean() / max(float(np.mean(seen)), 1.0))
         tone = SEEN_SHARE * bright + (1 - SEEN_SHARE) * tone
-    tone = tone / WHITE * light
+    tone = np.maximum(tone, tone[0] - MOST_WARM) / WHITE * light
     return np.concatenate([np.clip(teeth[..., :3] * tone, 0, 255), teeth[..., 3:]], -1).astype(np.float32)
 
 
