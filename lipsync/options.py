@@ -112,7 +112,7 @@ class LipsyncOptions(Options):
     steps: int = option(8, "sampling steps", low=1, high=100)
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
-    expression: float = option(1.5, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
+    expression: float = option(1.2, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
     closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
     level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
