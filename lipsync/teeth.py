@@ -17,9 +17,10 @@ SHADE_SIDE, SHADE_GAP, SHADE_GUM = 0.45, 0.09, 0.10
 DRAWN_PX = 1024                        # side of the crop that the drawing is made for
 DRAWN = (0.14, 0.36)                   # height and width of the drawing, in units of the crop; the biting edge of the middle lies at 0.8 of the height
 EDGE_AT = 0.8
-EDGE_BELOW = 0.006                     # of the line where the lips meet
+EDGE_BELOW = 0.001                     # of the line where the lips meet
 TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([218.0, 213.0, 198.0])
-LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.30, 0.12, 0.45, 1.5
+LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.35, 0.12, 0.45, 1.5
+SLIT_SHADE, SLIT_PX = (0.65, 0.35), 2.4   # drawn teeth, own ones
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
 LEAST_SEEN, SEEN_SHARE, MOST_WARM = 0.95, 0.5, np.array([0.0, 30.0, 52.0])
 SHARP_DETAIL, BLUR_A_DETAIL, MOST_BLUR = 0.8, 4.0, 1.6   # px
@@ -118,12 +119,14 @@ def laid_over(colours, teeth, inside, black=-1.0):
 
 
 def lit(inside, own):
-    """Light on the teeth (B, 1, h, w) in [0, 1]: the upper lip throws a shade on them, less on teeth that were photographed with theirs.
+    """Light on the teeth (B, 1, h, w) in [0, 1]: the upper lip throws a shade on them, and little comes in between lips that hardly part;
+    less so on teeth that were photographed with their shades.
 
     inside: (B, 1, h, w), the inner mouth on the patch of the working crop.  own: (B, 1, h, w), 1 for the portrait's own teeth.
     Source: ours; the inner mouth lowered by two pixels and blurred.
     """
-    return 1 - (LIP_SHADE + (OWN_SHADE - LIP_SHADE) * own) * (1 - _inward(inside, 2))
+    shade, slit = (drawn + (photographed - drawn) * own for drawn, photographed in ((LIP_SHADE, OWN_SHADE), SLIT_SHADE))
+    return (1 - shade * (1 - _inward(inside, 2))) * (1 - slit * (1 - _inward(inside, 0, SLIT_PX)))
 
 
 def floor_light(inside):
@@ -135,9 +138,9 @@ def floor_light(inside):
     return 1 - FLOOR_SHADE * (1 - _inward(inside, -2))
 
 
-def _inward(inside, rows):
+def _inward(inside, rows, soft_px=None):
     """The inner mouth lowered by some rows and blurred: falls from 1 to 0 towards one of the lips."""
-    kernel = torch.exp(-torch.arange(-4.0, 5.0, device=inside.device) ** 2 / (2 * SHADE_PX ** 2))
+    kernel = torch.exp(-torch.arange(-4.0, 5.0, device=inside.device) ** 2 / (2 * (soft_px or SHADE_PX) ** 2))
     kernel = kernel / kernel.sum()
     x = F.pad(inside.float(), (4, 4, 4 + rows, 4 - rows))
     return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -113,9 +115,10 @@ def test_no_displacement_shuts_her_lips_and_a_large_one_opens_them_on_the_dark_i
 
 
 def test_teeth_show_where_the_lips_part_and_stay_where_they_are(who, actor):
-    teeth = drawn_teeth(lip_line(who.shut), who.image)
+    line = lip_line(who.shut)
+    teeth = drawn_teeth(replace(line, y=line.y + 0.03), who.image)     # lower than they are, for her upper lip stays where it is
     bare, worn = (puppet(who, actor.displacement[2], 0.0, worn)[0].astype(int) for worn in (None, teeth))
-    x, y = int(who.shut[13, 0] * IMAGE_PX), int(who.shut[13, 1] * IMAGE_PX)
+    x, y = int(who.shut[13, 0] * IMAGE_PX), int(who.shut[13, 1] * IMAGE_PX) + 3
     assert worn[y, x].min() > 80 and worn[y, x].min() > bare[y, x].min() + 40
     assert (bare != worn).any(-1).sum() < 1200                   # nothing but the inside of the mouth
     closed = [puppet(who, actor.displacement[0], 0.0, worn)[0].astype(int) for worn in (None, teeth)]
