@@ -12,7 +12,7 @@ from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
 from lipsync.teeth import floor_light, lit
 
-MASK_RANGE = (0.25, 0.75)              # what becomes 0 and 1 of the mask
+MASK_RANGE = (0.35, 0.80)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
 EYES, SQUEEZED = (22, 46), (1.35, 2.4)  # rows of the flow that show eyes; how much an eye is squeezed where it begins to be, and is, the line of the lashes
