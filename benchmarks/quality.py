@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import sys
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +139,7 @@ def measured(sitting, film):
 
 
 def background(portrait, clip):
-    """How far corners of the background go from where they are in the portrait, pixels; empty where there is no background or no person."""
+    """How far corners of the background go from where they are in the first frame, pixels; empty where there is no background or no person."""
     pixels, moved = read_image(portrait).pixels, clip.points[clip.measures.present]
     matte = matte_of(pixels, moved[0]) if len(moved) else None
     if matte is None:
@@ -149,7 +148,7 @@ def background(portrait, clip):
     with VideoReader(clip.path) as film:
         every = -(-len(clip.times_s) // FOLLOWED)
         some = (frame.pixels for frame in film if frame.index % every == 0)
-        found = background_motion(chain([pixels], some), background_of(matte, reach_px))
+        found = background_motion(some, background_of(matte, reach_px))     # not against the portrait: coding blurs it a little
     return dict(background_corners=found.corners, background_median_px=_number(found.median_px), background_p95_px=_number(found.p95_px))
 
 

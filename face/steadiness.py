@@ -8,6 +8,7 @@ import numpy as np
 from engine.errors import UsageProblem
 
 MOST_CORNERS, APART_PX, QUALITY = 400, 5, 0.02
+LEAST_TEXTURE = 8.0                    # deviation of grey levels in a corner's window, 0-255
 LOOK_PX = 7                            # half the window in which a corner is followed
 BACK_PX = 0.5                          # a corner followed there and back that ends further away is lost
 
@@ -69,7 +70,11 @@ def background_motion(frames, background):
 
 
 def _corners(grey, background):
-    """(N, 1, 2) float32, or None."""
+    """(N, 1, 2) float32, or None: where the picture has texture, for on a plain wall noise makes the corners."""
+    grey32 = grey.astype(np.float32)
+    mean = cv2.blur(grey32, (2 * LOOK_PX + 1,) * 2)
+    spread = np.sqrt(np.maximum(cv2.blur(grey32 * grey32, (2 * LOOK_PX + 1,) * 2) - mean * mean, 0))
+    background = background & (spread >= LEAST_TEXTURE)
     return cv2.goodFeaturesToTrack(grey, MOST_CORNERS, QUALITY, APART_PX, mask=background.astype(np.uint8))
 
 

@@ -5,6 +5,7 @@ from engine.timeline import MOTION_HZ
 
 BLINK_SHUT = 2.5                       # code of a shut eye
 BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])   # 40 ms ticks: fast down, slow up; mean of the blinks in GRID
+SHARPENED = 1.25
 PEAK = 2                               # where it is shut
 BLINK_APART_TICKS = 15                 # 0.6 s
 FIRST_TICKS = 8                        # 0.3 s: the portrait is seen with its eyes open first
@@ -14,10 +15,14 @@ DOUBLE_ODDS, DOUBLE_TICKS = 0.06, 9    # a second blink right after the first
 
 
 def blink(length, depth):
-    """Eyelids (N,) of one blink that begins at once: the mean shape, `length` times as long and `depth` as deep. Source: GRID's mean."""
+    """Eyelids (N,) of one blink that begins at once: the mean shape, `length` times as long and `depth` as deep, shut for a while.
+
+    Source: GRID's mean, made SHARPENED as deep and cut at shut: a mean over blinks is blurred, and its lids are shut for one frame only.
+    """
     before = int(np.ceil((PEAK + 1) * length)) - 1
     at = (np.arange(-before, int(np.ceil((len(BLINK_SHAPE) - PEAK) * length))) / length) + PEAK
-    return (depth * np.interp(at, np.arange(-1, len(BLINK_SHAPE) + 1), np.r_[0, BLINK_SHAPE, 0])).astype(np.float32)
+    shape = np.minimum(1, SHARPENED * BLINK_SHAPE)
+    return (depth * np.interp(at, np.arange(-1, len(shape) + 1), np.r_[0, shape, 0])).astype(np.float32)
 
 
 def blinks(ticks, rate_per_minute, active, seed):

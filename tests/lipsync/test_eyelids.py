@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lipsync.eyelids import BLINK_APART_TICKS, BLINK_SHAPE, DOUBLE_TICKS, FIRST_TICKS, QUICKEST, SLOWEST, blink, blinks
+from lipsync.eyelids import BLINK_APART_TICKS, BLINK_SHAPE, DOUBLE_TICKS, FIRST_TICKS, QUICKEST, SHARPENED, SLOWEST, blink, blinks
 
 
 def starts_of(lids):
@@ -10,8 +10,8 @@ def starts_of(lids):
 
 
 def summits_of(lids):
-    """Ticks at which the eyes are shut furthest."""
-    return np.flatnonzero((lids > 0.85) & (lids >= np.r_[0, lids[:-1]]) & (lids > np.r_[lids[1:], 0]))
+    """Ticks at which the eyes begin to be shut furthest."""
+    return np.flatnonzero((lids > 0.85) & (lids > np.r_[0, lids[:-1]]) & (lids >= np.r_[lids[1:], 0]))
 
 
 @pytest.mark.parametrize("rate", [6, 14, 25])
@@ -38,8 +38,9 @@ def test_no_blink_begins_in_the_first_three_tenths_of_a_second():
     assert not blinks(FIRST_TICKS, 60, np.zeros(FIRST_TICKS), 0).any()
 
 
-def test_a_blink_of_mean_length_is_the_mean_blink():
-    assert np.allclose(blink(1.0, 1.0), BLINK_SHAPE, atol=1e-6)
+def test_a_blink_of_mean_length_is_the_mean_blink_made_deeper_and_cut_where_it_is_shut():
+    lids = blink(1.0, 1.0)
+    assert (lids == 1).sum() >= 3 and np.allclose(lids[lids < 1], SHARPENED * BLINK_SHAPE[lids < 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [QUICKEST, 1.0, SLOWEST])
