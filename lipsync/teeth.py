@@ -22,6 +22,7 @@ TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([
 LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.35, 0.12, 0.45, 1.5
 SLIT_SHADE, SLIT_PX = (0.65, 0.35), 2.4   # drawn teeth, own ones
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
+BEHIND_LIP, TOOTH_SHARE = 0.035, 0.35  # of the crop: how far teeth go on behind the upper lip, and how much of that is tooth
 LEAST_SEEN, SEEN_SHARE, MOST_WARM = 0.95, 0.5, np.array([0.0, 30.0, 52.0])
 SHARP_DETAIL, BLUR_A_DETAIL, MOST_BLUR = 0.8, 4.0, 1.6   # px
 BAND, MOST_TURN = (0.14, 0.015), 0.35   # half length and softness of the line that tells where lips meet, units of the crop; radians
@@ -244,7 +245,29 @@ def teeth_of(taken, logits, large=None):
         return softened(drawn_teeth(found_line(band), taken, len(large), seen=_colour(taken, cover)), blur_of(large))
     top, bottom, left, right = (round(v * len(large) / WORK_PX) for v in PATCH)
     cover = cv2.resize(cover.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    return own_teeth(large[top:bottom, left:right], cover)
+    return continued(own_teeth(large[top:bottom, left:right], cover), round(BEHIND_LIP * len(large)))
+
+
+def continued(teeth, rows):
+    """Teeth (h, w, 5) carried on upward by some rows, as far as a lip may rise above where it was photographed; column by column, then gum.
+
+    Source: ours; otherwise it would be dark between lip and teeth.
+    """
+    out, sure = teeth.copy(), teeth[..., 3] > 0.6
+    shown = sure.any(0)
+    top = np.where(shown, sure.argmax(0), 0)
+    inner = np.minimum(top + max(1, rows // 6), len(teeth) - 1)         # below the edge, which is half lip
+    row, column = np.mgrid[0 : len(teeth), 0 : teeth.shape[1]]
+    above = (row < inner) & (row >= top - rows) & shown & sure[inner, np.arange(len(inner))]
+    source = teeth[inner, np.arange(len(inner))]                        # (w, 5)
+    height = (inner - row) / max(rows, 1)
+    gum = (np.clip((height - TOOTH_SHARE) / 0.2, 0, 1) * np.ones(teeth.shape[:2]))[..., None]
+    colours = source[column][..., :3]
+    colours = (1 - gum) * colours + gum * np.array(GUM) * (colours.mean(-1, keepdims=True) / 220)
+    out[above, :3] = (colours * (1 - 0.15 * np.clip(height, 0, 1))[..., None])[above]
+    out[above, 3] = 1.0
+    out[..., 3] = np.maximum(teeth[..., 3], cv2.GaussianBlur(out[..., 3], (0, 0), max(0.5, rows / 10)) * above)
+    return out
 
 
 def blur_of(crop):

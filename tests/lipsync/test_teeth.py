@@ -13,6 +13,7 @@ from lipsync.teeth import (
     as_tensor,
     blur_of,
     cheeks,
+    continued,
     drawing,
     drawn_teeth,
     enough,
@@ -119,7 +120,7 @@ def test_a_portrait_that_shows_its_teeth_keeps_them_and_another_gets_drawn_ones(
     large = np.repeat(np.repeat(taken, 2, 0), 2, 1)
     own = teeth_of(taken, logits(smile, lip_band(Placement())), large)
     top, bottom, left, right = (2 * v for v in PATCH)
-    assert own.shape == (128, 224, 5) and (own[..., 4] == 1).all() and np.array_equal(own[..., :3], large[top:bottom, left:right])
+    assert own.shape == (128, 224, 5) and (own[..., 4] == 1).all() and np.array_equal(own[60:, :, :3], large[top + 60 : bottom, left:right])
     assert own[50, 120, 3] > 0.95 and own[5, 5, 3] < 0.05
     drawn = teeth_of(taken, logits(0 * smile, lip_band(Placement(0.5, 0.7))))
     assert np.allclose(drawn, drawn_teeth(found_line(lip_band(Placement(0.5, 0.7))), taken), atol=0.01) and not drawn[..., 4].any()
@@ -159,3 +160,12 @@ def test_teeth_in_a_blurred_picture_are_as_soft_and_in_a_sharp_one_left_as_they_
     steps = [np.abs(np.diff(x[..., 3], axis=0)).max() for x in (teeth, soft)]
     assert softened(teeth, 0.0) is teeth and steps[1] < 0.6 * steps[0]
     assert soft[..., :3].max() <= teeth[..., :3].max() + 1 and abs(soft[..., 3].sum() / teeth[..., 3].sum() - 1) < 0.02
+
+
+def test_own_teeth_go_on_behind_the_lip_that_may_rise():
+    teeth = np.zeros((64, 112, 5), np.float32)
+    teeth[30:40, 40:70, :3], teeth[30:40, 40:70, 3], teeth[..., 4] = 200, 1, 1
+    out = continued(teeth, 7)
+    assert out[25, 50, 3] > 0.8 and out[18, 50, 3] < 0.05 and out[25, 30, 3] == 0
+    assert np.ptp(out[29, 50, :3]) < 5 and out[24, 50, 0] > out[24, 50, 1] + 30      # tooth, then gum
+    assert np.array_equal(out[31:], teeth[31:]) and not continued(0 * teeth, 7)[..., 3].any()
