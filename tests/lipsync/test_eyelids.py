@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from lipsync.eyelids import BLINK_APART_TICKS, BLINK_SHAPE, DOUBLE_TICKS, FIRST_TICKS, QUICKEST, SHARPENED, SLOWEST, blink, blinks
+from lipsync.eyelids import (
+    BLINK_APART_TICKS,
+    BLINK_SHAPE,
+    DOUBLE_TICKS,
+    FIRST_TICKS,
+    QUICKEST,
+    SHARPENED,
+    SLOWEST,
+    blink,
+    blinks,
+)
 
 
 def starts_of(lids):
