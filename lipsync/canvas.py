@@ -10,7 +10,7 @@ from face.matte import window_of
 from lipsync.layers import layers_of
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
-from lipsync.teeth import floor_light, lit
+from lipsync.teeth import floor_light, lit, parted
 
 MASK_RANGE = (0.35, 0.80)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
@@ -227,6 +227,6 @@ class Canvas:
             grow = len(self.teeth) / (PATCH[1] - PATCH[0])
             at = ((u[..., 0] * WORK_PX - left) * grow - 0.5, (u[..., 1] * WORK_PX - top) * grow - 0.5)
             teeth = cv2.remap(self.teeth[..., :4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            share = share * teeth[..., 3:]
+            share = parted(share) * teeth[..., 3:]
             out += (teeth[..., :3] * light - out) * share
         frame[:] = np.clip(out + 0.5, 0, 255).astype(np.uint8)

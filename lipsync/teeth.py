@@ -115,8 +115,16 @@ def laid_over(colours, teeth, inside, black=-1.0):
     inside: (B, 1, h, w) in [0, 1], the inner mouth on the patch.  black: in the colours' unit.
     Source: alpha blending.
     """
-    share = teeth[:, 3:4] * inside
+    share = teeth[:, 3:4] * parted(inside)
     return colours * (1 - share) + ((teeth[:, :3] - black) * lit(inside, teeth[:, 4:]) + black) * share
+
+
+def parted(inside):
+    """How far teeth show (...) in an inner mouth (...), both in [0, 1]: a line along which lips meet is half a mouth, and shows none.
+
+    Source: ours; torch or numpy.
+    """
+    return (2 * inside - 1).clip(0, 1)
 
 
 def lit(inside, own):

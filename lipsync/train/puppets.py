@@ -14,11 +14,14 @@ from lipsync.patch import FLOW_PX, PATCH
 from lipsync.patch import WORK_PX as IMAGE_PX
 from lipsync.teeth import Placement, cheeks, laid_over
 from lipsync.train.mesh import (
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
     LIDS,
     LOWER,
     POINTS,
     RING,
     UPPER,
+    gap,
     lid_motion,
     motion_of,
     opening,
@@ -30,6 +33,11 @@ DRAW_PX = 256
 STRENGTH = (0.7, 1.7)                  # of the actor's displacement
 USUAL_SKIN = 155.0                     # mean of the cheeks' colours of usual portraits
 LIPS_APART = 0.02                      # of the crop, while triangles are chosen
+CONTACT, CONTACT_WIDE = 0.45, 0.0036   # how dark, and how wide in units of the crop, the line is along which lips meet that were photographed apart
+CONTACT_APART, CONTACT_END = 0.008, 0.012   # of the crop: gap at which it is gone; its end beside the corners
+SEEN_APART = 0.008                     # opening of a portrait whose lips are apart, whatever the mesh says of shut ones
+TRIM, TRIM_ROOM, WIDE_APART = 0.003, 0.4, 0.015   # how far the mesh's inner lips lie on the teeth of a smile, of the crop and of the lip's next ring; the gap at which they do
+SHUT_ODDS = 0.2                        # of poses have lips that meet exactly
 JOBS = 16                              # parts that the portraits are made in
 COMMON_ACTORS = 10                     # clips of the speaker there is most of, chosen anew for each part of the portraits
 FRAME = np.array([[x, y] for x in np.linspace(-0.12, 1.12, 7) for y in np.linspace(-0.12, 1.12, 7) if min(x, y) < 0 or max(x, y) > 1])
@@ -76,10 +84,30 @@ def _cross(u, v):
 
 
 def inner_mouth(ring, size_px):
-    """Coverage of the inside of the lips, float32 (S, S) in [0, 1]; ring (20, 2) in the unit square. Source: OpenCV, antialiased."""
-    mask = np.zeros((size_px, size_px), np.float32)
-    cv2.fillPoly(mask, [np.round((ring * size_px - 0.5) * 16).astype(np.int32)], 1, lineType=cv2.LINE_AA, shift=4)
-    return mask
+    """Coverage of the inside of the lips, float32 (S, S) in [0, 1], none where they meet; ring (20, 2) in the unit square.
+
+    Source: ours; in each column the share of a pixel between the lips.
+    """
+    top, bottom, beside = (size_px * v for v in _lips_of(ring, size_px))
+    y = np.arange(size_px, dtype=np.float32)[:, None]
+    cover = np.clip(np.minimum(y + 1, bottom) - np.maximum(y, top), 0, 1)
+    return (cover * (beside > 0)).astype(np.float32)
+
+
+def lip_contact(ring, size_px):
+    """The dark line along which lips meet, float32 (S, S) in [0, 1], none where they part; ring (20, 2) in the unit square. Source: ours."""
+    top, bottom, beside = _lips_of(ring, size_px)
+    y = (np.arange(size_px, dtype=np.float32)[:, None] + 0.5) / size_px
+    near = np.clip(1 - (bottom - top) / CONTACT_APART, 0, 1) * np.clip(beside / CONTACT_END, 0, 1)
+    return (np.exp(-(((y - (top + bottom) / 2) / CONTACT_WIDE) ** 2)) * near).astype(np.float32)
+
+
+def _lips_of(ring, size_px):
+    """Height of the upper and of the lower inner lip above each column (S,), and how far it is from the nearer corner, unit square; not inside: below 0."""
+    n = len(UPPER)
+    x = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
+    top, bottom = (np.interp(x, q[o, 0], q[o, 1]) for q in (ring[:n], np.r_[ring[:1], ring[: n - 1 : -1], ring[n - 1 : n]]) for o in [np.argsort(q[:, 0])])
+    return top, bottom, np.minimum(x - ring[:n, 0].min(), ring[:n, 0].max() - x)
 
 
 def source_of(ids, weights, tris, points):
@@ -130,12 +158,14 @@ class Portrait:
     """A still face prepared for puppetry.
 
     image: uint8 (S, S, 3).  points, shut: (468, 2) as it is and with lips shut, unit square.  tris: (T, 3).  light: of its face, 1 is usual.
+    contact: how dark the line is to be where its lips meet; 0 where they were photographed so, and the line is there.
     """
     image: np.ndarray
     points: np.ndarray
     shut: np.ndarray
     tris: np.ndarray
     light: float
+    contact: float = CONTACT
 
 
 @dataclass(frozen=True)
@@ -151,12 +181,22 @@ class Actor:
         return len(self.closed)
 
 
+def trimmed(p):
+    """A face (468, 2) whose inner lips are drawn a little back where they are apart, from the teeth that the mesh leaves on their rims. Source: ours."""
+    q, most = p.copy(), TRIM * np.clip((gap(p)[1:-1, 1] - SEEN_APART) / WIDE_APART, 0, 1)
+    for rim, next_ring, way in ((UPPER, INNER_UPPER_LIP, -1), (LOWER, INNER_LOWER_LIP, 1)):
+        room = np.clip(way * (p[next_ring] - p[rim])[1:-1, 1], 0, None)
+        q[rim[1:-1], 1] += way * np.minimum(most, TRIM_ROOM * room)     # further would fold the lip
+    return q
+
+
 def load_portrait(path):
     """The Portrait of a crop file. Source: ours."""
     d = np.load(path)
-    p = d["marks"][:POINTS, :2].astype(float)
+    p = trimmed(d["marks"][:POINTS, :2].astype(float))
     q = shut(p)
-    return Portrait(d["frames"], p, q, triangles(q), float(np.clip(cheeks(d["frames"]).mean() / USUAL_SKIN, 0.45, 1.3)))
+    light = np.clip(cheeks(d["frames"]).mean() / USUAL_SKIN, 0.45, 1.3)
+    return Portrait(d["frames"], p, q, triangles(q), float(light), CONTACT * float(np.clip(opening(p) / SEEN_APART, 0, 1)))
 
 
 def load_actor(path):
@@ -181,8 +221,8 @@ def puppet(who, displacement, lids, teeth=None):
     points = np.r_[t, FRAME]
     ids, weights = raster(points, who.tris, DRAW_PX)
     image = sample(who.image, source_of(ids, weights, who.tris, np.r_[who.points, FRAME])).astype(np.float32)
-    mask = inner_mouth(t[RING], DRAW_PX)
-    if mask.sum() > 12:
+    mask = np.maximum(inner_mouth(t[RING], DRAW_PX), who.contact * lip_contact(t[RING], DRAW_PX))
+    if mask.any():
         image += (cavity(t[RING], DRAW_PX, who.light) - image) * cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
     return _pose(np.clip(image, 0, 255).astype(np.uint8), points, who.tris, mask, teeth)
 
@@ -206,7 +246,7 @@ def with_teeth(part, teeth, inside):
 
 def itself(who):
     """The portrait as one of its own poses, in the format of `puppet`. Source: ours."""
-    wide = opening(who.points) > 0.008
+    wide = opening(who.points) > SEEN_APART
     mask = inner_mouth(who.points[RING], DRAW_PX) if wide else np.zeros((DRAW_PX, DRAW_PX), np.float32)
     return _pose(cv2.resize(who.image, (DRAW_PX,) * 2, interpolation=cv2.INTER_AREA), np.r_[who.points, FRAME], who.tris, mask)
 
@@ -231,16 +271,19 @@ def poses_of(who, actors, count, rng):
     """count + 1 poses of a portrait, the first itself: stacked outputs of `puppet`, and eyelids (count + 1,).
 
     who: Portrait.  actors: list of Actor.
-    Source: ours; open mouths come oftener than in speech.
+    Source: ours; open mouths come oftener than in speech, and so do lips that meet.
     """
     made, lids = [itself(who)], [0.0]
     while len(made) <= count:
         actor = actors[rng.integers(len(actors))]
         wide = opening(actor.displacement)
-        odds = np.clip(wide, 0, None) + 0.02
-        frame = rng.choice(len(wide), p=odds / odds.sum())
+        meet = rng.random() < SHUT_ODDS
+        odds = np.ones(len(wide)) if meet else np.clip(wide, 0, None) + 0.02
+        displacement = actor.displacement[rng.choice(len(wide), p=odds / odds.sum())] * rng.uniform(*STRENGTH)
+        if meet:
+            displacement = shut(who.shut + displacement) - who.shut
         lids.append(float(rng.choice([0.0, rng.uniform(0.3, 1.0), 1.0], p=[0.6, 0.25, 0.15])))
-        made.append(puppet(who, actor.displacement[frame] * rng.uniform(*STRENGTH), lids[-1]))
+        made.append(puppet(who, displacement, lids[-1]))
     return [np.stack(x) for x in zip(*made)], np.array(lids, np.float32)
 
 

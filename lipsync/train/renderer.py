@@ -15,13 +15,16 @@ from engine.weights import read_state, save_state
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Renderer, compose, patch, warp
 from lipsync.teeth import drawing, drawn_teeth, enough, lip_band, own_teeth
+from lipsync.train.mesh import POINTS, opening
 from lipsync.train.motion import flip_lattice, puppet_lattices, recolour
 from lipsync.train.puppets import lip_line, with_teeth
 from lipsync.train.space import split_files
 
 COARSE_SHARE = 0.35                    # of batches show pictures of half the detail: small films
 PEAK_RATE, FLOW_WEIGHT = 1e-3, 120.0
-SHUT_SHARE = 0.3                       # of puppets' targets have the most closed mouth there is: p, b and m of a smiling portrait
+SHUT_SHARE = 0.3                       # of puppets' targets have lips that meet: p, b and m of a smiling portrait
+MEET = 0.002                           # opening below which lips meet, in units of the crop
+PRESSED = 0.012                        # lips that meet may be wished pressed so far, in the same units: it looks no different
 MISREAD = (0.35, 1.1)                  # what the motion encoder reads is scaled by this: of strangers it sees less, and the picture must tell
 DRAWINGS = 48                          # sets of teeth that puppets wear
 
@@ -40,6 +43,7 @@ class Puppets:
 
     def __init__(self, paths, encoder, space, matrix):
         rng = np.random.default_rng(11)
+        self.unit = space.lattice(F.pad(space.lips / (space.lips @ space.lips), (0, POSE))[None])[0]     # of an opening of one crop
         self.people, self.drawings = [], [drawing(rng if k else None) for k in range(DRAWINGS if len(paths) else 0)]
         for path in paths:
             d = dict(np.load(path))
@@ -47,6 +51,7 @@ class Puppets:
             seen = torch.from_numpy(seen_codes(path, d["images"], encoder, space))
             lattices = dict(teacher=space.lattice(F.pad(teacher, (0, POSE))), seen=space.lattice(F.pad(seen, (0, POSE))))
             lattices["line"] = lip_line(d["shut"])
+            lattices["meet"] = 1 + np.flatnonzero(opening(d["points"][1:, :POINTS]) < MEET)
             self.people.append(lattices | {k: d[k] for k in ("images", "ids", "weights", "points", "mouths", "teeth", "tris")})
 
     def draw(self, rng):
@@ -57,8 +62,9 @@ class Puppets:
         p = self.people[rng.integers(len(self.people))]
         count = len(p["images"])
         i, j = (0 if rng.random() < 0.65 else rng.integers(count)), rng.integers(count)
-        if rng.random() < SHUT_SHARE:
-            j = 1 + int(p["mouths"][1:].sum((1, 2)).argmin())
+        if rng.random() < SHUT_SHARE and len(p["meet"]):
+            j = rng.choice(p["meet"])
+        wish = p["teacher"][j] - (rng.uniform(0, PRESSED) * self.unit if j in p["meet"] else 0)
         cover = p["teeth"].astype(np.float32) / 255
         if enough(cover) and (j == 0 or rng.random() < 0.8):
             top, bottom, left, right = PATCH
@@ -77,7 +83,7 @@ class Puppets:
         inside = p["mouths"][j].astype(np.float32) / 255
         known = (ids >= 0) * (halved(inside) < 0.05) * (abs(flow).max(-1) < 0.2)
         is_ = p["seen"][i] * np.float32(rng.uniform(*MISREAD)) if rng.random() < 0.8 else p["teacher"][i]
-        return dict(ref=ref, target=target, is_=is_, wish=p["teacher"][j], teeth=teeth, flow=flow.astype(np.float32), known=known.astype(np.float32),
+        return dict(ref=ref, target=target, is_=is_, wish=wish, teeth=teeth, flow=flow.astype(np.float32), known=known.astype(np.float32),
                     inside=inside, cover=cover, band=lip_band(p["line"]))
 
     @staticmethod
@@ -164,7 +170,7 @@ def errors(net, batch, weight, placement=None):
         warped=((warped - target).abs() * weight * (1 - hole)).mean(),
         slope=2 * ((slopes(picture) - slopes(target)).abs() * weight[..., 1:, 1:]).mean(),
         inner=0.3 * (patch(off) * inside).sum() / (3 * inside.sum() + 100),
-        mask=2 * F.binary_cross_entropy(mask, inside, weight=0.3 + inside),
+        mask=2 * F.binary_cross_entropy(mask, inside, weight=0.5 + inside),
         survey=F.binary_cross_entropy_with_logits(seen, torch.cat([batch["cover"], batch["band"]], 1)))
     return parts, picture
 
