@@ -43,7 +43,7 @@ class Puppets:
 
     def __init__(self, paths, encoder, space, matrix):
         rng = np.random.default_rng(11)
-        self.unit = space.lattice(F.pad(space.lips / (space.lips @ space.lips), (0, POSE))[None])[0]     # of an opening of one crop
+        self.unit = space.lattice(F.pad(space.lips / (space.lips @ space.lips).clamp_min(1e-9), (0, POSE)))    # of an opening of one crop
         self.people, self.drawings = [], [drawing(rng if k else None) for k in range(DRAWINGS if len(paths) else 0)]
         for path in paths:
             d = dict(np.load(path))

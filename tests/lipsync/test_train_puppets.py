@@ -33,7 +33,7 @@ from lipsync.train.puppets import (
     triangles,
     trimmed,
 )
-from lipsync.train.renderer import Puppets, batch_of
+from lipsync.train.renderer import PRESSED, Puppets, batch_of
 from lipsync.train.space import lattice_map
 
 
@@ -247,6 +247,19 @@ def test_the_flow_between_two_poses_carries_the_reference_onto_the_target(tmp_pa
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):           # and no other place fits better: half a pixel would show
         beside = warp(ref, full + torch.tensor([dx, dy]).view(1, 2, 1, 1) * 0.5 / WORK_PX)
         assert (beside - wanted).abs().mean(1, keepdim=True)[sure & face].mean() > after
+
+
+def test_lips_that_meet_may_be_wished_pressed_and_others_may_not(tmp_path, who, actor):
+    made = [itself(who), puppet(who, actor.displacement[0], 0.0), puppet(who, actor.displacement[2], 0.0)]
+    images, ids, weights, points, mouths = (np.stack(part) for part in zip(*made))
+    np.savez(tmp_path / "p.npz", images=images, ids=ids, weights=weights, points=points, mouths=mouths, tris=who.tris, shut=who.shut,
+             teeth=np.zeros_like(mouths[0]))
+    basis = torch.zeros(EXPRESSION, 2, 32, 32)
+    basis[0, 1, 20:, 10:22] = 1
+    space = MotionSpace(basis, torch.zeros(EXPRESSION, 2048), torch.ones(6), torch.eye(EXPRESSION)[0] * 0.5)
+    people = Puppets([tmp_path / "p.npz"], MotionEncoder(8).eval(), space, lattice_map(who.shut + actor.displacement[2]))
+    pressed, parted = (people.draw(OnlyPair(0, target))["wish"] for target in (1, 2))
+    assert torch.allclose(pressed, -PRESSED / 0.5 * basis[0]) and not parted.any()
 
 
 def test_upper_and_lower_lips_meet_in_what_the_puppets_rest_on(who):
