@@ -19,11 +19,14 @@ from lipsync.teeth import (
     enough,
     found_line,
     laid_over,
+    lamp,
     lip_band,
     lit,
+    parted,
     placed,
     softened,
     teeth_of,
+    toned,
 )
 
 DARK = torch.full((1, 3, 64, 112), -0.8)
@@ -169,3 +172,16 @@ def test_own_teeth_go_on_behind_the_lip_that_may_rise():
     assert out[25, 50, 3] > 0.8 and out[18, 50, 3] < 0.05 and out[25, 30, 3] == 0
     assert np.ptp(out[29, 50, :3]) < 5 and out[24, 50, 0] > out[24, 50, 1] + 30      # tooth, then gum
     assert np.array_equal(out[31:], teeth[31:]) and not continued(0 * teeth, 7)[..., 3].any()
+
+
+def test_teeth_under_a_yellow_lamp_are_yellow_and_dark_skin_in_daylight_makes_none():
+    assert np.array_equal(lamp((200, 140, 110)), [1, 1, 1]) and np.array_equal(lamp((120, 75, 50)), [1, 1, 1])
+    red, green, blue = lamp((230, 160, 67))
+    assert red == 1 and 0.75 < green < 0.9 and 0.45 < blue < 0.6
+    white = np.full((2, 2, 4), 220.0)
+    day, evening = (toned(white, skin)[0, 0] for skin in ((200, 140, 110), (230, 160, 67)))
+    assert evening[2] < 0.65 * day[2] and evening[3] == day[3] == 220
+
+
+def test_a_line_along_which_lips_meet_shows_no_teeth():
+    assert np.array_equal(parted(np.array([0.0, 0.45, 0.75, 1.0])), [0, 0, 0.5, 1])
