@@ -23,7 +23,7 @@ from lipsync.motion import at_times, load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.patch import WORK_PX
 from lipsync.renderer import Renderer, Rendering
-from lipsync.teeth import as_tensor, teeth_of
+from lipsync.teeth import as_tensor, teeth_of, without_teeth
 
 LONGEST_SIDE_PX = 4096
 LATE_S = 0.012  # the core's mouth comes this much late, measured on speakers kept out and on other people's footage
@@ -195,7 +195,8 @@ def seat(job, models):
         logits = models.renderer.float().survey(portrait.to(next(models.renderer.parameters()).device))[0].cpu().numpy()
     size_px = int(np.clip(round(WORK_PX / crop.scale / 24), 4, 32)) * 24          # about the picture's own resolution
     large = teeth_of(taken, logits, crop.resized(size_px).take(job.pixels))
-    return Sitter(Canvas(job.pixels, crop, matte_of(job.pixels, job.points), large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
+    bare = without_teeth(job.pixels, crop, logits)
+    return Sitter(Canvas(bare, crop, matte_of(job.pixels, job.points), large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ EDGE_BELOW = 0.001                     # of the line where the lips meet
 TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([218.0, 213.0, 198.0])
 LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.35, 0.12, 0.45, 1.5
 SLIT_SHADE, SLIT_PX = (0.65, 0.35), 2.4   # drawn teeth, own ones
+FILLED_FROM, LEAST_FILLED_PX = -1.0, 12   # logit of cover from which a pixel is filled with lip; fewer pixels of the working crop are left alone
 LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
 BEHIND_LIP, TOOTH_SHARE = 0.035, 0.35  # of the crop: how far teeth go on behind the upper lip, and how much of that is tooth
 LEAST_SEEN, SEEN_SHARE, MOST_WARM = 0.95, 0.5, np.array([0.0, 30.0, 52.0])
@@ -267,6 +268,31 @@ def teeth_of(taken, logits, large=None):
     top, bottom, left, right = (round(v * len(large) / WORK_PX) for v in PATCH)
     cover = cv2.resize(cover.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     return continued(own_teeth(large[top:bottom, left:right], cover), round(BEHIND_LIP * len(large)))
+
+
+def without_teeth(pixels, crop, logits):
+    """A picture (H, W, 3) uint8 whose own teeth are filled with the lips around them: what a warp leaves between lips that meet is lip then.
+
+    pixels: (H, W, 3) uint8, returned itself where it shows no teeth.  crop: Crop of its face, WORK_PX.  logits: (2, 64, 112) of `Renderer.survey`.
+    Source: inpainting by fast marching (Telea 2004) in the working crop; the teeth come back on their plate.
+    """
+    top, bottom, left, right = PATCH
+    mask = np.zeros((WORK_PX, WORK_PX), np.uint8)
+    mask[top:bottom, left:right] = np.asarray(logits[0]) > FILLED_FROM
+    if mask.sum() < LEAST_FILLED_PX:
+        return pixels
+    mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))
+    filled = cv2.inpaint(np.ascontiguousarray(crop.take(pixels)), mask, 4, cv2.INPAINT_TELEA).astype(np.float32)
+    corners, size = crop.to_frame(np.array([[x, y] for x in (left, right) for y in (top, bottom)])), np.array(pixels.shape[1::-1])
+    (x0, y0), (x1, y1) = (np.clip(np.rint(p), 0, size).astype(int) for p in (corners.min(0), corners.max(0)))
+    if x1 <= x0 or y1 <= y0:
+        return pixels
+    rows, columns = slice(y0, y1), slice(x0, x1)
+    at = crop.to_crop(np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)).astype(np.float32)
+    share = cv2.remap(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), at, None, cv2.INTER_LINEAR)[..., None]
+    out = pixels.copy()
+    out[rows, columns] = np.round(out[rows, columns] * (1 - share) + cv2.remap(filled, at, None, cv2.INTER_LINEAR) * share).astype(np.uint8)
+    return out
 
 
 def continued(teeth, rows):

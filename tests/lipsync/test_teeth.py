@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from face.crop import crop_of
 from lipsync.patch import PATCH, WORK_PX
 from lipsync.teeth import (
     DRAWN,
@@ -27,6 +28,7 @@ from lipsync.teeth import (
     softened,
     teeth_of,
     toned,
+    without_teeth,
 )
 
 DARK = torch.full((1, 3, 64, 112), -0.8)
@@ -185,3 +187,18 @@ def test_teeth_under_a_yellow_lamp_are_yellow_and_dark_skin_in_daylight_makes_no
 
 def test_a_line_along_which_lips_meet_shows_no_teeth():
     assert np.array_equal(parted(np.array([0.0, 0.45, 0.75, 1.0])), [0, 0, 0.5, 1])
+
+
+@pytest.mark.parametrize("grow", [0.5, 1.0, 3.0])
+def test_what_a_warp_may_leave_of_photographed_teeth_is_lip(grow):
+    side = round(WORK_PX * grow)
+    points = np.array([[0.355, 0.34], [0.645, 0.34], [0.40, 0.64], [0.60, 0.64]]) * side - 0.5
+    crop, cover = crop_of(points, WORK_PX), np.zeros((64, 112), np.float32)
+    cover[20:30, 40:80] = 1
+    at = [round(v * grow) for v in (PATCH[0] + 20, PATCH[0] + 30, PATCH[2] + 40, PATCH[2] + 80)]
+    picture = np.full((side, side, 3), (150, 90, 90), np.uint8)
+    picture[at[0] : at[1], at[2] : at[3]] = 240
+    bare = without_teeth(picture, crop, logits(cover, 0 * cover))
+    assert np.abs(bare[at[0] : at[1], at[2] : at[3]].astype(int) - (150, 90, 90)).max() < 30 and picture.max() == 240
+    assert np.array_equal(bare[: at[0] - round(4 * grow)], picture[: at[0] - round(4 * grow)])
+    assert without_teeth(picture, crop, logits(0 * cover, cover)) is picture
