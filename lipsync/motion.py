@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, core_of, pack
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
-from engine.encoders.vision import BLINK, EXPRESSION, motion_parts
+from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
 from engine.timeline import MOTION_HZ
 from engine.weights import load_into, load_state
@@ -71,11 +71,6 @@ def as_planned(articulation, ticks):
     return articulation, 1 - articulation[:, PHONES.index("SIL")]
 
 
-def load_space():
-    """The embedded MotionSpace. Source: ours."""
-    return motion_parts(*load_state("motion"))[1]
-
-
 @torch.inference_mode()
 def motion_codes(core, articulation, options, item="clip"):
     """Codes (T, 32) float32: sampled in windows that overlap and go over into each other; noise depends on the tick, not the window.
@@ -131,12 +126,11 @@ def calmed(track, active):
 def perform(models, wave, ticks, options, planned=None):
     """The Motion of a recording under the options.
 
-    models: (listener, core).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
+    models: (listener, core, MotionSpace).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
     planned: (T, 43) articulation at 50 Hz of a line that we spoke ourselves; None listens to the wave.
     Source: ours.
     """
-    listener, core = models
-    space = load_space()
+    listener, core, space = models
     articulation, active = hear(listener, wave, ticks, options.gate) if planned is None else as_planned(planned, ticks)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)

@@ -244,7 +244,7 @@ def animate(job, output, models, placement, progress, overwrite=False):
     with progress.stage("listening", 1, "pass") as advance:
         sitter = seat(job, models)
         ticks = max(2, frame_count(job.duration, MOTION_HZ) + 1)
-        motion = perform((models.listener, models.core), job.wave, ticks, options, job.articulation)
+        motion = perform((models.listener, models.core, models.space), job.wave, ticks, options, job.articulation)
         advance(1)
     codes = at_times(motion.codes, times_s(job.frames, options.fps) + LATE_S).astype(np.float32)
     height_px, width_px = job.pixels.shape[:2]

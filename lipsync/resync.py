@@ -191,7 +191,7 @@ def planned(job, seen, models, progress, kept=None):
             elif weight.any():
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
-                wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
+                wanted[:, :BLINK] = lips_at(models, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
             rests, opened = shared(seen_mouth, weight, track.shot, times_s)
             weight[[index for index in np.flatnonzero(weight) if index not in rests]] = 0
             changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests, opened))

@@ -152,7 +152,8 @@ def test_batches_and_runs_change_nothing(move, tmp_path):
     move("two.mp4", batch=8)
     move("three.mp4", batch=8)
     assert np.array_equal(shown(tmp_path / "two.mp4"), shown(tmp_path / "three.mp4"))
-    assert np.abs(shown(tmp_path / "one.mp4").astype(int) - shown(tmp_path / "two.mp4")).max() <= 1
+    off = np.abs(shown(tmp_path / "one.mp4").astype(int) - shown(tmp_path / "two.mp4"))
+    assert off.max() <= 3 and (off > 0).mean() < 1e-3  # a network's last bits turn a rounding here and there; through Y'CbCr one level becomes up to three
 
 
 def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
