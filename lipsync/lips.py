@@ -7,9 +7,9 @@ import numpy as np
 from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.encoders.vision import BLINK
 from engine.errors import UsageProblem
-from engine.timeline import MOTION_HZ
+from engine.timeline import MOTION_HZ, read_at
 from lipsync.closures import mouthed
-from lipsync.motion import at_times, fitted, hear, motion_codes, near_voice
+from lipsync.motion import fitted, hear, motion_codes, near_voice
 from lipsync.pipeline import LATE_S
 from lipsync.spans import joined
 
@@ -67,5 +67,5 @@ def lips_at(models, heard, spans, times_s, options):
         voiced = near_voice(fitted(heard.active[part], 2 * (b - a)).reshape(-1, 2).mean(1))
         codes = codes * (voiced[:, None] if options.gate else 1.0) * options.expression
         at = np.flatnonzero((times_s >= start - 1e-6) & (times_s < stop + 1e-6))
-        out[at] = at_times(codes, times_s[at] - a / rate + LATE_S)
+        out[at] = read_at(codes, (times_s[at] - a / rate + LATE_S) * rate)
     return out

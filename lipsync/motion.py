@@ -9,7 +9,7 @@ from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, core_of, pa
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
-from engine.timeline import MOTION_HZ
+from engine.timeline import read_at
 from engine.weights import load_into, load_state
 from lipsync.accents import gestures
 from lipsync.activity import speech_activity
@@ -106,10 +106,7 @@ def sped(track, speed):
     if speed == 1.0 or last < 1:
         return track
     at = np.arange(len(track)) * speed % (2 * last)
-    at = np.where(at > last, 2 * last - at, at)
-    low = np.minimum(at.astype(int), last - 1)
-    part = (at - low)[:, None]
-    return track[low] * (1 - part) + track[low + 1] * part
+    return read_at(track, np.where(at > last, 2 * last - at, at))
 
 
 def placed(head):
@@ -168,11 +165,3 @@ def wish(codes, own, expression=1.0):
     out[:, BLINK] = own[BLINK] + (BLINK_SHUT - own[BLINK]) * lids
     out[:, BLINK + 1 :] = own[BLINK + 1 :] + codes[:, BLINK + 1 : EXPRESSION] * expression
     return out
-
-
-def at_times(track, times_s, rate_hz=float(MOTION_HZ)):
-    """A track (T, D) on the 25 Hz clock read at times (N,): tick k stands for the time k / 25, between ticks linear."""
-    at = np.clip(np.asarray(times_s) * rate_hz, 0, len(track) - 1)
-    low = np.minimum(at.astype(int), max(0, len(track) - 2))
-    part = (at - low)[:, None].astype(np.float32)
-    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part

@@ -1,5 +1,3 @@
-from fractions import Fraction
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from engine.sampling import Window, overlap_add, tick_noise
 from lipsync.eyelids import BLINK_SHUT
 from lipsync.motion import (
     WINDOW_TICKS,
-    at_times,
     calmed,
     fitted,
     gated,
@@ -150,15 +147,6 @@ def test_a_track_at_another_speed_turns_back_at_its_ends(speed):
 
 def test_a_track_of_one_tick_has_no_speed():
     assert sped(np.ones((1, 6)), 2.0).tolist() == np.ones((1, 6)).tolist()
-
-
-@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(24000, 1001)])
-def test_codes_are_read_at_the_instants_of_the_frames(rate):
-    track = np.stack([np.arange(50.0), 3 - 2 * np.arange(50.0)], 1)
-    times = np.array([float(i / rate) for i in range(int(2.2 * rate))])
-    out = at_times(track, times)
-    ticks = np.minimum(times * 25, 49)
-    assert np.abs(out - np.stack([ticks, 3 - 2 * ticks], 1)).max() < 1e-5
 
 
 def test_a_face_at_no_expression_stays_its_own_and_at_full_does_what_was_played():
