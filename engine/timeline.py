@@ -149,3 +149,16 @@ def times_s(count, rate):
     """
     rate = Fraction(rate)
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
+
+
+def read_at(track, at):
+    """A track read between its ticks, (N, ...) float32: linear between two, held beyond its ends.
+
+    track: (T, ...), T at least 1; tick k stands for the instant k.
+    at: (N,) float, instants in ticks.
+    Source: ours.
+    """
+    track, at = np.asarray(track, np.float32), np.clip(at, 0, len(track) - 1)
+    low = np.minimum(at.astype(int), max(0, len(track) - 2))
+    part = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)
+    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part

@@ -2,8 +2,11 @@
 
 import math
 import os
+import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 
@@ -81,9 +84,37 @@ class Face:
 
 @lru_cache(maxsize=1)
 def _mtcnn():
+    without_compiler("torchvision")
     from facenet_pytorch import MTCNN
 
     return MTCNN(keep_all=True, device="cpu")
+
+
+def without_compiler(package):
+    """Imports a package that takes one function from torch's compiler at its import; the compiler is loaded once that is called, if ever.
+
+    package: name; torchvision's own import goes for the most part into a compiler that eager networks never use.
+    Source: ours.
+    """
+    name = "torch._dynamo.utils"
+    if package in sys.modules or name in sys.modules:
+        return
+
+    def other(attribute):
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        if sys.modules.get(name) is lent:
+            del sys.modules[name]
+        return getattr(import_module(name), attribute)
+
+    lent = sys.modules[name] = ModuleType(name)
+    lent.is_compile_supported = lambda device: import_module(name).is_compile_supported(device)
+    lent.__getattr__ = other
+    try:
+        import_module(package)
+    finally:
+        if sys.modules.get(name) is lent:
+            del sys.modules[name]
 
 
 def find_faces_mtcnn(image):

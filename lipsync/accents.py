@@ -3,7 +3,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 from engine.activity import runs
 from engine.encoders.audio import PHONES
@@ -49,8 +48,22 @@ def accents_of(articulation):
     f0 = articulation[:, PITCH] / np.maximum(articulation[:, VOICING], 0.3)       # the stream holds it times voicing
     stress = standing_out(articulation[:, ENERGY], voiced, hz) / LOUDER + standing_out(f0, voiced, hz) / HIGHER
     stress = np.where(gaussian_filter1d(voiced, NEAR_S * hz) > 0.4, stress, 0)
-    at, found = find_peaks(stress, height=STRESSED, distance=max(1, round(APART_S * hz)))
-    return Accents(at / hz, np.clip(found["peak_heights"] / (2 * STRESSED), 0, 1))
+    at = summits(stress, STRESSED, round(APART_S * hz))
+    return Accents(at / hz, np.clip(stress[at] / (2 * STRESSED), 0, 1))
+
+
+def summits(track, least, apart):
+    """Where a track (T,) has a summit of some height, rising int64; of two nearer to each other than so many ticks the higher one.
+
+    Source: as scipy.signal.find_peaks, whose import takes longer than a start may.
+    """
+    inner = track[1:-1]
+    at = 1 + np.flatnonzero((inner > track[:-2]) & (inner > track[2:]) & (inner >= least))
+    kept = np.ones(len(at), bool)
+    for k in np.argsort(track[at])[::-1]:
+        if kept[k]:
+            kept &= (np.abs(at - at[k]) >= apart) | (at == at[k])
+    return at[kept]
 
 
 def bumps(ticks, times_s, heights, shape_s):

@@ -106,7 +106,7 @@ class Canvas:
     """
 
     def __init__(self, pixels, crop: Crop, matte=None, teeth=None):
-        self.pixels, self.crop, self.teeth = pixels, crop, teeth
+        self.pixels, self.crop, self.teeth = pixels, crop, None if teeth is None else np.ascontiguousarray(teeth[..., :4])
         size = pixels.shape[1::-1]
         self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
         if matte is not None:
@@ -148,8 +148,8 @@ class Canvas:
         turn = self.crop.frame_from_crop[:, :2] * WORK_PX
         return np.array([-(np.stack(b, -1) * rigid[..., None]) @ turn.T for b in basis], np.float32)
 
-    def _flow_fade(self, size=96):
-        ramp = _smoothstep((0.5 - np.abs((np.arange(size) + 0.5) / size - 0.5)) / EDGE)
+    def _flow_fade(self):
+        ramp = _smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / EDGE)
         return (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
 
     def draw(self, parts, pose):
@@ -166,12 +166,11 @@ class Canvas:
         u = self._unit(self._within(read, box))
         flow = (parts.flow * self._fade).astype(np.float32)
         if u.size and flow.any():
-            n = len(flow)
-            f = cv2.remap(flow, u[..., 0] * n - 0.5, u[..., 1] * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            f = cv2.remap(flow, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             self._within(read, box)[:] += f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
         frame = self._composed(read)
         y0, x0 = box[0].start, box[1].start
-        if u.size and len(flow) == FLOW_PX:
+        if u.size:
             rows, cols = self._box((EYES[0] * WORK_PX // FLOW_PX, EYES[1] * WORK_PX // FLOW_PX, 0, WORK_PX), reach_px)
             self._shut(frame[rows, cols], parts.flow, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
         rows, cols = self._box(PATCH, reach_px)
@@ -226,7 +225,7 @@ class Canvas:
             light = cv2.remap(paint[..., 4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
             grow = len(self.teeth) / (PATCH[1] - PATCH[0])
             at = ((u[..., 0] * WORK_PX - left) * grow - 0.5, (u[..., 1] * WORK_PX - top) * grow - 0.5)
-            teeth = cv2.remap(self.teeth[..., :4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            teeth = cv2.remap(self.teeth, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             share = parted(share) * teeth[..., 3:]
             out += (teeth[..., :3] * light - out) * share
         frame[:] = np.clip(out + 0.5, 0, 255).astype(np.uint8)

@@ -147,7 +147,7 @@ def told_in(line, models, wave, options):
 def performed(models, told, times_s, options):
     """(N, 21) mouth and jaw at times on the line's own clock. Source: lipsync.lips."""
     reach = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / float(MOTION_HZ)
-    return lips_at(models.core, told, [(float(times_s[0]), float(times_s[-1]) + reach)], times_s, options)
+    return lips_at(models, told, [(float(times_s[0]), float(times_s[-1]) + reach)], times_s, options)
 
 
 def seen_once(video, choices, folder, advance, film=None):

@@ -7,9 +7,9 @@ import numpy as np
 from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.encoders.vision import BLINK
 from engine.errors import UsageProblem
-from engine.timeline import MOTION_HZ
+from engine.timeline import MOTION_HZ, read_at
 from lipsync.closures import mouthed
-from lipsync.motion import at_times, fitted, hear, load_space, motion_codes, near_voice
+from lipsync.motion import fitted, hear, motion_codes, near_voice
 from lipsync.pipeline import LATE_S
 from lipsync.spans import joined
 
@@ -48,24 +48,24 @@ def listen_to(listener, wave, ticks, gate, told=None):
     return Heard(articulation, active)
 
 
-def lips_at(core, heard, spans, times_s, options):
+def lips_at(models, heard, spans, times_s, options):
     """(F, 21) float32: mouth and jaw wanted at times within the spans, NaN elsewhere.
 
-    core: AVCore.  heard: Heard.
+    models: pipeline.Models.  heard: Heard.
     spans: pairs of seconds.  times_s: (F,), starts of frames.
     options: LipsyncOptions.
     What happens in one span does not depend on spans further than APART_S away, nor on the sound there.
     Source: ours.
     """
-    rate, ticks, lips = float(MOTION_HZ), len(heard.active) // 2, load_space().lips[:BLINK].numpy()
+    rate, ticks, lips = float(MOTION_HZ), len(heard.active) // 2, models.space.lips[:BLINK].numpy()
     out = np.full((len(times_s), BLINK), np.nan, np.float32)
     for start, stop in joined(spans, APART_S):
         a = int(np.clip(np.floor((start - AROUND_S) * rate), 0, max(0, ticks - 2)))
         b = int(np.clip(np.ceil((stop + AROUND_S) * rate) + 1, a + 2, ticks))
         part = slice(2 * a, 2 * b)
-        codes = mouthed(motion_codes(core, heard.articulation[part], options, f"from tick {a}"), heard.articulation[part], lips, options)
+        codes = mouthed(motion_codes(models.core, heard.articulation[part], options, f"from tick {a}"), heard.articulation[part], lips, options)
         voiced = near_voice(fitted(heard.active[part], 2 * (b - a)).reshape(-1, 2).mean(1))
         codes = codes * (voiced[:, None] if options.gate else 1.0) * options.expression
         at = np.flatnonzero((times_s >= start - 1e-6) & (times_s < stop + 1e-6))
-        out[at] = at_times(codes, times_s[at] - a / rate + LATE_S)
+        out[at] = read_at(codes, (times_s[at] - a / rate + LATE_S) * rate)
     return out

@@ -7,9 +7,9 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, core_of, pack
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
-from engine.encoders.vision import BLINK, EXPRESSION, motion_parts
+from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, stream_windows, tick_noise
-from engine.timeline import MOTION_HZ
+from engine.timeline import read_at
 from engine.weights import load_into, load_state
 from lipsync.accents import gestures
 from lipsync.activity import speech_activity
@@ -71,11 +71,6 @@ def as_planned(articulation, ticks):
     return articulation, 1 - articulation[:, PHONES.index("SIL")]
 
 
-def load_space():
-    """The embedded MotionSpace. Source: ours."""
-    return motion_parts(*load_state("motion"))[1]
-
-
 @torch.inference_mode()
 def motion_codes(core, articulation, options, item="clip"):
     """Codes (T, 32) float32: sampled in windows that overlap and go over into each other; noise depends on the tick, not the window.
@@ -111,10 +106,7 @@ def sped(track, speed):
     if speed == 1.0 or last < 1:
         return track
     at = np.arange(len(track)) * speed % (2 * last)
-    at = np.where(at > last, 2 * last - at, at)
-    low = np.minimum(at.astype(int), last - 1)
-    part = (at - low)[:, None]
-    return track[low] * (1 - part) + track[low + 1] * part
+    return read_at(track, np.where(at > last, 2 * last - at, at))
 
 
 def placed(head):
@@ -131,12 +123,11 @@ def calmed(track, active):
 def perform(models, wave, ticks, options, planned=None):
     """The Motion of a recording under the options.
 
-    models: (listener, core).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
+    models: (listener, core, MotionSpace).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
     planned: (T, 43) articulation at 50 Hz of a line that we spoke ourselves; None listens to the wave.
     Source: ours.
     """
-    listener, core = models
-    space = load_space()
+    listener, core, space = models
     articulation, active = hear(listener, wave, ticks, options.gate) if planned is None else as_planned(planned, ticks)
     codes = motion_codes(core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
@@ -174,11 +165,3 @@ def wish(codes, own, expression=1.0):
     out[:, BLINK] = own[BLINK] + (BLINK_SHUT - own[BLINK]) * lids
     out[:, BLINK + 1 :] = own[BLINK + 1 :] + codes[:, BLINK + 1 : EXPRESSION] * expression
     return out
-
-
-def at_times(track, times_s, rate_hz=float(MOTION_HZ)):
-    """A track (T, D) on the 25 Hz clock read at times (N,): tick k stands for the time k / 25, between ticks linear."""
-    at = np.clip(np.asarray(times_s) * rate_hz, 0, len(track) - 1)
-    low = np.minimum(at.astype(int), max(0, len(track) - 2))
-    part = (at - low)[:, None].astype(np.float32)
-    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part

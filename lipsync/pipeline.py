@@ -13,13 +13,13 @@ from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of, motion_parts
 from engine.media import VideoWriter, read_image, read_sound, resampled, sound_duration
 from engine.sound import Sound
-from engine.timeline import MOTION_HZ, frame_count, times_s
+from engine.timeline import MOTION_HZ, frame_count, read_at, times_s
 from engine.weights import load_into, load_state
 from face.crop import crop_of
 from face.detect import Face, parse_choice, pick_face
 from face.matte import matte_of
 from lipsync.canvas import Canvas, parts_of, tightened
-from lipsync.motion import at_times, load_core, load_listener, perform, wish
+from lipsync.motion import load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.patch import WORK_PX
 from lipsync.renderer import Renderer, Rendering
@@ -245,9 +245,9 @@ def animate(job, output, models, placement, progress, overwrite=False):
     with progress.stage("listening", 1, "pass") as advance:
         sitter = seat(job, models)
         ticks = max(2, frame_count(job.duration, MOTION_HZ) + 1)
-        motion = perform((models.listener, models.core), job.wave, ticks, options, job.articulation)
+        motion = perform((models.listener, models.core, models.space), job.wave, ticks, options, job.articulation)
         advance(1)
-    codes = at_times(motion.codes, times_s(job.frames, options.fps) + LATE_S).astype(np.float32)
+    codes = read_at(motion.codes, (times_s(job.frames, options.fps) + LATE_S) * float(MOTION_HZ))
     height_px, width_px = job.pixels.shape[:2]
     with VideoWriter(
         output, options.fps, width_px, height_px, job.sound, crf=options.quality, overwrite=overwrite, inputs=job.inputs

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ CHUNK_FRAMES = 8
 BESIDE_S = 2.0                         # of film before and after a span in which a resting mouth may be found
 INSIDE_FROM, INSIDE = (0.012, 0.04), 0.9   # opening in units of the crop from which, and in full, the inside of an open mouth of the shot is shown; how far
 SILENT = 1e-3                          # peak below which a sound that outlasts the film may be cut without asking
+RESTS_HELD = 16                        # about as many as a frame may be made of
 MEETING_SHARE = 2.0                    # the change is shown in full when the lips are this much less than half on their way
 
 
@@ -191,7 +193,7 @@ def planned(job, seen, models, progress, kept=None):
             elif weight.any():
                 heard = listen_to(models.listener, job.wave, ticks, options.gate, told)
                 wanted[:] = own
-                wanted[:, :BLINK] = lips_at(models.core, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
+                wanted[:, :BLINK] = lips_at(models, heard, frame_spans(times_s, seen.end, weight > 0), times_s, options)
             rests, opened = shared(seen_mouth, weight, track.shot, times_s)
             weight[[index for index in np.flatnonzero(weight) if index not in rests]] = 0
             changes.append(Change(track, weight, own, wanted, seen_mouth.why, flags, rests, opened))
@@ -210,20 +212,34 @@ def shared(mouth, weight, shot, times_s):
     return rests, opened
 
 
-@torch.inference_mode()
-def rendered(models, crops, codes, placement):
-    """FrameParts of crops whose mouths are to change.
+def sitting(models, placement):
+    """A callable that gives a Rest as `rendered` takes it: crop (3, 192, 192) float32 in [-1, 1], and teeth (5, 64, 112); found out once each.
 
-    crops: list of uint8 (192, 192, 3).  codes: (N, 2, 26) float32, as they are and as they shall be.
+    Source: ours; remembers RESTS_HELD of them for as long as it lives.
+    """
+    @lru_cache(RESTS_HELD)
+    @torch.inference_mode()
+    def sit(rest):
+        taken = rest.taken()
+        pixels = torch.from_numpy(taken).permute(2, 0, 1).float() / 127.5 - 1
+        with placement.autocast():
+            looked = models.renderer.survey(pixels[None].to(placement.device))[0].cpu().numpy()
+        return pixels, as_tensor(teeth_of(taken, looked))
+
+    return sit
+
+
+@torch.inference_mode()
+def rendered(models, mouths, codes, placement):
+    """FrameParts of mouths at rest that are to change.
+
+    mouths: pairs as `sitting` has them.  codes: (N, 2, 26) float32, as they are and as they shall be.
     Source: ours.
     """
-    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels, teeth = (torch.stack(parts) for parts in zip(*mouths))
     lattices = models.space.lattice(F.pad(torch.from_numpy(codes), (0, POSE)))
-    pixels, own, wish = (x.to(placement.device) for x in (pixels, lattices[:, 0], lattices[:, 1]))
     with placement.autocast():
-        looked = models.renderer.survey(pixels).float().cpu().numpy()
-        teeth = torch.stack([as_tensor(teeth_of(*pair)) for pair in zip(crops, looked)])
-        made = models.renderer(pixels, own, wish, teeth.to(placement.device))
+        made = models.renderer(*(x.to(placement.device) for x in (pixels, lattices[:, 0], lattices[:, 1], teeth)))
     return parts_of(tightened(Rendering(*(x.float().cpu() for x in (made.flow, made.paint, made.mask)))).filled(teeth))
 
 
@@ -259,6 +275,7 @@ def redrawn(frames, changes, models, options, placement, *, kept=None):
     kept: patches.Kept with Patches of earlier runs, or None.
     Source: ours; in chunks that change nothing.
     """
+    sit = sitting(models, placement)
     while chunk := list(islice(frames, CHUNK_FRAMES)):
         mouths, patches = ({index: [] for index, _, _ in chunk} for _ in range(2))
         for index, _, native in chunk:
@@ -279,7 +296,7 @@ def redrawn(frames, changes, models, options, placement, *, kept=None):
             batch = jobs[start : start + options.batch]
             rests = [mouth.rests[number][0] for mouth, number in batch]
             codes = np.stack([np.stack([rest.code, mouth.code]) for rest, (mouth, _) in zip(rests, batch)])
-            for (mouth, number), parts in zip(batch, rendered(models, [rest.taken() for rest in rests], codes, placement)):
+            for (mouth, number), parts in zip(batch, rendered(models, [sit(rest) for rest in rests], codes, placement)):
                 mouth.put_in(number, parts, np.random.default_rng([options.seed, mouth.index]) if options.grain else None)
         for index, time, native in chunk:
             for mouth in mouths[index]:

@@ -5,9 +5,10 @@ import torch
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, pack
 from engine.encoders.audio import PHONES, articulation_of
 from engine.encoders.vision import BLINK, EXPRESSION
+from engine.timeline import read_at
 from engine.train.disguise import FLOOR, disguise, uniform
 from engine.train.manifest import is_common
-from engine.train.song import laid, paced, sung
+from engine.train.song import paced, sung
 
 TICKS = 75                             # 3 s a training item
 STRANGER_ODDS = 6.0                    # how much oftener a clip of a rare speaker is drawn
@@ -66,7 +67,7 @@ class Batches:
         else:
             at = paced(mel.shape[1], np.exp(self.rng.uniform(np.log(SLOWEST), np.log(FASTEST))))
         at = at[: len(at) // 4 * 4]
-        code, mel = laid(code, at[::4] / 4), laid(mel.T, at).T
+        code, mel = read_at(code, at[::4] / 4), read_at(mel.T, at).T
         loud = np.flatnonzero(mel.mean(0) > QUIET_ENERGY)
         kept = self.rng.integers(1, KEPT_TICKS + 1, 2)
         first, last = (max(0, loud[0] // 4 - kept[0]), min(len(code), loud[-1] // 4 + 1 + kept[1])) if len(loud) else (0, len(code))

@@ -7,11 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from engine.encoders.audio import F0_REFERENCE_HZ, PhoneticEncoder
+from engine.timeline import read_at
 from engine.train.align import MISSING, clips_of
 from engine.train.disguise import disguise, uniform
 from engine.train.manifest import held_out, is_held, made_by
 from engine.train.schedule import Average, Run, begin_from, place
-from engine.train.song import laid, paced, sung
+from engine.train.song import paced, sung
 from engine.weights import save_state
 
 TICKS = 150                            # 3 s a training item
@@ -56,7 +57,7 @@ def _item(clip, others, generator, plain):
         mel = disguise(torch.from_numpy(mel), others, generator).numpy()
         at = sung(phones, generator) if uniform(0, 1, generator) < SUNG else paced(len(phones), tempo)
         at, nearest = at[: 2 * TICKS], np.minimum(np.rint(at[: 2 * TICKS]).astype(int), len(phones) - 1)
-        mel, phones = laid(mel.T, at).T, phones[nearest]
+        mel, phones = read_at(mel.T, at).T, phones[nearest]
         f0 = f0[np.minimum(nearest[::2] // 2, len(f0) - 1)] if len(f0) else f0
     mel, phones, f0 = (torch.from_numpy(np.ascontiguousarray(x)) for x in (mel[:, : 2 * TICKS], phones[: 2 * TICKS], f0[:TICKS]))
     phones = torch.where(phones == MISSING, -1, phones)

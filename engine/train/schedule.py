@@ -39,13 +39,19 @@ def begin_from(path, name, *modules):
     """Fills modules with earlier weights, if the file is there; what it lacks or has in other shapes stays as at birth.
 
     path: safetensors file.  name: of the weights.
+    A convolution of pictures that has more inputs than it had takes those it had, and begins blind to the others.
     Source: ours.
     """
     if Path(path).exists():
         state = {k: v.float() for k, v in read_state(path, name)[0].items()}
         for module in modules:
             own = module.state_dict()
-            module.load_state_dict(own | {k: v for k, v in state.items() if k in own and v.shape == own[k].shape})
+            for key, value in ((k, v) for k, v in state.items() if k in own):
+                if value.ndim == own[key].ndim == 4 and value.shape[1] < own[key].shape[1]:
+                    value = torch.cat([value, value.new_zeros(len(value), own[key].shape[1] - value.shape[1], *value.shape[2:])], 1)
+                if value.shape == own[key].shape:
+                    own[key] = value
+            module.load_state_dict(own)
 
 
 class Average:

@@ -26,11 +26,3 @@ def sung(phones, generator):
             slow[start:stop] = uniform(*HELD, generator)
     ends = np.cumsum(slow)
     return np.interp(np.arange(int(ends[-1])), np.concatenate([[0], ends[:-1]]), np.arange(len(phones)))
-
-
-def laid(track, at):
-    """A track (T, ...) read at (N,) float places, between its values linear: (N, ...) float32. Source: ours."""
-    track, at = np.asarray(track, np.float32), np.clip(at, 0, len(track) - 1)
-    low = np.minimum(at.astype(int), max(0, len(track) - 2))
-    part = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)
-    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part

@@ -10,7 +10,7 @@ from engine.device import choose_device
 from engine.encoders.vision import POSE, codes_of, motion_parts
 from engine.errors import UsageProblem
 from engine.train.manifest import made_by
-from engine.train.schedule import Average, Run, place
+from engine.train.schedule import Average, Run, begin_from, place
 from engine.weights import read_state, save_state
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Renderer, compose, patch, warp
@@ -191,7 +191,7 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, devi
     puppets, held = material(out, limit)
     net = Renderer().to(placement.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01)
-    begun_from(out / "renderer.safetensors", net)
+    begin_from(out / "renderer.safetensors", "renderer", net)  # one that saw no teeth will do
     average = Average(net)
     run = Run(out / "renderer.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
@@ -211,20 +211,6 @@ def train(out, minutes=40.0, seed=0, report=None, batch=8, weights=None, *, devi
     facts = score(painter, held, weight.cpu()) if held.people else {}
     save_state(weights or out / "renderer.safetensors", painter.state_dict(), dict(net.config, facts=facts, steps=run.step))
     return facts
-
-
-def begun_from(path, net):
-    """Fills a net from earlier weights, if there are any; what those lack, and further inputs, stay as at birth. Source: ours."""
-    if not path.exists():
-        return
-    state, own = {k: v.float() for k, v in read_state(path, "renderer")[0].items()}, net.state_dict()
-    for name, value in state.items():
-        if name in own and value.shape == own[name].shape:
-            own[name] = value
-        elif name in own and value.ndim == 4 and value.shape[0] == own[name].shape[0] and value.shape[1] < own[name].shape[1]:
-            own[name][:, value.shape[1] :] = 0                          # the painter's first layer, which now sees teeth as well
-            own[name][:, : value.shape[1]] = value
-    net.load_state_dict(own)
 
 
 def material(out, limit):

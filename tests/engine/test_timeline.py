@@ -84,3 +84,18 @@ def test_frame_starts_are_float64_and_equal_to_the_fractions():
     times = timeline.times_s(500, NTSC)
     assert times.dtype == np.float64 and times.shape == (500,)
     assert times[499] == float(timeline.frame_time(499, NTSC))
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), NTSC, Fraction(60), Fraction(24000, 1001)])
+def test_a_track_is_read_at_the_instants_of_frames_between_its_ticks(rate):
+    track = np.stack([np.arange(50.0), 3 - 2 * np.arange(50.0)], 1)
+    ticks = np.minimum([float(i / rate) * 25 for i in range(int(2.2 * rate))], 49)
+    out = timeline.read_at(track, ticks)
+    assert out.dtype == np.float32 and np.abs(out - np.stack([ticks, 3 - 2 * ticks], 1)).max() < 1e-5
+
+
+def test_a_track_holds_its_first_and_last_value_beyond_its_ends():
+    track = np.arange(12, dtype=np.float16).reshape(6, 2)
+    assert timeline.read_at(track, np.array([-1.0, 2.25, 99.0])).tolist() == [[0, 1], [4.5, 5.5], [10, 11]]
+    assert timeline.read_at(track[:1], np.array([0.0, 3.0])).tolist() == [[0, 1], [0, 1]]
+    assert timeline.read_at(np.arange(4), np.array([0.5])).tolist() == [0.5]

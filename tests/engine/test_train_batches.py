@@ -1,23 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from toy_talkers import CLIPS, SPEECH, clip
 
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, unpack
 from engine.encoders.audio import PhoneticEncoder
 from engine.train.batches import MELT_TICKS, TICKS, USUAL_OPENING, Batches, draw_states, evened, varied
-
-
-def clip(seed, ticks=90):
-    """A toy talker: the mouth is as wide as the sound is loud."""
-    rng = np.random.default_rng(seed)
-    loud = np.interp(np.arange(ticks), np.arange(0, ticks + 8, 8), rng.uniform(-1, 1, ticks // 8 + 2)[: len(range(0, ticks + 8, 8))])
-    code = rng.normal(size=(ticks, CODE_WIDTH)) * 0.1 + loud[:, None] * np.linspace(1, 0.2, CODE_WIDTH)
-    mel = np.repeat(loud, 4)[None] + rng.normal(size=(80, 4 * ticks)) * 0.1
-    return dict(code=code.astype(np.float32), opening=loud.astype(np.float32) * 0.02, mel=mel.astype(np.float32))
-
-
-CLIPS = {f"talk__{who}__{i}": clip(i) for i, who in enumerate(("grid_s1", "grid_s1", "ann", "bob"))}
-SPEECH = {"a.ogg": dict(mel=clip(9, 120)["mel"].astype(np.float16)), "b.ogg": dict(mel=clip(10, 40)["mel"].astype(np.float16))}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from engine.encoders.audio import PHONES
-from engine.train.song import HELD, laid, paced, sung
+from engine.train.song import HELD, paced, sung
 
 AA, T = PHONES.index("AA"), PHONES.index("T")
 
@@ -18,9 +18,3 @@ def test_song_holds_vowels_and_nothing_else():
 
 def test_a_slower_pace_reads_the_same_sound_in_more_frames():
     assert len(paced(100, 0.5)) == 200 and len(paced(100, 2.0)) == 50 and paced(100, 2.0)[10] == 20
-
-
-def test_a_track_is_read_between_its_values_and_never_beyond_its_ends():
-    track = np.arange(12, dtype=np.float32).reshape(6, 2)
-    assert np.allclose(laid(track, np.array([0.0, 2.25, 99.0])), [[0, 1], [4.5, 5.5], [10, 11]])
-    assert laid(track[:1], np.array([0.0, 3.0])).tolist() == [[0, 1], [0, 1]]

@@ -3,7 +3,7 @@ import pytest
 
 from engine.encoders.audio import ARTICULATION_WIDTH, PHONES
 from engine.encoders.vision import BLINK, EXPRESSION, LATTICE
-from lipsync.accents import ENERGY, PITCH, VOICING, accents_of, brow_raise, bumps, gestures, postures
+from lipsync.accents import ENERGY, PITCH, VOICING, accents_of, brow_raise, bumps, gestures, postures, summits
 
 
 def voice(*stressed_s, seconds=6.0, louder=0.6, higher=0.5):
@@ -47,6 +47,18 @@ def test_silence_and_voiceless_noise_have_no_accent():
     silent = np.zeros((200, ARTICULATION_WIDTH), np.float32)
     silent[:, PHONES.index("SIL")], silent[:, ENERGY] = 1, -1.5
     assert not len(accents_of(silent).times_s)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 40, 3000])
+def test_summits_are_those_that_scipy_finds(length):
+    from scipy.signal import find_peaks
+
+    for seed in range(8):
+        rng = np.random.default_rng([length, seed])
+        rough = rng.normal(size=length)
+        for track in (rough, np.convolve(rough, np.ones(9) / 3, "same") if length > 9 else rough):
+            wanted = find_peaks(track, height=0.4, distance=25)[0] if length > 2 else []
+            assert summits(track, 0.4, 25).tolist() == list(wanted)
 
 
 def test_a_bump_is_highest_after_its_time_and_steeper_before_than_after():

@@ -1,17 +1,15 @@
-from fractions import Fraction
-
 import numpy as np
 import pytest
 import torch
+from debug_weights import motion_space
 
 from engine.core import CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore
 from engine.encoders.audio import ARTICULATION_WIDTH, PHONES, PhoneticEncoder
-from engine.encoders.vision import BLINK, EXPRESSION
+from engine.encoders.vision import BLINK, EXPRESSION, MotionSpace
 from engine.sampling import Window, overlap_add, tick_noise
 from lipsync.eyelids import BLINK_SHUT
 from lipsync.motion import (
     WINDOW_TICKS,
-    at_times,
     calmed,
     fitted,
     gated,
@@ -48,6 +46,11 @@ def core():
 def listener():
     torch.manual_seed(0)
     return grown(PhoneticEncoder(16, (1, 1)))
+
+
+@pytest.fixture(scope="module")
+def space():
+    return MotionSpace(**motion_space(0))
 
 
 class Spy:
@@ -146,15 +149,6 @@ def test_a_track_of_one_tick_has_no_speed():
     assert sped(np.ones((1, 6)), 2.0).tolist() == np.ones((1, 6)).tolist()
 
 
-@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(24000, 1001)])
-def test_codes_are_read_at_the_instants_of_the_frames(rate):
-    track = np.stack([np.arange(50.0), 3 - 2 * np.arange(50.0)], 1)
-    times = np.array([float(i / rate) for i in range(int(2.2 * rate))])
-    out = at_times(track, times)
-    ticks = np.minimum(times * 25, 49)
-    assert np.abs(out - np.stack([ticks, 3 - 2 * ticks], 1)).max() < 1e-5
-
-
 def test_a_face_at_no_expression_stays_its_own_and_at_full_does_what_was_played():
     rng = np.random.default_rng(0)
     codes, own = rng.normal(size=(4, CODE_WIDTH)), rng.normal(size=EXPRESSION)
@@ -172,11 +166,11 @@ def test_a_blink_shuts_eyes_that_were_half_shut_no_further_than_shut():
     assert np.allclose(wish(codes, own)[:, BLINK], [0.8, (0.8 + BLINK_SHUT) / 2, BLINK_SHUT])
 
 
-def test_head_blinks_and_speed_obey_their_options(core, listener):
+def test_head_blinks_and_speed_obey_their_options(core, listener, space):
     wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
 
     def play(**changes):
-        return perform((listener, core), wave, 26, AnimateOptions(steps=1, **changes))
+        return perform((listener, core, space), wave, 26, AnimateOptions(steps=1, **changes))
 
     usual = play(blink_rate=60.0)
     assert usual.codes.shape == (26, CODE_WIDTH) and usual.codes.dtype == np.float32 and usual.active.shape == (26,)
@@ -189,12 +183,12 @@ def test_head_blinks_and_speed_obey_their_options(core, listener):
     assert np.array_equal(slow[:, :BLINK], fast[:, :BLINK])
 
 
-def test_closure_level_accents_and_settling_can_be_switched_off_one_by_one(core, listener):
+def test_closure_level_accents_and_settling_can_be_switched_off_one_by_one(core, listener, space):
     wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
     plain = dict(steps=1, gate=False, closure=0.0, level=0.0, accents=0.0, settle=False, blink_rate=0.0, variety=1.0)
 
     def play(**changes):
-        return perform((listener, core), wave, 26, AnimateOptions(**{**plain, **changes})).codes
+        return perform((listener, core, space), wave, 26, AnimateOptions(**{**plain, **changes})).codes
 
     usual = play()
     mouth, brows, head = slice(0, BLINK), slice(BLINK + 1, EXPRESSION), slice(EXPRESSION, None)

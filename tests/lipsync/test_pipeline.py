@@ -86,7 +86,7 @@ def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, d
     planned[4:14, 0], planned[4:14, 3], planned[:, -1] = 0, 1, 0.5
     sound = Sound(0.1 * np.random.default_rng(0).standard_normal((1, 9_600)).astype(np.float32), 24_000)
     jobs = [prepare(desk / "portrait.png", sound, QUICK, which) for which in (None, planned, np.roll(planned, 3, 0))]
-    motions = [perform((models.listener, models.core), job.wave, 11, job.options, job.articulation) for job in jobs]
+    motions = [perform((models.listener, models.core, models.space), job.wave, 11, job.options, job.articulation) for job in jobs]
     assert jobs[0].frames == jobs[1].frames and jobs[1].inputs == (desk / "portrait.png",)
     assert np.allclose(motions[1].active[2:7], 1) and not motions[1].active[8:].any()
     assert (motions[0].codes != motions[1].codes).any() and (motions[1].codes != motions[2].codes).any()

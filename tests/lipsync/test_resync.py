@@ -152,7 +152,14 @@ def test_batches_and_runs_change_nothing(move, tmp_path):
     move("two.mp4", batch=8)
     move("three.mp4", batch=8)
     assert np.array_equal(shown(tmp_path / "two.mp4"), shown(tmp_path / "three.mp4"))
-    assert np.abs(shown(tmp_path / "one.mp4").astype(int) - shown(tmp_path / "two.mp4")).max() <= 1
+    off = np.abs(shown(tmp_path / "one.mp4").astype(int) - shown(tmp_path / "two.mp4"))
+    assert off.max() <= 3 and (off > 0).mean() < 1e-3  # a network's last bits turn a rounding here and there; through Y'CbCr one level becomes up to three
+
+
+def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, models, monkeypatch):
+    seen, survey = [], models.renderer.survey
+    monkeypatch.setattr(models.renderer, "survey", lambda pixels: seen.append(len(pixels)) or survey(pixels))
+    assert move(batch=2)[1]["faces"][0]["frames_changed"] == FRAMES and 1 <= sum(seen) <= 2  # its rest, and its open mouth
 
 
 def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):

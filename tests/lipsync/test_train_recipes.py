@@ -18,6 +18,7 @@ from engine.errors import UsageProblem
 from engine.media import write_image
 from engine.train import schedule
 from engine.train.core import load_codes
+from engine.train.schedule import begin_from
 from engine.weights import load_into, read_state, save_state
 from lipsync.patch import PATCH, WORK_PX
 from lipsync.renderer import Renderer, Rendering
@@ -29,7 +30,6 @@ from lipsync.train.motion import Examples, flip_lattice, recolour, shake
 from lipsync.train.puppets import FRAME, load_portrait, raster, sample, source_of
 from lipsync.train.renderer import (
     batch_of,
-    begun_from,
     errors,
     halved,
     load_motion,
@@ -243,11 +243,11 @@ def test_an_earlier_painter_that_saw_no_teeth_is_trained_on(tmp_path):
     earlier["paint_net.inlet.weight"] = earlier["paint_net.inlet.weight"][:, :-5]
     save_state(tmp_path / "renderer.safetensors", {k: v for k, v in earlier.items() if not k.startswith("survey")}, {})
     net = Renderer((8, 8, 8, 8), (8, 8, 8), (8, 8))
-    begun_from(tmp_path / "renderer.safetensors", net)
+    begin_from(tmp_path / "renderer.safetensors", "renderer", net)
     inlet = net.state_dict()["paint_net.inlet.weight"]
     assert torch.allclose(inlet[:, :-5], earlier["paint_net.inlet.weight"], atol=1e-3) and not inlet[:, -5:].any()
     assert torch.allclose(net.flow_out.bias, earlier["flow_out.bias"], atol=1e-3)
-    begun_from(tmp_path / "nothing.safetensors", net)
+    begin_from(tmp_path / "nothing.safetensors", "renderer", net)
     assert torch.equal(net.state_dict()["paint_net.inlet.weight"], inlet)
 
 
