@@ -304,7 +304,7 @@ def _puppets_some(job):
     return len(paths)
 
 
-def puppets(out, poses=14, workers=2, progress=None):
+def puppets(out, poses=16, workers=2, progress=None):
     """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns their number.
 
     out: working folder with crops.  poses: of each portrait beside its own.  workers: processes.
