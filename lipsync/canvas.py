@@ -8,6 +8,7 @@ import torch
 from face.crop import Crop
 from face.matte import window_of
 from lipsync.layers import layers_of
+from lipsync.lids import EYES, eyes_of, lidded, squeezed
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
 from lipsync.teeth import floor_light, lit, parted
@@ -15,8 +16,6 @@ from lipsync.teeth import floor_light, lit, parted
 MASK_RANGE = (0.35, 0.80)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
-EYES, SQUEEZED = (22, 46), (1.35, 2.4)  # rows of the flow that show eyes; how much an eye is squeezed where it begins to be, and is, the line of the lashes
-LASH_SHARE, LASH_DARK = 0.06, 0.85     # of the eyes' pixels are as dark as lashes; how far the line goes to their colour
 EDGE = 0.06                            # of the crop: where the face flow fades out
 STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and about which it turns: the teacher's still points
 
@@ -117,7 +116,7 @@ class Canvas:
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         self._field = self._head_field(h, w)
         self._fade = self._flow_fade()
-        self._lash = self._lash_colour()
+        self._lids = None
 
     def _box(self, part, reach_px):
         """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves by reach_px."""
@@ -190,26 +189,24 @@ class Canvas:
         frame[self._window] = self._layers.composed(read - self._corner)
         return frame
 
-    def _lash_colour(self):
-        """(3,) colour of the darkest pixels beside and between the eyes."""
-        top, bottom = (v * WORK_PX // FLOW_PX for v in EYES)
-        eyes = self.crop.take(self.pixels)[top:bottom, 30:-30].reshape(-1, 3).astype(np.float32)
-        light = eyes.mean(1)
-        return eyes[light <= np.quantile(light, LASH_SHARE)].mean(0)
+    def shut_by(self, flow):
+        """Takes a flow (96, 96, 2) that shuts the eyes, units of the crop: what it squeezes is drawn as lid from now on, wherever a flow squeezes it.
+
+        Source: ours; a warp cannot hide what lies between the lids.
+        """
+        eyes, taken = eyes_of(flow), self.crop.take(self.pixels)
+        self._lids = None if not eyes.any() else lidded(taken, eyes)
 
     def _shut(self, frame, flow, u):
-        """Draws the line of the lashes where a lid squeezes the eye to a line: a warp cannot hide what lies between the lids.
-
-        frame: the part of it that reads the crop at u (h, w, 2).  flow: (96, 96, 2).
-        """
-        top, bottom = EYES
-        squeeze = 1 + FLOW_PX * np.gradient(flow[top:bottom, :, 1], axis=0)
-        share = _smoothstep((squeeze - SQUEEZED[0]) / (SQUEEZED[1] - SQUEEZED[0])).astype(np.float32)
-        if not u.size or not share.any():
+        """Puts lids over what is squeezed to a line in the part of a frame that read the crop at u (h, w, 2), before the flow; flow (96, 96, 2)."""
+        share = squeezed(flow)
+        if self._lids is None or not u.size or not share.any():
             return
-        share = cv2.remap(share, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5 - top, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        share = (LASH_DARK * share)[..., None]
-        frame[:] = np.clip(frame + (self._lash - frame) * share + 0.5, 0, 255).astype(np.uint8)
+        at = (u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5)
+        share = cv2.remap(share, at[0], at[1] - EYES[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[..., None]
+        moved = u + cv2.remap(np.ascontiguousarray(flow), *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        lids = cv2.remap(self._lids, moved[..., 0] * WORK_PX - 0.5, moved[..., 1] * WORK_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        frame[:] = np.clip(frame + (lids - frame) * share + 0.5, 0, 255).astype(np.uint8)
 
     def _paint(self, frame, paint, u):
         """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.encoders.audio import RATE_HZ
-from engine.encoders.vision import EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of, motion_parts
+from engine.encoders.vision import BLINK, EXPRESSION, POSE, MotionEncoder, MotionSpace, codes_of, motion_parts
 from engine.media import VideoWriter, read_image, read_sound, resampled, sound_duration
 from engine.sound import Sound
 from engine.timeline import MOTION_HZ, frame_count, read_at, times_s
@@ -19,6 +19,7 @@ from face.crop import crop_of
 from face.detect import Face, parse_choice, pick_face
 from face.matte import matte_of
 from lipsync.canvas import Canvas, parts_of, tightened
+from lipsync.eyelids import BLINK_SHUT
 from lipsync.motion import load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.patch import WORK_PX
@@ -191,12 +192,19 @@ def seat(job, models):
     own = codes_of(models.encoder, models.space, taken[None])[0]
     portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
     lattice = models.space.lattice(F.pad(torch.from_numpy(own), (0, POSE)))[None]
+    device = next(models.renderer.parameters()).device
     with torch.inference_mode():
-        logits = models.renderer.float().survey(portrait.to(next(models.renderer.parameters()).device))[0].cpu().numpy()
+        logits = models.renderer.float().survey(portrait.to(device))[0].cpu().numpy()
     size_px = int(np.clip(round(WORK_PX / crop.scale / 24), 4, 32)) * 24          # about the picture's own resolution
     large = teeth_of(taken, logits, crop.resized(size_px).take(job.pixels))
-    bare = without_teeth(job.pixels, crop, logits)
-    return Sitter(Canvas(bare, crop, matte_of(job.pixels, job.points), large), portrait, own, lattice, as_tensor(teeth_of(taken, logits))[None])
+    teeth = as_tensor(teeth_of(taken, logits))[None]
+    canvas = Canvas(without_teeth(job.pixels, crop, logits), crop, matte_of(job.pixels, job.points), large)
+    asleep = np.pad(own, (0, POSE))[None]
+    asleep[:, BLINK] = BLINK_SHUT
+    with torch.inference_mode():
+        flow = models.renderer(*(x.to(device) for x in (portrait, lattice, models.space.lattice(torch.from_numpy(asleep)), teeth))).flow
+    canvas.shut_by(flow[0].permute(1, 2, 0).cpu().numpy())
+    return Sitter(canvas, portrait, own, lattice, teeth)
 
 
 @torch.inference_mode()

@@ -273,14 +273,32 @@ def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_l
     assert at(without, 56, 26) == [20, 20, 20]
 
 
-def test_an_eye_squeezed_to_a_line_becomes_a_dark_line_of_lashes_and_a_brow_that_moves_does_not():
-    pixels = np.full((192, 192, 3), 180, np.uint8)
-    pixels[50:64, 60:100] = 20                                  # something as dark as lashes
-    canvas = Canvas(pixels, crop_at((95.5, 95.5), WORK_PX))
+def lid_flow():
+    """A flow that squeezes 12 px of the working crop below row 68 to a line where both eyes are."""
     y = np.arange(96)[:, None]
-    lid = np.where(y < 34, -6.0, np.where(y > 36, 0.0, -6 + 3.0 * (y - 34))) / 96 * (np.abs(np.arange(96) - 48) < 20)
-    shut = canvas.draw(FrameParts(np.stack([0 * lid, lid], -1).astype(np.float32), NOTHING.paint), STILL_POSE)
-    assert shut[70:73, 96].max() < 110 and shut[70:73, 20].min() > 170 and shut[80:, 96].min() > 170
+    lid = np.where(y < 34, -6.0, np.where(y > 36, 0.0, -6 + 3.0 * (y - 34))) / 96 * (np.abs(np.arange(96) - 48) < 26)
+    return np.stack([0 * lid, lid], -1).astype(np.float32)
+
+
+def test_an_eye_squeezed_to_a_line_becomes_lid_and_lashes_and_a_brow_that_moves_does_not():
+    pixels = np.full((192, 192, 3), 180, np.uint8)
+    pixels[46:56, 50:112] = 20                                  # something as dark as lashes
+    pixels[58:72, 60:84] = 255                                  # the white of an eye
+    canvas = Canvas(pixels, crop_at((95.5, 95.5), WORK_PX))
+    open_eye = canvas.draw(NOTHING, STILL_POSE)
+    canvas.shut_by(lid_flow())
+    assert np.array_equal(canvas.draw(NOTHING, STILL_POSE), open_eye)
+    shut = canvas.draw(FrameParts(lid_flow(), NOTHING.paint), STILL_POSE)
+    assert shut[68:76, 72].min() < 130 and shut[66:78, 66:80].max() < 215 and shut[80:, 72].min() > 170
+    assert shut[68:76, 20].min() > 170                          # beside the eye nothing is drawn
+    y = np.arange(96)[:, None]
     brow = np.where(y < 20, -6.0, np.where(y > 44, 0.0, -6 + 0.25 * (y - 20))) / 96 * np.ones(96)
     raised = canvas.draw(FrameParts(np.stack([0 * brow, brow], -1).astype(np.float32), NOTHING.paint), STILL_POSE)
-    assert raised[76:90, 96].min() > 160
+    assert raised[80:90, 72].min() > 160
+
+
+def test_a_portrait_whose_eyes_nothing_shuts_has_no_lids_drawn():
+    canvas = Canvas(np.full((192, 192, 3), 180, np.uint8), crop_at((95.5, 95.5), WORK_PX))
+    canvas.shut_by(NOTHING.flow)
+    frame = canvas.draw(FrameParts(lid_flow(), NOTHING.paint), STILL_POSE)
+    assert (frame == 180).all()
