@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,11 +58,25 @@ def read_image(path, max_side_px=None):
     Source: ours.
     """
     path = input_file(path, "picture")
+    with _opened(path) as image:
+        return _loaded(image, path, max_side_px or MAX_SIDE_PX)
+
+
+def check_picture(path):
+    """Refuses what read_image would refuse by a file's beginning; nothing is decoded. path: str or Path. Source: ours."""
+    path = input_file(path, "picture")
+    with _opened(path) as image:
+        _check_size(image, path)
+
+
+@contextmanager
+def _opened(path):
+    """A context that gives the image of a file, still undecoded; what goes wrong in it is told in words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _loaded(image, path, max_side_px or MAX_SIDE_PX)
+            with Image.open(path, formats=_kinds()) as image:
+                yield image
     except UnidentifiedImageError as error:
         raise Refused(f"{path}: not a picture that can be read.", hint=_READABLE, code="not_a_picture") from error
     except Image.DecompressionBombError as error:
@@ -74,7 +89,22 @@ def read_image(path, max_side_px=None):
         ) from error
 
 
-def _loaded(image, path, max_side_px):
+def is_picture(path):
+    """Whether a file begins as a picture of a kind that can be read. path: str or Path. Source: ours."""
+    try:
+        with _opened(path):
+            return True
+    except Refused as problem:
+        return problem.code == "picture_too_large"
+
+
+def _kinds():
+    """Kinds of pictures that Pillow knows, but for IMT, which looks for its beginning in all of a file, however long."""
+    Image.init()
+    return [kind for kind in Image.ID if kind != "IMT"]
+
+
+def _check_size(image, path):
     width_px, height_px = image.size
     if min(width_px, height_px) < MIN_SIDE_PX:
         raise Refused(
@@ -84,6 +114,11 @@ def _loaded(image, path, max_side_px):
         )
     if width_px * height_px > MAX_PIXELS:
         raise _too_large(path)
+
+
+def _loaded(image, path, max_side_px):
+    _check_size(image, path)
+    width_px, height_px = image.size
     image.draft(image.mode, (max_side_px, max_side_px))  # JPEG: decode at 1/2, 1/4 or 1/8; others ignore it
     profile = image.info.get("icc_profile")
     image.load()

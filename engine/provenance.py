@@ -96,6 +96,12 @@ def place_of_mark(output):
     return output if output.suffix.lower() in EMBEDDED else output.with_suffix(BESIDE_SUFFIX)
 
 
+def mark_beside(path):
+    """Where the manifest of a file lies that is not inside it: OUT.wav.c2pa where that is there, else OUT.c2pa. path: Path. Source: ours."""
+    own = path.with_name(path.name + BESIDE_SUFFIX)
+    return own if own.is_file() else path.with_suffix(BESIDE_SUFFIX)
+
+
 def _try(made):
     """Signs a moment of silence in memory: a certificate that C2PA refuses is found before the work."""
     try:
@@ -125,7 +131,7 @@ def mark(output, payload, marking, inputs=()):
     manifest["assertions"].append(_actions(marking, manifest, len(ingredients)))
     mime, place = EMBEDDED.get(output.suffix.lower()), place_of_mark(output)
     if output.suffix.lower() == ".wav" and output.stat().st_size > LARGEST_WAV_BYTES:
-        mime, place = None, output.with_suffix(BESIDE_SUFFIX)
+        mime, place = None, output.with_name(output.name + BESIDE_SUFFIX)  # OUT.c2pa may be that of OUT.mkv
     with replacing(place, overwrite=True, inputs=inputs) as part:
         with open(output, "rb") as media:
             if mime:

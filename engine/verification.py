@@ -6,7 +6,8 @@ from pathlib import Path
 
 from engine.errors import Refused
 from engine.files import input_file, sha256_of
-from engine.provenance import BESIDE_SUFFIX, EMBEDDED, GENERATION, OFFLINE, SOURCE_TYPES
+from engine.provenance import EMBEDDED, GENERATION, OFFLINE, SOURCE_TYPES, mark_beside
+from engine.report import find_sidecar
 from engine.signing import own_anchor
 
 INTACT, TAMPERED, UNMARKED = "intact", "tampered", "unmarked"
@@ -24,15 +25,21 @@ def verify(path, trust=None):
     generated (type, command, model, version, models, seconds, inputs, seed), consent, watermark (as the maker says),
     heard (what watermark.listen hears in a file that is not tampered with).
     A file that differs from the SHA-256 in the side-car beside it counts as tampered, whatever its manifest says.
-    Raises Refused for what is no readable file or no certificates.
+    Raises Refused for what is no readable file, neither video, sound nor picture, or no certificates.
     Source: C2PA 2.2, section 15: validation.
     """
     path = input_file(path, "file")
     anchors = _anchors(trust)
     found = {"file": str(path), "state": UNMARKED, "problems": [], "embedded": None, "signature": None, "generated": None}
     found |= {"consent": None, "watermark": None}
-    beside = _sidecar_of(path)
+    sidecar, beside = _sidecar_of(path)
     manifest, problem = _manifest_of(path, anchors)
+    kind, as_named = _kind_of(path)
+    if manifest is None and not beside and not mark_beside(path).is_file() and not _holds_remains(path):
+        if kind is None:
+            hint = "Give a complete file, such as MP4, MOV, MKV, WAV, FLAC, PNG or JPEG, or put its .c2pa beside it."
+            raise Refused(f"{path}: neither video, sound nor picture, and nothing beside it speaks of it.", hint=hint, code="not_media")
+        problem = problem if as_named else None  # what C2PA could not read is of another kind than the name says
     if manifest is not None:
         try:
             found |= _facts_of(manifest)
@@ -46,21 +53,19 @@ def verify(path, trust=None):
         found |= {"state": TAMPERED, "problems": [problem]}
     expected = beside.get("sha256")
     if expected and sha256_of(path) != expected:
-        found["problems"].append(f"the file is not the one that {path.with_suffix('.json').name} describes: it has another SHA-256")
+        found["problems"].append(f"the file is not the one that {sidecar} describes: it has another SHA-256")
     if beside.get("marked") and manifest is None and not problem:
-        found["problems"].append(f"{path.with_suffix('.json').name} says that it was marked, and no mark is there")
+        found["problems"].append(f"{sidecar} says that it was marked, and no mark is there")
     if found["problems"]:
         found["state"] = TAMPERED
-    found["heard"] = None if found["state"] == TAMPERED else _listen(path)
+    found["heard"] = None if found["state"] == TAMPERED or kind != "sound" else _listen(path)
     if beside.get("marked") is False and manifest is None:
-        found["note"] = f"made by mouthpiece without mark ({beside.get('reason', 'no reason given')}), says {path.with_suffix('.json').name}"
+        found["note"] = f"made by mouthpiece without mark ({beside.get('reason', 'no reason given')}), says {sidecar}"
     return found
 
 
 def _listen(path):
-    """What is heard of a watermark; None for what has no sound."""
-    if EMBEDDED.get(path.suffix.lower(), "").startswith("image"):
-        return None
+    """What is heard of a watermark in a file that has sound."""
     from engine.watermark import listen  # torch: only where a file may have sound
 
     return listen(path)
@@ -83,12 +88,10 @@ def _anchors(trust):
 
 
 def _sidecar_of(path):
-    """What the side-car beside a file says of its mark; empty when there is none, or it is another file's."""
-    try:
-        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["provenance"]
-        return said if said["file"] == path.name else {}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return {}
+    """(name, what the side-car beside a file says of its mark); that is empty when there is none, or it is another file's."""
+    place, said = find_sidecar(path)
+    marked = said.get("provenance")
+    return place.name, marked if isinstance(marked, dict) else {}
 
 
 def _manifest_of(path, anchors):
@@ -99,7 +102,7 @@ def _manifest_of(path, anchors):
     if anchors:
         settings["trust"] = {"trust_anchors": anchors}
     context = c2pa.Context.from_dict(settings)
-    kind, beside = EMBEDDED.get(path.suffix.lower()), path.with_suffix(BESIDE_SUFFIX)
+    kind, beside = EMBEDDED.get(path.suffix.lower()), mark_beside(path)
     try:
         with open(path, "rb") as media, suppress(c2pa.C2paError.ManifestNotFound):
             if kind or not beside.is_file():
@@ -112,6 +115,27 @@ def _manifest_of(path, anchors):
         if kind or beside.is_file():  # else of a kind that C2PA does not know, and nothing lies beside it
             return None, f"the manifest cannot be read ({error})"
     return None, None
+
+
+_BOXES = "mov,mp4,m4a,3gp,3g2,mj2"
+_FORMATS = {".mp4": _BOXES, ".m4v": _BOXES, ".mov": _BOXES, ".m4a": _BOXES, ".wav": "wav", ".mp3": "mp3", ".flac": "flac", ".avi": "avi"}
+
+
+def _kind_of(path):
+    """("sound" for what has any, "picture" for other videos and pictures, or None; whether its inside is what its ending says)."""
+    from engine.images import is_picture
+    from engine.media import opened
+
+    if is_picture(path):
+        return "picture", EMBEDDED.get(path.suffix.lower(), "").startswith("image")
+    try:
+        with opened(path, "file") as container:
+            name = container.format.name
+            if name in ("tty", "image2") or name.endswith("_pipe") or not (container.streams.audio or container.streams.video):
+                return None, False  # a text taken for a screen, what has a picture's name alone
+            return "sound" if container.streams.audio else "picture", name == _FORMATS.get(path.suffix.lower())
+    except Refused:
+        return None, False
 
 
 def _holds_remains(path):
@@ -218,7 +242,7 @@ def _lines(found):
     vouched = "its issuer is trusted here" if signature["trusted"] else "nobody known here vouches for the signer"
     lines += [f"  signature: {'valid' if signature['valid'] else 'NOT valid'}, by {signature['signer'] or signature['issuer']} ({vouched})"]
     lines += [f"  consent: {consent if isinstance(consent, str) else consent.get('person')}"] if consent else []
-    lines += [] if found["embedded"] else [f"  manifest: beside the file, {Path(found['file']).with_suffix(BESIDE_SUFFIX).name}"]
+    lines += [] if found["embedded"] else [f"  manifest: beside the file, {mark_beside(Path(found['file'])).name}"]
     return lines + heard
 
 

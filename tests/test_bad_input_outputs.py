@@ -1,5 +1,6 @@
 """Outputs that cannot be, disks that fill up, jobs that are stopped: nothing half-written is left, inputs are untouched."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import QUICK
 from small_disk import small_disk
 
 from engine.media import Sound, VideoWriter, write_sound
@@ -56,9 +58,25 @@ def test_a_file_of_the_user_where_the_sidecar_would_go_is_never_replaced(refuse,
     assert "was not written by us" in refuse(2, "--force")
 
 
-def test_the_sidecar_of_another_result_is_kept_without_force(refuse, perform):
+def test_two_results_of_one_stem_have_a_sidecar_each_and_each_is_found(call, desk, perform):
     perform(output="take.mov")
-    assert "take.json: already there" in refuse(2, output="take.mp4")
+    before = (desk / "take.json").read_bytes()
+    for words in ((), ("--force",)):
+        answer = call("animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-o", str(desk / "take.mp4"), "--json", "-q", *QUICK, *words)
+        assert answer.code == 0 and json.loads(answer.out)["result"]["sidecar"] == str(desk / "take.mp4.json")
+        assert (desk / "take.json").read_bytes() == before
+    for name, sidecar in (("take.mov", "take.json"), ("take.mp4", "take.mp4.json")):
+        assert call("verify", str(desk / name), "-q").code == 0
+        with open(desk / name, "ab") as file:
+            file.write(b"\0\0\0\x08free")
+        assert f"the file is not the one that {sidecar} describes" in call("verify", str(desk / name), "-q").out
+    (desk / "take.mov").unlink()
+    assert "take.mp4.json: already there" in refuse_again(call, desk), "its own side-car needs --force like the output itself"
+
+
+def refuse_again(call, desk):
+    (desk / "take.mp4").unlink()
+    return call("animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-o", str(desk / "take.mp4"), "-q", *QUICK).err
 
 
 def test_a_disk_that_fills_up_is_said_so_and_nothing_is_left(refuse):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import Refused
 from engine.files import sha256_of, write_problem
+from engine.report import find_sidecar
 
 DONE, FAILED, QUARANTINED, STARTED = "done", "failed", "quarantined", "started"
 _SETTLED_S = 2.0  # a file changed this shortly before it was hashed may have changed again within one tick of its clock
@@ -144,7 +145,7 @@ def result_of(output):
     """
     facts = output.stat()
     found = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "sha256": sha256_of(output)}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found["sha256_unmarked"] = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))["provenance"]["sha256_unmarked"]
+    with suppress(KeyError, TypeError):
+        found["sha256_unmarked"] = find_sidecar(output)[1]["provenance"]["sha256_unmarked"]
     return found
 

@@ -41,21 +41,24 @@ def engine_of(options, dry):
 
 def run(args, progress):
     """Outcome of `animate`. Source: ours."""
-    from engine.device import choose_device
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.media import VIDEO_SUFFIXES
     from engine.provenance import marking_of
     from engine.report import sidecar_path
     from lipsync.options import options_of
-    from lipsync.pipeline import prepare
 
     options = options_of(None if args.preset is None else read_preset(args.preset), vars(args))
-    placement = choose_device(options.device)
     if (args.sound is None) == (options.text is None):
         raise UsageProblem("animate: need a SOUND or --text, one of them.", hint="Run 'mouthpiece animate --help'.", code="usage")
     inputs = (args.portrait,) if args.sound is None else (args.portrait, args.sound)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     sidecar = output_file(sidecar_path(args.output), args.force, inputs)
+    look_at(pictures=(args.portrait,), sounds=(args.sound,))
+    from engine.device import choose_device
+    from lipsync.pipeline import prepare
+
+    placement = choose_device(options.device)
     marking = marking_of(args, "animate", inputs)
     sound, articulation, speech = (args.sound, None, None) if options.text is None else args.speak(options.text, options.voice, options.seed)
     job = prepare(args.portrait, sound, options, articulation)

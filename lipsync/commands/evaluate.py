@@ -23,13 +23,16 @@ def run(args, progress):
     """Outcome of `evaluate`. Source: ours."""
     from engine.files import output_file
     from engine.images import WRITE_SUFFIXES
-    from lipsync.evaluate import evaluate, table
-    from lipsync.sheet import write_sheet
+    from engine.inputs import look_at
 
     inputs = tuple(path for path in (args.video, args.against, args.portrait) if path is not None)
     if args.sheet is not None:
         output_file(args.sheet, args.force, inputs, WRITE_SUFFIXES)
     project = project_of(args)
+    look_at(media=(args.video, args.against), pictures=(args.portrait,))
+    from lipsync.evaluate import evaluate, table
+    from lipsync.sheet import write_sheet
+
     with progress.stage("measuring", 1, "video") as advance:
         dialogue = None if project is None else project.parent / "dialogue.wav"
         sound = dialogue if dialogue is not None and dialogue.is_file() else None

@@ -19,20 +19,23 @@ def add(parser):
 
 def run(args, progress):
     """Outcome of `lipsync`. Source: ours."""
-    from engine.device import choose_device
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.media import VIDEO_SUFFIXES
     from engine.provenance import marking_of
     from engine.report import sidecar_path
+
+    options = resolve(LipsyncOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    inputs = (args.video, args.sound) + (() if args.lips_from is None else (args.lips_from,))
+    output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
+    sidecar = output_file(sidecar_path(args.output), args.force, inputs)
+    look_at(media=(args.video,), sounds=(args.sound, args.lips_from))
+    from engine.device import choose_device
     from engine.warm import warm
     from lipsync.pipeline import load_models
     from lipsync.resync import prepare, resync
 
-    options = resolve(LipsyncOptions, None if args.preset is None else read_preset(args.preset), vars(args))
     placement = choose_device(options.device)
-    inputs = (args.video, args.sound) + (() if args.lips_from is None else (args.lips_from,))
-    output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
-    sidecar = output_file(sidecar_path(args.output), args.force, inputs)
     marking = marking_of(args, "lipsync", inputs)
     job = prepare(args.video, args.sound, options, lips=args.lips_from)
     models = partial(warm, load_models)(placement)

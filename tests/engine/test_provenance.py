@@ -117,7 +117,7 @@ def test_a_wav_too_large_to_be_rewritten_in_memory_gets_its_manifest_beside_it(a
     monkeypatch.setattr("engine.provenance.LARGEST_WAV_BYTES", 1_000)
     out = write_tone(tmp_path / "out.wav")
     said = documented(out, "speak", OPTIONS, (), {}, marking_of(asked(), "speak"))["provenance"]
-    assert said["manifest"] == "out.c2pa" and "too large" in said["note"]
+    assert said["manifest"] == "out.wav.c2pa" and "too large" in said["note"]
     assert (verify(out)["state"], verify(out)["embedded"]) == ("intact", False)
     (tmp_path / "out.json").unlink()
     data = bytearray(out.read_bytes())

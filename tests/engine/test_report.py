@@ -32,6 +32,17 @@ def test_an_older_side_car_is_replaced_and_a_file_of_the_user_never(tmp_path):
         assert (tmp_path / "film.json").read_text() == text
 
 
+def test_the_second_output_of_a_stem_gets_a_side_car_of_its_full_name_and_both_are_found(tmp_path):
+    first, second = tmp_path / "take.wav", tmp_path / "take.mp4"
+    assert report.write_sidecar(first, {"seed": 1, "provenance": {"file": first.name}}) == tmp_path / "take.json"
+    assert report.write_sidecar(second, {"seed": 2, "provenance": {"file": second.name}}) == tmp_path / "take.mp4.json"
+    assert report.write_sidecar(first, {"seed": 3, "file": first.name}) == tmp_path / "take.json"
+    assert [report.find_sidecar(path)[1]["seed"] for path in (first, second)] == [3, 2]
+    (tmp_path / "take.json").unlink()
+    assert report.sidecar_path(second) == tmp_path / "take.mp4.json", "it keeps its own"
+    assert report.find_sidecar(first) == (tmp_path / "take.json", {})
+
+
 def test_a_side_car_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(WriteFailed, match="does not exist"):
         report.write_sidecar(tmp_path / "no" / "out.mp4", {})

@@ -1,7 +1,10 @@
 """`verify`: marked and intact, tampered, without mark; no byte of the media can change unseen."""
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,14 +18,18 @@ OPTIONS = SimpleNamespace(seed=3, settings=lambda: {"model": "mini", "seed": 3})
 NOISE = np.random.default_rng(0)
 
 
+def write_film(path, sound=None):
+    with VideoWriter(path, Fraction(25), 32, 32, sound, crf=40) as writer:
+        for _ in range(3):
+            writer.write(NOISE.integers(0, 255, (32, 32, 3), np.uint8))
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory, signing_folder):
     """Bytes of a signed mp4 with picture and sound."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     sound = Sound(0.1 * NOISE.standard_normal((1, 1_600)).astype(np.float32), 16_000)
-    with VideoWriter(path, Fraction(25), 32, 32, sound, crf=40) as writer:
-        for _ in range(3):
-            writer.write(NOISE.integers(0, 255, (32, 32, 3), np.uint8))
+    write_film(path, sound)
     documented(path, "animate", OPTIONS, (), {})
     return path.read_bytes()
 
@@ -145,6 +152,22 @@ def test_anything_at_all_is_answered_in_words(call, tmp_path, name, text):
     (tmp_path / name).write_bytes(text)
     answer = call("verify", str(tmp_path / name), "-q")
     assert answer.code == 5 and (answer.out + answer.err).count("\n") >= 1 and "internal error" not in answer.err
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.mp4", "a.png", "a.wav"])
+def test_what_is_no_media_is_refused_as_such_without_loading_networks(tmp_path, name):
+    (tmp_path / name).write_text("Hello there, this is a text.\n" * 3000)
+    code = "import sys, cli; code = cli.main(['verify', sys.argv[1], '-q']); sys.exit(99 if 'torch' in sys.modules else code)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout) == (5, "") and "neither video, sound nor picture" in done.stderr
+
+
+def test_an_unmarked_film_under_a_wrong_ending_is_not_called_tampered_and_a_marked_one_that_broke_is(tmp_path, film):
+    write_film(tmp_path / "a.mkv")
+    (tmp_path / "a.mkv").rename(tmp_path / "a.mp4")
+    assert verify(tmp_path / "a.mp4")["state"] == "unmarked"
+    (tmp_path / "b.mp4").write_bytes(b"hello" + film[5:])
+    assert verify(tmp_path / "b.mp4")["state"] == "tampered"
 
 
 def test_what_is_not_there_is_refused(call, tmp_path):

@@ -22,16 +22,21 @@ def add(parser):
 def run(args, progress):
     """Outcome of `dub`. Source: ours."""
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.media import VIDEO_SUFFIXES
     from engine.report import sidecar_path
-    from voice.dub import prepare
+    from voice.scripts.decoding import read_text
 
     options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     output_file(sidecar_path(args.output), args.force, inputs)
+    look_at(media=(args.video,))
     if args.script is None:
         return _without_script(args, options, progress)
+    read_text(args.script, options.encoding)
+    from voice.dub import prepare
+
     dub = prepare(args.video, args.script, args.output, options)
     for remark in dub.job.script.remarks:
         progress.note(remark.text)

@@ -17,14 +17,17 @@ def add(parser):
 
 def run(args, progress):
     """Outcome of `sound`. Source: ours."""
-    from engine.device import choose_device
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.provenance import marking_of
     from engine.report import sidecar_path
+
+    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    look_at(media=(args.video,), sounds=(options.under_dialogue,))
+    from engine.device import choose_device
     from voice.mmaudio.models import accept, find, licences, load_models
     from voice.mmaudio.soundtrack import SUFFIXES, make_sound, outputs_of, prepare
 
-    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset), vars(args))
     placement = choose_device(options.device)
     inputs = tuple(path for path in (args.video, options.under_dialogue) if path is not None)
     outputs = outputs_of(args.output, options.takes, options.first_take)

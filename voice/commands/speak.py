@@ -22,7 +22,9 @@ def add(parser):
 def run(args, progress):
     """Outcome of `speak`. Source: ours."""
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.report import sidecar_path
+    from voice.scripts.decoding import read_text
 
     options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset), vars(args))
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
@@ -33,6 +35,9 @@ def run(args, progress):
     others = [take_path(args.output, k) for k in range(1, options.takes)]
     for path in others:
         output_file(path, args.force, inputs, (".wav",))
+    if args.script is not None:
+        look_at(media=(args.video,))
+        read_text(args.script, options.encoding)
     marking = marking_of(args, "speak", inputs, () if options.language is None else (options.language,))
     if args.text is not None:
         return _text(args, options, (inputs, marking), progress)

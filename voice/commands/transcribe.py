@@ -35,19 +35,22 @@ def add(parser):
 
 def run(args, progress):
     """Outcome of `transcribe`. Source: ours."""
-    from engine.device import choose_device
     from engine.files import output_file
+    from engine.inputs import look_at
     from engine.report import report_of, sidecar_path, write_sidecar
-    from voice.draft import draft
-    from voice.listen import recogniser
     from voice.script import WRITTEN_SUFFIXES
 
     options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset), vars(args))
-    placement = choose_device(options.device)
     output_file(args.output, args.force, (args.video,), (*WRITTEN_SUFFIXES, ".json"))
     sidecar = None                       # a project file is JSON itself
     if args.output.suffix.lower() != ".json":
         sidecar = output_file(sidecar_path(args.output), args.force, (args.video,))
+    look_at(sounds=(args.video,))
+    from engine.device import choose_device
+    from voice.draft import draft
+    from voice.listen import recogniser
+
+    placement = choose_device(options.device)
     length_s = _length_of(args.video)
     listener = recogniser(options.model, options.language, placement)
     listener.check(options.language)
@@ -68,7 +71,7 @@ def run(args, progress):
     }
     _write(script, args)
     try:
-        payload = report_of("transcribe", options.settings(), 0, (args.video,), facts)
+        payload = report_of("transcribe", options.settings(), 0, (args.video,), facts) | {"file": args.output.name}
         if sidecar:
             write_sidecar(args.output, payload)
     except BaseException:
