@@ -26,6 +26,7 @@ from album import ON_PAGE, moments_of, write_album
 from sitters import PARTS, Material
 from utterance import spans_of
 
+from engine.activity import speech_activity
 from engine.device import choose_device
 from engine.encoders.audio import RATE_HZ
 from engine.errors import MouthpieceError
@@ -37,7 +38,6 @@ from face.identity import structure
 from face.matte import matte_of
 from face.measure import CLOSED_BELOW, blinks, closures, stillness
 from face.steadiness import background_motion, background_of
-from lipsync.activity import speech_activity
 from lipsync.clip import portrait_look, watch
 from lipsync.evaluate import evaluate, quiet_frames
 from lipsync.options import AnimateOptions

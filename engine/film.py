@@ -166,7 +166,6 @@ class FilmWriter(VideoWriter):
         if self._next is not None:
             self._audio = streams.delivery_stream(self._container, self._next.shape[0])
 
-
     def _configured(self, encoder, like):
         """An encoder with the settings of the film; one of a segment, with everything that stands in the stream's `like`."""
         quality = {"crf": str(self._crf)} if self._crf else {"qp": "0"}  # crf 0 of 10 bits is not lossless

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.signal import lfilter
 
+from engine.activity import speech_activity
 from engine.encoders.audio import PHONES, RATE_HZ, listen
 from engine.errors import Missing, Refused
 from engine.media import probe, read_sound, sound_duration, sound_stream
@@ -15,7 +16,6 @@ from engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, MOTION_HZ, frame_count
 from face.crop import crop_of
 from face.identity import open_identity, similarity, structure
 from face.measure import best_lag, blink_depths, blink_rate, correlation, jitter, stillness
-from lipsync.activity import speech_activity
 from lipsync.clip import portrait_look, sharpness_of, watch
 
 MAX_LAG_FRAMES, NEAR_LAG_FRAMES = 5, 2  # of 40 ms, either side

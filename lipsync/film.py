@@ -80,7 +80,7 @@ def see(video, choices, advance=lambda n: None):
     except Missing:
         identity = None  # after a cut the face is known by its size alone
     name = Path(video).name
-    trackers, times, last, shape = [Tracker(choice, name, identity=identity) for choice in choices], [], None, None
+    trackers, times, shape = [Tracker(choice, name, identity=identity) for choice in choices], [], None
     with VideoReader(video) as reader:
         for frame in reader:
             if shape not in (None, frame.pixels.shape):
@@ -88,10 +88,10 @@ def see(video, choices, advance=lambda n: None):
             shape = frame.pixels.shape
             for tracker in trackers:
                 tracker.push(frame.pixels)
-            last, _ = frame.time, times.append(frame.time)
+            times.append(frame.time)
             advance(1)
         step = times[-1] - times[-2] if len(times) > 1 else 1 / (reader.info.rate or Fraction(25))
-        return Seen(times, last + step, tuple(choices), [tracker.finish() for tracker in trackers], reader.truncated)
+        return Seen(times, times[-1] + step, tuple(choices), [tracker.finish() for tracker in trackers], reader.truncated)
 
 
 def held(track):

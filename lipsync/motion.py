@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
+from engine.activity import speech_activity
 from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, Known, core_of, pack
 from engine.encoders.audio import PHONES, PhoneticEncoder, listen
 from engine.encoders.vision import BLINK, EXPRESSION
@@ -12,7 +13,6 @@ from engine.sampling import FlowAdapter, Guidance, flow_levels, plan, sample, st
 from engine.timeline import read_at
 from engine.weights import load_into, load_state
 from lipsync.accents import gestures
-from lipsync.activity import speech_activity
 from lipsync.closures import mouthed
 from lipsync.eyelids import BLINK_SHUT, blinks
 

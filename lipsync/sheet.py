@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from engine.activity import speech_activity
 from engine.encoders.audio import RATE_HZ
 from engine.errors import Refused, UsageProblem
 from engine.files import output_file
 from engine.media import VideoReader, probe, read_sound, write_image
 from engine.timeline import ARTICULATION_HZ
-from lipsync.activity import speech_activity
 from lipsync.clip import watch
 
 CELL_PX, GAP_PX, LEFT_PX, PLOT_PX, RULER_PX, HEAD_PX = 128, 4, 64, 120, 18, 24

@@ -252,7 +252,6 @@ def test_a_background_is_itself_where_it_is_seen_and_goes_on_where_it_is_hidden(
     assert carried_on(pixels, np.ones((120, 160), bool), 100) is None
 
 
-
 def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_lips_leave():
     paint = np.zeros((64, 112, 5), np.float32)
     paint[20:44, 30:82, :3], paint[20:44, 30:82, 3], paint[..., 4] = 20, 1, 0.5
