@@ -22,7 +22,7 @@ TONE, WHITE = np.array([[0.696, 0.691, 0.564], [68.0, 84.8, 100.0]]), np.array([
 LIP_SHADE, OWN_SHADE, FLOOR_SHADE, SHADE_PX = 0.35, 0.12, 0.45, 1.5
 SLIT_SHADE, SLIT_PX = (0.65, 0.35), 2.4   # drawn teeth, own ones
 FILLED_FROM, LEAST_FILLED_PX = -1.0, 12   # logit of cover from which a pixel is filled with lip; fewer pixels of the working crop are left alone
-LEAST_TEETH_PX, LEAST_COLOUR_PX = 200, 30   # of the working crop: to be used, to tell their colour
+LEAST_TEETH_PX, LEAST_COLOUR_PX = 150, 30   # of the working crop: to be used, to tell their colour
 BEHIND_LIP, TOOTH_SHARE = 0.035, 0.35  # of the crop: how far teeth go on behind the upper lip, and how much of that is tooth
 LEAST_SEEN, SEEN_SHARE, MOST_WARM = 0.95, 0.5, np.array([0.0, 30.0, 52.0])
 LAMP_BLUE, SKIN_BLUE, LAMP_GREEN = (0.62, 0.52), 0.8, 0.35   # blue over green of cheeks: where a lamp is suspected, and sure; usual; green falls so much less than blue
@@ -250,7 +250,7 @@ def own_teeth(patch, cover):
 
 
 def enough(cover):
-    """Whether a portrait shows enough of its teeth to use them: cover (64, 112) in [0, 1]. Source: ours, about four pixels high."""
+    """Whether a portrait shows enough of its teeth to use them: cover (64, 112) in [0, 1]. Source: ours, about three pixels high."""
     return bool((cover > 0.5).sum() >= LEAST_TEETH_PX)
 
 
