@@ -102,12 +102,17 @@ def lip_contact(ring, size_px):
     return (np.exp(-(((y - (top + bottom) / 2) / CONTACT_WIDE) ** 2)) * near).astype(np.float32)
 
 
-def _lips_of(ring, size_px):
-    """Height of the upper and of the lower inner lip above each column (S,), and how far it is from the nearer corner, unit square; not inside: below 0."""
+def _rims(ring):
+    """Upper and lower inner lip (11, 2) of a ring (20, 2), both from left to right."""
     n = len(UPPER)
-    x = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
-    top, bottom = (np.interp(x, q[o, 0], q[o, 1]) for q in (ring[:n], np.r_[ring[:1], ring[: n - 1 : -1], ring[n - 1 : n]]) for o in [np.argsort(q[:, 0])])
-    return top, bottom, np.minimum(x - ring[:n, 0].min(), ring[:n, 0].max() - x)
+    return [rim[np.argsort(rim[:, 0])] for rim in (ring[:n], np.r_[ring[:1], ring[: n - 1 : -1], ring[n - 1 : n]])]
+
+
+def _lips_of(ring, size_px):
+    """Height of the upper and of the lower inner lip in each column (S,), and how far it is from the nearer corner, unit square; beside the mouth below 0."""
+    x = (np.arange(size_px) + 0.5) / size_px
+    top, bottom = (np.interp(x, *rim.T) for rim in _rims(ring))
+    return top, bottom, np.minimum(x - ring[: len(UPPER), 0].min(), ring[: len(UPPER), 0].max() - x)
 
 
 def source_of(ids, weights, tris, points):
@@ -134,20 +139,17 @@ def cavity(ring, size_px, light):
     ring: (20, 2) inner lips in the unit square.  light: of the face, 1 for a usual portrait.
     Source: ours, drawn; a function of the lips alone, so that it can be learned.
     """
-    n = len(UPPER)
-    upper, lower = ring[:n], np.r_[ring[:1], ring[:n - 1:-1], ring[n - 1 : n]]
-    y, x = np.mgrid[0:size_px, 0:size_px]
-    x, y = (x + 0.5) / size_px, (y + 0.5) / size_px
-    order, other = np.argsort(upper[:, 0]), np.argsort(lower[:, 0])
-    top, bottom = (np.interp(x, q[o, 0], q[o, 1]) for q, o in ((upper, order), (lower, other)))
+    x = (np.arange(size_px) + 0.5) / size_px
+    y = x[:, None]
+    (upper, lower), (top, bottom, _) = _rims(ring), _lips_of(ring, size_px)
     middle, half = ring[:, 0].mean(), np.ptp(ring[:, 0]) / 2 + 1e-6
-    aside, gap = (x - middle) / half, float(np.max(lower[other, 1] - upper[order, 1]))
+    aside, wide = (x - middle) / half, float(np.max(lower[:, 1] - upper[:, 1]))
     above = bottom - y                                                      # of the lower lip
-    out = np.array([44.0, 17.0, 17.0]) * (1 + 0.25 * np.clip((y - top) / max(gap, 1e-3), 0, 1))[..., None]
-    tongue = (0.42 * gap + 0.004) * np.sqrt(np.clip(1 - (aside / 0.82) ** 2, 0, 1))
-    share = np.clip((tongue - above) / 0.010 + 0.5, 0, 1) * np.clip(gap / 0.03, 0, 1)
+    out = np.array([44.0, 17.0, 17.0]) * (1 + 0.25 * np.clip((y - top) / max(wide, 1e-3), 0, 1))[..., None]
+    tongue = (0.42 * wide + 0.004) * np.sqrt(np.clip(1 - (aside / 0.82) ** 2, 0, 1))
+    share = np.clip((tongue - above) / 0.010 + 0.5, 0, 1) * np.clip(wide / 0.03, 0, 1)
     out += (np.array([142.0, 66.0, 64.0]) * (0.62 + 0.38 * np.clip(1 - above / 0.03, 0, 1))[..., None] - out) * (0.85 * share)[..., None]
-    row = 0.014 * np.clip((gap - 0.035) / 0.04, 0, 1) * np.sqrt(np.clip(1 - (aside / 0.66) ** 2, 0, 1))
+    row = 0.014 * np.clip((wide - 0.035) / 0.04, 0, 1) * np.sqrt(np.clip(1 - (aside / 0.66) ** 2, 0, 1))
     share = np.clip((row - above) / 0.004 + 0.5, 0, 1) * (row > 0.001)
     out += (np.array([168.0, 152.0, 138.0]) - out) * (0.7 * share)[..., None]
     return (out * light).astype(np.float32)
