@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from face.composite import Paster
 from lipsync.patch import PATCH, WORK_PX
 
 # upper teeth from the middle to the side: width as seen from the front, height, in units of the crop (eyes 0.29 apart, 63 mm on most people)
@@ -279,20 +280,15 @@ def without_teeth(pixels, crop, logits):
     top, bottom, left, right = PATCH
     mask = np.zeros((WORK_PX, WORK_PX), np.uint8)
     mask[top:bottom, left:right] = np.asarray(logits[0]) > FILLED_FROM
+    row, column = np.nonzero(mask)
+    at = crop.to_frame(np.c_[column, row])
+    beside = ((at < 0) | (at > np.array(pixels.shape[1::-1]) - 1)).any(1)       # where the picture ends its border goes on
+    mask[row[beside], column[beside]] = 0
     if mask.sum() < LEAST_FILLED_PX:
         return pixels
     mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))
-    filled = cv2.inpaint(np.ascontiguousarray(crop.take(pixels)), mask, 4, cv2.INPAINT_TELEA).astype(np.float32)
-    corners, size = crop.to_frame(np.array([[x, y] for x in (left, right) for y in (top, bottom)])), np.array(pixels.shape[1::-1])
-    (x0, y0), (x1, y1) = (np.clip(np.rint(p), 0, size).astype(int) for p in (corners.min(0), corners.max(0)))
-    if x1 <= x0 or y1 <= y0:
-        return pixels
-    rows, columns = slice(y0, y1), slice(x0, x1)
-    at = crop.to_crop(np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)).astype(np.float32)
-    share = cv2.remap(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), at, None, cv2.INTER_LINEAR)[..., None]
-    out = pixels.copy()
-    out[rows, columns] = np.round(out[rows, columns] * (1 - share) + cv2.remap(filled, at, None, cv2.INTER_LINEAR) * share).astype(np.uint8)
-    return out
+    filled = cv2.inpaint(np.ascontiguousarray(crop.take(pixels)), mask, 4, cv2.INPAINT_TELEA)
+    return Paster(pixels.shape, crop, cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)).paste(pixels, filled)
 
 
 def continued(teeth, rows):

@@ -202,3 +202,10 @@ def test_what_a_warp_may_leave_of_photographed_teeth_is_lip(grow):
     assert np.abs(bare[at[0] : at[1], at[2] : at[3]].astype(int) - (150, 90, 90)).max() < 30 and picture.max() == 240
     assert np.array_equal(bare[: at[0] - round(4 * grow)], picture[: at[0] - round(4 * grow)])
     assert without_teeth(picture, crop, logits(0 * cover, cover)) is picture
+
+
+def test_teeth_that_would_lie_beside_the_picture_are_left_alone():
+    points = np.array([[0.355, 0.34], [0.645, 0.34], [0.40, 0.64], [0.60, 0.64]]) * WORK_PX - 0.5
+    picture, cover = np.full((PATCH[0] + 10, WORK_PX, 3), 120, np.uint8), np.zeros((64, 112), np.float32)
+    cover[20:30, 40:80] = 1                                     # below its last row
+    assert without_teeth(picture, crop_of(points, WORK_PX), logits(cover, 0 * cover)) is picture
