@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from engine.curves import smoothstep
 from engine.errors import UsageProblem
 
 # centre x, y and half axes x, y in units of the crop's side; eyes stand at y 0.34, mouth corners at 0.64
@@ -66,7 +67,6 @@ def _ramp(inside, feather):
             code="bad_mask",
             hint="Give it in units of the crop's side, such as 0.08.",
         )
-    t = np.clip(inside / max(feather, 1e-6), 0, 1)
-    mask = (t * t * (3 - 2 * t)).astype(np.float32)
+    mask = smoothstep(inside / max(feather, 1e-6)).astype(np.float32)
     mask.flags.writeable = False
     return mask

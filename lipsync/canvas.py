@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import torch
 
+from engine.curves import smoothstep
 from face.crop import Crop
 from face.matte import window_of
 from lipsync.layers import layers_of
@@ -55,11 +56,6 @@ def parts_of(rendering, own=None):
     return [FrameParts(f, p) for f, p in zip(flow, paint)]
 
 
-def _smoothstep(x):
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
 def head_depth(u):
     """How far a face stands out before its still points (...,), in units of the crop; behind them it is negative.
 
@@ -77,7 +73,7 @@ def rigid_of_ellipse(u):
     """
     dx, dy = (u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
     r = np.hypot(dx, dy)
-    return 1 - _smoothstep((r - 0.95) / (0.9 + 0.4 * _smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
+    return 1 - smoothstep((r - 0.95) / (0.9 + 0.4 * smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
 
 
 def rigid_of_person(u):
@@ -87,10 +83,10 @@ def rigid_of_person(u):
     Source: ours; where a matte keeps the background still.
     """
     dx, dy = np.abs(u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
-    wide = 0.95 + 0.55 * (1 - _smoothstep((u[..., 1] - 0.5) / 0.5))  # hair is wider than the neck
+    wide = 0.95 + 0.55 * (1 - smoothstep((u[..., 1] - 0.5) / 0.5))  # hair is wider than the neck
     beside = np.maximum(dx - wide, 0) / 1.2
     beyond = np.where(dy > 0, np.maximum(dy - 0.95, 0) / 0.9, np.maximum(-dy - 2, 0))
-    return 1 - _smoothstep(np.hypot(beside, beyond))
+    return 1 - smoothstep(np.hypot(beside, beyond))
 
 
 class Canvas:
@@ -148,7 +144,7 @@ class Canvas:
         return np.array([-(np.stack(b, -1) * rigid[..., None]) @ turn.T for b in basis], np.float32)
 
     def _flow_fade(self):
-        ramp = _smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / EDGE)
+        ramp = smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / EDGE)
         return (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
 
     def draw(self, parts, pose):
@@ -163,15 +159,16 @@ class Canvas:
         read = self._grid + cv2.resize(moved, (w, h), interpolation=cv2.INTER_CUBIC) if reach_px else self._grid.copy()
         box = self._box((0, WORK_PX, 0, WORK_PX), reach_px)
         u = self._unit(self._within(read, box))
-        flow = (parts.flow * self._fade).astype(np.float32)
+        flow, shift = (parts.flow * self._fade).astype(np.float32), None
         if u.size and flow.any():
-            f = cv2.remap(flow, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            self._within(read, box)[:] += f @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
+            shift = cv2.remap(flow, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            self._within(read, box)[:] += shift @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
         frame = self._composed(read)
         y0, x0 = box[0].start, box[1].start
-        if u.size:
+        if shift is not None and self._lids is not None:
             rows, cols = self._box((EYES[0] * WORK_PX // FLOW_PX, EYES[1] * WORK_PX // FLOW_PX, 0, WORK_PX), reach_px)
-            self._shut(frame[rows, cols], parts.flow, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
+            eyes = slice(rows.start - y0, rows.stop - y0), slice(cols.start - x0, cols.stop - x0)
+            self._shut(frame[rows, cols], squeezed(flow), u[eyes], shift[eyes])
         rows, cols = self._box(PATCH, reach_px)
         self._paint(frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
         return frame
@@ -197,15 +194,15 @@ class Canvas:
         eyes, taken = eyes_of(flow), self.crop.take(self.pixels)
         self._lids = None if not eyes.any() else lidded(taken, eyes)
 
-    def _shut(self, frame, flow, u):
-        """Puts lids over what is squeezed to a line in the part of a frame that read the crop at u (h, w, 2), before the flow; flow (96, 96, 2)."""
-        share = squeezed(flow)
-        if self._lids is None or not u.size or not share.any():
+    def _shut(self, frame, share, u, shift):
+        """Puts lids over what is squeezed to a line in a part of a frame.
+
+        share: (rows, 96) of `squeezed`.  u: (h, w, 2) where the part reads the crop by the head alone, shift: (h, w, 2) how far the face's flow moves that.
+        """
+        if not u.size or not share.any():
             return
-        at = (u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5)
-        share = cv2.remap(share, at[0], at[1] - EYES[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[..., None]
-        moved = u + cv2.remap(np.ascontiguousarray(flow), *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        lids = cv2.remap(self._lids, moved[..., 0] * WORK_PX - 0.5, moved[..., 1] * WORK_PX - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        share = cv2.remap(share, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5 - EYES[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[..., None]
+        lids = cv2.remap(self._lids, (u + shift) * WORK_PX - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         frame[:] = np.clip(frame + (lids - frame) * share + 0.5, 0, 255).astype(np.uint8)
 
     def _paint(self, frame, paint, u):

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 
+from engine.curves import smoothstep
 from lipsync.patch import FLOW_PX, WORK_PX
 
 EYES, SQUEEZED = (22, 46), (1.35, 2.4)   # rows of the flow that show eyes; how much an eye is squeezed where it begins to be, and is, shut
@@ -15,8 +16,7 @@ def squeezed(flow):
     """How far the rows EYES of a flow (96, 96, 2), units of the crop, squeeze what they read to a line, (rows, 96) in [0, 1]. Source: ours."""
     top, bottom = EYES
     low, high = SQUEEZED
-    share = np.clip((FLOW_PX * np.gradient(flow[top:bottom, :, 1], axis=0) + 1 - low) / (high - low), 0, 1)
-    return (share * share * (3 - 2 * share)).astype(np.float32)
+    return smoothstep((FLOW_PX * np.gradient(flow[top:bottom, :, 1], axis=0) + 1 - low) / (high - low)).astype(np.float32)
 
 
 def eyes_of(flow):
@@ -30,7 +30,8 @@ def eyes_of(flow):
     out = np.zeros((WORK_PX, WORK_PX), bool)
     for low, high in ACROSS:
         near = (x > low) & (x < high) & (y > top / FLOW_PX) & (y < bottom / FLOW_PX)
-        for k in np.unique(columns := (x[near] * WORK_PX).astype(int)):
+        columns = (x[near] * WORK_PX).astype(int)
+        for k in np.unique(columns):
             high_y, low_y = np.quantile(y[near][columns == k] * WORK_PX, (0.02, 0.98))
             if low_y - high_y >= LEAST_HEIGHT_PX:
                 out[int(high_y) : int(low_y) + 1, k] = True
@@ -47,7 +48,7 @@ def lidded(taken, eyes):
     height = eyes.sum(0)
     lower = WORK_PX - 1 - eyes[::-1].argmax(0)
     above = (lower - np.arange(WORK_PX)[:, None]) / np.maximum(LASH_LINE * height, 1)
-    line = (np.clip(1.5 - 1.5 * np.abs(above - 0.5) * 1.3, 0, 1) * (height > 0)).astype(np.float32)
+    line = (np.clip(1.5 - 2 * np.abs(above - 0.5), 0, 1) * (height > 0)).astype(np.float32)
     line = cv2.GaussianBlur(line, (0, 0), 0.8)[..., None] * LASH_DARK
     return out + (lash_colour(taken) - out) * line
 

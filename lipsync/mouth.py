@@ -5,6 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from engine.curves import smoothstep
 from engine.film import Patch
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 
@@ -24,8 +25,7 @@ def area(shape, size_px):
     x, y = np.meshgrid(*2 * [(np.arange(size_px, dtype=np.float32) + 0.5) / size_px])
     cx, cy, rx, ry, feather = shape
     within = 1 - ((np.abs(x - cx) / rx) ** ROUNDNESS + (np.abs(y - cy) / ry) ** ROUNDNESS) ** (1 / ROUNDNESS)
-    t = np.clip(within * min(rx, ry) / feather, 0, 1)
-    mask = t * t * (3 - 2 * t)
+    mask = smoothstep(within * min(rx, ry) / feather)
     mask.flags.writeable = False
     return mask
 

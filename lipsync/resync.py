@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from engine.curves import smoothstep
 from engine.encoders.audio import RATE_HZ
 from engine.encoders.vision import BLINK, POSE
 from engine.errors import MouthpieceError, Refused
@@ -323,17 +324,15 @@ def donors(change, index, space):
     """
     rests, opened = change.rests[index], change.opened.get(index)
     low, high = INSIDE_FROM
-    amount = float(np.clip((eased(change, index) @ space.lips.numpy() - low) / (high - low), 0, 1))
+    amount = float(smoothstep((eased(change, index) @ space.lips.numpy() - low) / (high - low)))
     if amount == 0 or not opened:
         return rests
-    return [*rests, (opened[0][0], -INSIDE * amount * amount * (3 - 2 * amount))]
+    return [*rests, (opened[0][0], -INSIDE * amount)]
 
 
 def eased(change, index):
     """(26,) the code wanted in a frame, between the film's own and ours by the frame's weight. Source: ours; smoothstep."""
-    weight = float(change.weight[index])
-    weight = weight * weight * (3 - 2 * weight)
-    return change.own[index] + weight * (change.wanted[index] - change.own[index])
+    return change.own[index] + float(smoothstep(change.weight[index])) * (change.wanted[index] - change.own[index])
 
 
 def resync(job, output, models, placement, progress, *, seen=None, kept=None, overwrite=False):

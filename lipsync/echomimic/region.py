@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.curves import smoothstep
 from face.composite import Paster
 from face.crop import Crop, inverse, place, similarity
 
@@ -53,8 +54,7 @@ def paste_mask(crop, width_px, height_px):
     """float32 (size, size): 1 in the middle of the crop, falling to 0 at its sides, except where the picture ends too. Source: ours."""
     size = crop.size_px
     (left, top), (right, bottom) = crop.to_frame(np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]])) + 0.5
-    ramp = np.clip(np.arange(size) / (FEATHER * size), 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
+    ramp = smoothstep(np.arange(size) / (FEATHER * size))
 
     def along(at_start, at_end):
         return (1.0 if at_start else ramp) * (np.ones(size) if at_end else ramp[::-1])
