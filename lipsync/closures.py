@@ -8,7 +8,7 @@ from engine.encoders.vision import BLINK
 SILENCE = PHONES.index("SIL")
 MEETING, NEARLY = ([PHONES.index(p) for p in names] for names in ("PBM", "FV"))
 SHUT, NARROW = -0.006, 0.008           # opening wanted of the two, in units of the crop: lips pressed, since codes scatter by 0.002; a third of a usual opening
-SURE = 0.35                            # posterior from which a sound is taken for said
+SURE = 0.5                             # posterior from which a sound is taken for said
 EARLY_S = 0.02                         # lips meet this much before the middle of the posterior; mean of the real mouths
 REACH_TICKS, SOFT_TICKS = 1, 1.0       # of 20 ms: the closure is this much longer than the sound at both ends; deviation of its slopes
 TICK_S = 0.02

@@ -19,6 +19,7 @@ from lipsync.motion import (
     perform,
     placed,
     sped,
+    widened,
     wish,
 )
 from lipsync.options import AnimateOptions
@@ -220,6 +221,26 @@ def test_the_mouth_rests_in_silence_and_is_free_where_somebody_speaks():
     active = np.zeros(100, np.float32)
     active[40:60] = 1
     free = near_voice(active)
-    assert (free[:30] == 0).all() and (free[70:] == 0).all()
-    assert free[38:62].min() > 0.9
-    assert (np.diff(free[25:45]) >= 0).all() and np.abs(np.diff(free)).max() < 0.45
+    assert (free[:32] == 0).all() and (free[67:] == 0).all()
+    assert free[36:63].min() > 0.95
+    assert (np.diff(free[25:45]) >= 0).all() and np.abs(np.diff(free)).max() < 0.7
+
+
+def test_a_widened_track_holds_before_and_after_and_never_reaches_round_an_end():
+    track = np.zeros(12)
+    track[[4, 11]] = 0.5, 1.0
+    assert widened(track, 2, 1).tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0, 1, 1, 1]
+    assert np.array_equal(widened(track, 0, 0), track)
+    assert widened(np.array([1.0, 0, 0]), 5, 1).tolist() == [1, 1, 0] and widened(np.zeros(0), 2, 1).shape == (0,)
+
+
+def test_a_consonant_at_the_edge_of_a_voice_is_heard_and_what_is_heard_far_from_it_is_not(listener, monkeypatch):
+    active = np.zeros(60, np.float32)
+    active[30:40] = 1
+    monkeypatch.setattr("lipsync.motion.speech_activity", lambda wave: active)
+    wave = np.random.default_rng(0).normal(size=19200).astype(np.float32) * 0.1
+    articulation, told = hear(listener, wave, 30)
+    free, _ = hear(listener, wave, 30, gate=False)
+    assert np.array_equal(told, active)
+    assert np.array_equal(articulation[20:45], free[20:45]) and not np.allclose(free[20:45, -1], -1.5)
+    assert (articulation[:20, -1] == -1.5).all() and (articulation[45:, -1] == -1.5).all()
