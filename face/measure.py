@@ -10,6 +10,7 @@ from engine.errors import UsageProblem
 INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
 LIP_UP, LIP_DOWN, LIP_LEFT, LIP_RIGHT = 13, 14, 61, 291
 BROW_UP, CHIN = 10, 152
+POINTS = 468                           # the iris points behind them are not used
 # outer corner, inner corner, two upper and two lower lid points, on the picture's left and right
 EYE_LEFT, EYE_RIGHT = (33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 373, 380)
 STEADY = [
@@ -81,11 +82,11 @@ class Measures:
 
 
 class Mesh:
-    """MediaPipe's face mesh, open from `with` to its end; one face a frame.
+    """MediaPipe's face mesh with attention to lips and eyes, open from `with` to its end; one face a frame.
 
     follow: True for frames of one clip in order, False for single pictures.
     border: how much the frame is widened on each side before looking, in units of its size, for crops filled by a face.
-    Source: Kartynnik et al. 2019, through MediaPipe.
+    Source: Grishchenko et al. 2020 (2006.10962), through MediaPipe; without attention it sees neither shut lids nor shut lips, docs/log.md.
     """
 
     def __init__(self, follow=True, border=0.25, needed=0.3):
@@ -96,7 +97,7 @@ class Mesh:
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
         self._mesh = FaceMesh(
-            static_image_mode=not self._follow, max_num_faces=1, min_detection_confidence=self._needed
+            static_image_mode=not self._follow, max_num_faces=1, refine_landmarks=True, min_detection_confidence=self._needed
         )
         return self
 
@@ -113,7 +114,7 @@ class Mesh:
         if not found:
             return None
         size = np.array([w + 2 * pad, h + 2 * pad, w + 2 * pad])
-        return np.array([[p.x, p.y, p.z] for p in found[0].landmark]) * size - [pad, pad, 0]
+        return np.array([[p.x, p.y, p.z] for p in found[0].landmark[:POINTS]]) * size - [pad, pad, 0]
 
 
 def measure_frames(frames, *, follow=True, border=0.25):

@@ -9,7 +9,7 @@ from engine.curves import smoothstep
 from face.crop import Crop
 from face.matte import window_of
 from lipsync.layers import layers_of
-from lipsync.lids import EYES, eyes_of, lidded, squeezed
+from lipsync.lids import Lid, drawn
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
 from lipsync.teeth import floor_light, lit, parted
@@ -17,6 +17,7 @@ from lipsync.teeth import floor_light, lit, parted
 MASK_RANGE = (0.35, 0.80)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
+BLINK_ROOM = 6                         # of the working crop: further than brows and cheeks move a lid
 EDGE = 0.06                            # of the crop: where the face flow fades out
 STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and about which it turns: the teacher's still points
 
@@ -97,10 +98,11 @@ class Canvas:
     matte: float32 (H, W), share of the person whose head it is, as face.matte gives it; the rest stays still. Without one
     the background beside the head moves along a little.
     teeth: (h, w, 5) float32 of `teeth.teeth_of`, at about the picture's own resolution; None paints none.
+    eyes: those that can blink, `eyes.Eye`.
     Source: ours; head motion is a field that is rigid on the head and fades over the neck.
     """
 
-    def __init__(self, pixels, crop: Crop, matte=None, teeth=None):
+    def __init__(self, pixels, crop: Crop, matte=None, teeth=None, eyes=()):
         self.pixels, self.crop, self.teeth = pixels, crop, None if teeth is None else np.ascontiguousarray(teeth[..., :4])
         size = pixels.shape[1::-1]
         self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
@@ -112,7 +114,7 @@ class Canvas:
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         self._field = self._head_field(h, w)
         self._fade = self._flow_fade()
-        self._lids = None
+        self._lids = tuple(Lid(eye) for eye in eyes)
 
     def _box(self, part, reach_px):
         """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves by reach_px."""
@@ -147,10 +149,11 @@ class Canvas:
         ramp = smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / EDGE)
         return (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
 
-    def draw(self, parts, pose):
+    def draw(self, parts, pose, shut=0.0):
         """One frame, uint8 (H, W, 3).
 
         parts: FrameParts of the renderer.  pose: (6,) of the head as `MotionSpace.pose` gives it.
+        shut: how far the lids are lowered, 0 as in the portrait to 1.
         Source: ours; flow and paint are looked up where the head's motion reads, so they move along with it.
         """
         h, w = self._grid.shape[:2]
@@ -165,10 +168,11 @@ class Canvas:
             self._within(read, box)[:] += shift @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
         frame = self._composed(read)
         y0, x0 = box[0].start, box[1].start
-        if shift is not None and self._lids is not None:
-            rows, cols = self._box((EYES[0] * WORK_PX // FLOW_PX, EYES[1] * WORK_PX // FLOW_PX, 0, WORK_PX), reach_px)
-            eyes = slice(rows.start - y0, rows.stop - y0), slice(cols.start - x0, cols.stop - x0)
-            self._shut(frame[rows, cols], squeezed(flow), u[eyes], shift[eyes])
+        for lid in self._lids if shut > 0 else ():
+            rows, cols = self._box([edge * WORK_PX for edge in lid.box], reach_px + BLINK_ROOM / self.crop.scale)
+            part = slice(rows.start - y0, rows.stop - y0), slice(cols.start - x0, cols.stop - x0)
+            if u[part].size:
+                drawn(frame[rows, cols], lid, shut, u[part] if shift is None else u[part] + shift[part], self.pixels, self.crop)
         rows, cols = self._box(PATCH, reach_px)
         self._paint(frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0])
         return frame
@@ -185,25 +189,6 @@ class Canvas:
         frame = self.pixels.copy()
         frame[self._window] = self._layers.composed(read - self._corner)
         return frame
-
-    def shut_by(self, flow):
-        """Takes a flow (96, 96, 2) that shuts the eyes, units of the crop: what it squeezes is drawn as lid from now on, wherever a flow squeezes it.
-
-        Source: ours; a warp cannot hide what lies between the lids.
-        """
-        eyes, taken = eyes_of(flow), self.crop.take(self.pixels)
-        self._lids = None if not eyes.any() else lidded(taken, eyes)
-
-    def _shut(self, frame, share, u, shift):
-        """Puts lids over what is squeezed to a line in a part of a frame.
-
-        share: (rows, 96) of `squeezed`.  u: (h, w, 2) where the part reads the crop by the head alone, shift: (h, w, 2) how far the face's flow moves that.
-        """
-        if not u.size or not share.any():
-            return
-        share = cv2.remap(share, u[..., 0] * FLOW_PX - 0.5, u[..., 1] * FLOW_PX - 0.5 - EYES[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[..., None]
-        lids = cv2.remap(self._lids, (u + shift) * WORK_PX - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        frame[:] = np.clip(frame + (lids - frame) * share + 0.5, 0, 255).astype(np.uint8)
 
     def _paint(self, frame, paint, u):
         """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""

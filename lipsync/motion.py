@@ -167,13 +167,13 @@ def near_voice(active):
 def wish(codes, own, expression=1.0):
     """What the face shall be, (T, 26): codes (T, 32) of a performance on a face whose own code is own (26,).
 
-    Mouth and jaw are absolute: a smile with teeth closes on a closed sound. Lids and brows start from the portrait's own.
+    Mouth and jaw are absolute: a smile with teeth closes on a closed sound. Brows start from the portrait's own; lids stay,
+    for a canvas lowers them (lipsync/lids.py).
     expression: 0 leaves the face as it is, 1 as learned, more exaggerates.
     Source: ours.
     """
     out = codes[:, :EXPRESSION].copy()
     out[:, :BLINK] = codes[:, :BLINK] * expression + own[:BLINK] * max(0.0, 1 - expression)
-    lids = codes[:, BLINK] / BLINK_SHUT
-    out[:, BLINK] = own[BLINK] + (BLINK_SHUT - own[BLINK]) * lids
+    out[:, BLINK] = own[BLINK]
     out[:, BLINK + 1 :] = own[BLINK + 1 :] + codes[:, BLINK + 1 : EXPRESSION] * expression
     return out

@@ -20,6 +20,7 @@ from face.detect import Face, parse_choice, pick_face
 from face.matte import matte_of
 from lipsync.canvas import Canvas, parts_of, tightened
 from lipsync.eyelids import BLINK_SHUT
+from lipsync.eyes import EyeFinder, find_eyes
 from lipsync.motion import load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.patch import WORK_PX
@@ -40,6 +41,7 @@ class Models:
     encoder: MotionEncoder
     space: MotionSpace
     renderer: Renderer
+    finder: EyeFinder
 
 
 def load_motion():
@@ -58,7 +60,9 @@ def load_models(placement):
     renderer = load_into(Renderer(config["flow_widths"], config["paint_widths"], config["survey_widths"]), state, "renderer").eval().float()
     encoder, space = load_motion()
     renderer = renderer.to(placement.device, memory_format=torch.channels_last)
-    return Models(load_listener(), load_core(), encoder, space, renderer)
+    state, config = load_state("eyes")
+    finder = load_into(EyeFinder(config["widths"]), state, "eyes").eval().float()
+    return Models(load_listener(), load_core(), encoder, space, renderer, finder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +202,8 @@ def seat(job, models):
     size_px = int(np.clip(round(WORK_PX / crop.scale / 24), 4, 32)) * 24          # about the picture's own resolution
     large = teeth_of(taken, logits, crop.resized(size_px).take(job.pixels))
     teeth = as_tensor(teeth_of(taken, logits))[None]
-    canvas = Canvas(without_teeth(job.pixels, crop, logits), crop, matte_of(job.pixels, job.points), large)
-    asleep = np.pad(own, (0, POSE))[None]
-    asleep[:, BLINK] = BLINK_SHUT
-    with torch.inference_mode():
-        flow = models.renderer(*(x.to(device) for x in (portrait, lattice, models.space.lattice(torch.from_numpy(asleep)), teeth))).flow
-    canvas.shut_by(flow[0].permute(1, 2, 0).cpu().numpy())
+    eyes = find_eyes(models.finder, job.pixels, crop)
+    canvas = Canvas(without_teeth(job.pixels, crop, logits), crop, matte_of(job.pixels, job.points), large, eyes)
     return Sitter(canvas, portrait, own, lattice, teeth)
 
 
@@ -231,11 +231,11 @@ def render(sitter, models, codes, options, placement):
     """
     wanted = codes.copy()
     wanted[:, :EXPRESSION] = wish(codes, sitter.own, options.expression)
-    poses = models.space.pose(torch.from_numpy(codes)).numpy()
+    poses, lids = models.space.pose(torch.from_numpy(codes)).numpy(), codes[:, BLINK] / BLINK_SHUT
     for start in range(0, len(codes), options.batch):
         stop = start + options.batch
-        for parts, pose in zip(parts_at(sitter, models, wanted[start:stop], placement), poses[start:stop]):
-            yield sitter.canvas.draw(parts, pose)
+        for parts, pose, shut in zip(parts_at(sitter, models, wanted[start:stop], placement), poses[start:stop], lids[start:stop]):
+            yield sitter.canvas.draw(parts, pose, shut)
 
 
 def animate(job, output, models, placement, progress, overwrite=False):

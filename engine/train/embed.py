@@ -10,13 +10,14 @@ PARTS = {
     "phonetic": "phonetic encoder: log-mel to phones, voicing and F0 at 50 Hz",
     "core": "AV core: flow matching over motion and articulation",
     "renderer": "renderer: portrait and lattices to flow, painted mouth and mask",
+    "eyes": "eye finder: picture of an eye to what lies between its lids",
 }
 LICENCE = "GPL-3.0-or-later"
 HEADER = "# Weights that ship inside the package; written by `mouthpiece train embed`, read by engine/weights.py, which verifies SHA-256.\n"
 
 
 def embed(out, root=None):
-    """Copy OUT/*.safetensors of the four parts into the package and write their manifest; returns name -> bytes.
+    """Copy OUT/*.safetensors of the five parts into the package and write their manifest; returns name -> bytes.
 
     out: working folder of the trainings.  root: of the checkout; None is the one this file belongs to.
     Raises Missing when a part has not been trained.

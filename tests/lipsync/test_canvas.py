@@ -7,6 +7,7 @@ import torch
 
 from face.crop import crop_of
 from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, rigid_of_person, tightened
+from lipsync.eyes import Eye
 from lipsync.layers import carried_on
 from lipsync.patch import PATCH, WORK_PX
 from lipsync.renderer import Rendering, compose
@@ -272,32 +273,44 @@ def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_l
     assert at(without, 56, 26) == [20, 20, 20]
 
 
-def lid_flow():
-    """A flow that squeezes 12 px of the working crop below row 68 to a line where both eyes are."""
-    y = np.arange(96)[:, None]
-    lid = np.where(y < 34, -6.0, np.where(y > 36, 0.0, -6 + 3.0 * (y - 34))) / 96 * (np.abs(np.arange(96) - 48) < 26)
-    return np.stack([0 * lid, lid], -1).astype(np.float32)
+def almond():
+    """An open eye like the one in `with_eye`, in units of the crop."""
+    x = np.linspace(60, 84, 25) / WORK_PX
+    half = 7 / WORK_PX * np.sqrt(np.clip(1 - ((x * WORK_PX - 72) / 12) ** 2, 0, 1))
+    return Eye(*(v.astype(np.float32) for v in (x, 65 / WORK_PX - half, 65 / WORK_PX + half)))
 
 
-def test_an_eye_squeezed_to_a_line_becomes_lid_and_lashes_and_a_brow_that_moves_does_not():
+def with_eye():
+    """Skin with the white of an eye between dark lashes."""
     pixels = np.full((192, 192, 3), 180, np.uint8)
-    pixels[46:56, 50:112] = 20                                  # something as dark as lashes
-    pixels[58:72, 60:84] = 255                                  # the white of an eye
-    canvas = Canvas(pixels, crop_at((95.5, 95.5), WORK_PX))
-    open_eye = canvas.draw(NOTHING, STILL_POSE)
-    canvas.shut_by(lid_flow())
-    assert np.array_equal(canvas.draw(NOTHING, STILL_POSE), open_eye)
-    shut = canvas.draw(FrameParts(lid_flow(), NOTHING.paint), STILL_POSE)
-    assert shut[68:76, 72].min() < 130 and shut[66:78, 66:80].max() < 215 and shut[80:, 72].min() > 170
-    assert shut[68:76, 20].min() > 170                          # beside the eye nothing is drawn
-    y = np.arange(96)[:, None]
-    brow = np.where(y < 20, -6.0, np.where(y > 44, 0.0, -6 + 0.25 * (y - 20))) / 96 * np.ones(96)
-    raised = canvas.draw(FrameParts(np.stack([0 * brow, brow], -1).astype(np.float32), NOTHING.paint), STILL_POSE)
-    assert raised[80:90, 72].min() > 160
+    cv2.ellipse(pixels, (72, 65), (12, 9), 0, 0, 360, (30, 30, 30), -1)
+    cv2.ellipse(pixels, (72, 65), (12, 7), 0, 0, 360, (255, 255, 255), -1)
+    return pixels
 
 
-def test_a_portrait_whose_eyes_nothing_shuts_has_no_lids_drawn():
-    canvas = Canvas(np.full((192, 192, 3), 180, np.uint8), crop_at((95.5, 95.5), WORK_PX))
-    canvas.shut_by(NOTHING.flow)
-    frame = canvas.draw(FrameParts(lid_flow(), NOTHING.paint), STILL_POSE)
-    assert (frame == 180).all()
+def test_a_lowered_lid_hides_the_eye_brings_its_lashes_down_and_leaves_all_else():
+    canvas = Canvas(with_eye(), crop_at((95.5, 95.5), WORK_PX), eyes=(almond(),))
+    open_eye, half, shut = (canvas.draw(NOTHING, STILL_POSE, s).astype(int) for s in (0.0, 0.5, 1.0))
+    assert np.array_equal(open_eye, canvas.draw(NOTHING, STILL_POSE))
+    white = [(frame[55:76, 66:78, 0] > 230).sum() for frame in (open_eye, half, shut)]
+    assert white[0] > 1.5 * white[1] > 0 and white[2] <= 2
+    assert open_eye[57, 72, 0] < 60 and half[63:66, 72, 0].min() < 60 and shut[70:75, 72, 0].min() < 60
+    assert shut[60:66, 68:76, 0].min() > 150                    # where the eye was there is skin
+    outside = np.ones((192, 192), bool)
+    outside[44:78, 58:86] = False
+    assert np.array_equal(shut[outside], open_eye[outside])
+
+
+def test_a_lid_moves_along_with_the_head_and_with_the_skin_about_it():
+    canvas = Canvas(with_eye(), crop_at((95.5, 95.5), WORK_PX), eyes=(almond(),))
+    shifted = canvas.draw(NOTHING, np.array([10 / WORK_PX, 0, 0, 0, 0, 0]), 1.0).astype(int)
+    assert np.abs(shifted[50:80, 64:104] - canvas.draw(NOTHING, STILL_POSE, 1.0)[50:80, 54:94]).max() < 3
+    moved = canvas.draw(with_flow(4 / WORK_PX, 0), STILL_POSE, 1.0).astype(int)
+    assert np.abs(moved[50:80, 54:90] - canvas.draw(NOTHING, STILL_POSE, 1.0)[50:80, 58:94]).max() < 3
+
+
+def test_eyes_out_of_the_picture_and_portraits_without_them_are_drawn_all_the_same():
+    pixels = with_eye()
+    assert np.array_equal(Canvas(pixels, crop_at((95.5, 95.5), WORK_PX)).draw(NOTHING, STILL_POSE, 1.0), pixels)
+    cut = np.ascontiguousarray(pixels[:, 90:])
+    assert np.array_equal(Canvas(cut, crop_at((5.5, 95.5), WORK_PX), eyes=(almond(),)).draw(NOTHING, STILL_POSE, 1.0), cut)

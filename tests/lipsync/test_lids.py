@@ -1,34 +1,45 @@
 import numpy as np
+import pytest
 
-from lipsync.lids import eyes_of, lidded, squeezed
-
-
-def shutting(height):
-    """A flow that shuts eyes of some rows of 96 ending at row 36, in both columns of eyes."""
-    y, x = np.mgrid[0:96, 0:96]
-    across = (np.abs(x - 34) < 8) | (np.abs(x - 62) < 8)
-    lid = np.where(y < 34, -height, np.where(y > 36, 0.0, -height * (36 - y) / 2)) / 96 * across
-    return np.stack([0 * lid, lid], -1).astype(np.float32)
+from lipsync.eyes import Eye
+from lipsync.lids import BAND, OVER, Lid
 
 
-def test_what_a_flow_squeezes_is_found_and_what_it_moves_as_a_whole_is_not():
-    assert squeezed(shutting(6)).max() > 0.95 and not squeezed(np.full((96, 96, 2), 0.05, np.float32)).any()
+def lid(height=0.04):
+    x = np.linspace(0.3, 0.42, 40)
+    half = height / 2 * np.sqrt(np.clip(1 - ((x - 0.36) / 0.05) ** 2, 0, 1))
+    return Lid(Eye(x, 0.34 - half, 0.34 + half))
 
 
-def test_the_open_eyes_of_a_portrait_are_where_a_shutting_flow_reads_between_its_lids():
-    eyes = eyes_of(shutting(6))
-    row, column = np.nonzero(eyes)
-    assert 56 <= row.min() <= 62 and 70 <= row.max() <= 76 and not eyes[:, 84:110].any()
-    assert eyes[:, 60:78].any(0).all() and eyes[:, 116:134].any(0).all()
-    assert not eyes_of(np.zeros((96, 96, 2), np.float32)).any()
+def column(x, low=0.2, high=0.45):
+    y = np.linspace(low, high, 500)
+    return y, np.stack([np.full_like(y, x), y], -1)[:, None]
 
 
-def test_lids_have_the_colour_of_the_skin_around_and_a_dark_line_below():
-    taken = np.full((192, 192, 3), (200, 150, 130), np.uint8)
-    taken[60:74, 60:80] = 255                                    # an open eye, and a brow as dark as lashes
-    taken[46:56, 60:130] = 30
-    eyes = np.zeros((192, 192), bool)
-    eyes[60:74, 60:80] = True
-    out = lidded(taken, eyes)
-    assert np.abs(out[62, 70] - (200, 150, 130)).max() < 10 and out[68:74, 70].min() < 70
-    assert np.array_equal(out[90:], taken[90:].astype(np.float32))
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
+def test_a_lid_never_folds_and_its_edge_comes_down_as_far_as_it_is_told(share):
+    y, at = column(0.36)
+    rows, cover = lid().lowered(share, at, 0.001)
+    assert (np.diff(rows[:, 0]) > 0).all()
+    edge = 0.32 + share * 0.04 * (1 + OVER)
+    assert rows[np.abs(y - edge).argmin(), 0] == pytest.approx(0.32, abs=1e-3)
+    assert (cover[y < edge] == 1).all() and (cover[y > edge + 0.004] == 0).all()
+
+
+def test_a_brow_and_the_skin_beside_the_eye_stay_where_they_are():
+    y, at = column(0.36)
+    rows, _ = lid().lowered(1.0, at, 0.001)
+    above = y < 0.32 - BAND * 0.04
+    assert np.allclose(rows[above, 0], y[above])
+    y, at = column(0.301)
+    assert np.allclose(lid().lowered(1.0, at, 0.001)[0][:, 0], y, atol=1e-6)
+
+
+def test_what_a_lid_changes_lies_in_its_box():
+    shut = lid()
+    top, bottom, left, right = shut.box
+    y, x = np.mgrid[0.2:0.5:300j, 0.25:0.5:300j]
+    at = np.stack([x, y], -1)
+    rows, cover = shut.lowered(1.0, at, 0.0005)
+    changed = (np.abs(rows - y) * cover > 1e-6)
+    assert changed.any() and (y[changed] > top).all() and (y[changed] < bottom).all() and (x[changed] > left).all() and (x[changed] < right).all()
