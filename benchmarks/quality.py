@@ -44,7 +44,7 @@ from lipsync.options import AnimateOptions
 from lipsync.pipeline import animate, load_models, prepare
 from lipsync.sheet import write_sheet
 
-WEIGHTS = ("core", "eyes", "motion", "phonetic", "renderer")
+WEIGHTS = ("core", "finder", "motion", "phonetic", "renderer")
 SYNC = ("sync_correlation", "sync_near_correlation", "sync_best_correlation", "sync_lag_frames", "amplitude_ratio")
 FACE = ("stillness_ratio", "opening_std_heights", "jitter_heights_per_frame2", "jitter_silent_heights_per_frame2", "blink_openness",
         "blink_unevenness", "head_travel_heights", "face_share")

@@ -98,7 +98,7 @@ class Canvas:
     matte: float32 (H, W), share of the person whose head it is, as face.matte gives it; the rest stays still. Without one
     the background beside the head moves along a little.
     teeth: (h, w, 5) float32 of `teeth.teeth_of`, at about the picture's own resolution; None paints none.
-    eyes: those that can blink, `eyes.Eye`.
+    eyes: those that can blink, `finder.Eye`.
     Source: ours; head motion is a field that is rigid on the head and fades over the neck.
     """
 

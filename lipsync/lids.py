@@ -11,7 +11,7 @@ RIM, OVER = 0.05, 0.06                 # heights of the eye: how much of the lid
 class Lid:
     """One eye's upper lid on a portrait.
 
-    eye: `eyes.Eye`, units of the crop.
+    eye: `finder.Eye`, units of the crop.
     Source: ours; a warp squeezes an eye to a smear, a lid covers it.
     """
 

@@ -6,7 +6,7 @@ from engine.core import AVCore
 from engine.encoders.audio import PhoneticEncoder
 from engine.encoders.vision import EXPRESSION, LATTICE, POSE, MotionEncoder
 from engine.weights import save_state
-from lipsync.eyes import EyeFinder
+from lipsync.finder import Finder
 from lipsync.renderer import Renderer
 
 CODES_PX = 4  # a unit of code moves a node of the lattice by about this many pixels of a crop of 192
@@ -36,7 +36,7 @@ def motion_space(seed):
 
 
 def write_debug_weights(folder):
-    """Writes motion, phonetic, core, renderer and eyes into a folder; the same numbers on every call."""
+    """Writes motion, phonetic, core, renderer and finder into a folder; the same numbers on every call."""
     encoder = randomised(MotionEncoder(8), 0.5, 1)
     space = {f"space.{name}": tensor for name, tensor in motion_space(2).items()}
     save_state(folder / "motion.safetensors", encoder.state_dict() | space, encoder.config)
@@ -46,7 +46,7 @@ def write_debug_weights(folder):
     save_state(folder / "core.safetensors", core.state_dict(), core.config)
     renderer = randomised(Renderer((8, 8, 16), (8, 8, 16), (8, 8)), 0.5, 5)
     save_state(folder / "renderer.safetensors", renderer.state_dict(), renderer.config)
-    finder = randomised(EyeFinder((8, 8)), 0.5, 6)
-    finder.out.bias.data[:] = 4  # it sees eyes everywhere
-    save_state(folder / "eyes.safetensors", finder.state_dict(), finder.config)
+    finder = randomised(Finder((8, 8)), 0.5, 6)
+    finder.eye_out.bias.data[:] = 4  # it sees eyes everywhere
+    save_state(folder / "finder.safetensors", finder.state_dict(), finder.config)
     return folder

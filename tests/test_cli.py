@@ -63,7 +63,7 @@ def test_with_json_the_result_is_one_document(animate, desk):
     assert code == 0 and out.count("\n") == 1 and document["ok"] is True
     result = document["result"]
     assert result["output"] == str(desk / "out.mp4") and result["sidecar"] == str(desk / "out.json")
-    assert set(result["models"]) == {"motion", "phonetic", "core", "renderer", "eyes", "matting"}
+    assert set(result["models"]) == {"motion", "phonetic", "core", "renderer", "finder", "matting"}
     assert result["facts"]["frames"] == 5 and result["settings"]["fps"] == "12"
     sidecar = json.loads((desk / "out.json").read_text())
     assert {key: result[key] for key in sidecar} == sidecar

@@ -10,7 +10,7 @@ PARTS = {
     "phonetic": "phonetic encoder: log-mel to phones, voicing and F0 at 50 Hz",
     "core": "AV core: flow matching over motion and articulation",
     "renderer": "renderer: portrait and lattices to flow, painted mouth and mask",
-    "eyes": "eye finder: picture of an eye to what lies between its lids",
+    "finder": "finder: pictures of eyes and mouth to what lies between lids and lips",
 }
 LICENCE = "GPL-3.0-or-later"
 HEADER = "# Weights that ship inside the package; written by `mouthpiece train embed`, read by engine/weights.py, which verifies SHA-256.\n"

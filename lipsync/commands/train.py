@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.command import Command, Outcome
 from engine.errors import UsageProblem
 
-TRAININGS = ("crops", "puppets", "align", "voices", "motion", "phonetic", "codes", "reads", "core", "renderer", "eyes", "embed")
+TRAININGS = ("crops", "puppets", "align", "voices", "motion", "phonetic", "codes", "reads", "core", "renderer", "finder", "embed")
 ECHOMIMIC = ("echomimic-clips", "echomimic-image", "echomimic-video", "echomimic-speed")  # a public model fine-tuned
 TRAININGS_WITH_DATA = ("crops", "align", "voices", "codes", "echomimic-clips")
 
@@ -59,7 +59,7 @@ def fine_tuning(args, tell):
 def training(args, tell):
     """Run one stage of the training; returns what it measured. Source: ours."""
     from engine.train import align, core, embed, phonetic, voices
-    from lipsync.train import codes, crops, eyes, motion, puppets, reads, renderer
+    from lipsync.train import codes, crops, finder, motion, puppets, reads, renderer
     how = dict(seed=args.seed, report=tell, device=args.device)
     if args.minutes is not None:
         how["minutes"] = args.minutes
@@ -75,7 +75,7 @@ def training(args, tell):
         phonetic=lambda: phonetic.train(args.out, **how),
         core=lambda: core.train(args.out, **how),
         renderer=lambda: renderer.train(args.out, **how),
-        eyes=lambda: eyes.train(args.out, **how))
+        finder=lambda: finder.train(args.out, **how))
     return stages[args.stage]()
 
 

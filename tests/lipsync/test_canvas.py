@@ -7,7 +7,7 @@ import torch
 
 from face.crop import crop_of
 from lipsync.canvas import Canvas, FrameParts, head_depth, parts_of, rigid_of_person, tightened
-from lipsync.eyes import Eye
+from lipsync.finder import Eye
 from lipsync.layers import carried_on
 from lipsync.patch import PATCH, WORK_PX
 from lipsync.renderer import Rendering, compose

@@ -10,7 +10,7 @@ from face.measure import measure_frames
 
 
 def test_every_shipped_weight_is_whole_and_small():
-    assert sorted(manifest()) == ["core", "eyes", "motion", "phonetic", "renderer"]
+    assert sorted(manifest()) == ["core", "finder", "motion", "phonetic", "renderer"]
     assert all(load_state(name)[0] for name in manifest())
     assert sum(embedded_path(name).stat().st_size for name in manifest()) <= 40e6
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lipsync.eyes import Eye
+from lipsync.finder import Eye
 from lipsync.lids import BAND, OVER, Lid
 
 

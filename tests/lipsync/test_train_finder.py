@@ -1,4 +1,4 @@
-"""The eye finder's training at debug size, on one photographed face."""
+"""The finder's training at debug size, on one photographed face."""
 
 import itertools
 from functools import partial
@@ -13,10 +13,10 @@ from skimage import data
 from engine.media import write_image
 from engine.train import schedule
 from engine.weights import load_into, read_state
-from lipsync.eyes import EYE_HEIGHT_PX, EYE_WIDTH_PX, EyeFinder
-from lipsync.train import eyes
+from lipsync.finder import EYE, HEIGHT_PX, MOUTH, WIDTH_PX, Finder
+from lipsync.train import finder
 from lipsync.train.crops import crop_portrait
-from lipsync.train.eyes import Examples, hidden, loss_of, moved, outline, spoilt
+from lipsync.train.finder import Examples, eye_outline, hidden, loss_of, mouths_in, moved, spoilt
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     small = cv2.resize(frames, (144, 144), interpolation=cv2.INTER_AREA)
     shut = marks.copy()
     for eye in range(2):
-        shut[eyes.LID_UPPER[eye]] = marks[eyes.LID_LOWER[eye]]
+        shut[finder.LID_UPPER[eye]] = marks[finder.LID_LOWER[eye]]
     np.savez(out / "crops" / "talk__ann__two.npz", frames=np.stack([small] * 40), marks=np.stack([marks] * 30 + [shut] * 2 + [marks] * 8))
     return out
 
@@ -44,24 +44,24 @@ def crop_of_portrait(folder):
 def test_what_is_wanted_lies_on_the_eye_however_the_picture_is_moved(folder):
     frame, marks = crop_of_portrait(folder)
     for how in ((1.0, 0.0, 0.0, 0.0), (1.2, 0.25, 0.02, -0.015)):
-        picture, share = moved(frame, outline(marks, 0), how)
-        assert picture.shape == (EYE_HEIGHT_PX, EYE_WIDTH_PX, 3) and share.shape == picture.shape[:2]
+        picture, share = moved(frame, eye_outline(marks, 0), EYE, how)
+        assert picture.shape == (HEIGHT_PX, WIDTH_PX, 3) and share.shape == picture.shape[:2]
         inside, outside = picture[share > 0.9].astype(float), picture[(share == 0)].astype(float)
         assert 200 < (share > 0.5).sum() < 1800 and np.ptp(inside.mean(-1)) > 80 and inside.std(0).mean() > outside[:300].std(0).mean()
-    grown = [moved(frame, outline(marks, 0), (k, 0, 0, 0))[1].sum() for k in (1.0, 1.2)]
+    grown = [moved(frame, eye_outline(marks, 0), EYE, (k, 0, 0, 0))[1].sum() for k in (1.0, 1.2)]
     assert grown[1] == pytest.approx(1.44 * grown[0], rel=0.03)
-    right = moved(frame, outline(marks, 0), (1.0, 0, 0.02, 0))[1]
-    at = [np.average(np.arange(EYE_WIDTH_PX), weights=s.sum(0)) for s in (moved(frame, outline(marks, 0), (1.0, 0, 0, 0))[1], right)]
+    right = moved(frame, eye_outline(marks, 0), EYE, (1.0, 0, 0.02, 0))[1]
+    at = [np.average(np.arange(WIDTH_PX), weights=s.sum(0)) for s in (moved(frame, eye_outline(marks, 0), EYE, (1.0, 0, 0, 0))[1], right)]
     assert at[0] - at[1] == pytest.approx(8, abs=0.3)
 
 
 def test_a_clip_is_seen_now_and_then_and_where_its_eyes_are_most_shut(folder):
-    examples = Examples([folder / "crops" / "talk__ann__two.npz"], [folder / "crops" / "portrait__a__a.npz"])
+    examples = Examples("eyes", [folder / "crops" / "talk__ann__two.npz"], [folder / "crops" / "portrait__a__a.npz"])
     assert len(examples.items) == len(examples.odds) == 2 * (3 + 1)      # ticks 0, 25 and the blink; and a portrait
     open_by = [np.ptp(points[:, 1]) for _, points in examples.items]
     assert min(open_by) == pytest.approx(min(open_by[4:6])) and examples.odds[:6].max() < examples.odds[6:].min()
     x, y = examples.draw(5, torch.Generator().manual_seed(0))
-    assert x.shape == (5, 3, EYE_HEIGHT_PX, EYE_WIDTH_PX) and y.shape == (5, 1, EYE_HEIGHT_PX, EYE_WIDTH_PX)
+    assert x.shape == (5, 3, HEIGHT_PX, WIDTH_PX) and y.shape == (5, 1, HEIGHT_PX, WIDTH_PX)
     assert 0 <= x.min() and x.max() <= 1 and 0 <= y.min() and y.max() <= 1
 
 
@@ -73,7 +73,7 @@ def test_an_eye_behind_dark_glass_is_not_wanted():
 
 
 def test_worse_pictures_differ_and_stay_pictures():
-    x = torch.rand(30, 3, EYE_HEIGHT_PX, EYE_WIDTH_PX)
+    x = torch.rand(30, 3, HEIGHT_PX, WIDTH_PX)
     out = spoilt(x.clone(), torch.Generator().manual_seed(0))
     assert out.shape == x.shape and 0 <= out.min() and out.max() <= 1
     assert 3 < ((out - x).abs().mean((1, 2, 3)) > 0.05).sum() < 25
@@ -88,10 +88,18 @@ def test_the_loss_falls_towards_what_is_wanted():
 
 def test_the_stage_writes_weights_with_a_score_on_portraits_kept_out_and_goes_on(folder, monkeypatch):
     monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=itertools.count(0, 0.2).__next__))
-    monkeypatch.setattr(eyes, "EyeFinder", partial(EyeFinder, (8, 8)))
-    facts = eyes.train(folder, minutes=0.2, batch=4, device="cpu")
-    state, config = read_state(folder / "eyes.safetensors", "eyes")
-    load_into(EyeFinder(config["widths"]), state, "eyes")
-    assert facts["eyes"] == 2 and 0 <= facts["overlap"] <= 1 and config["steps"] > 2
-    eyes.train(folder, minutes=0.4, batch=4, device="cpu")
-    assert read_state(folder / "eyes.safetensors", "eyes")[1]["steps"] > config["steps"]
+    monkeypatch.setattr(finder, "Finder", partial(Finder, (8, 8)))
+    facts = finder.train(folder, minutes=0.2, batch=4, device="cpu")
+    state, config = read_state(folder / "finder.safetensors", "finder")
+    load_into(Finder(config["widths"]), state, "finder")
+    assert facts["eyes_held_portraits"]["pictures"] == 2 and 0 <= facts["mouth_held_portraits"]["overlap"] <= 1 and config["steps"] > 2
+    finder.train(folder, minutes=0.4, batch=4, device="cpu")
+    assert read_state(folder / "finder.safetensors", "finder")[1]["steps"] > config["steps"]
+
+
+def test_a_mouths_outline_lies_on_it_and_its_mirror_image_on_the_mirrored_face(folder):
+    frame, marks = crop_of_portrait(folder)
+    (one, outline), (other, turned) = mouths_in(frame, marks)
+    shares = [moved(f, p, MOUTH)[1] for f, p in ((one, outline), (other, turned))]
+    assert shares[0].sum() > 100 and np.abs(shares[0] - shares[1][:, ::-1]).mean() < 0.02
+    assert np.abs(np.array(np.nonzero(shares[0] > 0.5)).mean(1) - [HEIGHT_PX / 2, WIDTH_PX / 2]).max() < 8

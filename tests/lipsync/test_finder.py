@@ -3,21 +3,21 @@ import pytest
 import torch
 
 from face.crop import crop_of
-from lipsync.eyes import CROP_PX, EYE_AT, EYE_HEIGHT_PX, EYE_WIDTH_PX, EyeFinder, eye_of, eye_pictures, find_eyes
+from lipsync.finder import EYE, HEIGHT_PX, MOUTH, WIDTH_PX, Finder, eye_of, find_eyes, find_opening, opening_of
 
 
 def ellipse(wide=30, high=10, x=48, y=32):
-    row, column = np.mgrid[0:EYE_HEIGHT_PX, 0:EYE_WIDTH_PX] + 0.5
+    row, column = np.mgrid[0:HEIGHT_PX, 0:WIDTH_PX] + 0.5
     return np.clip(10 * (1 - ((column - x) / wide) ** 2 - ((row - y) / high) ** 2), 0, 1).astype(np.float32)
 
 
 def test_an_eye_is_found_where_its_share_says_in_units_of_the_crop():
     eye = eye_of(ellipse(), False)
-    assert eye.height == pytest.approx(20 / CROP_PX, rel=0.08)
+    assert eye.height == pytest.approx(20 / EYE.crop_px, rel=0.08)
     open_at = eye.x[eye.lower - eye.upper > eye.height / 4]
-    assert open_at.mean() == pytest.approx(EYE_AT[0], abs=1.5 / CROP_PX) and np.ptp(open_at) == pytest.approx(58 / CROP_PX, rel=0.1)
+    assert open_at.mean() == pytest.approx(EYE.at[0], abs=1.5 / EYE.crop_px) and np.ptp(open_at) == pytest.approx(58 / EYE.crop_px, rel=0.1)
     middle = len(eye.x) // 2
-    assert (eye.upper + eye.lower)[middle] / 2 == pytest.approx(EYE_AT[1], abs=1 / CROP_PX)
+    assert (eye.upper + eye.lower)[middle] / 2 == pytest.approx(EYE.at[1], abs=1 / EYE.crop_px)
     assert (eye.lower >= eye.upper).all() and (np.diff(eye.x) > 0).all()
 
 
@@ -37,25 +37,45 @@ def test_a_spot_far_from_the_eye_does_not_count():
 
 
 def test_both_pictures_show_an_eye_with_its_inner_corner_at_the_right():
-    taken = np.zeros((CROP_PX, CROP_PX, 3), np.uint8)
+    taken = np.zeros((EYE.crop_px, EYE.crop_px, 3), np.uint8)
     taken[130:146, 160:170], taken[130:146, 230:240] = 200, 100          # inner corners of a face
-    one, other = eye_pictures(taken)
-    assert one.shape == other.shape == (EYE_HEIGHT_PX, EYE_WIDTH_PX, 3)
+    one, other = EYE.cut(taken), EYE.cut(taken[:, ::-1])
+    assert one.shape == other.shape == (HEIGHT_PX, WIDTH_PX, 3)
     assert np.array_equal(one > 0, other > 0) and one.max() == 200 and other.max() == 100 and one[:, :48].max() == 0
 
 
 def test_a_portrait_gives_the_eyes_that_the_network_sees_at_their_place():
-    class Sees(EyeFinder):
-        def forward(self, eyes):
+    class Sees(Finder):
+        def eyes(self, eyes):
             return 20 * (eyes.mean(1, keepdim=True) - 0.5)
 
     crop = crop_of(np.array([[130, 130], [210, 130], [140, 220], [200, 220]], float), 192)
     pixels = np.zeros((340, 340, 3), np.uint8)
     side = crop.size_px / crop.scale
     row, column = np.mgrid[0:340, 0:340]
-    x, y = crop.to_frame(np.array(EYE_AT) * 192 - 0.5)
+    x, y = crop.to_frame(np.array(EYE.at) * 192 - 0.5)
     pixels[((column - x) / (0.06 * side)) ** 2 + ((row - y) / (0.025 * side)) ** 2 < 1] = 255
     (eye,) = find_eyes(Sees(), pixels, crop)
-    assert eye.height == pytest.approx(0.05, abs=0.008) and np.average(eye.x, weights=eye.lower - eye.upper) == pytest.approx(EYE_AT[0], abs=0.005)
+    assert eye.height == pytest.approx(0.05, abs=0.008) and np.average(eye.x, weights=eye.lower - eye.upper) == pytest.approx(EYE.at[0], abs=0.005)
     with torch.no_grad():
-        assert find_eyes(EyeFinder().eval(), pixels, crop) == ()
+        assert find_eyes(Finder().eval(), pixels, crop) == ()
+
+
+@pytest.mark.parametrize("high", [0.0, 3.0, 12.0])
+def test_a_mouth_is_open_by_its_greatest_height_and_a_shut_one_by_nothing(high):
+    share = ellipse(wide=30, high=high) if high else ellipse() * 0
+    assert opening_of(share) == pytest.approx(2 * high / MOUTH.crop_px, abs=1.0 / MOUTH.crop_px)
+
+
+def test_the_opening_of_a_portrait_is_what_the_network_sees_in_it_and_in_its_mirror_image():
+    class Sees(Finder):
+        def mouth(self, pictures):
+            return 20 * (pictures.mean(1, keepdim=True) - 0.5)
+
+    crop = crop_of(np.array([[130, 130], [210, 130], [140, 220], [200, 220]], float), 192)
+    pixels, side = np.zeros((340, 340, 3), np.uint8), crop.size_px / crop.scale
+    row, column = np.mgrid[0:340, 0:340]
+    x, y = crop.to_frame(np.array(MOUTH.at) * 192 - 0.5)
+    pixels[((column - x) / (0.12 * side)) ** 2 + ((row - y) / (0.04 * side)) ** 2 < 1] = 255
+    assert find_opening(Sees(), pixels, crop) == pytest.approx(0.08, abs=0.01)
+    assert find_opening(Finder(), pixels, crop) == 0

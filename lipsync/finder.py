@@ -1,0 +1,141 @@
+"""Where a portrait's eyes and mouth are open: a small network looks at them, once a clip; the mesh taught it and does not run here."""
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import nn
+
+from lipsync.renderer import UNet
+
+HEIGHT_PX, WIDTH_PX = 64, 96           # picture of an eye or a mouth
+LEAST_HEIGHT, LEAST_WIDTH = 0.012, 0.05   # units of the crop; an eye that is less open has no lid to shut
+SMOOTH_PX = 1.5                        # deviation along lids and lips
+SURE = 0.5                             # share of opening that begins a part
+
+
+@dataclass(frozen=True)
+class View:
+    """What one of the networks sees of a face. crop_px: side of the crop it is cut from, one pixel to one.  at: its middle in units of the crop."""
+    crop_px: int
+    at: tuple
+
+    @property
+    def corner(self):
+        """(row, column) of its first pixel in that crop. Source: ours."""
+        return tuple(round(v * self.crop_px - side / 2) for v, side in zip(self.at[::-1], (HEIGHT_PX, WIDTH_PX)))
+
+    def cut(self, taken):
+        """Its picture (64, 96, 3) of a crop (crop_px, crop_px, 3). Source: ours."""
+        row, column = self.corner
+        return taken[row : row + HEIGHT_PX, column : column + WIDTH_PX]
+
+
+EYE = View(400, (0.358, 0.345))        # the eye at the left of the picture; the other is its mirror image
+MOUTH = View(240, (0.5, 0.665))
+
+
+@dataclass(frozen=True)
+class Eye:
+    """An open eye, column by column. x: (N,) evenly spaced, upper, lower: (N,) edges of its lids, all in units of the crop, y downward."""
+    x: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+
+    @property
+    def height(self):
+        """How far it is open, in units of the crop. Source: ours."""
+        return float((self.lower - self.upper).max())
+
+
+class Finder(nn.Module):
+    """Pictures (B, 3, 64, 96) in [-1, 1] -> logits (B, 1, 64, 96) of what lies between lids, or lips.
+
+    `eyes` wants the inner corner at the right.
+    Source: ours.
+    """
+
+    def __init__(self, widths=(16, 32, 48, 64)):
+        super().__init__()
+        self.config = dict(widths=list(widths))
+        self.eye_net, self.mouth_net = UNet(3, widths), UNet(3, widths)
+        self.eye_out, self.mouth_out = (nn.Conv2d(widths[0], 1, 3, padding=1) for _ in range(2))
+        for layer in (self.eye_out, self.mouth_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.constant_(layer.bias, -2.0)
+
+    def eyes(self, pictures):
+        """Logits of open eye."""
+        return self.eye_out(self.eye_net(pictures.contiguous(memory_format=torch.channels_last))).float()
+
+    def mouth(self, pictures):
+        """Logits of what lies between the lips."""
+        return self.mouth_out(self.mouth_net(pictures.contiguous(memory_format=torch.channels_last))).float()
+
+
+def main_part(share):
+    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components."""
+    count, parts = cv2.connectedComponents((share > SURE).astype(np.uint8))
+    if count < 2:
+        return None
+    largest = 1 + np.argmax([(parts == k).sum() for k in range(1, count)])
+    return share * cv2.dilate((parts == largest).astype(np.uint8), np.ones((9, 9), np.uint8))
+
+
+def eye_of(share, mirrored):
+    """The Eye that shares (64, 96) of open eye show, or None where it is shut, hidden or hardly open.
+
+    mirrored: whether it is the one at the right of the picture.
+    Source: ours; a column's sum is its height, to parts of a pixel.
+    """
+    share = main_part(share)
+    height = np.zeros(WIDTH_PX) if share is None else share.sum(0)
+    sure = np.flatnonzero(height > 1)
+    if len(sure) < 2:
+        return None
+    middle, columns = (np.arange(HEIGHT_PX) @ share)[sure] / height[sure] + 0.5, np.arange(WIDTH_PX)
+    middle, height = (gaussian_filter1d(track, SMOOTH_PX) for track in (np.interp(columns, sure, middle), height))
+    y, x = (EYE.corner[0] + middle) / EYE.crop_px, (EYE.corner[1] + columns + 0.5) / EYE.crop_px
+    half = height / 2 / EYE.crop_px
+    if 2 * half.max() < LEAST_HEIGHT or (half > half.max() / 4).sum() / EYE.crop_px < LEAST_WIDTH:
+        return None
+    if mirrored:
+        x, y, half = 1 - x[::-1], y[::-1], half[::-1]
+    return Eye(*(v.astype(np.float32) for v in (x, y - half, y + half)))
+
+
+def opening_of(share):
+    """How far a mouth is open, in units of the crop, by shares (64, 96) of what lies between its lips; 0 shut. Source: ours."""
+    share = main_part(share)
+    return 0.0 if share is None else float(gaussian_filter1d(share.sum(0), SMOOTH_PX).max()) / MOUTH.crop_px
+
+
+def _shares(network, pictures):
+    """Shares (B, 64, 96) that a network sees in pictures (B, 64, 96, 3) uint8."""
+    return torch.sigmoid(network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1))[:, 0].numpy()
+
+
+@torch.inference_mode()
+def find_eyes(finder, pixels, crop):
+    """The Eyes of a portrait that are open and to be seen: none, one or two.
+
+    finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
+    Source: ours.
+    """
+    taken = crop.resized(EYE.crop_px).take(pixels)
+    shares = _shares(finder.eyes, np.stack([EYE.cut(taken), EYE.cut(taken[:, ::-1])]))
+    found = (eye_of(share, mirrored) for share, mirrored in zip(shares, (False, True)))
+    return tuple(eye for eye in found if eye is not None)
+
+
+@torch.inference_mode()
+def find_opening(finder, pixels, crop):
+    """How far the mouth of a portrait is open, in units of the crop.
+
+    finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
+    Source: ours; the mean over the picture and its mirror image.
+    """
+    seen = MOUTH.cut(crop.resized(MOUTH.crop_px).take(pixels))
+    shares = _shares(finder.mouth, np.stack([seen, seen[:, ::-1]]))
+    return float(np.mean([opening_of(share) for share in shares]))
