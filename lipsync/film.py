@@ -14,7 +14,8 @@ from engine.files import replacing
 from engine.media import VideoReader, upright_rgb
 from face.identity import open_identity
 from face.track import Track, Tracker
-from lipsync.rests import NOSE_PX, RestFinder, ajar, nose_of
+from lipsync.finder import opened, openings_of
+from lipsync.rests import NOSE_PX, RestFinder, nose_of
 
 BATCH = 8
 MOST_TURNED_DEG = 45.0
@@ -110,7 +111,7 @@ def look(video, seen, wanted, models, advance=lambda n: None):
     """Looks of every face in the frames that are wanted, in one pass.
 
     video: path.  seen: Seen.  wanted: (F,) bool for each face.
-    models: (MotionEncoder, MotionSpace).
+    models: (MotionEncoder, MotionSpace, Finder).
     advance: called with the number of frames read.
     Source: ours.
     """
@@ -138,6 +139,7 @@ class _Book:
         self.track, self.times_s, self.models, self.held = track, times_s, models, []
         frames = len(track)
         self.codes = np.full((frames, EXPRESSION), np.nan, np.float32)
+        self.plain = np.zeros(frames, np.float32)
         self.small, self.colour = np.zeros((frames, LOOK_PX[0] * LOOK_PX[1]), np.float16), np.zeros(frames, np.float32)
         self.noses, self.rests = np.zeros((frames, NOSE_PX[0] * NOSE_PX[1]), np.float16), RestFinder()
 
@@ -151,12 +153,15 @@ class _Book:
     def _encode(self):
         if self.held:
             at = [index for index, _, _ in self.held]
-            self.codes[at] = codes_of(*self.models, np.stack([crop for _, crop, _ in self.held]))
-            openings = self.codes[at] @ self.models[1].lips.numpy()
+            encoder, space, finder = self.models
+            crops = np.stack([crop for _, crop, _ in self.held])
+            codes, openings = codes_of(encoder, space, crops), openings_of(finder, crops)
+            self.plain[at] = np.sqrt((codes[:, :LOWER] ** 2).mean(1))
+            self.codes[at] = opened(codes, space, openings)
             for (index, crop, pixels), opening in zip(self.held, openings):
                 if self.colour[index] <= STRANGE_COLOUR:
                     where = (index, self.track.shot[index], self.times_s[index], self.track.points[index], self.track.yaw_deg[index])
-                    self.rests.offer(pixels, where, self.codes[index], ajar(crop, float(opening)))
+                    self.rests.offer(pixels, where, self.codes[index], float(opening))
             self.held = []
 
     def close(self, wanted):
@@ -165,7 +170,7 @@ class _Book:
         for shot in np.unique(self.track.shot[wanted]):
             at = np.flatnonzero(wanted & (self.track.shot == shot))
             alike, colour = (median_filter(track, 3, mode="mirror") for track in (likeness(self.small[at]), self.colour[at]))
-            flat = np.sqrt((self.codes[at, :LOWER] ** 2).mean(1)) < FLAT
+            flat = self.plain[at] < FLAT
             why[at[(alike < UNLIKE[0]) | (flat & (alike < UNLIKE[1])) | (colour > STRANGE_COLOUR)]] = 4
         at = np.flatnonzero(wanted)
         why[[k for k in at if CROP_PX / self.track.crop(k, CROP_PX).scale < SMALLEST_CROP_PX]] = 3

@@ -20,7 +20,7 @@ from face.detect import Face, parse_choice, pick_face
 from face.matte import matte_of
 from lipsync.canvas import Canvas, parts_of, tightened
 from lipsync.eyelids import BLINK_SHUT
-from lipsync.finder import Finder, find_eyes, find_opening
+from lipsync.finder import Finder, find_eyes, find_opening, opened
 from lipsync.motion import load_core, load_listener, perform, wish
 from lipsync.options import AnimateOptions
 from lipsync.patch import WORK_PX
@@ -189,21 +189,11 @@ class Sitter:
     teeth: torch.Tensor
 
 
-def opened(own, space, opening):
-    """The code (26,) of a face whose mouth is open by so much, in units of the crop; all that can stay as it was does.
-
-    own: (26,) as the motion encoder reads it.  space: MotionSpace.
-    Source: ours; of strangers the encoder sees openings too small, and what it does not see cannot be shut.
-    """
-    lips = np.pad(space.lips[:BLINK].numpy(), (0, len(own) - BLINK))
-    return (own + (opening - own @ lips) * lips / max(float(lips @ lips), 1e-9)).astype(np.float32)
-
-
 def seat(job, models):
     """The Sitter of a job's portrait: everything that is found out once a clip. Source: ours."""
     crop = crop_of(job.points, WORK_PX)
     taken = crop.take(job.pixels)
-    own = opened(codes_of(models.encoder, models.space, taken[None])[0], models.space, find_opening(models.finder, job.pixels, crop))
+    own = opened(codes_of(models.encoder, models.space, taken[None]), models.space, [find_opening(models.finder, job.pixels, crop)])[0]
     portrait = torch.from_numpy(taken).permute(2, 0, 1)[None].float() / 127.5 - 1
     lattice = models.space.lattice(F.pad(torch.from_numpy(own), (0, POSE)))[None]
     device = next(models.renderer.parameters()).device

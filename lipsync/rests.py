@@ -12,10 +12,8 @@ from lipsync.patch import WORK_PX
 
 EVERY_S, YAW_DEG, YAWS = 1.5, 8.0, 16  # one moment is kept of every stretch this long and turn of the head this wide; turns told apart
 OPENED_EVERY_S = 6.0                   # and the most open one of every stretch this long
-OPENED_SHARE, OPENED_LEAST = 0.6, 1.0  # such a mouth is this much of the way to the shot's most open one, and this far from its least open one
-OPEN_SHARE, OPEN_LEAST = 0.4, 0.3      # of the way from the least open moment to the usual one: beyond, a moment is no rest
-CODE_UNIT, EDGE_UNIT = 0.015, 0.04     # usual deviations of the two signs of an open mouth
-MOUTH, FACE = (74, 96, 52, 76), (38, 96, 38, 90)   # rows and columns of the 128 px crop
+OPENED_SHARE, OPENED_LEAST = 0.6, 0.02   # such a mouth is this much of the way to the shot's most open one, and this far from its least open one
+OPEN_SHARE, OPEN_LEAST = 0.4, 0.006    # of the way from the least open moment to the usual one, which is at least so open: beyond, a moment is no rest
 NOSE, NOSE_PX = (44, 74, 42, 86), (11, 8)          # rows and columns of the 128 px crop that show how the head is held; reduced to
 NEAR_S, LATE_COST = 10.0, 0.01         # rests this far away are asked only where there is none nearer; likeness that a second is worth
 SOFT_S, DECIDED, SHARE_LEAST = 0.12, 0.02, 0.08    # over how long one rest gives way to another; likeness that decides; shares below are none
@@ -28,7 +26,7 @@ BLOCK = 500                            # frames looked at together
 class Rest:
     """A mouth at rest, compressed.
 
-    index: number of its frame.  code: (26,) of its face.  ajar: how open its mouth looks, as `ajar` gives it.
+    index: number of its frame.  code: (26,) of its face.  ajar: how open its mouth is, in units of the crop.
     crop: Crop of WORK_PX in `part`.  part, face: JPEG of the frame around the face, and of the crop.
     Source: ours.
     """
@@ -61,19 +59,6 @@ def nose_of(crop):
     return values / max(float(np.linalg.norm(values)), 1e-3)
 
 
-def ajar(crop, opening):
-    """How open a mouth looks: 0 and more, comparable within one clip only.
-
-    crop: (128, 128, 3) uint8, aligned.  opening: of its code, units of the crop.
-    Source: ours; the code's opening and the edges across the mouth, either of which fails on some faces: correlation with the mesh's opening
-    over seven clips 0.21 to 0.94 for the code alone, 0.53 to 0.91 for the edges, 0.68 to 0.94 for both.
-    """
-    green = crop[..., 1].astype(np.float32)
-    mouth, face = (green[a:b, c:d] for a, b, c, d in (MOUTH, FACE))
-    edges = float(np.abs(np.diff(mouth, axis=0)).mean()) / max(float(face.std()), 4.0)
-    return opening / CODE_UNIT + edges / EDGE_UNIT
-
-
 class RestFinder:
     """Keeps the mouths that look least and most open of every stretch of a shot, in constant memory but for these.
 
@@ -85,7 +70,7 @@ class RestFinder:
         self.found = found or {}
 
     def offer(self, frame, where, code, open_by):
-        """A frame with its code. frame: uint8 (H, W, 3).  where: (index, shot, time in seconds, points (4, 2), yaw in degrees).  open_by: from `ajar`."""
+        """A frame with its code. frame: uint8 (H, W, 3).  where: (index, shot, time in seconds, points (4, 2), yaw in degrees).  open_by: of `finder.openings_of`."""
         index, shot, time_s, points, yaw_deg = where
         turn = int(np.clip(round(yaw_deg / YAW_DEG) + YAWS // 2, 0, YAWS - 1)) if np.isfinite(yaw_deg) else YAWS // 2
         resting, opened = (int(shot), int(time_s / EVERY_S) * YAWS + turn), (int(shot), -1 - int(time_s / OPENED_EVERY_S) * YAWS - turn)

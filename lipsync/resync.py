@@ -180,7 +180,7 @@ def planned(job, seen, models, progress, kept=None):
             )
     near = [inside(times_s, [(a - BESIDE_S, b + BESIDE_S) for a, b in frame_spans(times_s, seen.end, flags)]) for flags in asked]
     with progress.stage("looking at the mouth", len(times_s)) as advance:
-        looks = (look if kept is None else kept.look)(job.video, seen, near, (models.encoder, models.space), advance)
+        looks = (look if kept is None else kept.look)(job.video, seen, near, (models.encoder, models.space, models.finder), advance)
     ticks = max(2, frame_count(max(seen.end, Fraction(len(job.wave), RATE_HZ)), MOTION_HZ) + 1)
     changes = []
     with progress.stage("listening", len(job.parts), "faces") as advance:

@@ -1,9 +1,23 @@
 import numpy as np
 import pytest
 import torch
+from debug_weights import motion_space
 
+from engine.encoders.vision import BLINK, EXPRESSION, MotionSpace
 from face.crop import crop_of
-from lipsync.finder import EYE, HEIGHT_PX, MOUTH, WIDTH_PX, Finder, eye_of, find_eyes, find_opening, opening_of
+from lipsync.finder import (
+    EYE,
+    HEIGHT_PX,
+    MOUTH,
+    WIDTH_PX,
+    Finder,
+    eye_of,
+    find_eyes,
+    find_opening,
+    opened,
+    opening_of,
+    openings_of,
+)
 
 
 def ellipse(wide=30, high=10, x=48, y=32):
@@ -79,3 +93,15 @@ def test_the_opening_of_a_portrait_is_what_the_network_sees_in_it_and_in_its_mir
     pixels[((column - x) / (0.12 * side)) ** 2 + ((row - y) / (0.04 * side)) ** 2 < 1] = 255
     assert find_opening(Sees(), pixels, crop) == pytest.approx(0.08, abs=0.01)
     assert find_opening(Finder(), pixels, crop) == 0
+    crops = np.stack([crop.resized(128).take(pixels), np.zeros((128, 128, 3), np.uint8)])
+    assert openings_of(Sees(), crops) == pytest.approx([0.08, 0], abs=0.012)
+
+
+def test_a_code_of_another_opening_differs_in_nothing_but_the_opening():
+    space = MotionSpace(**motion_space(0))
+    codes = np.random.default_rng(0).normal(size=(3, EXPRESSION)).astype(np.float32)
+    lips = space.lips[:BLINK].numpy()
+    out = opened(codes, space, [0.0, 0.05, 0.1])
+    assert out[:, :BLINK] @ lips == pytest.approx([0, 0.05, 0.1], abs=1e-6) and np.array_equal(out[:, BLINK:], codes[:, BLINK:])
+    across = np.eye(BLINK) - np.outer(lips, lips) / (lips @ lips)
+    assert np.allclose(out[:, :BLINK] @ across, codes[:, :BLINK] @ across, atol=1e-5)

@@ -11,7 +11,7 @@ from face.crop import crop_of
 from lipsync.canvas import FrameParts
 from lipsync.mouth import JAW, LIPS, Sight, area, box_of, jaw_flow, shift
 from lipsync.renderer import WORK_PX
-from lipsync.rests import RestFinder, ajar, nose_of, sharing
+from lipsync.rests import RestFinder, nose_of, sharing
 from lipsync.resync import INSIDE, INSIDE_FROM, donors
 
 POINTS = np.array([[70.0, 70.0], [120.0, 70.0], [78.0, 122.0], [112.0, 122.0]])
@@ -19,11 +19,11 @@ TIMES = np.arange(200) / 25
 
 
 def look(openings, shot=lambda index: 0):
-    """A finder that was offered a mouth this far open in every frame."""
+    """A finder that was offered a mouth this far open, in fiftieths of the crop, in every frame."""
     finder = RestFinder()
     for index, opening in enumerate(openings):
         frame = np.full((192, 192, 3), index, np.uint8)
-        finder.offer(frame, (index, shot(index), TIMES[index], POINTS, 0.0), np.full(26, opening, np.float32), float(opening))
+        finder.offer(frame, (index, shot(index), TIMES[index], POINTS, 0.0), np.full(26, opening, np.float32), 0.02 * float(opening))
     return finder
 
 
@@ -43,7 +43,7 @@ def test_a_shot_has_its_own_rests_and_a_mouth_that_never_shuts_gives_its_best():
 def test_a_turned_head_has_rests_of_its_own():
     finder = RestFinder()
     for index in range(30):
-        finder.offer(np.zeros((192, 192, 3), np.uint8), (index, 0, 0.0, POINTS, 20.0 * (index >= 15)), np.zeros(26, np.float32), 1.0 + index % 15)
+        finder.offer(np.zeros((192, 192, 3), np.uint8), (index, 0, 0.0, POINTS, 20.0 * (index >= 15)), np.zeros(26, np.float32), 0.02 * (1.0 + index % 15))
     assert [rest.index for rest in finder.rests(0)] == [0, 15]
 
 
@@ -104,14 +104,6 @@ def test_only_lips_that_open_show_an_open_mouths_inside():
     assert asked(INSIDE_FROM[1] + 0.01) == [(rest, 1.0), (opened, -INSIDE)]
     middle = asked(sum(INSIDE_FROM) / 2)[-1][1]
     assert -INSIDE < middle < 0
-
-
-def test_a_mouth_with_edges_looks_open_and_so_does_one_whose_code_says_it():
-    plain = np.full((128, 128, 3), 120, np.uint8)
-    plain[40:60, 40:88] = 160
-    striped = plain.copy()
-    striped[80:90, 54:74] = 20
-    assert ajar(striped, 0.0) > ajar(plain, 0.0) + 0.5 and ajar(plain, 0.03) > ajar(plain, 0.0) + 0.5
 
 
 @pytest.fixture(scope="module")
