@@ -17,6 +17,7 @@ from lipsync.teeth import floor_light, lit, parted
 MASK_RANGE = (0.35, 0.80)              # what becomes 0 and 1 of the mask
 SHARP = 0.75                           # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 FIELD_PX = 64                          # grid of the head's field
+LIGHT_PX = 400                         # crop in which brows are looked for
 BLINK_ROOM = 6                         # of the working crop: further than brows and cheeks move a lid
 EDGE = 0.06                            # of the crop: where the face flow fades out
 STILL_POINT = (0.5, 0.26)              # where the head's shift is measured and about which it turns: the teacher's still points
@@ -114,7 +115,8 @@ class Canvas:
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         self._field = self._head_field(h, w)
         self._fade = self._flow_fade()
-        self._lids = tuple(Lid(eye) for eye in eyes)
+        light = crop.resized(LIGHT_PX).take(pixels).mean(-1) if eyes else None
+        self._lids = tuple(Lid(eye, light) for eye in eyes)
 
     def _box(self, part, reach_px):
         """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves by reach_px."""

@@ -17,7 +17,7 @@ from lipsync.closures import mouthed
 from lipsync.eyelids import BLINK_SHUT, blinks
 
 WINDOW_TICKS, SHARED_TICKS = 75, 25    # 3 s windows, as the core was trained; a second goes over from one to the next
-BEFORE_TICKS, AFTER_TICKS = 5, 4       # of 40 ms: lips part for their sound, and come to rest after it
+BEFORE_TICKS, AFTER_TICKS = 6, 4       # of 40 ms: lips part for their sound, and come to rest after it
 SLOPE_TICKS = 0.6                      # deviation of the two slopes
 EDGE_BEFORE, EDGE_AFTER = 10, 5        # of 20 ms: consonants at the edge of a voice that the detector does not count
 PLACE_TICKS = 45                       # 1.8 s: what moves the head more slowly than this is taken out

@@ -46,7 +46,7 @@ class AnimateOptions(PortraitOptions):
     """Options of the embedded model, `--model mini`. Source: ours."""
 
     variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
-    expression: float = option(1.55, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
+    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
     closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
     level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)

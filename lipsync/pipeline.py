@@ -28,7 +28,7 @@ from lipsync.renderer import Renderer, Rendering
 from lipsync.teeth import as_tensor, teeth_of, without_teeth
 
 LONGEST_SIDE_PX = 4096
-LATE_S = 0.012  # the core's mouth comes this much late, measured on speakers kept out and on other people's footage
+LATE_S = 0.004  # the mouth comes this much late, measured on speakers kept out
 HEAD_ABOVE, HEAD_BELOW, HEAD_BESIDE = 0.85, 0.95, 0.85  # what --frame crop shows around the face, in crop sides
 
 

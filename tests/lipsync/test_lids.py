@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lipsync.finder import Eye
-from lipsync.lids import BAND, OVER, Lid
+from lipsync.lids import BAND, LEAST_BAND, OVER, Lid
 
 
 def lid(height=0.04):
@@ -43,3 +43,19 @@ def test_what_a_lid_changes_lies_in_its_box():
     rows, cover = shut.lowered(1.0, at, 0.0005)
     changed = (np.abs(rows - y) * cover > 1e-6)
     assert changed.any() and (y[changed] > top).all() and (y[changed] < bottom).all() and (x[changed] > left).all() and (x[changed] < right).all()
+
+
+def test_skin_stretches_up_to_a_low_brow_and_not_into_it():
+    x = np.linspace(0.3, 0.42, 40)
+    half = 0.02 * np.sqrt(np.clip(1 - ((x - 0.36) / 0.05) ** 2, 0, 1))
+    eye = Eye(x, 0.34 - half, 0.34 + half)
+    light = np.full((400, 400), 150.0)
+    plain = Lid(eye, light).band
+    assert np.allclose(plain, Lid(eye).band) and np.allclose(plain, BAND * eye.height)
+    light[100:116] = 60                                          # a brow whose lower edge lies at 0.29
+    low = Lid(eye, light).band
+    middle = np.argmin(np.abs(x - 0.36))
+    assert eye.upper[middle] - low[middle] > 0.28 and (low >= LEAST_BAND * eye.height - 1e-9).all()
+    y, at = column(0.36)
+    rows, _ = Lid(eye, light).lowered(1.0, at, 0.001)
+    assert np.allclose(rows[y < 0.28, 0], y[y < 0.28]) and (np.diff(rows[:, 0]) > 0).all()
