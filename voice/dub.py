@@ -17,7 +17,7 @@ from voice.bed import make_bed
 from voice.loudness import target_of
 from voice.merging import merge
 from voice.mix import STEMS, Placed, Programme, write_stems
-from voice.options import SpeakOptions, faces_of
+from voice.options import faces_of
 from voice.pipeline import LEAST_SLOT_S, Job, answers, film_of, job_of, marked
 from voice.plan import plan_from_dict
 from voice.project import (
@@ -92,7 +92,7 @@ def prepare(video, script_path, output, options):
         raise UsageProblem(f"{there}: it belongs to another film ({project.film.get('name')}).", hint=hint, code="other_film")
     project = replace(project, film=project.film | film)
     own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
-    job = job_of(video, project.script, _speak_options(options), own)
+    job = job_of(video, project.script, options, own)
     faces = faces_of(options.map) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
     job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice}, faces=faces)
     speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
@@ -103,11 +103,6 @@ def prepare(video, script_path, output, options):
         asked = parse_lines(options.lines, project)
         wanted = {k: wanted.get(k, ["asked for"]) for k in asked}
     return Dub(job, project, folder, options, wanted)
-
-
-def _speak_options(options):
-    names = SpeakOptions.__dataclass_fields__
-    return SpeakOptions(**{name: getattr(options, name) for name in names})
 
 
 def speak_changed(dub, progress):

@@ -186,3 +186,11 @@ def test_the_page_tells_numbers_and_no_structures(stage):
     face = {"face": "largest", "speakers": ["ANNA", ""], "frames_asked": 9, "frames_changed": 7, "frames_passed": {"the mouth is covered": 2}}
     told = readable(dict(loudness={"after": {}}, picture={"faces": [face], "changed_s": [(0.5, 1.0), (2.0, 2.25)], "placement": {}}))
     assert told["picture"] == {"changed_s": 0.75, "face_1": "ANNA: 7 of 9 frames changed; 2 left: the mouth is covered"}
+
+
+def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
+    answer = stage("--slot", "2")
+    assert answer.code == 2 and "no option --slot" in answer.err, answer.err
+    (stage.folder / "own.toml").write_text("slot = 2.0\n")
+    answer = stage("--preset", str(stage.folder / "own.toml"))
+    assert answer.code == 2 and "no option is called 'slot'" in answer.err, answer.err

@@ -169,6 +169,12 @@ def test_without_script_and_text_or_with_both_the_usage_is_told(call, tmp_path):
     assert call("speak", "a.mp4", "b.srt", "--text", "x", "-o", str(tmp_path / "a.wav")).code == 2
 
 
+def test_a_slot_for_a_script_which_has_its_own_is_refused(stage):
+    answer = stage("--slot", "2")
+    assert answer.code == 2 and "--slot 2" in answer.err and "--text" in answer.err
+    assert not (stage.folder / "out.wav").exists()
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(stage):
     before = sorted(stage.folder.iterdir())
     answer = stage("--dry-run", "--json")

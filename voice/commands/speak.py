@@ -30,6 +30,8 @@ def run(args, progress):
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     if (args.text is None) == (args.video is None) or (args.video is None) != (args.script is None):
         raise UsageProblem("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")
+    if args.script is not None and options.slot is not None:
+        raise UsageProblem(f"--slot {options.slot:g}: a script has the slots of its lines.", hint="Leave it out; it belongs to --text.", code="usage")
     output_file(args.output, args.force, inputs, (".wav",))
     output_file(sidecar_path(args.output), args.force, inputs)
     others = [take_path(args.output, k) for k in range(1, options.takes)]
