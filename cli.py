@@ -21,6 +21,7 @@ from engine import __version__
 from engine.command import document, plain
 from engine.errors import ExitCode, MouthpieceError, UsageProblem
 from engine.progress import MODES, Progress
+from engine.warm import new_job
 
 ORDER = ("animate", "lipsync", "speak", "dub", "sound", "batch", "transcribe", "voices", "models", "evaluate", "verify", "doctor", "train")
 CONVERTED = ("kokoro", "echomimic", "echomimic-acc")
@@ -226,6 +227,7 @@ def answer(argv):
     """Runs one command and tells its result or its error; gives the exit code."""
     as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
     try:
+        new_job()
         args = build_parser().parse_args(argv)
         verbosity = args.verbose
         command = commands()[args.command]

@@ -48,11 +48,12 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
     options = job["options"]
     asked = LipsyncOptions(seed=options.seed, device=options.device, on_missing_face=options.on_missing_face, quality=options.quality, long_sound="cut")
     placement = choose_device(options.device)
-    models = warm(load_models, placement)
+    with weights.noted() as own:
+        models = warm(load_models, placement)
     film = sha256_of(video)
     shelf, done = Shelf(job["cache"] / SHELF), False
     try:
-        store = Kept(shelf, film, f"{sorted(weights.loaded().values())}{placement.as_dict()}{version('av')}")
+        store = Kept(shelf, film, f"{sorted(own.values())}{placement.as_dict()}{version('av')}")
         parts = parts_of(job, lambda lines: lips_for(lines, asked, job["dialogue"], store))
         task = prepare(video, sound, asked, faces=parts)
         with progress.stage("following the face", task.info.frames) as advance:

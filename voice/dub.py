@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import weights
 from engine.errors import Refused, UsageProblem
 from engine.files import replacing, sha256_of
 from engine.media import DELIVERY_HZ, delivery_blocks, read_sound
@@ -115,7 +116,7 @@ def speak_changed(dub, progress):
     again = {k: len(project.entry(k).takes) for k, why in dub.todo.items() if why == ["asked for"]}
     for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
         for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
-            facts = answered.as_dict()["takes"][index]
+            facts = answered.as_dict()["takes"][index] | dict(models=weights.hashes())
             plans = facts.pop("plans")
             number = len(project.entry(answered.line.id).takes) + 1
             name = f"lines/{answered.line.id}.{number}.wav"
@@ -143,7 +144,7 @@ def takes_in_use(dub):
 
 
 def mixed(dub, progress, watermark):
-    """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness.
+    """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness. Models of takes and bed that are kept are named again.
 
     watermark: whether the dialogue shall carry one, where its package is there.
     Raises what make_bed and write_stems raise.
@@ -151,6 +152,7 @@ def mixed(dub, progress, watermark):
     """
     lines = []
     for entry, facts in takes_in_use(dub):
+        weights.name_again(facts.get("models", {}))
         sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
         sound = Sound(np.concatenate(list(delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
         lines.append(Placed(marked(sound) if watermark else sound, nearest(Fraction(repr(facts["start_s"])) * DELIVERY_HZ)))
@@ -174,13 +176,15 @@ def _bed(dub, advance):
         known = json.loads(record.read_text(encoding="utf-8"))
         source = None if known["source"] is None else Path(known["source"]) if known["own"] else folder / known["source"]
         if source is None or source.is_file():
+            weights.name_again(known.get("models", {}))
             return source, known["facts"]
     folder.mkdir(parents=True, exist_ok=True)
-    bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
+    with weights.noted() as models:
+        bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
     own = bed.source is not None and bed.source.parent != folder
     with replacing(record, overwrite=True) as part:
         told = None if bed.source is None else str(bed.source) if own else bed.source.name
-        part.write_text(json.dumps(dict(source=told, own=own, facts=bed.facts), default=str), encoding="utf-8")
+        part.write_text(json.dumps(dict(source=told, own=own, facts=bed.facts, models={name: digest for (name, _), digest in models.items()}), default=str), encoding="utf-8")
     return bed.source, bed.facts
 
 

@@ -194,3 +194,24 @@ def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
     (stage.folder / "own.toml").write_text("slot = 2.0\n")
     answer = stage("--preset", str(stage.folder / "own.toml"))
     assert answer.code == 2 and "no option is called 'slot'" in answer.err, answer.err
+
+
+def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, monkeypatch):
+    from engine import weights
+    from voice import stems
+
+    def separated(*words, **more):
+        weights.record("spleeter test", "test.ckpt", "ab" * 32)
+        return separate(*words, **(more | dict(networks=(lambda x: x, lambda x: x * 0))))
+
+    separate = stems.separate_file
+    monkeypatch.setattr(stems, "separate_file", separated)
+    assert stage("--bed", "separate").code == 0
+    models = json.loads((stage.folder / "out.json").read_text())["models"]
+    assert "hibari" in models and models["spleeter test"] == "ab" * 32
+    monkeypatch.setattr(stems, "separate_file", lambda *words, **more: pytest.fail("separated twice"))
+    assert stage("--bed", "separate").code == 0
+    assert facts_of(stage.folder)["spoken_again"] == {}
+    assert json.loads((stage.folder / "out.json").read_text())["models"] == models
+    assert stage("--bed", "mute").code == 0
+    assert "spleeter test" not in json.loads((stage.folder / "out.json").read_text())["models"]

@@ -187,3 +187,12 @@ def test_lines_are_heard_back_and_the_listener_is_named(stage):
     assert answer.code == 0
     hearing = facts_of(stage.folder)["hearing"]
     assert "pocketsphinx" in hearing["recogniser"] and hearing["heard"]
+
+
+def test_a_side_car_names_the_models_of_its_own_job_also_where_an_earlier_one_had_loaded_them(stage, call):
+    assert stage(text="Good morning.").code == 0
+    other = stage.folder / "film.srt"
+    assert call("transcribe", str(stage.folder / "film.wav"), "-o", str(other), "--model", "pocketsphinx", "-q", "--force").code in (0, 5)
+    assert stage(text="Good evening.", output="again.wav").code == 0
+    first, again = (json.loads((stage.folder / name).read_text())["models"] for name in ("out.json", "again.json"))
+    assert "hibari" in first and again == first
