@@ -175,6 +175,30 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     assert answer.code == 2 and "nowhere.json" in answer.err
     table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
     assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
+    gap = next(line for line in table.splitlines() if line.endswith("(needs the film: --against VIDEO)"))
+    assert all(name in gap for name in ("old_mouth_correlation", "file_overlap_mean", "picture")), table
+
+
+def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, monkeypatch):
+    from lipsync import evaluate
+
+    measured = evaluate.evaluate
+
+    def seen(video, *, against=None, **more):
+        """As if a face were seen, which is all that the note of a missing real clip asks for."""
+        facts = measured(video, against=against, **more)
+        assert against is None
+        facts["reasons"]["amplitude_ratio"] = "needs a real clip to compare with: --against VIDEO"
+        return facts | dict(sync_reference="articulation")
+
+    monkeypatch.setattr(evaluate, "evaluate", seen)
+    assert stage("--loudness", "-23").code == 0
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--listen", "off", "-q").out
+    notes = [line.removeprefix("not measured: ").partition(" (") for line in table.splitlines() if line.startswith("not measured")]
+    gaps = {name: why for names, _, why in notes for name in names.split(", ")}
+    assert not any("--against" in why for why in gaps.values()), gaps
+    assert gaps["amplitude_ratio"] == "the film before a dub says other words)"
+    assert gaps["recogniser"] == gaps["file_wer_mean"] == "--listen off)" and "no face" in gaps["old_mouth_correlation"]
 
 
 def test_the_page_tells_numbers_and_no_structures(stage):
