@@ -27,6 +27,7 @@ from voice.project import (
     hash_of,
     parse_lines,
     project_of,
+    project_of_text,
     read_project,
     save_project,
     with_take,
@@ -69,10 +70,10 @@ def settings_hash_of(options):
     return hash_of(told | dict(dictionary=sha256_of(options.dictionary) if options.dictionary else ""))
 
 
-def prepare(video, script_path, output, options):
+def prepare(video, script_path, output, options, said=None):
     """The Dub of a film and a script; the project beside the output is continued when it is there.
 
-    video: film.  script_path: script or project.  output: Path.  options: DubOptions.
+    video: film.  script_path, said: script or project, as for read_script.  output: Path.  options: DubOptions.
     Raises what reading them raises; UsageProblem for lines that are not there or a project of another film.
     Source: ours.
     """
@@ -82,9 +83,9 @@ def prepare(video, script_path, output, options):
     film = dict(name=Path(video).name, sha256=sha256_of(video), duration_s=float(duration), rate=str(info.rate) if info.rate else "")
     there = folder / PROJECT
     if there.exists() and Path(script_path).resolve() == there.resolve():
-        project = read_project(there)
+        project = read_project(there) if said is None else project_of_text(said[0], there.name)
     else:
-        script = read_script(script_path, reading=options.reading(duration))
+        script = read_script(script_path, reading=options.reading(duration), said=said)
         if any(line.start is None for line in script.lines):
             script = job_of(video, script, options).script
         project = merge(read_project(there), script)[0] if there.exists() else project_of(script, film)

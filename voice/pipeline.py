@@ -86,14 +86,14 @@ def _seconds(time):
     return None if time is None else round(float(time), 4)
 
 
-def prepare(video, script_path, options):
+def prepare(video, script_path, options, said=None):
     """The Job of a film and its script, after every check of them.
 
-    video: film with picture, sound or both.  script_path: as for read_script.  options: DialogueOptions.
+    video: film with picture, sound or both.  script_path, said: as for read_script.  options: DialogueOptions.
     Raises Refused for what cannot be read, UsageProblem for what must be told.
     Source: ours.
     """
-    return job_of(video, read_script(script_path, reading=options.reading(film_of(video)[1])), options)
+    return job_of(video, read_script(script_path, reading=options.reading(film_of(video)[1]), said=said), options)
 
 
 def film_of(video):

@@ -34,10 +34,10 @@ def run(args, progress):
     look_at(media=(args.video,))
     if args.script is None:
         return _without_script(args, options, progress)
-    read_text(args.script, options.encoding)
+    said = read_text(args.script, options.encoding)
     from voice.dub import prepare
 
-    dub = prepare(args.video, args.script, args.output, options)
+    dub = prepare(args.video, args.script, args.output, options, said)
     for remark in dub.job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:

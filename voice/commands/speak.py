@@ -37,13 +37,14 @@ def run(args, progress):
     others = [take_path(args.output, k) for k in range(1, options.takes)]
     for path in others:
         output_file(path, args.force, inputs, (".wav",))
+    said = None
     if args.script is not None:
         look_at(media=(args.video,))
-        read_text(args.script, options.encoding)
+        said = read_text(args.script, options.encoding)
     marking = marking_of(args, "speak", inputs, () if options.language is None else (options.language,))
     if args.text is not None:
         return _text(args, options, (inputs, marking), progress)
-    return _script(args, options, (inputs, marking), progress)
+    return _script(args, options, (inputs, marking, said), progress)
 
 
 def take_path(output, index):
@@ -66,7 +67,7 @@ def _text(args, options, inputs, progress):
 def _script(args, options, inputs, progress):
     from voice.pipeline import answers, placed, prepare
 
-    job = replace(prepare(args.video, args.script, options), consent=inputs[1].consent)
+    job = replace(prepare(args.video, args.script, options, inputs[2]), consent=inputs[1].consent)
     for remark in job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:
@@ -76,10 +77,11 @@ def _script(args, options, inputs, progress):
     if not takes[0][0]:
         from engine.errors import Refused
 
-        raise Refused(f"{args.script}: not one of its {len(done)} lines could be spoken: {done[0].as_dict()['why']}", hint="Correct the script.", code="no_speech")
+        why = done[0].as_dict()["why"].rstrip(".")
+        raise Refused(f"{args.script}: not one of its {counted(len(done))} could be spoken; line {done[0].line.id}: {why}.", hint="Correct the script.", code="no_speech")
     rows = [a.as_dict() for a in done]
     review = [row["id"] for row in rows if row["needs_review"]]
-    return _written(args, options, inputs, takes, job.plan() | dict(lines=rows, needs_review=review))
+    return _written(args, options, inputs[:2], takes, job.plan() | dict(lines=rows, needs_review=review))
 
 
 def _written(args, options, inputs, takes, facts):
