@@ -67,7 +67,7 @@ def timeline(lines, duration_s, waves):
         parts += [_slot(line, lane_of[line["id"]], since, row_s, top) for line in here]
         height = top + LANE_PX * (1 + max((lane_of[line["id"]] for line in here), default=-1)) + _MARGIN_PX
         label = f"{clock(since)} to {clock(min(duration_s, since + row_s))}"
-        pictures.append(f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
+        pictures.append(f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="group" aria-label="{label}">{"".join(parts)}</svg>')
     return "\n".join(pictures)
 
 

@@ -1,6 +1,7 @@
 """dub: lines kept by line, only what changed is spoken again, stems that sum, and a film as long as before."""
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -207,6 +208,8 @@ def test_the_page_tells_numbers_and_no_structures(stage):
     assert stage().code == 0
     page = (stage.folder / "out.dub" / "report.html").read_text()
     assert "{&#x27;" not in page and "{'" not in page and "dialogue lufs" in page
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert links == ["dialogue.wav", "bed.wav", "mix.wav", "lines/1.1.wav", "lines/2.1.wav"] and all((stage.folder / "out.dub" / link).is_file() for link in links)
     face = {"face": "largest", "speakers": ["ANNA", ""], "frames_asked": 9, "frames_changed": 7, "frames_passed": {"the mouth is covered": 2}}
     told = readable(dict(loudness={"after": {}}, picture={"faces": [face], "changed_s": [(0.5, 1.0), (2.0, 2.25)], "placement": {}}))
     assert told["picture"] == {"changed_s": 0.75, "face_1": "ANNA: 7 of 9 frames changed; 2 left: the mouth is covered"}

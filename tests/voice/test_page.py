@@ -35,6 +35,19 @@ def test_the_page_asks_for_nothing_from_outside():
     assert not re.search(r"https?:|@import|url\(", text) and "default-src 'none'" in text
 
 
+def test_takes_and_stems_can_be_heard_from_the_page_by_links_beside_it():
+    text = page_of({"title": "x", "duration_s": 9, "lines": [line(1, sound="lines/a b#1.wav")], "stems": ["dialogue.wav", "mix.wav"]}, {}, [])
+    page = html.fromstring(text)
+    assert page.xpath("//tr//a/@href") == ["lines/a%20b%231.wav"] and page.xpath("//p/a/@href") == ["dialogue.wav", "mix.wav"]
+
+
+def test_the_keyboard_reaches_every_panel_and_drawings_leave_their_links_to_readers():
+    page = html.fromstring(page_of({"title": "x", "duration_s": 9, "lines": [line(1)], "settings": {"a": 1}}, {}, []))
+    panels = page.xpath("//div[@class='panel']")
+    assert len(panels) == 3 and all(panel.get("tabindex") == "0" and panel.get("aria-label") for panel in panels)
+    assert page.xpath("//svg/@role") == ["group"] and set(page.xpath("//th/@scope")) == {"col"} and len(page.xpath("//main")) == 1
+
+
 def test_the_worst_lines_come_first_and_every_link_has_its_row():
     lines = [line(1), line(2, start_err_ms=80.0), line(3, status="needs_review"), line(4, status="approved", start_err_ms=500.0), line(5, lost_words=["x"])]
     page = html.fromstring(page_of({"duration_s": 30, "lines": lines}, {}, []))
