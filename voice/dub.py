@@ -37,6 +37,7 @@ from voice.script import read_script
 PROJECT, PAGE, PICTURE = "project.json", "report.html", "picture"   # in the folder of a dub; the last is of what the lips keep
 SPOKEN_WITH = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")   # options that a take depends on, beside its voice
 SILENT_ENERGY = -1.5
+SAVES = 100            # of the project while lines are spoken: one reads and checks all of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,30 +109,44 @@ def prepare(video, script_path, output, options, said=None):
 
 
 def speak_changed(dub, progress):
-    """The Dub with every line of its todo spoken and kept; its project is saved after each, so that a cut-off run goes on.
+    """The Dub with every line of its todo spoken and kept; saved after each hundredth of the work and where it stops, so that a cut-off run goes on.
 
     Source: ours.
     """
     (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
-    project = save_project(dub.project, dub.folder / PROJECT)
+    path = dub.folder / PROJECT
+    project = saved = save_project(dub.project, path)
     again = {k: len(project.entry(k).takes) for k, why in dub.todo.items() if why == ["asked for"]}
-    for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
-        for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
-            facts = answered.as_dict()["takes"][index] | dict(models=weights.hashes())
-            plans = facts.pop("plans")
-            number = len(project.entry(answered.line.id).takes) + 1
-            name = f"lines/{answered.line.id}.{number}.wav"
-            write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
-            with replacing(plans_path(dub.folder / name), overwrite=True) as part:
-                part.write_text(json.dumps(plans), encoding="utf-8")
-            status = "needs_review" if spoken.needs_review else "spoken"
-            take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
-            project = with_take(project, answered.line.id, take, dub.settings_hash, status)
-        if not answered.takes:
-            entry = project.entry(answered.line.id)
-            project = project.with_entry(replace(entry, status="needs_review", extra=entry.extra | dict(x_why=answered.why)))
-        project = save_project(project, dub.folder / PROJECT)
+    unsaved, most = 0, max(1, len(dub.todo) // SAVES)
+    try:
+        for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
+            project, unsaved = with_answer(dub, project, answered), unsaved + bool(answered.takes)
+            if unsaved >= most:
+                project = saved = save_project(project, path)
+                unsaved = 0
+    finally:
+        if project is not saved:
+            project = save_project(project, path)
     return replace(dub, project=project)
+
+
+def with_answer(dub, project, answered):
+    """The project with the takes of an Answer, whose sounds and plans are written; with the reason where there are none. Source: ours."""
+    for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
+        facts = answered.as_dict()["takes"][index] | dict(models=weights.hashes())
+        plans = facts.pop("plans")
+        number = len(project.entry(answered.line.id).takes) + 1
+        name = f"lines/{answered.line.id}.{number}.wav"
+        write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
+        with replacing(plans_path(dub.folder / name), overwrite=True) as part:
+            part.write_text(json.dumps(plans), encoding="utf-8")
+        status = "needs_review" if spoken.needs_review else "spoken"
+        take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
+        project = with_take(project, answered.line.id, take, dub.settings_hash, status)
+    if not answered.takes:
+        entry = project.entry(answered.line.id)
+        project = project.with_entry(replace(entry, status="needs_review", extra=entry.extra | dict(x_why=answered.why)))
+    return project
 
 
 def plans_path(sound):

@@ -242,3 +242,31 @@ def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, m
     assert json.loads((stage.folder / "out.json").read_text())["models"] == models
     assert stage("--bed", "mute").code == 0
     assert "spleeter test" not in json.loads((stage.folder / "out.json").read_text())["models"]
+
+
+@pytest.mark.parametrize("saves, times", [(100, 3), (1, 2)])
+def test_the_project_is_saved_while_lines_are_spoken_but_not_for_each_of_thousands(stage, monkeypatch, saves, times):
+    from voice import dub
+
+    saved, save_project = [], dub.save_project
+    monkeypatch.setattr(dub, "SAVES", saves)
+    monkeypatch.setattr(dub, "save_project", lambda *words: saved.append(save_project(*words)) or saved[-1])
+    assert stage().code == 0 and len(saved) == times
+    assert [line["take"] for line in project_of(stage.folder)["lines"]] == [1, 1]
+
+
+def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage, monkeypatch):
+    from voice import dub
+
+    answers = dub.answers
+
+    def stopped(*words):
+        yield next(answers(*words))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dub, "SAVES", 1)
+    monkeypatch.setattr(dub, "answers", stopped)
+    assert stage().code == 130
+    assert [line.get("take", 0) for line in project_of(stage.folder)["lines"]] == [1, 0]
+    monkeypatch.setattr(dub, "answers", answers)
+    assert stage().code == 0 and list(facts_of(stage.folder)["spoken_again"]) == ["2"]

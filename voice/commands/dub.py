@@ -89,7 +89,7 @@ def made(args, dub, inputs, progress):
     payload = documented(args.output, "dub", dub.options, inputs, facts, marking)
     review = [row["id"] for row in rows if row["status"] == "needs_review"]
     unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
-    said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
+    said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {counted(len(review))}: {', '.join(review[:8])}" if review else "")
     result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
 

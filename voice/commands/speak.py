@@ -96,7 +96,7 @@ def _written(args, options, inputs, takes, facts):
     told = [marking.of(watermark=heard_mark(path)) if marking.credentials is not None else marking for path in outputs]
     payload = [documented(p, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), told[k]) for k, p in enumerate(outputs)][0]
     review = facts.get("needs_review") or []
-    note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
+    note = f"; a person should listen to {counted(len(review))}: {', '.join(review[:8])}" if review else ""
     said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {counted(len(takes[0][0]))}{note}"
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
     result = payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}
