@@ -182,6 +182,7 @@ def test_a_preset_with_nonsense_is_a_usage_problem(animate, desk, text, wanted):
         (("--fps", "0"), "--fps 0: need a rate such as 25, 29.97 or 30000/1001"),
         (("--fps", "-5"), "need a rate"),
         (("--fps", "source"), "--fps source: a portrait has no frame rate to follow. Give a number"),
+        (("--voice", "af_heart"), "--voice af_heart: nothing is spoken, the sound is given"),
         (("--size", "63"), "need 64 to 4096 px"),
         (("--size", "wide"), "--size wide: need a whole number"),
         (("--steps", "0"), "need 1 to 100"),

@@ -199,7 +199,7 @@ def _sheet(mouths):
 def _facts(facts):
     if not facts:
         return ""
-    rows = (f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_said(value))}</dd>" for name, value in facts.items())
+    rows = (f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_said(value))}</dd>" for name, value in facts.items() if value not in ((), [], {}))
     return f"<dl>{''.join(rows)}</dl>"
 
 

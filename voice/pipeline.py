@@ -100,7 +100,9 @@ def film_of(video):
     """(MediaInfo, duration as Fraction seconds) of a film or of a sound alone. Raises Refused. Source: ours."""
     info = probe(video)
     duration = info.duration if info.has_video else sound_duration(video)
-    if not duration:
+    if duration == 0:
+        raise Refused(f"{video}: it lasts 0 s.", hint="Give a complete recording or video.", code="too_short")
+    if duration is None:
         raise Refused(f"{video}: its length is not known.", hint="Remux it, for instance to .mkv, and try again.", code="no_duration")
     return info, duration
 

@@ -65,6 +65,7 @@ def test_slots_stand_where_their_times_are_on_every_row_they_touch():
 
 
 def test_lines_at_the_same_time_lie_in_lanes():
+    assert 'x="120.0" y="18" width="480.0"' in timeline([line(1, start_s=1.0, end_s=5.0)], 9.6, {})  # a short film fills the width
     picture = timeline([line(1, start_s=1.0, end_s=5.0), line(2, start_s=3.0, end_s=6.0), line(3, start_s=5.0, end_s=7.0)], 10.0, {})
     assert re.findall(r'<rect x="[\d.]+" y="(\d+)" width="[\d.]+" height="15"', picture) == ["18", "44", "18"]
 
@@ -77,7 +78,7 @@ def test_waves_are_drawn_at_their_times_and_full_height():
     drawn = re.search(r'<path d="M([^"]+)Z" class="wave"', timeline([], 2.0, {"mix": peaks}))[1]
     points = [tuple(map(float, point.split())) for point in drawn.split("L")]
     top = min(y for _, y in points)
-    assert {x for x, y in points if y == top} == {41.0, 43.0}  # 20.5 and 21.5 of 20 a second, 30 s in 1200 px: one decimal
+    assert {x for x, y in points if y == top} == {246.0, 258.0}  # 20.5 and 21.5 of 20 a second, 5 s in 1200 px
 
 
 def test_peaks_of_a_file_are_those_of_its_sound(tmp_path):

@@ -223,3 +223,12 @@ def test_a_script_none_of_whose_lines_can_be_spoken_is_refused_in_whole_sentence
     (stage.folder / "script.srt").write_text("1\n00:00:01,000 --> 00:00:01,001\nToo short.\n\n2\n00:00:02,000 --> 00:00:02,001\nThis too.\n")
     answer = stage()
     assert answer.code == 5 and "not one of its 2 lines could be spoken; line 1: its slot has 1 ms: nothing is spoken. Correct the script." in answer.err
+
+
+def test_a_recording_without_a_sample_is_refused_as_such(stage):
+    import wave
+
+    with wave.open(str(stage.folder / "film.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
+    answer = stage()
+    assert answer.code == 5 and "film.wav: it lasts 0 s." in answer.err
