@@ -40,7 +40,8 @@ class MouthpieceError(Exception):
         self.retryable = retryable
 
     def __str__(self):
-        return f"{self.message} {self.hint}".strip()
+        between = "" if self.message.endswith("\n") else " "
+        return f"{self.message}{between}{self.hint}".strip()
 
     def as_dict(self):
         """The error as JSON-ready dict: kind, code, message, hint, retryable.

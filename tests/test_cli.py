@@ -76,7 +76,7 @@ BAD = [
     (("animate", "{}/portrait.png", "{}/line.wav", "-o", "{}/out.mp4", "--fps", "0"), 2, "usage", "bad_option"),
     (("animate", "{}/portrait.png", "{}/line.wav", "-o", "{}/out.mp4", "--sise", "9"), 2, "usage", "unknown_option"),
     (("animate", "{}/portrait.png", "{}/line.wav"), 2, "usage", "usage"),
-    (("models", "path", "nothing"), 3, "missing", "no_weights"),
+    (("models", "path", "nothing"), 2, "usage", "no_model"),
 ]
 
 

@@ -53,4 +53,4 @@ def test_an_error_survives_the_way_between_processes():
 def test_a_forgotten_full_stop_stands_between_message_and_hint():
     assert str(Refused("a.srt: nothing in it", hint="Give another.")) == "a.srt: nothing in it. Give another."
     assert str(Refused("Is it one?", hint="Look.")) == "Is it one? Look."
-    assert str(Refused("2 bad rows:\n  3: no sound\n", hint="Correct them.")) == "2 bad rows:\n  3: no sound\n Correct them."
+    assert str(Refused("2 bad rows:\n  3: no sound\n", hint="Correct them.")) == "2 bad rows:\n  3: no sound\nCorrect them."
