@@ -367,3 +367,15 @@ def test_a_reader_that_has_left_is_no_reason_for_a_trace(desk):
     )
     os.close(write)
     assert process.communicate()[1] == "" and process.returncode == 1
+
+
+@pytest.mark.parametrize("words", [("evaluate", "-line.wav"), ("animate", "portrait.png", "-line.wav", "-o", "out.mp4")])
+def test_a_file_whose_name_begins_with_a_dash_is_told_apart_from_an_option(call, desk, monkeypatch, words):
+    monkeypatch.chdir(desk)
+    (desk / "line.wav").rename(desk / "-line.wav")
+    answer = call(*words)
+    assert answer.code == 2 and "Write ./-line.wav." in answer.err
+
+
+def test_an_option_behind_two_dashes_is_told_where_it_stands(call):
+    assert "Options stand before --." in call("verify", "--", "a.mp4", "--quiet").err

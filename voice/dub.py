@@ -96,7 +96,7 @@ def prepare(video, script_path, output, options, said=None):
     project = replace(project, film=project.film | film)
     own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
     job = job_of(video, project.script, options, own)
-    faces = faces_of(options.map) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
+    faces = faces_given(options, project.script) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
     job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice}, faces=faces)
     speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
     project = replace(project, speakers=speakers)
@@ -106,6 +106,16 @@ def prepare(video, script_path, output, options, said=None):
         asked = parse_lines(options.lines, project)
         wanted = {k: wanted.get(k, ["asked for"]) for k in asked}
     return Dub(job, project, folder, options, wanted)
+
+
+def faces_given(options, script):
+    """{speaker: face} of --map. Raises UsageProblem for a speaker whom the script does not have. Source: ours."""
+    faces, speakers = faces_of(options.map), script.speakers
+    strange = [name for name in faces if name not in speakers]
+    if strange:
+        known = ", ".join(filter(None, speakers)) or "none is named"
+        raise UsageProblem(f"--map: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker")
+    return faces
 
 
 def speak_changed(dub, progress):

@@ -130,11 +130,17 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
     (("--map", "ANNA"), "--map"),
+    (("--map", "CARL=0"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     answer = stage(*words)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
+
+
+def test_a_bed_that_is_no_sound_is_refused_before_a_line_is_spoken(stage):
+    answer = stage("--bed", str(stage.folder / "script.srt"))
+    assert answer.code == 5 and "--bed" in answer.err and not (stage.folder / "out.dub").exists()
 
 
 def judged(call, folder, *words):

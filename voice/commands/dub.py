@@ -25,6 +25,7 @@ def run(args, progress):
     from engine.inputs import look_at
     from engine.media import VIDEO_SUFFIXES
     from engine.report import sidecar_path
+    from voice.bed import check_bed
     from voice.scripts.decoding import read_text
 
     options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
@@ -34,6 +35,7 @@ def run(args, progress):
     look_at(media=(args.video,))
     if args.script is None:
         return _without_script(args, options, progress)
+    check_bed(options.bed)
     said = read_text(args.script, options.encoding)
     from voice.dub import prepare
 
@@ -77,7 +79,7 @@ def made(args, dub, inputs, progress):
     if not takes_in_use(dub):
         from engine.errors import Refused
 
-        raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
+        raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint=f"Look at {dub.folder / PROJECT}: every line says why.", code="no_speech")
     paths, sound = mixed(dub, progress, wanted)
     picture = pictured(args, dub, paths, progress)
     rows = line_rows(dub, paths)
