@@ -90,7 +90,10 @@ def _back_from(packets, picture):
 
 def _twin(container, picture, target):
     try:
-        return container.add_stream_from_template(picture, opaque=True)
+        copy = container.add_stream_from_template(picture, opaque=True)
+        if picture.average_rate:                 # Matroska says it, readers believe it; without it they guess from the coded picture
+            copy.codec_context.framerate = picture.average_rate
+        return copy
     except BROKEN as error:
         raise _unfit(picture, target) from error
 
