@@ -276,3 +276,14 @@ def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage
     assert [line.get("take", 0) for line in project_of(stage.folder)["lines"]] == [1, 0]
     monkeypatch.setattr(dub, "answers", answers)
     assert stage().code == 0 and list(facts_of(stage.folder)["spoken_again"]) == ["2"]
+
+
+def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
+    from engine.media import write_sound
+    from voice.evaluation import loudness_of
+
+    tones = 0.05 * np.sin(2 * np.pi * np.array([[300], [450], [600], [60], [750], [900]]) * np.arange(3 * 48_000) / 48_000)
+    write_sound(stage.folder / "bed.wav", Sound(tones.astype(np.float32), 48_000))
+    assert stage("--bed", str(stage.folder / "bed.wav")).code == 0
+    assert probe(stage.folder / "out.mp4").channels == 6 and facts_of(stage.folder)["loudness"]["layout"] == "5.1"
+    assert loudness_of(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)
