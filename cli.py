@@ -11,6 +11,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import engine.commands
@@ -21,6 +22,7 @@ from engine import __version__
 from engine.command import document, plain
 from engine.errors import ExitCode, MouthpieceError, UsageProblem
 from engine.progress import MODES, Progress
+from engine.warm import new_job
 
 ORDER = ("animate", "lipsync", "speak", "dub", "sound", "batch", "transcribe", "voices", "models", "evaluate", "verify", "doctor", "train")
 CONVERTED = ("kokoro", "echomimic", "echomimic-acc")
@@ -32,9 +34,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings):
         super().__init__(**settings, allow_abbrev=False)
+        self._words = []
 
     def error(self, message):
-        hint = f"Run '{self.prog} --help' to see what is accepted."
+        hint = _dashed(self._words) or f"Run '{self.prog} --help' to see what is accepted."
         raise UsageProblem(f"{self._of_command()}{message}.", hint=hint, code="usage")
 
     def _of_command(self):
@@ -42,13 +45,21 @@ class Parser(argparse.ArgumentParser):
         return f"{command}: " if command else ""
 
     def parse_known_args(self, args=None, namespace=None):
+        self._words = list(args or ())
         found, unknown = super().parse_known_args(args, namespace)
         strange = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
         if strange:
             close = difflib.get_close_matches(strange, self._option_string_actions, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Run '{self.prog} --help' to see the options."
+            hint = "Options stand before --." if strange in close else _dashed([strange]) or hint
             raise UsageProblem(f"{self._of_command()}there is no option {strange}.", hint=hint, code="unknown_option")
         return found, unknown
+
+
+def _dashed(words):
+    """How to write the first of these words that looks like an option and is a file; "" where none is."""
+    found = next((word for word in words if word.startswith("-") and Path(word).is_file()), None)
+    return f"Is the file of that name meant? Write ./{found}." if found else ""
 
 
 def build_parser():
@@ -226,6 +237,7 @@ def answer(argv):
     """Runs one command and tells its result or its error; gives the exit code."""
     as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
     try:
+        new_job()
         args = build_parser().parse_args(argv)
         verbosity = args.verbose
         command = commands()[args.command]

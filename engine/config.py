@@ -126,12 +126,13 @@ def resolve(cls, preset, flags):
     values = {}
     for key, value in (preset or {}).items():
         name = key.replace("-", "_")
+        if value is None:              # not given: older side-cars name options that are gone
+            continue
         if name not in fields:
             close = difflib.get_close_matches(name, fields, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(fields)}."
             raise UsageProblem(f"preset: no option is called '{key}'.", hint=hint, code="unknown_option")
-        if value is not None:
-            values[name] = value
+        values[name] = value
     values |= {name: value for name, value in flags.items() if name in fields and value is not None}
     hints = typing.get_type_hints(cls)
     return cls(**{name: _converted(fields[name], value, _kind(hints[name])) for name, value in values.items()})

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
 class MouthpieceError(Exception):
     """A failure with a sentence for people and a shape for programs.
 
-    message: one sentence naming the thing, the value met and the value needed.
+    message: one sentence naming the thing, the value met and the value needed; its full stop is added where it is forgotten.
     hint: what to do about it, as a sentence; empty when there is nothing to do.
     code: short word for programs, snake_case; the kind when not given.
     retryable: True when the same call may succeed later without a change.
@@ -32,6 +32,7 @@ class MouthpieceError(Exception):
     exit_code = ExitCode.INTERNAL
 
     def __init__(self, message, *, hint="", code="", retryable=False):
+        message = message if message.endswith((".", "!", "?", "…", "\n")) or not message else f"{message}."
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -39,7 +40,8 @@ class MouthpieceError(Exception):
         self.retryable = retryable
 
     def __str__(self):
-        return f"{self.message} {self.hint}".strip()
+        between = "" if self.message.endswith("\n") else " "
+        return f"{self.message}{between}{self.hint}".strip()
 
     def as_dict(self):
         """The error as JSON-ready dict: kind, code, message, hint, retryable.

@@ -389,12 +389,12 @@ class VideoWriter:
             self._part.unlink()
 
 
-def delivery_blocks(sound):
-    """A Path or a Sound (or None) as blocks at DELIVERY_HZ with one or two channels. Source: ours."""
+def delivery_blocks(sound, channels=2):
+    """A Path or a Sound (or None) as blocks at DELIVERY_HZ with one or two channels; with all of its own where channels is None. Source: ours."""
     if sound is None:
         return
     if isinstance(sound, Sound):
-        yield from resampled(sound.blocks(2), sound.rate_hz, DELIVERY_HZ)
+        yield from resampled(sound.blocks(channels or sound.channels), sound.rate_hz, DELIVERY_HZ)
         return
-    with sound_stream(sound, DELIVERY_HZ, 2) as (_, blocks):
+    with sound_stream(sound, DELIVERY_HZ, channels) as (_, blocks):
         yield from blocks

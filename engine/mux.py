@@ -16,14 +16,15 @@ from engine.timeline import DELIVERY_HZ, nearest, samples_at
 _LARGEST_WAV_BYTES = 4_000_000_000  # a WAV header counts bytes in 32 bits; beyond it RF64 is the same file with a wider count
 
 
-def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=None):
+def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=None, *, channels=2):
     """Writes OUTPUT: the packets of the video's picture as they are, and the sound as its only sound.
 
     video: path with a moving picture; its sound and subtitles are left out.
     output: path ending in one of media.VIDEO_SUFFIXES.
-    sound: Path (streamed) or Sound; becomes AAC at 48 kHz, one or two channels; sample 0 is at the first frame.
+    sound: Path (streamed) or Sound; becomes AAC at 48 kHz; sample 0 is at the first frame.
     overwrite, inputs: as for files.output_file.
     duration: Fraction, seconds; the sound is cut or continued by silence to it. None: it is as long as it is.
+    channels: 2 mixes more of them down; None keeps those that the sound has.
     Gives the number of packets copied.
     Raises UsageProblem for the name, Refused for no picture or one that the container cannot hold, WriteFailed for the disk.
     Source: ours.
@@ -31,7 +32,7 @@ def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=N
     target = output_file(output, overwrite, (video, *inputs), VIDEO_SUFFIXES)
     part = part_path(target)
     try:
-        blocks = delivery_blocks(sound)
+        blocks = delivery_blocks(sound, channels)
         if duration is not None:
             blocks = lasting(blocks, samples_at(duration, DELIVERY_HZ))
         with opened(video, "video") as source:
@@ -90,7 +91,10 @@ def _back_from(packets, picture):
 
 def _twin(container, picture, target):
     try:
-        return container.add_stream_from_template(picture, opaque=True)
+        copy = container.add_stream_from_template(picture, opaque=True)
+        if picture.average_rate:                 # Matroska says it, readers believe it; without it they guess from the coded picture
+            copy.codec_context.framerate = picture.average_rate
+        return copy
     except BROKEN as error:
         raise _unfit(picture, target) from error
 

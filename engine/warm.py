@@ -1,6 +1,8 @@
-"""Models that a process keeps from job to job, where it was told to; each job's side-car names its own all the same."""
+"""Models that a process keeps from job to job; each job's side-car names its own all the same."""
 
 import os
+import sys
+from functools import lru_cache, wraps
 
 _kept = None  # None: nothing is kept
 
@@ -19,27 +21,55 @@ def warm(load, *words):
     """
     if _kept is None:
         return load(*words)
+    key = (load.__module__, load.__qualname__, words, _folder())
+    if key not in _kept:
+        _kept[key] = _with_hashes(load, words)
+    return _named(_kept[key])
+
+
+def kept_warm(most):
+    """Decorates a loader: what it gave is kept in every process, and named in the side-car of each job that asks for it.
+
+    most: how many results are kept, of those asked for last.
+    Source: ours.
+    """
+
+    def decorate(load):
+        kept = lru_cache(most)(lambda folder, words: _with_hashes(load, words))
+
+        @wraps(load)
+        def call(*words):
+            return _named(kept(_folder(), words))
+
+        call.cache_clear = kept.cache_clear
+        return call
+
+    return decorate
+
+
+def _folder():
     from engine import weights  # torch: not before a model is wanted
 
-    key = (load.__module__, load.__qualname__, words, os.environ.get(weights.FOLDER_VARIABLE))
-    if key not in _kept:
-        before = weights.loaded()
-        weights.resume({})
-        try:
-            model = load(*words)
-            _kept[key] = model, weights.loaded()
-        finally:
-            weights.resume(before | weights.loaded())
-    model, hashes = _kept[key]
+    return os.environ.get(weights.FOLDER_VARIABLE)
+
+
+def _with_hashes(load, words):
+    from engine import weights
+
+    with weights.noted() as hashes:
+        model = load(*words)
+    return model, hashes
+
+
+def _named(kept):
+    from engine import weights
+
+    model, hashes = kept
     weights.resume(weights.loaded() | hashes)
     return model
 
 
 def new_job():
     """Forgets that models were used, not the models: the next job's side-car names those that it asks for. Source: ours."""
-    if not _kept:
-        return
-    from engine import weights
-
-    of_kept = {key for _, hashes in _kept.values() for key in hashes}
-    weights.resume({key: digest for key, digest in weights.loaded().items() if key not in of_kept})
+    if "engine.weights" in sys.modules:
+        sys.modules["engine.weights"].resume({})

@@ -5,7 +5,6 @@ back to nothing without a word when one of its many dependencies is not there.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from engine.errors import Missing
 from engine.files import sha256_of
 from engine.sound import Sound
-from engine.weights import load_into
+from engine.warm import kept_warm
+from engine.weights import load_into, record
 
 RATE_HZ = 32_000
 NEEDED = 0.5  # the detector answers 0 to 1
@@ -107,7 +107,7 @@ def _loud(levels):
     return (total > 0.05 * total.amax(2, keepdim=True)).float()
 
 
-@cache
+@kept_warm(1)
 def _net():
     path = _weights_path()
     if path is None:
@@ -116,6 +116,7 @@ def _net():
         raise Missing(f"watermark: {path} is not the file of resemble-perth 1.0.1.", hint="Install that version.", code="bad_weights")
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     state = {name: value for name, value in state.items() if not name.startswith("ap.")}  # windows of its spectrograms
+    record("perth", path, _SHA256)
     return load_into(_Net(), state, "watermark").eval()
 
 

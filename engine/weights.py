@@ -3,6 +3,7 @@
 import json
 import os
 import tomllib
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from engine.cache import digest_of
 from engine.errors import Missing, MouthpieceError
-from engine.files import replacing, sha256_of
+from engine.files import replacing
 
 FOLDER_VARIABLE = "MOUTHPIECE_WEIGHTS_DIR"
 _REINSTALL = "Install mouthpiece again, or set MOUTHPIECE_WEIGHTS_DIR to a folder that holds the file."
 _LARGEST_HALF = 65504.0
-_hashes = {}  # (name, path) -> SHA-256 of what this process verified
+_hashes = {}  # (name, path) -> SHA-256 of what this job has used
 
 
 @cache
@@ -79,11 +81,8 @@ def read_state(path, name):
 
 
 def _verify(name, path):
-    """Once a process and file; weights from the user's own folder are recorded, not compared."""
-    key = (name, str(path))
-    if key in _hashes:
-        return
-    found = sha256_of(path)
+    """Read once a process and file; weights from the user's own folder are recorded, not compared."""
+    found = digest_of(path)
     wanted = None if os.environ.get(FOLDER_VARIABLE) else manifest()[name]["sha256"]
     if wanted is not None and found != wanted:
         raise Missing(
@@ -91,7 +90,7 @@ def _verify(name, path):
             hint=_REINSTALL,
             code="bad_weights",
         )
-    _hashes[key] = found
+    record(name, path, found)
 
 
 def record(name, path, digest):
@@ -109,7 +108,7 @@ def loaded():
 
 
 def resume(entries):
-    """Replaces what this process is said to have loaded, for the next side-car.
+    """Replaces what this job is said to have used, for the next side-car.
 
     entries: as `loaded` gives it.
     Source: ours.
@@ -118,12 +117,35 @@ def resume(entries):
     _hashes.update(entries)
 
 
+@contextmanager
+def noted():
+    """Gives a dict that has, once the block is left, what `loaded` gives of the block alone. Source: ours."""
+    before, used = loaded(), {}
+    resume({})
+    try:
+        yield used
+    finally:
+        used.update(loaded())
+        resume(before | used)
+
+
 def hashes():
-    """SHA-256 of the weights this process has loaded: name -> 64 hex digits. For side-cars.
+    """SHA-256 of the weights this job has used: name -> 64 hex digits. For side-cars.
 
     Source: ours.
     """
     return {name: digest for (name, _), digest in _hashes.items()}
+
+
+def name_again(names):
+    """Notes weights by which an earlier run made what this job takes over; those of this job's own stay as they are.
+
+    names: dict, name -> SHA-256, as `hashes` gave it then.
+    Source: ours.
+    """
+    for name, digest in names.items():
+        if name not in hashes():
+            record(name, "", digest)
 
 
 def load_into(module, state, name):

@@ -1,7 +1,6 @@
 """Which part of a portrait is the person whose face was chosen, hair and shoulders included: a soft matte, once a clip."""
 
 import os
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 from engine.cache import is_verified
 from engine.device import threads
 from engine.errors import Missing
+from engine.warm import kept_warm
 from face.crop import crop_of, place
 from face.detect import find_faces_quick
 
@@ -181,7 +181,7 @@ def robust(pixels):
     return _session(weights_path()).run(["pha"], {"src": frame} | nothing | whole)[0][0, 0]
 
 
-@cache
+@kept_warm(1)
 def _session(path):
     import onnxruntime
 

@@ -76,7 +76,7 @@ BAD = [
     (("animate", "{}/portrait.png", "{}/line.wav", "-o", "{}/out.mp4", "--fps", "0"), 2, "usage", "bad_option"),
     (("animate", "{}/portrait.png", "{}/line.wav", "-o", "{}/out.mp4", "--sise", "9"), 2, "usage", "unknown_option"),
     (("animate", "{}/portrait.png", "{}/line.wav"), 2, "usage", "usage"),
-    (("models", "path", "nothing"), 3, "missing", "no_weights"),
+    (("models", "path", "nothing"), 2, "usage", "no_model"),
 ]
 
 
@@ -182,6 +182,7 @@ def test_a_preset_with_nonsense_is_a_usage_problem(animate, desk, text, wanted):
         (("--fps", "0"), "--fps 0: need a rate such as 25, 29.97 or 30000/1001"),
         (("--fps", "-5"), "need a rate"),
         (("--fps", "source"), "--fps source: a portrait has no frame rate to follow. Give a number"),
+        (("--voice", "af_heart"), "--voice af_heart: nothing is spoken, the sound is given"),
         (("--size", "63"), "need 64 to 4096 px"),
         (("--size", "wide"), "--size wide: need a whole number"),
         (("--steps", "0"), "need 1 to 100"),
@@ -366,3 +367,15 @@ def test_a_reader_that_has_left_is_no_reason_for_a_trace(desk):
     )
     os.close(write)
     assert process.communicate()[1] == "" and process.returncode == 1
+
+
+@pytest.mark.parametrize("words", [("evaluate", "-line.wav"), ("animate", "portrait.png", "-line.wav", "-o", "out.mp4")])
+def test_a_file_whose_name_begins_with_a_dash_is_told_apart_from_an_option(call, desk, monkeypatch, words):
+    monkeypatch.chdir(desk)
+    (desk / "line.wav").rename(desk / "-line.wav")
+    answer = call(*words)
+    assert answer.code == 2 and "Write ./-line.wav." in answer.err
+
+
+def test_an_option_behind_two_dashes_is_told_where_it_stands(call):
+    assert "Options stand before --." in call("verify", "--", "a.mp4", "--quiet").err

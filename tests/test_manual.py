@@ -52,9 +52,8 @@ def test_every_command_has_its_section_and_every_section_its_command():
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
 def test_a_table_of_options_has_the_names_and_defaults_of_the_program(command):
-    wanted = options_of(command)
-    for flag in options_of(BORROWED[command]) if command in BORROWED else ():
-        del wanted[flag]
+    borrowed = options_of(BORROWED[command]) if command in BORROWED else {}
+    wanted = {flag: default for flag, default in options_of(command).items() if flag not in borrowed}
     assert table_of(SECTIONS[command]) == wanted
 
 

@@ -10,6 +10,7 @@ from engine.activity import runs, speech_activity
 from engine.encoders.audio import PHONES, RATE_HZ, PhoneticEncoder, listen
 from engine.errors import UsageProblem
 from engine.timeline import ARTICULATION_HZ
+from engine.warm import kept_warm
 
 HZ = int(ARTICULATION_HZ)
 TRUST = 0.27                # below this share of phones heard where they should be, text and sound do not belong together
@@ -203,7 +204,7 @@ def _opened(found, quiet):
     return found
 
 
-@cache
+@kept_warm(1)
 def _ears():
     from engine.weights import load_into, load_state
 

@@ -61,6 +61,12 @@ def make_bed(choice, video, spans, folder, advance=None):
     return Bed(path, {"bed": "keep", "spans": write_kept(video, spans, path, advance)})
 
 
+def check_bed(choice):
+    """Refuses a bed of one's own that cannot be one, before any line is spoken. choice: as for make_bed. Raises what make_bed raises of it. Source: ours."""
+    if str(choice) not in CHOICES:
+        _own(Path(choice))
+
+
 def _own(path):
     try:
         info = probe(input_file(path, "music-and-effects track"))

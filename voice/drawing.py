@@ -10,7 +10,7 @@ from engine.sound import Sound
 
 POINTS_PER_S = 20
 WIDTH_PX, WAVE_PX, LANE_PX, RULER_PX = 1200, 44, 26, 16
-ROW_S, MOST_ROWS = 30.0, 120
+ROW_S, MOST_ROWS, LEAST_ROW_S = 30.0, 120, 5.0
 _CHARACTER_PX = 6.2
 _MARGIN_PX = 4
 
@@ -48,10 +48,10 @@ def timeline(lines, duration_s, waves):
     lines: dicts with id, start_s, end_s, text, status, and speaker, spoken_s (start, end) where known.
     duration_s: float, length of the film.
     waves: {name: (N, 2) peaks of peaks_of, over the whole film}.
-    Rows are 30 s long, longer when there would be more than 120.
+    Rows are 30 s long, longer when there would be more than 120; of a shorter film as long as it is, at least 5 s.
     Source: ours.
     """
-    row_s = max(ROW_S, math.ceil(duration_s / MOST_ROWS / ROW_S) * ROW_S)
+    row_s = max(ROW_S, math.ceil(duration_s / MOST_ROWS / ROW_S) * ROW_S) if duration_s > ROW_S else max(LEAST_ROW_S, float(math.ceil(duration_s)))
     timed = sorted((line for line in lines if line.get("start_s") is not None), key=lambda line: line["start_s"])
     lane_of = _lanes(timed)
     scale = {name: max(1e-3, float(np.abs(peaks).max(initial=0.0))) for name, peaks in waves.items()}
@@ -67,7 +67,7 @@ def timeline(lines, duration_s, waves):
         parts += [_slot(line, lane_of[line["id"]], since, row_s, top) for line in here]
         height = top + LANE_PX * (1 + max((lane_of[line["id"]] for line in here), default=-1)) + _MARGIN_PX
         label = f"{clock(since)} to {clock(min(duration_s, since + row_s))}"
-        pictures.append(f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
+        pictures.append(f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="group" aria-label="{label}">{"".join(parts)}</svg>')
     return "\n".join(pictures)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import weights
 from engine.errors import Refused, UsageProblem
 from engine.files import replacing, sha256_of
 from engine.media import DELIVERY_HZ, delivery_blocks, read_sound
@@ -17,7 +18,7 @@ from voice.bed import make_bed
 from voice.loudness import target_of
 from voice.merging import merge
 from voice.mix import STEMS, Placed, Programme, write_stems
-from voice.options import SpeakOptions, faces_of
+from voice.options import faces_of
 from voice.pipeline import LEAST_SLOT_S, Job, answers, film_of, job_of, marked
 from voice.plan import plan_from_dict
 from voice.project import (
@@ -26,6 +27,7 @@ from voice.project import (
     hash_of,
     parse_lines,
     project_of,
+    project_of_text,
     read_project,
     save_project,
     with_take,
@@ -35,6 +37,7 @@ from voice.script import read_script
 PROJECT, PAGE, PICTURE = "project.json", "report.html", "picture"   # in the folder of a dub; the last is of what the lips keep
 SPOKEN_WITH = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")   # options that a take depends on, beside its voice
 SILENT_ENERGY = -1.5
+SAVES = 100            # of the project while lines are spoken: one reads and checks all of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +71,10 @@ def settings_hash_of(options):
     return hash_of(told | dict(dictionary=sha256_of(options.dictionary) if options.dictionary else ""))
 
 
-def prepare(video, script_path, output, options):
+def prepare(video, script_path, output, options, said=None):
     """The Dub of a film and a script; the project beside the output is continued when it is there.
 
-    video: film.  script_path: script or project.  output: Path.  options: DubOptions.
+    video: film.  script_path, said: script or project, as for read_script.  output: Path.  options: DubOptions.
     Raises what reading them raises; UsageProblem for lines that are not there or a project of another film.
     Source: ours.
     """
@@ -81,9 +84,9 @@ def prepare(video, script_path, output, options):
     film = dict(name=Path(video).name, sha256=sha256_of(video), duration_s=float(duration), rate=str(info.rate) if info.rate else "")
     there = folder / PROJECT
     if there.exists() and Path(script_path).resolve() == there.resolve():
-        project = read_project(there)
+        project = read_project(there) if said is None else project_of_text(said[0], there.name)
     else:
-        script = read_script(script_path, reading=options.reading(duration))
+        script = read_script(script_path, reading=options.reading(duration), said=said)
         if any(line.start is None for line in script.lines):
             script = job_of(video, script, options).script
         project = merge(read_project(there), script)[0] if there.exists() else project_of(script, film)
@@ -92,8 +95,8 @@ def prepare(video, script_path, output, options):
         raise UsageProblem(f"{there}: it belongs to another film ({project.film.get('name')}).", hint=hint, code="other_film")
     project = replace(project, film=project.film | film)
     own = {name: facts.get("voice", "") for name, facts in project.speakers.items()}
-    job = job_of(video, project.script, _speak_options(options), own)
-    faces = faces_of(options.map) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
+    job = job_of(video, project.script, options, own)
+    faces = faces_given(options, project.script) | {name: facts["face"] for name, facts in project.speakers.items() if facts.get("face")}
     job = replace(job, voices={e.id: e.voice for e in project.entries if e.voice}, faces=faces)
     speakers = {name: project.speakers.get(name, {}) | dict(voice=spec) for name, spec in job.casting.items()}
     project = replace(project, speakers=speakers)
@@ -105,36 +108,55 @@ def prepare(video, script_path, output, options):
     return Dub(job, project, folder, options, wanted)
 
 
-def _speak_options(options):
-    names = SpeakOptions.__dataclass_fields__
-    return SpeakOptions(**{name: getattr(options, name) for name in names})
+def faces_given(options, script):
+    """{speaker: face} of --map. Raises UsageProblem for a speaker whom the script does not have. Source: ours."""
+    faces, speakers = faces_of(options.map), script.speakers
+    strange = [name for name in faces if name not in speakers]
+    if strange:
+        known = ", ".join(filter(None, speakers)) or "none is named"
+        raise UsageProblem(f"--map: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker")
+    return faces
 
 
 def speak_changed(dub, progress):
-    """The Dub with every line of its todo spoken and kept; its project is saved after each, so that a cut-off run goes on.
+    """The Dub with every line of its todo spoken and kept; saved after each hundredth of the work and where it stops, so that a cut-off run goes on.
 
     Source: ours.
     """
     (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
-    project = save_project(dub.project, dub.folder / PROJECT)
+    path = dub.folder / PROJECT
+    project = saved = save_project(dub.project, path)
     again = {k: len(project.entry(k).takes) for k, why in dub.todo.items() if why == ["asked for"]}
-    for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
-        for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
-            facts = answered.as_dict()["takes"][index]
-            plans = facts.pop("plans")
-            number = len(project.entry(answered.line.id).takes) + 1
-            name = f"lines/{answered.line.id}.{number}.wav"
-            write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
-            with replacing(plans_path(dub.folder / name), overwrite=True) as part:
-                part.write_text(json.dumps(plans), encoding="utf-8")
-            status = "needs_review" if spoken.needs_review else "spoken"
-            take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
-            project = with_take(project, answered.line.id, take, dub.settings_hash, status)
-        if not answered.takes:
-            entry = project.entry(answered.line.id)
-            project = project.with_entry(replace(entry, status="needs_review", extra=entry.extra | dict(x_why=answered.why)))
-        project = save_project(project, dub.folder / PROJECT)
+    unsaved, most = 0, max(1, len(dub.todo) // SAVES)
+    try:
+        for answered in answers(dub.job, progress, set(dub.todo), again) if dub.todo else ():
+            project, unsaved = with_answer(dub, project, answered), unsaved + bool(answered.takes)
+            if unsaved >= most:
+                project = saved = save_project(project, path)
+                unsaved = 0
+    finally:
+        if project is not saved:
+            project = save_project(project, path)
     return replace(dub, project=project)
+
+
+def with_answer(dub, project, answered):
+    """The project with the takes of an Answer, whose sounds and plans are written; with the reason where there are none. Source: ours."""
+    for index, spoken in list(enumerate(answered.takes))[::-1]:               # the first take comes last and is in use
+        facts = answered.as_dict()["takes"][index] | dict(models=weights.hashes())
+        plans = facts.pop("plans")
+        number = len(project.entry(answered.line.id).takes) + 1
+        name = f"lines/{answered.line.id}.{number}.wav"
+        write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
+        with replacing(plans_path(dub.folder / name), overwrite=True) as part:
+            part.write_text(json.dumps(plans), encoding="utf-8")
+        status = "needs_review" if spoken.needs_review else "spoken"
+        take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
+        project = with_take(project, answered.line.id, take, dub.settings_hash, status)
+    if not answered.takes:
+        entry = project.entry(answered.line.id)
+        project = project.with_entry(replace(entry, status="needs_review", extra=entry.extra | dict(x_why=answered.why)))
+    return project
 
 
 def plans_path(sound):
@@ -148,7 +170,7 @@ def takes_in_use(dub):
 
 
 def mixed(dub, progress, watermark):
-    """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness.
+    """Writes the stems into the folder; gives {name: path} and the facts of bed and loudness. Models of takes and bed that are kept are named again.
 
     watermark: whether the dialogue shall carry one, where its package is there.
     Raises what make_bed and write_stems raise.
@@ -156,6 +178,7 @@ def mixed(dub, progress, watermark):
     """
     lines = []
     for entry, facts in takes_in_use(dub):
+        weights.name_again(facts.get("models", {}))
         sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
         sound = Sound(np.concatenate(list(delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
         lines.append(Placed(marked(sound) if watermark else sound, nearest(Fraction(repr(facts["start_s"])) * DELIVERY_HZ)))
@@ -179,13 +202,15 @@ def _bed(dub, advance):
         known = json.loads(record.read_text(encoding="utf-8"))
         source = None if known["source"] is None else Path(known["source"]) if known["own"] else folder / known["source"]
         if source is None or source.is_file():
+            weights.name_again(known.get("models", {}))
             return source, known["facts"]
     folder.mkdir(parents=True, exist_ok=True)
-    bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
+    with weights.noted() as models:
+        bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
     own = bed.source is not None and bed.source.parent != folder
     with replacing(record, overwrite=True) as part:
         told = None if bed.source is None else str(bed.source) if own else bed.source.name
-        part.write_text(json.dumps(dict(source=told, own=own, facts=bed.facts), default=str), encoding="utf-8")
+        part.write_text(json.dumps(dict(source=told, own=own, facts=bed.facts, models={name: digest for (name, _), digest in models.items()}), default=str), encoding="utf-8")
     return bed.source, bed.facts
 
 

@@ -8,7 +8,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 
-from engine.cache import cache_folder, joined
+from engine.cache import cache_folder, digest_of, joined
 from engine.device import choose_device
 from engine.encoders.whisper import convert_ctranslate2, find_whisper, load_whisper
 from engine.errors import Missing, UsageProblem
@@ -73,7 +73,9 @@ def choose_ears(choice="auto", language=None, placement=None):
             raise
         return SphinxEars("whisper's weights are not at hand; words are less often right")
     placement = placement or choose_device("cpu")
-    return WhisperEars(load_whisper(path).to(placement.device), placement, name, why)
+    ears = WhisperEars(load_whisper(path).to(placement.device), placement, name, why)
+    record_used(ears.name, path)
+    return ears
 
 
 def whisper_weights(english=True):
@@ -98,9 +100,20 @@ def whisper_weights(english=True):
     raise Missing("whisper's weights are not installed.", hint=_INSTALL, code="no_whisper")
 
 
+def record_used(name, path):
+    """Names weights of whisper for the side-car: by the SHA-256 as published, or of the file itself where it is the user's own. Source: ours."""
+    from engine.weights import record  # brings torch with it
+
+    record(name, path, next((bundle.sha256 for bundle in BUNDLES if path.name == _name_of(bundle)), None) or digest_of(path))
+
+
+def _name_of(bundle):
+    return f"{bundle.name}-{bundle.sha256[:12]}.pt"
+
+
 def _converted(bundle, parts):
     folder = cache_folder("whisper")
-    path = folder / f"{bundle.name}-{bundle.sha256[:12]}.pt"
+    path = folder / _name_of(bundle)
     if path.is_file() and is_zipfile(path):      # a torn one is made again below
         return path
     whole = folder / f"{bundle.name}.bin"

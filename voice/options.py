@@ -11,8 +11,8 @@ MATCH = "match"
 
 
 @dataclass(frozen=True)
-class SpeakOptions(Options):
-    """Options of `mouthpiece speak`; refuses nonsense at birth.
+class DialogueOptions(Options):
+    """How the lines of a script are spoken, in `speak` and in `dub`; refuses nonsense at birth.
 
     Raises UsageProblem naming the flag, the value and what is accepted.
     Source: ours.
@@ -32,7 +32,6 @@ class SpeakOptions(Options):
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
-    slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,10 +54,21 @@ class SpeakOptions(Options):
 
 
 @dataclass(frozen=True)
-class DubOptions(SpeakOptions):
-    """Options of `mouthpiece dub`: those of `speak`, and what is heard and seen beside the dialogue.
+class SpeakOptions(DialogueOptions):
+    """Options of `mouthpiece speak`: those of dialogue, and how long a text without script shall last.
 
-    Raises UsageProblem as SpeakOptions does.
+    Raises UsageProblem as DialogueOptions does.
+    Source: ours.
+    """
+
+    slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
+
+
+@dataclass(frozen=True)
+class DubOptions(DialogueOptions):
+    """Options of `mouthpiece dub`: those of dialogue, and what is heard and seen beside it.
+
+    Raises UsageProblem as DialogueOptions does.
     Source: ours.
     """
 

@@ -1,9 +1,10 @@
-"""The report of a dub as one HTML page that needs nothing else: no network, no script."""
+"""The report of a dub as one HTML page without network and script; only its links to sounds need the files beside it."""
 
 import base64
 import math
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from engine.files import replacing
 from voice.drawing import clock, timeline
@@ -20,7 +21,8 @@ def write_page(path, report, waves=None, mouths=(), *, overwrite=False, inputs=(
 
     path: str or Path.
     report: dict with title, duration_s and lines; and file (quality.file_numbers), loudness, picture, settings (dicts), remarks (list of str).
-    A line is a dict with id, speaker, start_s, end_s, text, status; and original, spoken_s, rungs, why, and numbers of quality.line_numbers.
+    A line is a dict with id, speaker, start_s, end_s, text, status; and original, spoken_s, rungs, why, sound (path beside the page), and numbers
+    of quality.line_numbers.  stems: paths beside the page.
     loudness: spec, target_lufs, integrated_lufs, true_peak_dbtp, limit_dbtp.  picture: of quality.picture_changes.  What is missing is not shown.
     waves: {name: (N, 2) peaks} of drawing.peaks_of.
     mouths: (line id, seconds, PNG bytes) for the contact sheet.
@@ -52,12 +54,21 @@ def page_of(report, waves, mouths):
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>\n{style}</style></head>\n'
-        f'<body><h1>{title}</h1><p class="soft">{length}</p>\n{"".join(sections)}\n</body></html>\n'
+        f'<body><main><h1>{title}</h1><p class="soft">{length}{_stems(report)}</p>\n{"".join(sections)}\n</main></body></html>\n'
     )
 
 
 def _section(title, body):
-    return f'<h2>{title}</h2><div class="panel">{body}</div>\n' if body else ""
+    """A heading and its panel, which the keyboard reaches: a narrow window scrolls in it."""
+    return f'<h2>{title}</h2><div class="panel" tabindex="0" role="region" aria-label="{title}">{body}</div>\n' if body else ""
+
+
+def _stems(report):
+    return "".join(f" · {_heard(path, Path(path).stem)}" for path in report.get("stems") or ())
+
+
+def _heard(path, label):
+    return f'<a href="{quote(str(path))}">{escape(label)}</a>'
 
 
 def _tiles(report, lines):
@@ -123,15 +134,17 @@ def _table(lines):
     if not lines:
         return ""
     columns = [(name, label, write) for name, label, write in _COLUMNS if any(line.get(name) not in (None, (), []) for line in lines)]
-    heads = "".join(f'<th class="number">{label}</th>' for _, label, _ in columns)
+    first = "".join(f'<th scope="col">{name}</th>' for name in ("Line", "Status", "Slot", "Text"))
+    heads = "".join(f'<th scope="col" class="number">{label}</th>' for _, label, _ in columns)
     rows = "\n".join(_row(line, columns) for line in sorted(lines, key=severity))
-    return f"<table><thead><tr><th>Line</th><th>Status</th><th>Slot</th><th>Text</th>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    return f"<table><thead><tr>{first}{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
 
 
 def _row(line, columns):
     line_id = escape(str(line["id"]), quote=True)
     status = str(line.get("status", "draft"))
     slot = _DASH if line.get("start_s") is None else f"{clock(line['start_s'])}<br><span class=soft>{line['end_s'] - line['start_s']:.2f} s</span>"
+    slot += f"<br>{_heard(line['sound'], 'listen')}" if line.get("sound") else ""
     speaker = f"<b>{escape(str(line['speaker']))}</b> " if line.get("speaker") else ""
     below = [line["original"]] if line.get("original") else []
     below += [" → ".join(_rung(rung) for rung in line["rungs"])] if line.get("rungs") else []
@@ -186,7 +199,7 @@ def _sheet(mouths):
 def _facts(facts):
     if not facts:
         return ""
-    rows = (f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_said(value))}</dd>" for name, value in facts.items())
+    rows = (f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_said(value))}</dd>" for name, value in facts.items() if value not in ((), [], {}))
     return f"<dl>{''.join(rows)}</dl>"
 
 

@@ -14,7 +14,7 @@ from voice.actor import amount_of
 from voice.casting import cast, parse_casting
 from voice.fit import Limits, Slot
 from voice.mix import Placed
-from voice.options import SpeakOptions
+from voice.options import DialogueOptions
 from voice.script import Script, read_script
 from voice.speech import Guide, Spoken, heard, planned, speak_line
 from voice.voices import load_voice
@@ -28,7 +28,7 @@ LEAST_SLOT_S = Fraction(1, 50)
 class Job:
     """Dialogue known to be possible: script read, film probed, every speaker with a voice.
 
-    video: path.  script: Script.  options: SpeakOptions.
+    video: path.  script: Script.  options: DialogueOptions.
     duration: Fraction, seconds of the film.  casting: {speaker: spec}.  language: of the dialogue.
     has_sound, has_picture: of the film.
     Source: ours.
@@ -36,7 +36,7 @@ class Job:
 
     video: Path
     script: Script
-    options: SpeakOptions
+    options: DialogueOptions
     duration: Fraction
     casting: dict
     language: str
@@ -86,21 +86,23 @@ def _seconds(time):
     return None if time is None else round(float(time), 4)
 
 
-def prepare(video, script_path, options):
+def prepare(video, script_path, options, said=None):
     """The Job of a film and its script, after every check of them.
 
-    video: film with picture, sound or both.  script_path: as for read_script.  options: SpeakOptions.
+    video: film with picture, sound or both.  script_path, said: as for read_script.  options: DialogueOptions.
     Raises Refused for what cannot be read, UsageProblem for what must be told.
     Source: ours.
     """
-    return job_of(video, read_script(script_path, reading=options.reading(film_of(video)[1])), options)
+    return job_of(video, read_script(script_path, reading=options.reading(film_of(video)[1]), said=said), options)
 
 
 def film_of(video):
     """(MediaInfo, duration as Fraction seconds) of a film or of a sound alone. Raises Refused. Source: ours."""
     info = probe(video)
     duration = info.duration if info.has_video else sound_duration(video)
-    if not duration:
+    if duration == 0:
+        raise Refused(f"{video}: it lasts 0 s.", hint="Give a complete recording or video.", code="too_short")
+    if duration is None:
         raise Refused(f"{video}: its length is not known.", hint="Remux it, for instance to .mkv, and try again.", code="no_duration")
     return info, duration
 
@@ -266,7 +268,7 @@ def guide_of(job, line, slot, film, ears):
 
 
 def answer(line, slot, voice, guide, how):
-    """The Answer of one line; how: (SpeakOptions, Recogniser or None, Matched or None, index of the first take). Source: ours."""
+    """The Answer of one line; how: (DialogueOptions, Recogniser or None, Matched or None, index of the first take). Source: ours."""
     options, ears, matched, first = how
     if slot is None:
         return Answer(line, (), why_not(line))

@@ -333,7 +333,7 @@ def save_project(project, path, inputs=()):
             there = read_project(path)
         except Refused as error:
             hint = "Give another name, or move the file away."
-            raise UsageProblem(f"{path}: already there, and no project ({error.message})", hint=hint, code="output_exists") from error
+            raise UsageProblem(f"{path}: already there, and no project ({error.message.rstrip('.')}).", hint=hint, code="output_exists") from error
     if there is not None and there.revision > project.revision:
         what = f"{path}: saved by something else meanwhile (revision {there.revision}, this is {project.revision})"
         raise UsageProblem(f"{what}.", hint="Read it again and repeat the change.", code="newer_project")

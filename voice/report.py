@@ -52,6 +52,7 @@ def _row(entry, facts, around, dialogue, source):
                start_s=None if line.start is None else float(line.start), end_s=None if line.end is None else float(line.end))  # fmt: skip
     if facts is None or line.start is None:
         return row | dict(why=entry.extra.get("x_why", ""))
+    row |= dict(take=entry.take, sound=entry.takes[entry.take - 1]["file"])
     parts, hearing = facts.get("parts") or [{}], facts.get("hearing") or {}
     stretch = 1 / max(1e-3, float(parts[0].get("tempo") or 1.0))
     before_s, after_s = around(line)
@@ -80,7 +81,7 @@ def _loudness(facts, spec):
 def write_report(dub, report, paths, mouths=()):
     """Writes the page into the dub's folder; gives its path. mouths: (line id, seconds, PNG bytes). Source: ours."""
     waves = {name: peaks_of(paths[name]) for name in ("dialogue", "mix")}
-    return write_page(dub.folder / PAGE, readable(report), waves, mouths, overwrite=True)
+    return write_page(dub.folder / PAGE, readable(report) | dict(stems=[path.name for path in paths.values()]), waves, mouths, overwrite=True)
 
 
 def readable(report):

@@ -36,12 +36,12 @@ class Reading:
     speakers: tuple[str, ...] | None = None
 
 
-def read_script(path, duration=None, reading=None):
+def read_script(path, duration=None, reading=None, said=None):
     """The Script in a file, its format found by its contents and then by its suffix.
 
     path: str or Path: SRT, WebVTT, ASS, cue sheet (CSV, TAB), DAPT or TTML, plain text, project file.
     duration: Fraction, seconds of the film; None skips what is looked at with it.
-    reading: Reading, for more than the duration.
+    reading: Reading, for more than the duration.  said: what read_text gave of the file, None reads it.
     What is odd but can be worked with becomes a remark: overlaps, empty, zero-length or late cues, older character sets.
     Raises Refused for what is no script, is broken, or belongs to another film; UsageProblem for what must be told.
     Source: ours.
@@ -49,7 +49,7 @@ def read_script(path, duration=None, reading=None):
     path, reading = Path(path), reading or Reading()
     if duration is not None:
         reading = replace(reading, duration=Fraction(duration))
-    text, raw, remarks = read_text(path, reading.encoding)
+    text, raw, remarks = said or read_text(path, reading.encoding)
     script = _parsed(text, raw, path, reading)
     if not script.lines:
         raise Refused(f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script")

@@ -2,7 +2,6 @@
 
 import importlib.util
 import pickle
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from engine.activity import voiced_frames
 from engine.cache import is_verified
 from engine.encoders.audio import RATE_HZ
 from engine.errors import Missing, Refused, UsageProblem
-from engine.weights import load_into
+from engine.warm import kept_warm
+from engine.weights import load_into, record
 
 PACKAGE, FILE = "resemblyzer", "pretrained.pt"
 SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
@@ -43,7 +43,7 @@ class SpeakerEncoder(nn.Module):
         return raw / raw.norm(dim=1, keepdim=True)
 
 
-@cache
+@kept_warm(1)
 def load_speaker_encoder():
     """The encoder with the weights that lie in the installed package `Resemblyzer`, in eval; the package is not imported.
 
@@ -60,6 +60,7 @@ def load_speaker_encoder():
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     except (OSError, pickle.UnpicklingError, RuntimeError, LookupError) as error:
         raise Missing(f"{path}: cannot be read ({type(error).__name__}).", hint=_HINT, code="bad_weights") from error
+    record(PACKAGE, path, SHA256)
     return load_into(SpeakerEncoder(), state, PACKAGE).eval()
 
 

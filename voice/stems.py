@@ -2,7 +2,6 @@
 
 import importlib.util
 import pickle
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ from engine.errors import Missing, Refused
 from engine.media import sound_stream
 from engine.sound import CHANNEL_NAMES, Sound
 from engine.timeline import DELIVERY_HZ
+from engine.warm import kept_warm
+from engine.weights import record
 from voice.loudness import delivery_blocks
 
 RATE_HZ = 44_100                         # the network's own
@@ -76,7 +77,7 @@ def _norm(width):
     return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
 
 
-@lru_cache(maxsize=1)
+@kept_warm(1)
 def load_spleeter():
     """Spleeter's two networks in eval on the CPU: (vocals, accompaniment); verified by SHA-256, every key and shape must fit.
 
@@ -103,6 +104,7 @@ def _network(path, sha256):
         network.load_state_dict({key: torch.as_tensor(value) for key, value in state.items()}, strict=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise Refused(f"{path}: does not fit the network ({error}).", hint=hint, code="bad_stems") from error
+    record(f"spleeter {path.stem}", path, sha256)
     return network.eval()
 
 

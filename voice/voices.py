@@ -10,10 +10,12 @@ import numpy as np
 
 from engine.errors import Missing, UsageProblem
 from engine.pull import at_hand
+from engine.warm import kept_warm
 from voice.backends import chatterbox, hibari, kokoro
 from voice.phones import utterances
 
 DEFAULT = "af_heart"
+VOICES_KEPT = 8    # the parts of a scene; the nets behind them are shared
 _HINT = "Run 'mouthpiece voices list' to see them; mixes are written 'af_heart:0.6+bf_emma:0.4'."
 
 
@@ -90,7 +92,7 @@ def load_voice(spec, threads=None):
     return _cached(kokoro.NAME, tuple(sorted(shares.items())), threads)
 
 
-@cache
+@kept_warm(VOICES_KEPT)
 def _cached(backend, what, threads):
     if backend == chatterbox.NAME:
         return chatterbox.Chatterbox(what or None)

@@ -69,9 +69,11 @@ def placed(name):
     Source: ours.
     """
     from engine.pull import at_hand, entry_of, model_file, model_path, registry
-    from engine.weights import embedded_path
+    from engine.weights import embedded_path, manifest
 
     if name not in registry():
+        if name not in manifest():
+            raise UsageProblem(f"models: '{name}' is not known.", hint=f"Known: {', '.join(sorted([*manifest(), *registry()]))}.", code="no_model")
         path = str(embedded_path(name))
     else:
         single = len(entry_of(name)["files"]) == 1

@@ -51,6 +51,8 @@ def run(args, progress):
     options = options_of(None if args.preset is None else read_preset(args.preset), vars(args))
     if (args.sound is None) == (options.text is None):
         raise UsageProblem("animate: need a SOUND or --text, one of them.", hint="Run 'mouthpiece animate --help'.", code="usage")
+    if options.text is None and options.voice is not None:
+        raise UsageProblem(f"--voice {options.voice}: nothing is spoken, the sound is given.", hint="It belongs to --text; leave it out.", code="usage")
     inputs = (args.portrait,) if args.sound is None else (args.portrait, args.sound)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     sidecar = output_file(sidecar_path(args.output), args.force, inputs)

@@ -6,6 +6,9 @@ from engine.command import Command, Outcome
 from engine.errors import Refused, UsageProblem
 
 PROJECT = Path("project.json")         # in the folder OUT.dub beside OUT.mp4
+OTHER_WORDS = "the film before a dub says other words"
+OF_LINES = ("start_err_ms_p95", "end_err_ms_p95")
+OF_FILM = ("overlap_mean", "pause_match_mean", "rate_ratio_mean", "f0_correlation_mean")
 
 
 def add(parser):
@@ -38,6 +41,8 @@ def run(args, progress):
         sound = dialogue if dialogue is not None and dialogue.is_file() else None
         facts = evaluate(args.video, against=None if project else args.against, portrait=args.portrait, sound=sound)
         advance(1)
+    if project is not None and facts["amplitude_ratio"] is None and facts["sync_reference"] is not None:
+        facts["reasons"]["amplitude_ratio"] = OTHER_WORDS
     lines = table(facts)
     if project is not None:
         dub = judged(args, project, progress)
@@ -62,7 +67,11 @@ def judged(args, project, progress):
     from engine.media import probe
 
     mouths, reasons = None, {}
-    if args.against is not None and probe(args.against).has_video:
+    if args.against is None:
+        reasons["mouths"] = "needs the film: --against VIDEO"
+    elif not probe(args.against).has_video:
+        reasons["mouths"] = f"{args.against}: no moving picture in it"
+    else:
         from lipsync.dubbing import boxes_of
 
         try:
@@ -94,10 +103,12 @@ def flat(dub):
     """The numbers of a dub one by one, for the table: names with what they are of in front. Source: ours."""
     out = dict(project=dub["project"], measured_in=dub["measured_in"], recogniser=dub["recogniser"], old_mouth_correlation=dub["old_mouth_correlation"])
     for part in ("file", "loudness", "picture"):
-        out |= {f"{part}_{name}": value for name, value in (dub[part] or {}).items()}
-    because = dict(file_start_err_ms_p95="lines", file_end_err_ms_p95="lines", file_wer_mean="wer", recogniser="wer", old_mouth_correlation="mouths")
-    why = {name: dub["reasons"].get(because.get(name, "overlap"), "nothing to measure") for name, value in out.items() if value is None}
-    return out | dict(reasons=why)
+        out |= {part: None} if dub[part] is None else {f"{part}_{name}": value for name, value in dub[part].items()}
+    because = {f"file_{name}": ("lines",) for name in OF_LINES} | {f"file_{name}": ("overlap",) for name in OF_FILM}
+    because |= {name: ("loudness",) for name in out if name.startswith("loudness_")} | dict(picture=("picture",), picture_inside_changed_share=("mouths",))
+    because |= dict(file_wer_mean=("wer",), recogniser=("wer",), old_mouth_correlation=("old_mouth_correlation", "mouths"))
+    told = {name: [dub["reasons"][key] for key in because.get(name, ()) if key in dub["reasons"]] for name, value in out.items() if value is None}
+    return out | dict(reasons={name: (why or ["nothing to measure"])[0] for name, why in told.items()})
 
 
 COMMAND = Command("evaluate", "sync, stillness, identity, sharpness of a video in numbers; of a dub its lines too", add, run)

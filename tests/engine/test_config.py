@@ -83,6 +83,10 @@ def test_options_refuse_nonsense_at_birth(values):
         Dance(**values)
 
 
+def test_an_option_that_is_gone_and_was_not_given_in_an_older_side_car_is_passed_over():
+    assert from_command_line(preset={"gone_since": None}) == Dance()
+
+
 def test_an_unknown_key_in_a_preset_is_refused_with_the_nearest_name():
     with pytest.raises(UsageProblem, match="'stepps'.*Did you mean steps"):
         resolve(Dance, {"stepps": 5}, {})

@@ -48,3 +48,9 @@ def test_an_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(Refused("a", hint="b", code="c", retryable=True)))
     assert type(error) is Refused
     assert error.as_dict() == Refused("a", hint="b", code="c", retryable=True).as_dict()
+
+
+def test_a_forgotten_full_stop_stands_between_message_and_hint():
+    assert str(Refused("a.srt: nothing in it", hint="Give another.")) == "a.srt: nothing in it. Give another."
+    assert str(Refused("Is it one?", hint="Look.")) == "Is it one? Look."
+    assert str(Refused("2 bad rows:\n  3: no sound\n", hint="Correct them.")) == "2 bad rows:\n  3: no sound\nCorrect them."

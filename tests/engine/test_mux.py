@@ -49,6 +49,21 @@ def test_frames_are_the_same_and_the_clap_stays_with_its_flash(tmp_path, rate, s
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([video.name, output.name])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_the_copy_has_the_rate_of_the_film_also_where_the_coded_picture_says_another(tmp_path, suffix):
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(30_000, 1001))
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", Fraction(1, 90_000)
+        for index in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * index, np.uint8), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = 3003 * index, Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    output = tmp_path / f"out{suffix}"
+    copy_with_sound(tmp_path / "in.mp4", output, click(Fraction(1, 5), 0.6))
+    assert probe(tmp_path / "in.mp4").rate == probe(output).rate == Fraction(30_000, 1001)
+
+
 def test_a_turned_picture_stays_turned(tmp_path):
     with av.open(str(tmp_path / "turned.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)

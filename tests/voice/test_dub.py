@@ -1,6 +1,7 @@
 """dub: lines kept by line, only what changed is spoken again, stems that sum, and a film as long as before."""
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -129,11 +130,17 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
     (("--map", "ANNA"), "--map"),
+    (("--map", "CARL=0"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     answer = stage(*words)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
+
+
+def test_a_bed_that_is_no_sound_is_refused_before_a_line_is_spoken(stage):
+    answer = stage("--bed", str(stage.folder / "script.srt"))
+    assert answer.code == 5 and "--bed" in answer.err and not (stage.folder / "out.dub").exists()
 
 
 def judged(call, folder, *words):
@@ -175,6 +182,30 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     assert answer.code == 2 and "nowhere.json" in answer.err
     table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
     assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
+    gap = next(line for line in table.splitlines() if line.endswith("(needs the film: --against VIDEO)"))
+    assert all(name in gap for name in ("old_mouth_correlation", "file_overlap_mean", "picture")), table
+
+
+def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, monkeypatch):
+    from lipsync import evaluate
+
+    measured = evaluate.evaluate
+
+    def seen(video, *, against=None, **more):
+        """As if a face were seen, which is all that the note of a missing real clip asks for."""
+        facts = measured(video, against=against, **more)
+        assert against is None
+        facts["reasons"]["amplitude_ratio"] = "needs a real clip to compare with: --against VIDEO"
+        return facts | dict(sync_reference="articulation")
+
+    monkeypatch.setattr(evaluate, "evaluate", seen)
+    assert stage("--loudness", "-23").code == 0
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--listen", "off", "-q").out
+    notes = [line.removeprefix("not measured: ").partition(" (") for line in table.splitlines() if line.startswith("not measured")]
+    gaps = {name: why for names, _, why in notes for name in names.split(", ")}
+    assert not any("--against" in why for why in gaps.values()), gaps
+    assert gaps["amplitude_ratio"] == "the film before a dub says other words)"
+    assert gaps["recogniser"] == gaps["file_wer_mean"] == "--listen off)" and "no face" in gaps["old_mouth_correlation"]
 
 
 def test_the_page_tells_numbers_and_no_structures(stage):
@@ -183,6 +214,76 @@ def test_the_page_tells_numbers_and_no_structures(stage):
     assert stage().code == 0
     page = (stage.folder / "out.dub" / "report.html").read_text()
     assert "{&#x27;" not in page and "{'" not in page and "dialogue lufs" in page
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert links == ["dialogue.wav", "bed.wav", "mix.wav", "lines/1.1.wav", "lines/2.1.wav"] and all((stage.folder / "out.dub" / link).is_file() for link in links)
     face = {"face": "largest", "speakers": ["ANNA", ""], "frames_asked": 9, "frames_changed": 7, "frames_passed": {"the mouth is covered": 2}}
     told = readable(dict(loudness={"after": {}}, picture={"faces": [face], "changed_s": [(0.5, 1.0), (2.0, 2.25)], "placement": {}}))
     assert told["picture"] == {"changed_s": 0.75, "face_1": "ANNA: 7 of 9 frames changed; 2 left: the mouth is covered"}
+
+
+def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
+    answer = stage("--slot", "2")
+    assert answer.code == 2 and "no option --slot" in answer.err, answer.err
+    (stage.folder / "own.toml").write_text("slot = 2.0\n")
+    answer = stage("--preset", str(stage.folder / "own.toml"))
+    assert answer.code == 2 and "no option is called 'slot'" in answer.err, answer.err
+
+
+def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, monkeypatch):
+    from engine import weights
+    from voice import stems
+
+    def separated(*words, **more):
+        weights.record("spleeter test", "test.ckpt", "ab" * 32)
+        return separate(*words, **(more | dict(networks=(lambda x: x, lambda x: x * 0))))
+
+    separate = stems.separate_file
+    monkeypatch.setattr(stems, "separate_file", separated)
+    assert stage("--bed", "separate").code == 0
+    models = json.loads((stage.folder / "out.json").read_text())["models"]
+    assert "hibari" in models and models["spleeter test"] == "ab" * 32
+    monkeypatch.setattr(stems, "separate_file", lambda *words, **more: pytest.fail("separated twice"))
+    assert stage("--bed", "separate").code == 0
+    assert facts_of(stage.folder)["spoken_again"] == {}
+    assert json.loads((stage.folder / "out.json").read_text())["models"] == models
+    assert stage("--bed", "mute").code == 0
+    assert "spleeter test" not in json.loads((stage.folder / "out.json").read_text())["models"]
+
+
+@pytest.mark.parametrize("saves, times", [(100, 3), (1, 2)])
+def test_the_project_is_saved_while_lines_are_spoken_but_not_for_each_of_thousands(stage, monkeypatch, saves, times):
+    from voice import dub
+
+    saved, save_project = [], dub.save_project
+    monkeypatch.setattr(dub, "SAVES", saves)
+    monkeypatch.setattr(dub, "save_project", lambda *words: saved.append(save_project(*words)) or saved[-1])
+    assert stage().code == 0 and len(saved) == times
+    assert [line["take"] for line in project_of(stage.folder)["lines"]] == [1, 1]
+
+
+def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage, monkeypatch):
+    from voice import dub
+
+    answers = dub.answers
+
+    def stopped(*words):
+        yield next(answers(*words))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dub, "SAVES", 1)
+    monkeypatch.setattr(dub, "answers", stopped)
+    assert stage().code == 130
+    assert [line.get("take", 0) for line in project_of(stage.folder)["lines"]] == [1, 0]
+    monkeypatch.setattr(dub, "answers", answers)
+    assert stage().code == 0 and list(facts_of(stage.folder)["spoken_again"]) == ["2"]
+
+
+def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
+    from engine.media import write_sound
+    from voice.evaluation import loudness_of
+
+    tones = 0.05 * np.sin(2 * np.pi * np.array([[300], [450], [600], [60], [750], [900]]) * np.arange(3 * 48_000) / 48_000)
+    write_sound(stage.folder / "bed.wav", Sound(tones.astype(np.float32), 48_000))
+    assert stage("--bed", str(stage.folder / "bed.wav")).code == 0
+    assert probe(stage.folder / "out.mp4").channels == 6 and facts_of(stage.folder)["loudness"]["layout"] == "5.1"
+    assert loudness_of(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)

@@ -55,7 +55,7 @@ def test_a_draft_is_a_script_that_reads_back(run, talk, suffix):
     assert {line.speaker for line in lines} == {"S1"} and lines[0].start == pytest.approx(0.4)
     facts = json.loads(path.with_suffix(".json").read_text())["facts"]
     assert facts["recogniser"] == "reader" and facts["words"][0] == ["Good", 0.4, 0.8]
-    assert "reader" in outcome.lines
+    assert "reader" in outcome.lines and "2 lines in 'en'" in outcome.lines
 
 
 def test_a_draft_can_be_a_project(run, talk):

@@ -35,6 +35,19 @@ def test_the_page_asks_for_nothing_from_outside():
     assert not re.search(r"https?:|@import|url\(", text) and "default-src 'none'" in text
 
 
+def test_takes_and_stems_can_be_heard_from_the_page_by_links_beside_it():
+    text = page_of({"title": "x", "duration_s": 9, "lines": [line(1, sound="lines/a b#1.wav")], "stems": ["dialogue.wav", "mix.wav"]}, {}, [])
+    page = html.fromstring(text)
+    assert page.xpath("//tr//a/@href") == ["lines/a%20b%231.wav"] and page.xpath("//p/a/@href") == ["dialogue.wav", "mix.wav"]
+
+
+def test_the_keyboard_reaches_every_panel_and_drawings_leave_their_links_to_readers():
+    page = html.fromstring(page_of({"title": "x", "duration_s": 9, "lines": [line(1)], "settings": {"a": 1}}, {}, []))
+    panels = page.xpath("//div[@class='panel']")
+    assert len(panels) == 3 and all(panel.get("tabindex") == "0" and panel.get("aria-label") for panel in panels)
+    assert page.xpath("//svg/@role") == ["group"] and set(page.xpath("//th/@scope")) == {"col"} and len(page.xpath("//main")) == 1
+
+
 def test_the_worst_lines_come_first_and_every_link_has_its_row():
     lines = [line(1), line(2, start_err_ms=80.0), line(3, status="needs_review"), line(4, status="approved", start_err_ms=500.0), line(5, lost_words=["x"])]
     page = html.fromstring(page_of({"duration_s": 30, "lines": lines}, {}, []))
@@ -52,6 +65,7 @@ def test_slots_stand_where_their_times_are_on_every_row_they_touch():
 
 
 def test_lines_at_the_same_time_lie_in_lanes():
+    assert 'x="120.0" y="18" width="480.0"' in timeline([line(1, start_s=1.0, end_s=5.0)], 9.6, {})  # a short film fills the width
     picture = timeline([line(1, start_s=1.0, end_s=5.0), line(2, start_s=3.0, end_s=6.0), line(3, start_s=5.0, end_s=7.0)], 10.0, {})
     assert re.findall(r'<rect x="[\d.]+" y="(\d+)" width="[\d.]+" height="15"', picture) == ["18", "44", "18"]
 
@@ -64,7 +78,7 @@ def test_waves_are_drawn_at_their_times_and_full_height():
     drawn = re.search(r'<path d="M([^"]+)Z" class="wave"', timeline([], 2.0, {"mix": peaks}))[1]
     points = [tuple(map(float, point.split())) for point in drawn.split("L")]
     top = min(y for _, y in points)
-    assert {x for x, y in points if y == top} == {41.0, 43.0}  # 20.5 and 21.5 of 20 a second, 30 s in 1200 px: one decimal
+    assert {x for x, y in points if y == top} == {246.0, 258.0}  # 20.5 and 21.5 of 20 a second, 5 s in 1200 px
 
 
 def test_peaks_of_a_file_are_those_of_its_sound(tmp_path):

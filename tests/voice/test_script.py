@@ -182,3 +182,12 @@ def test_names_of_speakers_may_hold_signs_of_markup(tmp_path):
     lines = (replace(LINES[0], speaker="A>n & <b>"), replace(LINES[1], speaker="Ann: the cook"))
     for suffix in (".srt", ".vtt", ".csv", ".ttml"):
         assert written(tmp_path, suffix, Script(lines)).speakers == ("A>n & <b>", "Ann: the cook")
+
+
+def test_a_text_of_more_rows_than_a_day_of_subtitles_has_is_refused_before_it_is_taken_apart(tmp_path, monkeypatch):
+    from voice import script
+
+    (tmp_path / "a.txt").write_text("Hello.\n" * 250_001)
+    monkeypatch.setattr(script, "_parsed", lambda *words: pytest.fail("taken apart"))
+    with pytest.raises(Refused, match="250001 rows, too long for a script"):
+        read_script(tmp_path / "a.txt")

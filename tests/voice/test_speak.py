@@ -169,6 +169,12 @@ def test_without_script_and_text_or_with_both_the_usage_is_told(call, tmp_path):
     assert call("speak", "a.mp4", "b.srt", "--text", "x", "-o", str(tmp_path / "a.wav")).code == 2
 
 
+def test_a_slot_for_a_script_which_has_its_own_is_refused(stage):
+    answer = stage("--slot", "2")
+    assert answer.code == 2 and "--slot 2" in answer.err and "--text" in answer.err
+    assert not (stage.folder / "out.wav").exists()
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(stage):
     before = sorted(stage.folder.iterdir())
     answer = stage("--dry-run", "--json")
@@ -181,3 +187,48 @@ def test_lines_are_heard_back_and_the_listener_is_named(stage):
     assert answer.code == 0
     hearing = facts_of(stage.folder)["hearing"]
     assert "pocketsphinx" in hearing["recogniser"] and hearing["heard"]
+
+
+def test_a_side_car_names_the_models_of_its_own_job_also_where_an_earlier_one_had_loaded_them(stage, call):
+    assert stage(text="Good morning.").code == 0
+    other = stage.folder / "film.srt"
+    assert call("transcribe", str(stage.folder / "film.wav"), "-o", str(other), "--model", "pocketsphinx", "-q", "--force").code in (0, 5)
+    assert stage(text="Good evening.", output="again.wav").code == 0
+    first, again = (json.loads((stage.folder / name).read_text())["models"] for name in ("out.json", "again.json"))
+    assert "hibari" in first and again == first
+
+
+@pytest.mark.parametrize("command", ["speak", "dub"])
+def test_a_script_is_read_once(command, stage, call, monkeypatch):
+    from pathlib import Path
+
+    reads, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    output = stage.folder / ("out.wav" if command == "speak" else "out.mp4")
+    film = stage.folder / "film.wav"
+    if command == "dub":
+        from fractions import Fraction
+
+        from engine.media import VideoWriter
+
+        film = stage.folder / "film.mp4"
+        with VideoWriter(film, Fraction(10), 64, 48, Sound(np.zeros((1, 64_000), np.float32), 16_000)) as writer:
+            for _ in range(40):
+                writer.write(np.zeros((48, 64, 3), np.uint8))
+    answer = call(command, str(film), str(stage.folder / "script.srt"), "-o", str(output), "--voice", "hibari", "--dry-run", "-q")
+    assert answer.code == 0 and reads.count("script.srt") == 1, answer.err
+
+
+def test_a_script_none_of_whose_lines_can_be_spoken_is_refused_in_whole_sentences(stage):
+    (stage.folder / "script.srt").write_text("1\n00:00:01,000 --> 00:00:01,001\nToo short.\n\n2\n00:00:02,000 --> 00:00:02,001\nThis too.\n")
+    answer = stage()
+    assert answer.code == 5 and "not one of its 2 lines could be spoken; line 1: its slot has 1 ms: nothing is spoken. Correct the script." in answer.err
+
+
+def test_a_recording_without_a_sample_is_refused_as_such(stage):
+    import wave
+
+    with wave.open(str(stage.folder / "film.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
+    answer = stage()
+    assert answer.code == 5 and "film.wav: it lasts 0 s." in answer.err

@@ -1,13 +1,14 @@
 """Chatterbox behind the same door: speaks text in the voice of a recording, in its own time; for a GPU, where its package is installed."""
 
-from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
 
+from engine.cache import digest_of
 from engine.errors import Missing, UsageProblem
 from engine.files import input_file
-from engine.pull import at_hand, model_path
+from engine.pull import at_hand, entry_of, model_path
+from engine.warm import kept_warm
 from voice.plan import RATE_HZ
 
 NAME, LANGUAGE = "chatterbox", "en-us"
@@ -58,7 +59,7 @@ def installed():
     return find_spec(NAME) is not None and at_hand(NAME)
 
 
-@cache
+@kept_warm(1)
 def _loaded(device):
     if find_spec(NAME) is None:
         raise Missing("voice chatterbox: the package chatterbox-tts is not installed.", hint=_REMEDY, code="no_chatterbox")
@@ -67,5 +68,10 @@ def _loaded(device):
     from chatterbox.tts import ChatterboxTTS
 
     from engine.device import choose_device
+    from engine.weights import record
 
+    for file in entry_of(NAME)["files"]:
+        path = model_path(NAME) / file["path"]
+        if path.suffix != ".json":
+            record(f"{NAME} {path.stem}", path, digest_of(path))
     return ChatterboxTTS.from_local(model_path(NAME), str(choose_device(device).device))

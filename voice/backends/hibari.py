@@ -1,6 +1,5 @@
 """hibari: the voice that is there right after install, and fast; on our clock too, for its net has the same seams as its teacher's."""
 
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from engine.cache import is_verified
 from engine.errors import Missing
+from engine.warm import kept_warm
 from voice.backends.graph import FLOAT, cut
 from voice.backends.timed import TimedVoice, session
 
@@ -43,7 +43,7 @@ class Hibari(TimedVoice):
         return dsp.synth(*spectra, f0, np.random.default_rng(self._seed))
 
 
-@cache
+@kept_warm(2)
 def _sessions(threads):
     from engine.weights import record  # brings torch with it
 

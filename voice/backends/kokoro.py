@@ -11,6 +11,7 @@ from engine.cache import cache_folder, is_verified
 from engine.errors import Missing
 from engine.files import replacing, sha256_of
 from engine.pull import FOLDER, entry_of, model_file
+from engine.warm import kept_warm
 from voice.backends.graph import FLOAT, cut
 from voice.backends.timed import TimedVoice, session
 
@@ -70,7 +71,7 @@ def mixed_style(weights):
         return sum(np.float32(share) * file.get_tensor(name).astype(np.float32) for name, share in weights.items())
 
 
-@cache
+@kept_warm(2)
 def _sessions(threads):
     planner, speaker = cut_files()
     return session(planner, threads, NAME), session(speaker, threads, NAME)

@@ -25,6 +25,7 @@ def run(args, progress):
     from engine.inputs import look_at
     from engine.media import VIDEO_SUFFIXES
     from engine.report import sidecar_path
+    from voice.bed import check_bed
     from voice.scripts.decoding import read_text
 
     options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
@@ -34,10 +35,11 @@ def run(args, progress):
     look_at(media=(args.video,))
     if args.script is None:
         return _without_script(args, options, progress)
-    read_text(args.script, options.encoding)
+    check_bed(options.bed)
+    said = read_text(args.script, options.encoding)
     from voice.dub import prepare
 
-    dub = prepare(args.video, args.script, args.output, options)
+    dub = prepare(args.video, args.script, args.output, options, said)
     for remark in dub.job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:
@@ -77,7 +79,7 @@ def made(args, dub, inputs, progress):
     if not takes_in_use(dub):
         from engine.errors import Refused
 
-        raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint="Look at the project: every line says why.", code="no_speech")
+        raise Refused(f"{args.script or args.video}: not one line could be spoken.", hint=f"Look at {dub.folder / PROJECT}: every line says why.", code="no_speech")
     paths, sound = mixed(dub, progress, wanted)
     picture = pictured(args, dub, paths, progress)
     rows = line_rows(dub, paths)
@@ -89,7 +91,7 @@ def made(args, dub, inputs, progress):
     payload = documented(args.output, "dub", dub.options, inputs, facts, marking)
     review = [row["id"] for row in rows if row["status"] == "needs_review"]
     unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
-    said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {len(review)}: {', '.join(review[:8])}" if review else "")
+    said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {counted(len(review))}: {', '.join(review[:8])}" if review else "")
     result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
 
@@ -101,7 +103,7 @@ def pictured(args, dub, paths, progress):
 
     lines = lip_lines(dub) if dub.options.lips and dub.job.has_picture else []
     if not lines:
-        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force)
+        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force, channels=None)
         return dict(lips="picture copied", frames=packets, frames_source=packets, frames_match=True)
     job = dict(lines=lines, dialogue=paths["dialogue"], faces=faces_for(dub), options=dub.options, cache=dub.folder / PICTURE)
     return args.relip(args.video, paths["mix"], args.output, job, progress, args.force)

@@ -30,18 +30,21 @@ def run(args, progress):
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     if (args.text is None) == (args.video is None) or (args.video is None) != (args.script is None):
         raise UsageProblem("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")
+    if args.script is not None and options.slot is not None:
+        raise UsageProblem(f"--slot {options.slot:g}: a script has the slots of its lines.", hint="Leave it out; it belongs to --text.", code="usage")
     output_file(args.output, args.force, inputs, (".wav",))
     output_file(sidecar_path(args.output), args.force, inputs)
     others = [take_path(args.output, k) for k in range(1, options.takes)]
     for path in others:
         output_file(path, args.force, inputs, (".wav",))
+    said = None
     if args.script is not None:
         look_at(media=(args.video,))
-        read_text(args.script, options.encoding)
+        said = read_text(args.script, options.encoding)
     marking = marking_of(args, "speak", inputs, () if options.language is None else (options.language,))
     if args.text is not None:
         return _text(args, options, (inputs, marking), progress)
-    return _script(args, options, (inputs, marking), progress)
+    return _script(args, options, (inputs, marking, said), progress)
 
 
 def take_path(output, index):
@@ -64,7 +67,7 @@ def _text(args, options, inputs, progress):
 def _script(args, options, inputs, progress):
     from voice.pipeline import answers, placed, prepare
 
-    job = replace(prepare(args.video, args.script, options), consent=inputs[1].consent)
+    job = replace(prepare(args.video, args.script, options, inputs[2]), consent=inputs[1].consent)
     for remark in job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:
@@ -74,10 +77,11 @@ def _script(args, options, inputs, progress):
     if not takes[0][0]:
         from engine.errors import Refused
 
-        raise Refused(f"{args.script}: not one of its {len(done)} lines could be spoken: {done[0].as_dict()['why']}", hint="Correct the script.", code="no_speech")
+        why = done[0].as_dict()["why"].rstrip(".")
+        raise Refused(f"{args.script}: not one of its {counted(len(done))} could be spoken; line {done[0].line.id}: {why}.", hint="Correct the script.", code="no_speech")
     rows = [a.as_dict() for a in done]
     review = [row["id"] for row in rows if row["needs_review"]]
-    return _written(args, options, inputs, takes, job.plan() | dict(lines=rows, needs_review=review))
+    return _written(args, options, inputs[:2], takes, job.plan() | dict(lines=rows, needs_review=review))
 
 
 def _written(args, options, inputs, takes, facts):
@@ -92,7 +96,7 @@ def _written(args, options, inputs, takes, facts):
     told = [marking.of(watermark=heard_mark(path)) if marking.credentials is not None else marking for path in outputs]
     payload = [documented(p, "speak", options, inputs, facts | dict(take=k + 1, sound=sound[k]), told[k]) for k, p in enumerate(outputs)][0]
     review = facts.get("needs_review") or []
-    note = f"; a person should listen to {len(review)}: {', '.join(review[:8])}" if review else ""
+    note = f"; a person should listen to {counted(len(review))}: {', '.join(review[:8])}" if review else ""
     said = f"{args.output}: {takes[0][1] / 48000:.2f} s, {counted(len(takes[0][0]))}{note}"
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
     result = payload | {"output": str(args.output), "outputs": [str(p) for p in outputs], "sidecar": str(sidecar_path(args.output))}

@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.command import Command, Outcome
 from engine.config import Options, add_flags, option, read_preset, resolve
 from engine.errors import Refused
+from voice.commands.speak import counted
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def run(args, progress):
     except BaseException:
         args.output.unlink(missing_ok=True)
         raise
-    lines = f"{args.output}: {len(script.lines)} lines in '{script.language}' heard by {listener.name}; a draft to read over, speakers are not told apart"
+    lines = f"{args.output}: {counted(len(script.lines))} in '{script.language}' heard by {listener.name}; a draft to read over, speakers are not told apart"
     return Outcome(payload | {"output": str(args.output), "sidecar": sidecar and str(sidecar)}, lines)
 
 

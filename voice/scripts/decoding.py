@@ -8,6 +8,7 @@ from engine.files import input_file
 from voice.scripts.line import Remark
 
 MOST_BYTES = 64 * 2**20
+MOST_ROWS = 250_000      # of text that is neither JSON nor XML: more than a day of subtitles
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _KINDS = ((b"PK\x03\x04", "a spreadsheet, document or archive"), (b"RIFF", "a WAV or AVI file"), (b"%PDF", "a PDF"), (b"\x1aE\xdf\xa3", "a video"),
@@ -24,7 +25,7 @@ def read_text(path, encoding=None):
 
     path: str or Path.
     encoding: name of a character set; None finds it out: marks at the start, UTF-8, else the likeliest older set, with a remark.
-    Raises Refused for a missing, empty, huge or binary file and bytes that are not in `encoding`; UsageProblem for an unknown encoding.
+    Raises Refused for a missing, empty, binary or endless file and bytes that are not in `encoding`; UsageProblem for an unknown encoding.
     Source: ours.
     """
     path = input_file(path, "script")
@@ -42,6 +43,9 @@ def read_text(path, encoding=None):
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise Refused(f"{path}: nothing but white space in it.", hint="Give a script with lines of dialogue.", code="empty_script")
+    rows = text.count("\n")
+    if rows > MOST_ROWS and not text.lstrip().startswith(("{", "<")):
+        raise Refused(f"{path}: {rows} rows, too long for a script (at most {MOST_ROWS}).", hint="Give the script of one film.", code="too_large")
     return text, raw, remarks
 
 
