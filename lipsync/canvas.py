@@ -8,7 +8,7 @@ import torch
 from engine.curves import smoothstep
 from face.crop import Crop
 from face.matte import window_of
-from lipsync.layers import layers_of
+from lipsync.layers import FINE_PX, finer, layers_of
 from lipsync.lids import Lid, drawn
 from lipsync.patch import FLOW_PX, PATCH, WORK_PX
 from lipsync.renderer import Rendering, edge_fade
@@ -110,6 +110,8 @@ class Canvas:
         if matte is not None:
             self._layers = layers_of(pixels, matte, WORK_PX / crop.scale, window_of(crop, size))
             self._window = self._window if self._layers is None else self._layers.window
+        fine = self._layers is None and size[0] * size[1] <= FINE_PX
+        self._fine, self._grain = (finer(pixels), 2) if fine else (pixels, 1)
         self._corner = np.array([part.start for part in self._window[::-1]], np.float32)
         h, w = (part.stop - part.start for part in self._window)
         self._grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
@@ -187,7 +189,7 @@ class Canvas:
     def _composed(self, read):
         """The frame whose window reads the picture at (h, w, 2); with layers the background stays."""
         if self._layers is None:
-            return cv2.remap(self.pixels, read, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            return cv2.remap(self._fine, read * np.float32(self._grain), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         frame = self.pixels.copy()
         frame[self._window] = self._layers.composed(read - self._corner)
         return frame

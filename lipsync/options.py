@@ -53,7 +53,7 @@ class AnimateOptions(PortraitOptions):
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     settle: bool = option(True, "keep the head about its place, and bring head and brows to rest in pauses")
     accents: float = option(1.0, "strength of brows and nods on stressed words; 0 has none", low=0.0, high=3.0)
-    blink_rate: float = option(14.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
+    blink_rate: float = option(16.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
 
 def classes():
