@@ -35,7 +35,8 @@ def closed(mouth, articulation, lips, strength=1.0):
     mouth: (T, 21).  articulation: (2 T, 43).
     lips: (21,) opening in units of the crop for a unit code.
     strength: 0 changes nothing, 1 shuts wholly.
-    Source: ours; the least change of a code whose numbers have unit deviation is along `lips`.
+    Source: ours; the least change of a code whose numbers have unit deviation is along `lips`. On p, b and m all else comes to rest too:
+    lips that meet in another shape are drawn a little apart on many faces.
     """
     power = float(lips @ lips)
     if strength == 0 or power == 0:
@@ -43,7 +44,9 @@ def closed(mouth, articulation, lips, strength=1.0):
     for phones, wanted in ((NEARLY, NARROW), (MEETING, SHUT)):
         over = np.maximum(0, mouth @ lips - wanted)
         mouth = mouth - (strength * closing(articulation, phones) * over)[:, None] * (lips / power)
-    return mouth.astype(np.float32)
+    along = np.outer(mouth @ lips / power, lips)
+    free = 1 - strength * closing(articulation, MEETING)[:, None]
+    return (along + free * (mouth - along)).astype(np.float32)
 
 
 def levelled(mouth, articulation, lips, amount=1.0):

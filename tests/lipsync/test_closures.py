@@ -42,21 +42,30 @@ def test_lips_are_shut_for_two_frames_at_least_and_just_before_the_middle_of_the
     assert 0.04 * (weight * np.arange(TICKS)).sum() / weight.sum() == pytest.approx(2.0 + 0.04 - 0.02, abs=0.012)
 
 
-def test_lips_come_and_go_smoothly_and_only_what_opens_them_changes():
+def test_lips_come_and_go_smoothly_and_for_f_only_what_opens_them_changes():
     before = open_mouth()
-    after = closed(before, said(("B", 100, 105)), LIPS)
+    after = closed(before, said(("F", 100, 105)), LIPS)
     held = closing(said(("B", 100, 105)), [PHONES.index("B")])
     assert np.abs(np.diff(held)).max() < 0.75 and held.max() > 0.95
     moved = after - before
     along = moved @ LIPS / np.sqrt(LIPS @ LIPS)
-    assert np.abs(moved - along[:, None] * LIPS / np.sqrt(LIPS @ LIPS)).max() < 1e-6
+    assert np.abs(along).max() > 0.1 and np.abs(moved - along[:, None] * LIPS / np.sqrt(LIPS @ LIPS)).max() < 1e-5
+
+
+def test_on_p_b_m_the_shape_of_the_mouth_comes_to_rest_as_far_as_lips_are_held():
+    before = open_mouth()
+    after = closed(before, said(("B", 100, 105)), LIPS)
+    held = closing(said(("B", 100, 105)), [PHONES.index("B")])
+    shape = LIPS == 0
+    assert np.allclose(after[:, shape], (1 - held)[:, None] * before[:, shape], atol=1e-5)
+    assert np.allclose(after[:40], before[:40], atol=1e-5) and np.allclose(after[60:], before[60:], atol=1e-5)
 
 
 def test_a_doubtful_sound_shuts_half_way_and_closed_lips_are_never_opened():
     half = (closed(open_mouth(), said(("P", 100, 104), chance=0.12), LIPS) @ LIPS).min()
     assert 0.01 < half < 0.025
     pressed = open_mouth(-0.01)
-    assert np.array_equal(closed(pressed, said(("P", 100, 104)), LIPS), pressed.astype(np.float32))
+    assert np.allclose(closed(pressed, said(("P", 100, 104)), LIPS) @ LIPS, pressed @ LIPS, atol=1e-6)
 
 
 def test_strength_is_a_share_and_zero_leaves_the_mouth():
