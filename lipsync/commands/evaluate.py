@@ -33,6 +33,8 @@ def run(args, progress):
         output_file(args.sheet, args.force, inputs, WRITE_SUFFIXES)
     project = project_of(args)
     look_at(media=(args.video, args.against), pictures=(args.portrait,))
+    if project is not None:
+        args.check_dub(args.video, project, args.listen)
     from lipsync.evaluate import evaluate, table
     from lipsync.sheet import write_sheet
 
