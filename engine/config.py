@@ -161,6 +161,19 @@ def check_given(classes, flags):
             raise problems[0]
 
 
+def refuse_idle(flags, names, where, hint):
+    """Refuses a flag that is given and would do nothing, instead of ignoring it; what a preset says is for all modes and may stay.
+
+    flags: dict, such as vars() of parsed arguments.  names: of the options that do nothing here.
+    where: when that is so, such as "with --text".  hint: what to do.
+    Raises UsageProblem.
+    Source: ours.
+    """
+    for name in names:
+        if flags.get(name) not in (None, False):
+            raise UsageProblem(f"{flag_of(name)}: has no meaning {where}.", hint=hint, code="strange_option")
+
+
 def _converted(field, value, kind):
     """The value in its type; text from the command line and from JSON becomes numbers, rates and paths."""
     try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.command import Command, Outcome
-from engine.config import Options, add_flags, option, read_preset, resolve
+from engine.config import Options, add_flags, option, read_preset, refuse_idle, resolve
 from engine.errors import Refused
 from voice.commands.speak import counted
 
@@ -51,6 +51,8 @@ def run(args, progress):
     from voice.draft import draft
     from voice.listen import recogniser
 
+    if options.model == "pocketsphinx" and options.device not in ("cpu", "auto"):
+        refuse_idle(vars(args), ("device",), "with --model pocketsphinx", "It hears on the processor alone; leave it out.")
     placement = choose_device(options.device)
     length_s = _length_of(args.video)
     listener = recogniser(options.model, options.language, placement)
