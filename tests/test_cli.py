@@ -63,7 +63,9 @@ def test_with_json_the_result_is_one_document(animate, desk):
     assert code == 0 and out.count("\n") == 1 and document["ok"] is True
     result = document["result"]
     assert result["output"] == str(desk / "out.mp4") and result["sidecar"] == str(desk / "out.json")
-    assert set(result["models"]) == {"motion", "phonetic", "core", "renderer", "finder", "matting"}
+    ours, others = ({name for name in result["models"] if (" " in name) is packaged} for packaged in (False, True))
+    assert ours == {"motion", "phonetic", "core", "renderer", "finder", "matting"}
+    assert {name.split()[0] for name in others} == {"facenet-pytorch", "silero-vad"} and {len(digest) for digest in result["models"].values()} == {64}
     assert result["facts"]["frames"] == 5 and result["settings"]["fps"] == "12"
     sidecar = json.loads((desk / "out.json").read_text())
     assert {key: result[key] for key in sidecar} == sidecar

@@ -205,6 +205,19 @@ def test_faces_are_kept_one_by_one(film, tmp_path):
     assert dataclasses.is_dataclass(both)
 
 
+def test_faces_that_are_kept_name_the_nets_that_found_them(film, tmp_path):
+    from engine import weights
+    from lipsync.dubbing import seen_once
+
+    def nets():
+        with weights.noted() as used:
+            seen_once(film, ("largest",), tmp_path, int)
+        return {name: digest for (name, _), digest in used.items()}
+
+    first = nets()
+    assert first and all(name.startswith("facenet-pytorch ") for name in first) and nets() == first
+
+
 def test_a_film_gets_all_channels_of_its_mix_and_keeps_its_picture(film, tmp_path):
     output, wave = tmp_path / "out.mp4", 0.1 * np.random.default_rng(0).standard_normal((6, 57_600)).astype(np.float32)
     output.write_bytes(film.read_bytes())
