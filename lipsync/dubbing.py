@@ -61,7 +61,6 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
         if seen is None:
             return untouched(video, sound, output, overwrite)
         facts = resync(task, output, models, placement, progress, seen=seen, kept=store, overwrite=overwrite)
-        with_all_channels(output, sound)
         done = True
     finally:
         shelf.close(done)
@@ -82,28 +81,8 @@ def seen_or_nobody(video, choices, job, advance, film):
 
 def untouched(video, sound, output, overwrite):
     """Writes the film with its picture copied bit by bit and the new sound; facts for the report. Source: engine.mux."""
-    packets = copy_with_sound(video, output, sound, overwrite, channels=None)
+    packets = copy_with_sound(video, output, sound, overwrite)
     return dict(lips="picture copied: no face is seen in the film", copied=True, frames=packets, frames_source=packets, frames_match=True)
-
-
-def with_all_channels(film, sound):
-    """Gives a finished film, whose sound is one or two channels, the sound with all of its own; where it fails there is no film either.
-
-    film: path; its picture is copied bit by bit.  sound: path of the same sound.
-    Raises what copy_with_sound raises.
-    Source: ours.
-    """
-    if probe(sound).channels <= 2:
-        return
-    other = film.with_name(f".{film.stem}.channels{film.suffix}")
-    try:
-        copy_with_sound(film, other, sound, overwrite=True, channels=None)
-        other.replace(film)
-    except BaseException:
-        film.unlink(missing_ok=True)
-        raise
-    finally:
-        other.unlink(missing_ok=True)
 
 
 def parts_of(job, lips):

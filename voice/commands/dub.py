@@ -131,7 +131,7 @@ def pictured(args, dub, paths, progress):
 
     lines = lip_lines(dub) if dub.options.lips and dub.job.has_picture else []
     if not lines:
-        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force, channels=None)
+        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force)
         return dict(lips="picture copied", frames=packets, frames_source=packets, frames_match=True)
     job = dict(lines=lines, dialogue=paths["dialogue"], faces=faces_for(dub), options=dub.options, cache=dub.folder / PICTURE)
     return args.relip(args.video, paths["mix"], args.output, job, progress, args.force)
