@@ -68,8 +68,9 @@ def _stems(report):
     return "".join(f" · {_heard(path, Path(path).stem)}" for path in report.get("stems") or ())
 
 
-def _heard(path, label):
-    return f'<a href="{quote(str(path))}">{escape(label)}</a>'
+def _heard(path, label, of=""):
+    said = f' aria-label="{escape(label + " " + of, quote=True)}"' if of else ""
+    return f'<a href="{quote(str(path))}"{said}>{escape(label)}</a>'
 
 
 def _tiles(report, lines):
@@ -145,7 +146,7 @@ def _row(line, columns):
     line_id = escape(str(line["id"]), quote=True)
     status = str(line.get("status", "draft"))
     slot = _DASH if line.get("start_s") is None else f"{clock(line['start_s'])}<br><span class=soft>{line['end_s'] - line['start_s']:.2f} s</span>"
-    slot += f"<br>{_heard(line['sound'], 'listen')}" if line.get("sound") else ""
+    slot += "<br>" + _heard(line["sound"], "listen", f"to line {line['id']}") if line.get("sound") else ""
     speaker = f"<b>{escape(str(line['speaker']))}</b> " if line.get("speaker") else ""
     below = [line["original"]] if line.get("original") else []
     below += [" → ".join(_rung(rung) for rung in line["rungs"])] if line.get("rungs") else []

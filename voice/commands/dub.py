@@ -31,7 +31,7 @@ def run(args, progress):
     from voice.bed import check_bed
     from voice.scripts.decoding import read_text
 
-    options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset, "dub"), vars(args))
     check_idle(args, options)
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)

@@ -22,7 +22,7 @@ def run(args, progress):
     from engine.provenance import marking_of
     from engine.report import sidecar_path
 
-    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset, "sound"), vars(args))
     if options.under_dialogue is None:
         refuse_idle(vars(args), ("dialogue_gap",), "without --under-dialogue", "No dialogue is kept; leave it out.")
     if options.guidance <= 1:

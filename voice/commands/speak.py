@@ -26,7 +26,7 @@ def run(args, progress):
     from engine.report import sidecar_path
     from voice.scripts.decoding import read_text
 
-    options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset, "speak"), vars(args))
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     if (args.text is None) == (args.video is None) or (args.video is None) != (args.script is None):
         raise UsageProblem("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")

@@ -41,7 +41,7 @@ def run(args, progress):
     from engine.report import report_of, sidecar_path, write_sidecar
     from voice.script import WRITTEN_SUFFIXES
 
-    options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset, "transcribe"), vars(args))
     output_file(args.output, args.force, (args.video,), (*WRITTEN_SUFFIXES, ".json"))
     sidecar = None                       # a project file is JSON itself
     if args.output.suffix.lower() != ".json":
