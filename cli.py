@@ -88,7 +88,7 @@ def converted(name, folder):
 
 def services():
     """What the rooms lend each other, by the name under which commands find it among their arguments. Source: ours."""
-    return dict(speak=planned_speech, relip=relip, follow=follow, judge_dub=judge_dub)
+    return dict(speak=planned_speech, relip=relip, follow=follow, check_dub=check_dub, judge_dub=judge_dub)
 
 
 def planned_speech(text, spec, seed):
@@ -114,6 +114,13 @@ def follow(video, face, folder, progress):
     from lipsync.dubbing import follow_dub
 
     return follow_dub(video, face, folder, progress)
+
+
+def check_dub(video, project, listen):
+    """Refuses what could not be judged as a dub, before anything is measured; voice.evaluation says more. Source: ours."""
+    from voice.evaluation import check_dub as check
+
+    check(video, project, listen)
 
 
 def judge_dub(video, source, project, mouths, listen, progress):

@@ -1,15 +1,16 @@
 """When somebody speaks or sings: a smooth 50 Hz mask from Silero's voice detector; noise and music stay at zero."""
 
 import importlib.util
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter1d
 
+from engine import weights
 from engine.encoders.audio import RATE_HZ, level
 from engine.errors import Missing, UsageProblem
 from engine.timeline import ARTICULATION_HZ
+from engine.warm import kept_warm
 
 HZ = int(ARTICULATION_HZ)
 FRAME_SAMPLES, CONTEXT_SAMPLES, BLOCK_FRAMES = 512, 64, 512  # what Silero takes: 32 ms, each told the 4 ms before it
@@ -21,7 +22,7 @@ SHORTEST_S, GAP_S, PAD_S, RAMP_S = 0.06, 0.08, 0.04, 0.06
 GRID_HZ = 1000  # the mask is built in whole milliseconds
 
 
-@lru_cache(maxsize=2)
+@kept_warm(2)
 def _network(name):
     """One of Silero's networks, found inside its package without importing it: the import would change torch's threads."""
     import onnxruntime
@@ -30,6 +31,7 @@ def _network(name):
     path = Path(spec.submodule_search_locations[0]) / "data" / name if spec else None
     if path is None or not path.is_file():
         raise Missing(f"silero-vad: {name} is not installed.", hint="Install silero-vad 6.2 or later.", code="no_vad")
+    weights.record_packaged("silero_vad", (f"data/{name}",))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -24,6 +24,7 @@ _KINDS = {
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
 _PLACES = {int: "N", float: "X", str: "TEXT", Path: "PATH", Fraction: "RATE"}  # how help pages write a value
+_FITTING = {"dub": ("speak",)}  # commands that have all options of another
 _NO_PRESETS = ("weights.toml", "held_out.toml", "models.toml", "voices.toml")
 
 
@@ -161,6 +162,19 @@ def check_given(classes, flags):
             raise problems[0]
 
 
+def refuse_idle(flags, names, where, hint):
+    """Refuses a flag that is given and would do nothing, instead of ignoring it; what a preset says is for all modes and may stay.
+
+    flags: dict, such as vars() of parsed arguments.  names: of the options that do nothing here.
+    where: when that is so, such as "with --text".  hint: what to do.
+    Raises UsageProblem.
+    Source: ours.
+    """
+    for name in names:
+        if flags.get(name) not in (None, False):
+            raise UsageProblem(f"{flag_of(name)}: has no meaning {where}.", hint=hint, code="strange_option")
+
+
 def _converted(field, value, kind):
     """The value in its type; text from the command line and from JSON becomes numbers, rates and paths."""
     try:
@@ -201,11 +215,12 @@ def _wrong(field, value, accepted):
     return UsageProblem(f"{flag_of(field.name)} {value}: need {accepted}.", code="bad_option")
 
 
-def read_preset(name):
+def read_preset(name, command=None):
     """Settings from a TOML file, from the side-car of an earlier output, or from a preset of the package.
 
     name: path of a .toml or .json file, or the bare name of a packaged preset such as "animate".
-    Raises UsageProblem for what is not there or cannot be read.
+    command: whose options it shall fill; None takes a side-car of any.
+    Raises UsageProblem for what is not there or cannot be read, and for a side-car of another command.
     Source: ours.
     """
     path = Path(name)
@@ -226,10 +241,21 @@ def read_preset(name):
         document = json.loads(text)
         if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
             raise ValueError("no 'settings' in it")
+        _check_command(name, document.get("command"), command)
         return document["settings"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageProblem(
             f"--preset {name}: cannot be read as settings ({error}).",
             hint="A preset is TOML with one 'option = value' a line, or the .json beside an earlier output.",
             code="broken_preset",
         ) from error
+
+
+def _check_command(name, made_by, command):
+    """Refuses the side-car of a command that has other options."""
+    if isinstance(made_by, str) and command is not None and made_by not in (command, *_FITTING.get(command, ())):
+        raise UsageProblem(
+            f"--preset {name}: it belongs to '{made_by}', not to '{command}'.",
+            hint=f"Give the side-car of a result of {command}, or a TOML file with the options wanted.",
+            code="other_command",
+        )

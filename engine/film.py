@@ -40,7 +40,7 @@ class FilmWriter(VideoWriter):
 
     path: str or Path ending in one of media.VIDEO_SUFFIXES.
     info: MediaInfo of the film.
-    sound: Path (streamed), Sound or None; AAC, 48 kHz, one or two channels, cut or continued by silence to the film's length.
+    sound: Path (streamed), Sound or None; AAC, 48 kHz, all its channels, cut or continued by silence to the film's length.
     duration: Fraction, seconds, the film's length.
     crf: 0 to 51, H.264 quality, less is better, 0 is lossless.
     overwrite, inputs: as for files.output_file.
@@ -57,7 +57,7 @@ class FilmWriter(VideoWriter):
         self._info, self._stamps = info, []
         self._encoder, self._coded, self._muxed = None, [], 0
         if sound is not None:
-            self._blocks = lasting(delivery_blocks(sound), samples_at(duration, DELIVERY_HZ))
+            self._blocks = lasting(delivery_blocks(sound, None), samples_at(duration, DELIVERY_HZ))
 
     def _open(self):
         """Waits for the first frame, which says what the picture is made of."""

@@ -15,7 +15,7 @@ from engine import streams
 from engine.errors import MouthpieceError, Refused
 from engine.files import input_file, output_file, part_path, write_problem
 from engine.images import Picture, read_image, write_image
-from engine.sound import CHANNEL_NAMES, LAYOUTS, Sound, check_format, mix_matrix, placed, write_sound
+from engine.sound import CHANNEL_NAMES, LAYOUTS, Sound, check_format, mix_matrix, placed, seats, write_sound
 from engine.streams import announced_samples, film, origin, picture_facts, sound_facts, undecodable, unevenly_spaced
 from engine.timeline import DELIVERY_HZ, frame_time, nearest, samples_at
 from engine.types import Frame, MediaInfo
@@ -100,7 +100,7 @@ def sound_stream(path, rate_hz=None, channels=None):
 
     path: str or Path, any container; of several sound tracks the default one.
     rate_hz: int, samples a second wanted; None keeps the file's.
-    channels: 1, 2, or None to keep the file's; more are mixed down by sound.mix_matrix, fewer kept.
+    channels: 1, 2, or None to keep the file's, seated by sound.seats; more are mixed down by sound.mix_matrix, fewer kept.
     Blocks are (C, S) float32. Late or missing sound is silence, sound before time zero is dropped.
     Raises Refused for no sound track, an unusual format, NaN or infinity, a track that ends before its header says.
     Source: ours.
@@ -116,8 +116,8 @@ def sound_stream(path, rate_hz=None, channels=None):
             names = CHANNEL_NAMES[context.channels]
         blocks = _timed_blocks(container, stream, path)
         blocks = placed(blocks, context.sample_rate, announced_samples(container, stream), path)
-        if channels and len(names) > channels:
-            mix = mix_matrix(names, channels)
+        mix = mix_matrix(names, channels) if channels and len(names) > channels else seats(names)
+        if mix is not None:
             blocks = (mix @ block for block in blocks)
         rate_hz = rate_hz or context.sample_rate
         yield rate_hz, resampled(blocks, context.sample_rate, rate_hz)

@@ -16,7 +16,7 @@ from engine.timeline import DELIVERY_HZ, nearest, samples_at
 _LARGEST_WAV_BYTES = 4_000_000_000  # a WAV header counts bytes in 32 bits; beyond it RF64 is the same file with a wider count
 
 
-def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=None, *, channels=2):
+def copy_with_sound(video, output, sound, overwrite=False, inputs=(), duration=None, *, channels=None):
     """Writes OUTPUT: the packets of the video's picture as they are, and the sound as its only sound.
 
     video: path with a moving picture; its sound and subtitles are left out.

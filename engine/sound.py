@@ -104,6 +104,29 @@ def mix_matrix(names, channels):
     return (weights / np.where(total > 0, total, 1)).astype(np.float32)
 
 
+def seats(names):
+    """0 and 1 that bring loudspeakers to the usual ones of as many channels, or of the next more that have them all: (channels, C) float32.
+
+    names: channel names in order, such as ("FL", "FR", "FC"), which become those of 5.0.
+    None where they are the usual ones already; sides and backs count as the same. A layout that has no place here is mixed down to two.
+    Source: ours.
+    """
+    if len(names) <= 2 or _backs(names) == _backs(CHANNEL_NAMES[len(names)]):
+        return None
+    for count in range(len(names), MOST_CHANNELS + 1):
+        usual = CHANNEL_NAMES[count]
+        for own, places in ((names, usual), (_backs(names), _backs(usual))):
+            if set(own) <= set(places) and len(set(places)) == count:
+                return np.array([[name == place for name in own] for place in places], np.float32)
+    return mix_matrix(names, 2)
+
+
+def _backs(names):
+    """The names with sides for backs, where there are not both."""
+    both = {"SL", "BL"} <= set(names)
+    return tuple(names) if both else tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in names)
+
+
 def placed(timed_blocks, rate_hz, announced_samples, path):
     """Blocks put where their time stamps say, from time zero: holes become silence, overlaps are cut.
 

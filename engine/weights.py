@@ -6,6 +6,8 @@ import tomllib
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -100,6 +102,28 @@ def record(name, path, digest):
     Source: ours.
     """
     _hashes[name, str(path)] = digest
+
+
+def record_packaged(module, files):
+    """Notes nets of others that lie in an installed package, as "package version file"; what is not there is passed over.
+
+    module: name of the package's module, such as "mediapipe".  files: paths in it, with / between folders.
+    Source: ours.
+    """
+    spec = find_spec(module)
+    folders = spec.submodule_search_locations if spec else ()
+    for path in (Path(folder) / file for folder in folders for file in files):
+        if path.is_file():
+            record(f"{_named_version(module)} {path.name}", path, digest_of(path))
+
+
+@cache
+def _named_version(module):
+    name = module.replace("_", "-")
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:       # a module that no package manager put there
+        return name
 
 
 def loaded():

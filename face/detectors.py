@@ -4,12 +4,12 @@ import math
 import os
 import sys
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 
 import numpy as np
 
+from engine.warm import kept_warm
 from face.crop import place
 
 NEEDED_SCORE = 0.6  # a detection below this is not a face
@@ -82,11 +82,14 @@ class Face:
         )
 
 
-@lru_cache(maxsize=1)
+@kept_warm(1)
 def _mtcnn():
     without_compiler("torchvision")
     from facenet_pytorch import MTCNN
 
+    from engine.weights import record_packaged  # brings torch with it
+
+    record_packaged("facenet_pytorch", [f"data/{net}.pt" for net in ("pnet", "rnet", "onet")])
     return MTCNN(keep_all=True, device="cpu")
 
 
@@ -143,6 +146,9 @@ def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.face_detection import FaceDetection
 
+    from engine.weights import record_packaged  # brings torch with it
+
+    record_packaged("mediapipe", [f"modules/face_detection/face_detection_{kind}.tflite" for kind in ("short_range", "full_range_sparse")])
     found = []
     for model in (0, 1):
         with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:

@@ -209,5 +209,8 @@ def selfie(pixels):
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
+    from engine.weights import record_packaged  # brings torch with it
+
+    record_packaged("mediapipe", ("modules/selfie_segmentation/selfie_segmentation.tflite",))
     with SelfieSegmentation(model_selection=0) as network:
         return np.asarray(network.process(np.ascontiguousarray(pixels)).segmentation_mask, np.float32)

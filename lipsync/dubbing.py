@@ -31,7 +31,7 @@ from lipsync.pipeline import load_models
 from lipsync.resync import Part, prepare, resync
 
 SHEET_PX, SHEET_MOUTHS, SHEET_OF_LINE = 112, 24, 2   # pictures of mouths on a report's page
-SHELF, FACES = "kept.db", "faces-{}-{}.npz"
+SHELF, FACES, NETS = "kept.db", "faces-{}-{}.npz", ".nets.json"
 MEET_S = 0.12                          # outside of its span, a line hands the mouth over to a neighbour
 BESIDE_TICKS = 25                      # of the motion clock, before and after a line when it is performed
 
@@ -61,7 +61,6 @@ def relip_dub(video, sound, output, job, progress, overwrite=False):
         if seen is None:
             return untouched(video, sound, output, overwrite)
         facts = resync(task, output, models, placement, progress, seen=seen, kept=store, overwrite=overwrite)
-        with_all_channels(output, sound)
         done = True
     finally:
         shelf.close(done)
@@ -82,28 +81,8 @@ def seen_or_nobody(video, choices, job, advance, film):
 
 def untouched(video, sound, output, overwrite):
     """Writes the film with its picture copied bit by bit and the new sound; facts for the report. Source: engine.mux."""
-    packets = copy_with_sound(video, output, sound, overwrite, channels=None)
+    packets = copy_with_sound(video, output, sound, overwrite)
     return dict(lips="picture copied: no face is seen in the film", copied=True, frames=packets, frames_source=packets, frames_match=True)
-
-
-def with_all_channels(film, sound):
-    """Gives a finished film, whose sound is one or two channels, the sound with all of its own; where it fails there is no film either.
-
-    film: path; its picture is copied bit by bit.  sound: path of the same sound.
-    Raises what copy_with_sound raises.
-    Source: ours.
-    """
-    if probe(sound).channels <= 2:
-        return
-    other = film.with_name(f".{film.stem}.channels{film.suffix}")
-    try:
-        copy_with_sound(film, other, sound, overwrite=True, channels=None)
-        other.replace(film)
-    except BaseException:
-        film.unlink(missing_ok=True)
-        raise
-    finally:
-        other.unlink(missing_ok=True)
 
 
 def parts_of(job, lips):
@@ -186,19 +165,38 @@ def seen_once(video, choices, folder, advance, film=None):
     if missing:
         nobody = paths[missing[0]].with_suffix(".json")
         if nobody.is_file():
+            name_nets(paths[missing[0]])
             raise Refused(**json.loads(nobody.read_text(encoding="utf-8")))
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            seen = see(video, [choices[k] for k in missing], advance)
+            with weights.noted() as nets:
+                seen = see(video, [choices[k] for k in missing], advance)
         except Refused as problem:
             if problem.code == "no_face":                         # the next run need not look again
+                keep_nets(paths[missing[0]], nets)
                 with replacing(nobody, overwrite=True) as part:
                     part.write_text(json.dumps(dict(message=problem.message, hint=problem.hint, code=problem.code)), encoding="utf-8")
             raise
         for k, track in zip(missing, seen.tracks):
             found[k] = Seen(seen.times, seen.end, (choices[k],), [track], seen.truncated)
             keep(paths[k], found[k])
+            keep_nets(paths[k], nets)
+    for path in paths:
+        name_nets(path)
     return Seen(found[0].times, found[0].end, tuple(choices), [one.tracks[0] for one in found], found[0].truncated)
+
+
+def keep_nets(path, used):
+    """Writes which nets looked for the faces of a file of `keep`, so that a later run can name them. used: as weights.noted gives it. Source: ours."""
+    with replacing(path.with_suffix(NETS), overwrite=True) as part:
+        part.write_text(json.dumps({name: digest for (name, _), digest in used.items()}), encoding="utf-8")
+
+
+def name_nets(path):
+    """Names for the side-car what `keep_nets` wrote; nothing where it did not. Source: ours."""
+    beside = path.with_suffix(NETS)
+    if beside.is_file():
+        weights.name_again(json.loads(beside.read_text(encoding="utf-8")))
 
 
 def follow_dub(video, choice, folder, progress):

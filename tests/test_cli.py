@@ -63,7 +63,9 @@ def test_with_json_the_result_is_one_document(animate, desk):
     assert code == 0 and out.count("\n") == 1 and document["ok"] is True
     result = document["result"]
     assert result["output"] == str(desk / "out.mp4") and result["sidecar"] == str(desk / "out.json")
-    assert set(result["models"]) == {"motion", "phonetic", "core", "renderer", "finder", "matting"}
+    ours, others = ({name for name in result["models"] if (" " in name) is packaged} for packaged in (False, True))
+    assert ours == {"motion", "phonetic", "core", "renderer", "finder", "matting"}
+    assert {name.split()[0] for name in others} == {"facenet-pytorch", "silero-vad"} and {len(digest) for digest in result["models"].values()} == {64}
     assert result["facts"]["frames"] == 5 and result["settings"]["fps"] == "12"
     sidecar = json.loads((desk / "out.json").read_text())
     assert {key: result[key] for key in sidecar} == sidecar
@@ -243,6 +245,7 @@ def test_evaluate_measures_a_result_and_draws_its_sheet(animate, call, desk):
         (("portrait.png",), 5, "Give a "),
         (("line.wav",), 5, "no moving picture"),
         (("line.wav", "--sheet", "sheet.txt"), 2, "Use one of .png"),
+        (("line.wav", "--project", "portrait.png"), 5, "this is a picture"),
         (("line.wav", "--sheet", "no/sheet.png"), 5, "does not exist"),
         (
             ("line.wav", "--portrait", "portrait.png", "--sheet", "portrait.png", "--force"),
@@ -257,6 +260,12 @@ def test_evaluate_refuses_what_it_cannot_measure_or_write(call, desk, monkeypatc
     answer = call("evaluate", *words, "-q")
     assert (answer.code, answer.out) == (code, "") and wanted in answer.err and answer.err.count("\n") == 1
     assert outputs(desk) == []
+
+
+def test_evaluate_refuses_what_is_no_project_before_it_looks_at_the_video(call, desk):
+    (desk / "other.json").write_text('{"settings": {}}')
+    answer = call("evaluate", str(desk / "line.wav"), "--project", str(desk / "other.json"), "-q")
+    assert (answer.code, answer.out) == (5, "") and "other.json: no valid project" in answer.err
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):

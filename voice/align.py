@@ -11,6 +11,7 @@ from engine.encoders.audio import PHONES, RATE_HZ, PhoneticEncoder, listen
 from engine.errors import UsageProblem
 from engine.timeline import ARTICULATION_HZ
 from engine.warm import kept_warm
+from voice.ears import record_sphinx
 
 HZ = int(ARTICULATION_HZ)
 TRUST = 0.27                # below this share of phones heard where they should be, text and sound do not belong together
@@ -120,6 +121,7 @@ def pronunciation(word, british=False):
 def _align_english(wave, said, british):
     from pocketsphinx import Decoder
 
+    record_sphinx()
     for beam, margin_s in TRIES:
         decoder = Decoder(lm=None, loglevel="FATAL", beam=beam, pbeam=beam, wbeam=beam ** (2 / 3))
         names = _taught(decoder, said, british)

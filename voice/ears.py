@@ -22,6 +22,7 @@ LEAST_LOGPROB = -1.0                   # mean log probability of a token; less i
 NO_SPEECH, NO_SPEECH_LOGPROB = 0.6, -0.5  # whisper's own doubt that anybody speaks, believed unless it is this sure of the words
 _INSTALL = "Install mouthpiece[whisper], or set MOUTHPIECE_WHISPER to a weights file of the whisper package."
 _SPHINX_FRAME_S = 0.01
+SPHINX_SOUNDS = tuple(f"en-us/{part}" for part in ("mdef", "means", "variances", "sendump", "transition_matrices"))
 
 
 class Heard(NamedTuple):
@@ -257,6 +258,13 @@ def _believable(result):
     return not doubtful and result.avg_logprob >= LEAST_LOGPROB and result.compression_ratio <= MOST_COMPRESSED
 
 
+def record_sphinx(*more):
+    """Names pocketsphinx's model of English sounds for the side-car, and more of its files. more: paths in its folder of models. Source: ours."""
+    from engine.weights import record_packaged  # brings torch with it
+
+    record_packaged("pocketsphinx", [f"model/en-us/{file}" for file in (*SPHINX_SOUNDS, *more)])
+
+
 class SphinxEars:
     """Pocketsphinx as a recogniser: English, lower case, no punctuation, its own general language model.
 
@@ -278,6 +286,7 @@ class SphinxEars:
         """Words of a piece of sound and their language: (tuple of Heard, "en"). wave, language: as for WhisperEars. Source: ours."""
         from pocketsphinx import Decoder
 
+        record_sphinx("en-us.lm.bin")
         self._decoder = self._decoder or Decoder(loglevel="FATAL")
         peak = float(np.abs(wave).max(initial=0.0))
         pcm = (np.asarray(wave) / max(peak, 1e-6) * 16_384).astype(np.int16)

@@ -12,10 +12,28 @@ from voice.loudness import RATE_HZ, Meter
 from voice.project import read_project
 from voice.quality import file_numbers, picture_changes
 from voice.report import LONGEST_MEASURED_S, rows_of
+from voice.words import language_of
 
 STEM = "dialogue.wav"
 LISTENERS = ("auto", "whisper", "pocketsphinx", "off")
 BESIDE_S = 0.05                        # of sound heard before and after a line
+
+
+def check_dub(video, project, listen):
+    """The Project of a dub and the Path of its stem, after what can be known to be wrong before anything is measured.
+
+    video, project, listen: as in judge_dub.
+    Raises Refused for a project that cannot be read or a dub that nothing can be heard of, Missing for weights of whisper that are asked for and not there.
+    Source: ours.
+    """
+    told, stem = read_project(project), Path(project).parent / STEM
+    if not stem.is_file() and not probe(video).has_audio:
+        raise Refused(f"{video}: no sound in it, and no {STEM} beside its project.", hint="Is this the dub of that project?", code="no_sound")
+    if listen == "whisper":
+        from voice.ears import whisper_weights
+
+        whisper_weights(language_of(told.language or "en") == "en")
+    return told, stem
 
 
 def judge_dub(video, source, project, mouths, listen, progress):
@@ -26,12 +44,10 @@ def judge_dub(video, source, project, mouths, listen, progress):
     listen: one of LISTENERS.  progress: Progress.
     lines: as in the report of `dub`, heard anew · file: of voice.quality.file_numbers · recogniser · measured_in: what was heard
     loudness: integrated_lufs, true_peak_dbtp of the dub · picture: of voice.quality.picture_changes.
-    Raises Refused for a project or a file that cannot be read.
+    Raises what check_dub raises; Refused for a file that cannot be read.
     Source: ours; docs/evaluate.md.
     """
-    told, reasons, stem = read_project(project), {}, Path(project).parent / STEM
-    if not stem.is_file() and not probe(video).has_audio:
-        raise Refused(f"{video}: no sound in it, and no {STEM} beside its project.", hint="Is this the dub of that project?", code="no_sound")
+    (told, stem), reasons = check_dub(video, project, listen), {}
     dialogue = read_sound(stem if stem.is_file() else video, mono=True)
     if not stem.is_file():
         reasons["lines"] = f"no {STEM} beside the project: words are heard in the mix, times cannot be told in it"

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from engine.config import Options, option
+from engine.config import Options, option, refuse_idle
 from engine.errors import UsageProblem
 
 MATCH = "match"
+OF_SCRIPTS = ("cue_rate", "encoding")              # options that say something of a script file
+OF_FILMS = ("prosody", "register", "register_shift", "mouth", "face")   # and of the actor in a film
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class DialogueOptions(Options):
         from voice.script import Reading
 
         return Reading(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
+
+    def refuse_idle_prosody(self, flags):
+        """Refuses flags that rest on the actor's own line where it has no say. flags: as for config.refuse_idle. Source: ours."""
+        from voice.actor import amount_of
+
+        if amount_of(self.prosody) == 0:
+            refuse_idle(flags, ("register", "register_shift"), f"with --prosody {self.prosody}", "The voice speaks in its own way; leave it out, or give --prosody a share.")
 
     def way_of_speaking(self):
         """The actor.ProsodyOptions among these. Source: ours."""

@@ -12,6 +12,7 @@ from voice.drawing import clock, timeline
 STATUS_ORDER = ("needs_review", "stale", "draft", "spoken", "approved")
 ERROR_MS, ERROR_BAD_MS = 20.0, 60.0
 STRETCH, STRETCH_BAD = 1.12, 1.20
+TIMED_BY = {"source": "timed as the actor speaks", "mouth": "timed by the lips"}   # lines whose errors are not against their slot
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _DASH = '<span class="soft">–</span>'
 
@@ -67,8 +68,9 @@ def _stems(report):
     return "".join(f" · {_heard(path, Path(path).stem)}" for path in report.get("stems") or ())
 
 
-def _heard(path, label):
-    return f'<a href="{quote(str(path))}">{escape(label)}</a>'
+def _heard(path, label, of=""):
+    said = f' aria-label="{escape(label + " " + of, quote=True)}"' if of else ""
+    return f'<a href="{quote(str(path))}"{said}>{escape(label)}</a>'
 
 
 def _tiles(report, lines):
@@ -144,10 +146,11 @@ def _row(line, columns):
     line_id = escape(str(line["id"]), quote=True)
     status = str(line.get("status", "draft"))
     slot = _DASH if line.get("start_s") is None else f"{clock(line['start_s'])}<br><span class=soft>{line['end_s'] - line['start_s']:.2f} s</span>"
-    slot += f"<br>{_heard(line['sound'], 'listen')}" if line.get("sound") else ""
+    slot += "<br>" + _heard(line["sound"], "listen", f"to line {line['id']}") if line.get("sound") else ""
     speaker = f"<b>{escape(str(line['speaker']))}</b> " if line.get("speaker") else ""
     below = [line["original"]] if line.get("original") else []
     below += [" → ".join(_rung(rung) for rung in line["rungs"])] if line.get("rungs") else []
+    below += [f"{TIMED_BY[line['timed_by']]}, {line['aimed_s'][0]:.2f} to {line['aimed_s'][1]:.2f} s"] if line.get("aimed_s") else []
     below += [line["why"]] if line.get("why") else []
     text = speaker + escape(str(line.get("text", ""))) + "".join(f"<small>{escape(str(part))}</small>" for part in below)
     cells = "".join(_cell(line.get(name), write) for name, _, write in columns)

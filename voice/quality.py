@@ -32,6 +32,7 @@ class Slot:
     text: what is said.  original: what the film says; "" when the same.
     before_s, after_s: end of the line in front and start of the next, seconds: nothing beyond them is looked at.
     natural_s: length before any fitting, seconds; None when not known.  stretch: factor applied to its tempo.
+    aimed_s: (first, last) seconds that its sound was laid on, where something else than the slot told them: the actor's line or his lips.
     Source: ours.
     """
 
@@ -43,6 +44,7 @@ class Slot:
     after_s: float = math.inf
     natural_s: float | None = None
     stretch: float = 1.0
+    aimed_s: tuple | None = None
 
 
 def sounding(wave, rate_hz):
@@ -94,7 +96,7 @@ def line_numbers(slot, dialogue, source=None):
     slot: Slot.
     dialogue: Sound, the dialogue stem of the dub, clean.
     source: Sound, the film's own, with whatever else is in it; None leaves the comparisons out.
-    start_err_ms, end_err_ms: where its sound begins and ends against the slot; positive is late.
+    start_err_ms, end_err_ms: where its sound begins and ends against aimed_s, without it against the slot; positive is late.
     overlap: share of the source's speech in which the dub speaks.  pause_match: share of its pauses of 300 ms and more kept within 100 ms.
     rate_ratio: syllables a second over the source's.  f0_correlation: of log F0 where both are voiced.
     adherence: natural length within 10 % of the slot.  isometry: characters within 10 % of the original's.
@@ -105,9 +107,10 @@ def line_numbers(slot, dialogue, source=None):
     edges = heard_edges(dub, dialogue.rate_hz)
     heard = len(spans) > 0 and edges is not None
     length_s = slot.end_s - slot.start_s
+    first_s, last_s = slot.aimed_s or (slot.start_s, slot.end_s)
     numbers = {
-        "start_err_ms": round(1000 * (edges[0] + offset_s - slot.start_s), 1) if heard else None,
-        "end_err_ms": round(1000 * (edges[1] + offset_s - slot.end_s), 1) if heard else None,
+        "start_err_ms": round(1000 * (edges[0] + offset_s - first_s), 1) if heard else None,
+        "end_err_ms": round(1000 * (edges[1] + offset_s - last_s), 1) if heard else None,
         "stretch": round(float(slot.stretch), 4),
         "adherence": None if slot.natural_s is None or length_s <= 0 else bool(abs(slot.natural_s / length_s - 1) <= NATURAL),
         "isometry": bool(abs(len(slot.text) / len(slot.original) - 1) <= NATURAL) if slot.original else None,

@@ -57,10 +57,10 @@ def _row(entry, facts, around, dialogue, source):
     stretch = 1 / max(1e-3, float(parts[0].get("tempo") or 1.0))
     before_s, after_s = around(line)
     slot = Slot(float(line.start), float(line.end), text=line.text, original=line.original, before_s=before_s, after_s=after_s,
-                natural_s=facts["duration_s"] / stretch, stretch=stretch)  # fmt: skip
+                natural_s=facts["duration_s"] / stretch, stretch=stretch, aimed_s=facts.get("aimed_s"))  # fmt: skip
     numbers = line_numbers(slot, dialogue, source)
     rungs = [r["name"] if isinstance(r, dict) else r for part in parts for r in part.get("rungs", ())]
-    spoken = dict(spoken_s=[facts["start_s"], facts["start_s"] + facts["duration_s"]], timed_by=facts["timed_by"], rungs=rungs, why=facts["why"],
+    spoken = dict(spoken_s=[facts["start_s"], facts["start_s"] + facts["duration_s"]], timed_by=facts["timed_by"], aimed_s=facts.get("aimed_s"), rungs=rungs, why=facts["why"],
                   voice=facts.get("voice", ""), wer=hearing.get("wer"), lost_words=hearing.get("lost"), heard=hearing.get("heard"), recogniser=hearing.get("recogniser"))  # fmt: skip
     return row | spoken | numbers
 

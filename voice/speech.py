@@ -9,6 +9,7 @@ from engine.sound import Sound
 from engine.timeline import nearest
 from voice.actor import ProsodyOptions, amount_of, follow
 from voice.fit import Fitted, Limits, Slot, corrected, delivered, fit, heard_s, speak_fitted
+from voice.pauses import offset_s, onset_s
 from voice.phones import utterances
 from voice.plan import MARKS, RATE_HZ, UNIT_S
 from voice.prosody import speak_as
@@ -109,6 +110,7 @@ def _as_the_actor(voice, plan, slot, guide, facts):
         return _fitted_as(voice, replace(made, plan=within(plan, made.plan, slot)), slot, facts)
     wave = speak_as(voice, made)
     start = nearest((guide.recording_s + made.start_s) * RATE_HZ)
+    aimed_s = [round(start / RATE_HZ + at, 4) for at in (onset_s(made.plan), offset_s(made.plan))]
     if start < 0:
         wave, start = wave[:, -start:], 0
     why = made.note
@@ -117,7 +119,7 @@ def _as_the_actor(voice, plan, slot, guide, facts):
     if over > float(EDGE_S) + plan.durations[-1] * float(UNIT_S):
         facts["prosody"]["note"] = f"the actor's line lasts {over:.2f} s beyond its slot: fitted to the slot instead"
         return _fitted_as(voice, replace(made, plan=within(plan, made.plan, slot)), slot, facts)
-    return Spoken(Sound(wave, RATE_HZ), start_s, ((made.plan, start_s),), "source", bool(why), why, facts | dict(parts=[_edges(wave, start_s, slot)]))
+    return Spoken(Sound(wave, RATE_HZ), start_s, ((made.plan, start_s),), "source", bool(why), why, facts | dict(parts=[_edges(wave, start_s, slot)], aimed_s=aimed_s))
 
 
 def _edges(wave, start_s, slot):
@@ -170,7 +172,7 @@ def _as_the_mouth(voice, plan, slot, guide, facts, limits):
     fitted = corrected(fitted, wave)
     tempo = heard_s(plan) / max(heard_s(fitted.plan), 1e-3)
     facts["mouth"] |= dict(tempo=round(tempo, 3))
-    return _from_fitted([(fitted, delivered(fitted, wave))], "mouth", facts)
+    return _from_fitted([(fitted, delivered(fitted, wave))], "mouth", facts | dict(aimed_s=[round(float(at), 4) for at in (own.start_s, own.end_s)]))
 
 
 def _in_the_slot(voice, plans, slot, facts, limits):

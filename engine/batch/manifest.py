@@ -102,7 +102,7 @@ def _item(row, base, folder, parser_of):
     args = parser.parse_args(list(argv[1:]))
     check_given(getattr(args, "option_classes", ()), vars(args))
     if getattr(args, "preset", None) is not None:
-        read_preset(args.preset)
+        read_preset(args.preset, command)
     return Item(row.line, name, command, argv, inputs, output)
 
 

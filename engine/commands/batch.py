@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from engine.command import Command, Outcome
-from engine.config import Options, add_flags, option, resolve
+from engine.config import Options, add_flags, option, refuse_idle, resolve
 from engine.errors import UsageProblem, WriteFailed
 from engine.files import write_problem
 
@@ -61,6 +61,8 @@ def run(args, progress):
     from engine.batch.manifest import read_manifest
 
     options = resolve(BatchOptions, None, vars(args))
+    if options.cluster != "slurm":
+        refuse_idle(vars(args), ("queue",), f"with --cluster {options.cluster}", "It says what Slurm is asked for; leave it out.")
     parser_of, perform = (_called(name) for name in args.door)
     items = read_manifest(args.jobs, args.output, parser_of)
     part = options.part()

@@ -3,6 +3,7 @@
 import sys
 
 from engine.command import Command, Outcome
+from engine.config import refuse_idle
 from engine.errors import Missing, UsageProblem
 
 ACTIONS = ("list", "pull", "path", "convert", "licences")
@@ -22,6 +23,8 @@ def run(args, progress):
     from engine.pull import entry_of, registry
     from engine.weights import manifest
 
+    if args.action != "pull":
+        refuse_idle(vars(args), ("yes", "accept_licence"), f"with models {args.action}", "It belongs to models pull; leave it out.")
     if args.action in ("list", "licences"):
         if args.name is not None:
             raise UsageProblem(f"models {args.action}: takes no name.", hint="Leave it out.", code="usage")

@@ -48,7 +48,7 @@ def run(args, progress):
     from engine.report import sidecar_path
     from lipsync.options import options_of
 
-    options = options_of(None if args.preset is None else read_preset(args.preset), vars(args))
+    options = options_of(None if args.preset is None else read_preset(args.preset, "animate"), vars(args))
     if (args.sound is None) == (options.text is None):
         raise UsageProblem("animate: need a SOUND or --text, one of them.", hint="Run 'mouthpiece animate --help'.", code="usage")
     if options.text is None and options.voice is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.command import Command, Outcome
+from engine.config import refuse_idle
 from engine.errors import Refused, UsageProblem
 
 PROJECT = Path("project.json")         # in the folder OUT.dub beside OUT.mp4
@@ -17,7 +18,7 @@ def add(parser):
     parser.add_argument("--against", type=Path, metavar="VIDEO", help="the real clip of the same sound; of a dub: the film before it")
     parser.add_argument("--portrait", type=Path, metavar="IMAGE", help="the picture it was made from")
     parser.add_argument("--project", type=Path, metavar="PROJECT", help="VIDEO is a dub of this project; one in OUT.dub beside it is found")
-    parser.add_argument("--listen", choices=("auto", "whisper", "pocketsphinx", "off"), default="auto", help="of a dub: what hears its lines")
+    parser.add_argument("--listen", choices=("auto", "whisper", "pocketsphinx", "off"), help="of a dub: what hears its lines; auto where it is not given")
     parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="write a contact sheet: frames, waveform, mouth curve")
     parser.add_argument("--force", action="store_true", help="replace a sheet that is there")
 
@@ -33,6 +34,11 @@ def run(args, progress):
         output_file(args.sheet, args.force, inputs, WRITE_SUFFIXES)
     project = project_of(args)
     look_at(media=(args.video, args.against), pictures=(args.portrait,))
+    if project is None:
+        refuse_idle(vars(args), ("listen",), "for a video that is no dub", "It says what hears the lines of a dub; name its project with --project, or leave it out.")
+    else:
+        args.listen = args.listen or "auto"
+        args.check_dub(args.video, project, args.listen)
     from lipsync.evaluate import evaluate, table
     from lipsync.sheet import write_sheet
 

@@ -25,7 +25,7 @@ def run(args, progress):
     from engine.provenance import marking_of
     from engine.report import sidecar_path
 
-    options = resolve(LipsyncOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(LipsyncOptions, None if args.preset is None else read_preset(args.preset, "lipsync"), vars(args))
     inputs = (args.video, args.sound) + (() if args.lips_from is None else (args.lips_from,))
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     sidecar = output_file(sidecar_path(args.output), args.force, inputs)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter, resample_poly
 
+from engine import weights
 from engine.activity import (
     GAP_S,
     ONSET,
@@ -138,3 +139,10 @@ def test_two_channels_are_refused_with_the_shape_that_is_needed():
         voice_probability(np.zeros((320, 2), np.float32))
     with pytest.raises(UsageProblem):
         speech_activity(np.zeros((320, 2), np.float32))
+
+
+def test_the_detectors_that_were_asked_are_named_for_the_side_car_in_every_job():
+    for _ in range(2):
+        with weights.noted() as used:
+            voice_probability(QUIET)
+        assert [name.split()[0] for name, _ in used] == ["silero-vad"] and next(iter(used))[0].endswith("silero_vad_16k_sequence.onnx")

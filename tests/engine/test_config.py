@@ -28,6 +28,16 @@ def from_command_line(*words, preset=None):
     return resolve(Dance, preset, vars(parser.parse_args(words)))
 
 
+def test_the_side_car_of_another_command_says_whose_it_is_and_speaks_is_a_dubs_too(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text('{"command": "dub", "settings": {"seed": 3}}')
+    with pytest.raises(UsageProblem, match="it belongs to 'dub', not to 'animate'"):
+        read_preset(path, "animate")
+    assert read_preset(path, "dub") == read_preset(path) == {"seed": 3}
+    path.write_text('{"command": "speak", "settings": {"seed": 4}}')
+    assert read_preset(path, "dub") == {"seed": 4}
+
+
 def test_without_preset_and_flags_the_defaults_hold():
     assert from_command_line() == Dance()
 

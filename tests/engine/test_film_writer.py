@@ -133,6 +133,17 @@ def test_a_picture_of_another_kind_becomes_the_nearest(tmp_path):
             assert np.array_equal(plane_of(new, 0, 8)[47], plane_of(new, 0, 8)[46])
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
+def test_sound_keeps_all_its_channels_each_in_its_place(tmp_path, channels):
+    source, wave = film(tmp_path / "a.mkv"), np.zeros((channels, 19_200), np.float32)
+    for k in range(channels):
+        wave[k, 2_400 * k : 2_400 * (k + 1)] = 0.3 * np.sin(np.arange(2_400) / 40)
+    rewrite(source, tmp_path / "b.mp4", sound=Sound(wave, 48_000))
+    made = read_sound(tmp_path / "b.mp4")
+    power = (made.samples[:, :19_200].reshape(channels, 8, 2_400) ** 2).mean(2)
+    assert made.channels == channels and (power.argmax(1) == range(channels)).all()
+
+
 @pytest.mark.parametrize("length_s", [0.2, 0.7])
 def test_sound_is_as_long_as_the_film_and_starts_with_it(tmp_path, length_s):
     source, wave = film(tmp_path / "a.mkv"), np.zeros((2, int(48_000 * length_s)), np.float32)

@@ -155,6 +155,23 @@ def test_one_to_eight_channels_are_read_as_they_are_and_mixed_within_full_scale(
     assert np.abs(mono.samples).max() <= 0.9
 
 
+@pytest.mark.parametrize("layout, usual", [("3.0", 5), ("4.0", 7), ("6.0", 7), ("5.0(side)", 5), ("5.1(side)", 6), ("7.1", 8)])
+def test_loudspeakers_that_a_file_names_come_to_their_usual_places(tmp_path, layout, usual):
+    with av.open(str(tmp_path / "a.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=16_000, layout=layout)
+        stream.codec_context.format = "s16"
+        names = [channel.name for channel in stream.layout.channels]
+        frame = av.AudioFrame.from_ndarray(np.array([[1000 * (k + 1) for k in range(len(names))] * 1600], np.int16), "s16", layout)
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    sound, places = read_sound(tmp_path / "a.flac"), CHANNEL_NAMES[usual]
+    heard = dict(zip(places, (32.768 * sound.samples[:, 800]).round().tolist(), strict=True))
+    other = {"SL": "BL", "SR": "BR", "BL": "SL", "BR": "SR"}
+    wanted = {name if name in places else other[name]: k + 1 for k, name in enumerate(names)}
+    assert heard == dict.fromkeys(places, 0) | wanted
+
+
 def test_a_mix_keeps_full_scale_and_leaves_out_the_low_frequency_channel():
     for names in CHANNEL_NAMES.values():
         for channels in (1, 2):

@@ -64,6 +64,15 @@ def test_the_copy_has_the_rate_of_the_film_also_where_the_coded_picture_says_ano
     assert probe(tmp_path / "in.mp4").rate == probe(output).rate == Fraction(30_000, 1001)
 
 
+def test_the_sound_keeps_its_channels_and_is_mixed_down_where_that_is_asked(tmp_path):
+    video, wave = flash_video(tmp_path / "in.mp4", Fraction(25), frames=5), np.zeros((6, 9_600), np.float32)
+    wave[2] = 0.3 * np.sin(np.arange(9_600) / 40)
+    for channels, wanted in ((None, 6), (2, 2)):
+        copy_with_sound(video, tmp_path / "out.mp4", Sound(wave, 48_000), True, channels=channels)
+        made = read_sound(tmp_path / "out.mp4")
+        assert made.channels == wanted and (channels or (made.samples**2).mean(1).argmax() == 2)
+
+
 def test_a_turned_picture_stays_turned(tmp_path):
     with av.open(str(tmp_path / "turned.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +27,17 @@ def shipped(tmp_path, monkeypatch):
 
 def fresh():
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def test_nets_in_packages_of_others_are_named_with_version_and_digest():
+    from importlib.metadata import version
+
+    with weights.noted() as used:
+        weights.record_packaged("silero_vad", ("data/silero_vad.onnx", "data/none.onnx"))
+        weights.record_packaged("no_such_package", ("net.onnx",))
+    (name, path), digest = next(iter(used.items()))
+    assert len(used) == 1 and name == f"silero-vad {version('silero-vad')} silero_vad.onnx"
+    assert Path(path).parts[-3:] == ("silero_vad", "data", "silero_vad.onnx") and digest == sha256_of(path)
 
 
 def test_saved_weights_come_back_with_their_config_to_half_precision(shipped):

@@ -10,9 +10,9 @@ import pytest
 from engine.device import choose_device
 from engine.encoders.audio import PHONES
 from engine.film import Patch
-from engine.media import Sound, VideoReader, VideoWriter, probe, write_sound
+from engine.media import Sound, VideoReader, VideoWriter, write_sound
 from engine.progress import Progress
-from lipsync.dubbing import SHELF, boxes_of, follow_dub, lips_for, relip_dub, with_all_channels
+from lipsync.dubbing import SHELF, boxes_of, follow_dub, lips_for, relip_dub
 from lipsync.options import LipsyncOptions
 from lipsync.patches import KEPT_RUNS, Kept, Shelf, in_blocks
 from lipsync.pipeline import load_models
@@ -205,26 +205,14 @@ def test_faces_are_kept_one_by_one(film, tmp_path):
     assert dataclasses.is_dataclass(both)
 
 
-def test_a_film_gets_all_channels_of_its_mix_and_keeps_its_picture(film, tmp_path):
-    output, wave = tmp_path / "out.mp4", 0.1 * np.random.default_rng(0).standard_normal((6, 57_600)).astype(np.float32)
-    output.write_bytes(film.read_bytes())
-    write_sound(tmp_path / "mix.wav", Sound(wave, 48_000))
-    with_all_channels(output, tmp_path / "mix.wav")
-    with VideoReader(film) as before, VideoReader(output) as after:
-        assert all(np.array_equal(a.pixels, b.pixels) and a.time == b.time for a, b in zip(before, after, strict=True))
-    assert probe(output).channels == 6 and sorted(p.name for p in tmp_path.iterdir()) == ["mix.wav", "out.mp4"]
+def test_faces_that_are_kept_name_the_nets_that_found_them(film, tmp_path):
+    from engine import weights
+    from lipsync.dubbing import seen_once
 
+    def nets():
+        with weights.noted() as used:
+            seen_once(film, ("largest",), tmp_path, int)
+        return {name: digest for (name, _), digest in used.items()}
 
-def test_a_film_whose_channels_cannot_be_written_is_not_left_half_done(film, tmp_path, monkeypatch):
-    from lipsync import dubbing
-
-    def full(*words, **more):
-        raise OSError(28, "No space left on device")
-
-    output = tmp_path / "out.mp4"
-    output.write_bytes(film.read_bytes())
-    write_sound(tmp_path / "mix.wav", Sound(np.zeros((6, 4_800), np.float32), 48_000))
-    monkeypatch.setattr(dubbing, "copy_with_sound", full)
-    with pytest.raises(OSError):
-        with_all_channels(output, tmp_path / "mix.wav")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mix.wav"]
+    first = nets()
+    assert first and all(name.startswith("facenet-pytorch ") for name in first) and nets() == first

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from fractions import Fraction
 
 import numpy as np
@@ -130,12 +131,37 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
     (("--map", "ANNA"), "--map"),
-    (("--map", "CARL=0"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
+    (("--map", "CARL=0", "--mouth", "auto"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     answer = stage(*words)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("words, script, said", [
+    (("--slot", "2"), "script.srt", "no option --slot"),
+    (("--auto",), "script.srt", "--auto: has no meaning with a SCRIPT"),
+    (("--cue-rate", "25"), None, "--cue-rate: has no meaning without a SCRIPT"),
+    (("--quality", "12"), "script.srt", "--quality: has no meaning with --no-lips"),
+    (("--on-missing-face", "hold"), "script.srt", "--on-missing-face: has no meaning with --no-lips"),
+    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --mouth off"),
+    (("--prosody", "neutral", "--register", "voice"), "script.srt", "--register: has no meaning with --prosody neutral"),
+])  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(stage, words, script, said):
+    answer = stage(*words, script=script)
+    assert answer.code == 2 and said in answer.err and not (stage.folder / "out.dub").exists()
+
+
+def test_the_command_told_after_a_draft_has_the_flags_of_the_first_one():
+    import cli
+    from voice.commands.dub import command_after
+
+    words = ["my film.mp4", "-o", "out.mp4", "--voice", "hibari", "--register-shift=-2", "--no-lips", "--no-provenance", "--bed", "keep"]
+    told = shlex.split(command_after(cli.parser_of("dub").parse_args(words), "out.srt"))
+    again, first = (vars(cli.parser_of("dub").parse_args(w)) for w in (told[2:], words))
+    assert told[:4] == ["mouthpiece", "dub", "my film.mp4", "out.srt"] and again.pop("script").name == "out.srt" and first.pop("script") is None
+    assert {k: v for k, v in again.items() if not callable(v)} == {k: v for k, v in first.items() if not callable(v)}
 
 
 def test_a_bed_that_is_no_sound_is_refused_before_a_line_is_spoken(stage):

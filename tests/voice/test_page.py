@@ -48,6 +48,11 @@ def test_the_keyboard_reaches_every_panel_and_drawings_leave_their_links_to_read
     assert page.xpath("//svg/@role") == ["group"] and set(page.xpath("//th/@scope")) == {"col"} and len(page.xpath("//main")) == 1
 
 
+def test_a_line_that_its_slot_did_not_time_says_what_did():
+    told = page_of({"duration_s": 20, "lines": [line(1, timed_by="source", aimed_s=[3.2, 4.0]), line(2, timed_by="slot")]}, {}, [])
+    assert told.count("timed as the actor speaks, 3.20 to 4.00 s") == 1 and "timed by" not in told
+
+
 def test_the_worst_lines_come_first_and_every_link_has_its_row():
     lines = [line(1), line(2, start_err_ms=80.0), line(3, status="needs_review"), line(4, status="approved", start_err_ms=500.0), line(5, lost_words=["x"])]
     page = html.fromstring(page_of({"duration_s": 30, "lines": lines}, {}, []))

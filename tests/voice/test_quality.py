@@ -127,3 +127,11 @@ def test_numbers_of_a_file_are_those_of_its_lines():
 
 def test_spans_join_over_short_holes():
     assert joined([(0, 1), (1.05, 2), (3, 4)], 0.1).tolist() == [[0, 2], [3, 4]] and joined([], 0.1).shape == (0, 2)
+
+
+def test_a_line_that_follows_the_actor_is_measured_against_his_times_and_compared_in_its_slot():
+    dub, film = tone([(1.0, 2.0)], 4.0), tone([(1.0, 2.0)], 4.0)
+    told = line_numbers(Slot(1.0, 2.6, "hello there", aimed_s=(0.97, 2.0)), dub, film)
+    assert told["start_err_ms"] == pytest.approx(30, abs=12) and abs(told["end_err_ms"]) < 12
+    slot = line_numbers(Slot(1.0, 2.6, "hello there"), dub, film)
+    assert slot["end_err_ms"] == pytest.approx(-600, abs=12) and {k: v for k, v in slot.items() if "err" not in k} == {k: v for k, v in told.items() if "err" not in k}

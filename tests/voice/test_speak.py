@@ -175,6 +175,25 @@ def test_a_slot_for_a_script_which_has_its_own_is_refused(stage):
     assert not (stage.folder / "out.wav").exists()
 
 
+@pytest.mark.parametrize("words, text, said", [
+    (("--cue-rate", "25"), "Hello.", "--cue-rate: has no meaning with --text"),
+    (("--encoding", "cp1252"), "Hello.", "--encoding: has no meaning with --text"),
+    (("--prosody", "0.5"), "Hello.", "--prosody: has no meaning with --text"),
+    (("--mouth", "off"), "Hello.", "--mouth: has no meaning with --text"),
+    (("--face", "1", "--mouth", "off"), None, "--face: has no meaning with --mouth off"),
+    (("--face", "1"), None, "There is no picture in it"),
+    (("--register-shift", "2", "--prosody", "0"), None, "--register-shift: has no meaning with --prosody 0"),
+])  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(stage, words, text, said):
+    answer = stage(*words, text=text)
+    assert answer.code == 2 and said in answer.err and not (stage.folder / "out.wav").exists()
+
+
+def test_what_a_preset_says_for_another_mode_may_stay(stage):
+    (stage.folder / "studio.toml").write_text('prosody = "0.5"\ncue_rate = "25"\n')
+    assert stage("--preset", str(stage.folder / "studio.toml"), "--dry-run", text="Hello.").code == 0
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(stage):
     before = sorted(stage.folder.iterdir())
     answer = stage("--dry-run", "--json")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from voice.fit import Slot, heard_s
+from voice.pauses import heard_edges
 from voice.phones import utter
 from voice.prosody import Transplanted
 from voice.speech import Guide, speak_line, within
@@ -38,3 +39,12 @@ def test_a_line_of_other_words_than_the_actors_keeps_to_its_slot(spoken, monkeyp
     line = speak_line(voice, [plan], slot, Guide(recording=np.zeros(16_000, np.float32)))
     (part,) = line.facts["parts"]
     assert abs(part["end_error_s"]) < 0.03 and "borrow" not in [rung["name"] for rung in part["rungs"]] and line.timed_by == "slot"
+
+
+def test_a_line_in_the_actors_own_timing_tells_where_it_was_laid_not_where_its_slot_is(spoken, monkeypatch):
+    voice, plan, _, _ = spoken
+    monkeypatch.setattr("voice.speech.follow", lambda *words: Transplanted(plan, 0.1, None, None, dict(method="same language")))
+    line = speak_line(voice, [plan], Slot(1.0, 1.0 + heard_s(plan) + 0.8), Guide(recording=np.zeros(16_000, np.float32), recording_s=0.9))
+    first, last = heard_edges(line.sound.samples[0], line.sound.rate_hz)
+    assert line.timed_by == "source" and not line.needs_review and line.facts["parts"][0]["end_error_s"] < -0.3
+    assert line.facts["aimed_s"] == pytest.approx([float(line.start_s) + first, float(line.start_s) + last], abs=0.03)

@@ -1,14 +1,17 @@
 """`mouthpiece dub`."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
-from engine.config import add_flags, read_preset, resolve
+from engine.config import add_flags, flag_of, read_preset, refuse_idle, resolve
 from engine.errors import ExitCode, UsageProblem
 from engine.provenance import marking_of
 from voice.commands.speak import counted
-from voice.options import DubOptions
+from voice.options import OF_SCRIPTS, DubOptions
+
+REPEATED = (*(name for name in DubOptions.__dataclass_fields__ if name not in ("lips", "auto")), "preset", "consent", "signing_key", "signing_cert")   # by command_after
 
 
 def add(parser):
@@ -28,7 +31,8 @@ def run(args, progress):
     from voice.bed import check_bed
     from voice.scripts.decoding import read_text
 
-    options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(DubOptions, None if args.preset is None else read_preset(args.preset, "dub"), vars(args))
+    check_idle(args, options)
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
     output_file(sidecar_path(args.output), args.force, inputs)
@@ -47,6 +51,20 @@ def run(args, progress):
     return made(args, dub, inputs, progress)
 
 
+def check_idle(args, options):
+    """Refuses flags that would do nothing in the mode asked for. options: DubOptions. Source: ours."""
+    flags = vars(args)
+    if args.script is None:
+        refuse_idle(flags, OF_SCRIPTS, "without a SCRIPT", "It says how a SCRIPT is read; leave it out.")
+    else:
+        refuse_idle(flags, ("auto",), "with a SCRIPT", "It belongs to a dub without one; leave it out.")
+    options.refuse_idle_prosody(flags)
+    if not options.lips:
+        refuse_idle(flags, ("quality", "on_missing_face", "device"), "with --no-lips", "The picture is copied bit by bit; leave it out.")
+        if options.mouth == "off":
+            refuse_idle(flags, ("face", "map"), "with --no-lips and --mouth off", "No face is looked for; leave it out.")
+
+
 def _without_script(args, options, progress):
     from voice.dub import draft, prepare
 
@@ -60,8 +78,18 @@ def _without_script(args, options, progress):
         advance(1)
     if options.auto:
         return made(args, prepare(args.video, path, args.output, options), (args.video, path), progress)
-    said = f"{path}: a draft of {counted(len(script.lines))}. Edit it, then run: mouthpiece dub {args.video} {path} -o {args.output}"
+    said = f"{path}: a draft of {counted(len(script.lines))}. Edit it, then run: {command_after(args, path)}"
     return Outcome(dict(draft=str(path), lines=len(script.lines)), said)
+
+
+def command_after(args, script):
+    """The command line that goes on once a draft is edited: the same flags, with the script. Source: ours."""
+    words = [f"./{path}" if str(path).startswith("-") else str(path) for path in (args.video, script)] + ["-o", str(args.output)]
+    given = {name: value for name in REPEATED if (value := getattr(args, name)) is not None}
+    for name, value in given.items():
+        words += [f"{flag_of(name)}={value}"] if str(value).startswith("-") else [flag_of(name), str(value)]
+    words += ["--no-lips"] * (args.lips is False) + ["--no-provenance"] * args.no_provenance
+    return shlex.join(["mouthpiece", "dub", *words])
 
 
 def made(args, dub, inputs, progress):
@@ -103,7 +131,7 @@ def pictured(args, dub, paths, progress):
 
     lines = lip_lines(dub) if dub.options.lips and dub.job.has_picture else []
     if not lines:
-        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force, channels=None)
+        packets = copy_with_sound(args.video, args.output, paths["mix"], args.force)
         return dict(lips="picture copied", frames=packets, frames_source=packets, frames_match=True)
     job = dict(lines=lines, dialogue=paths["dialogue"], faces=faces_for(dub), options=dub.options, cache=dub.folder / PICTURE)
     return args.relip(args.video, paths["mix"], args.output, job, progress, args.force)

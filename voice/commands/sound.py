@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
-from engine.config import add_flags, read_preset, resolve
+from engine.config import add_flags, read_preset, refuse_idle, resolve
 from voice.mmaudio.options import SoundOptions
 
 
@@ -22,7 +22,11 @@ def run(args, progress):
     from engine.provenance import marking_of
     from engine.report import sidecar_path
 
-    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(SoundOptions, None if args.preset is None else read_preset(args.preset, "sound"), vars(args))
+    if options.under_dialogue is None:
+        refuse_idle(vars(args), ("dialogue_gap",), "without --under-dialogue", "No dialogue is kept; leave it out.")
+    if options.guidance <= 1:
+        refuse_idle(vars(args), ("negative_prompt",), f"with --guidance {options.guidance:g}", "It has a say above a guidance of 1.")
     look_at(media=(args.video,), sounds=(options.under_dialogue,))
     from engine.device import choose_device
     from voice.mmaudio.models import accept, find, licences, load_models

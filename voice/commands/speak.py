@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented, output_flags
-from engine.config import add_flags, read_preset, resolve
+from engine.config import add_flags, read_preset, refuse_idle, resolve
 from engine.errors import ExitCode, UsageProblem
 from engine.provenance import marking_of
-from voice.options import SpeakOptions
+from voice.options import OF_FILMS, OF_SCRIPTS, SpeakOptions
 
 
 def add(parser):
@@ -26,12 +26,18 @@ def run(args, progress):
     from engine.report import sidecar_path
     from voice.scripts.decoding import read_text
 
-    options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(SpeakOptions, None if args.preset is None else read_preset(args.preset, "speak"), vars(args))
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     if (args.text is None) == (args.video is None) or (args.video is None) != (args.script is None):
         raise UsageProblem("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")
     if args.script is not None and options.slot is not None:
         raise UsageProblem(f"--slot {options.slot:g}: a script has the slots of its lines.", hint="Leave it out; it belongs to --text.", code="usage")
+    if args.text is not None:
+        refuse_idle(vars(args), OF_SCRIPTS, "with --text", "It belongs to a SCRIPT; leave it out.")
+        refuse_idle(vars(args), OF_FILMS, "with --text", "It belongs to a VIDEO with its actor; leave it out.")
+    elif options.mouth == "off":
+        refuse_idle(vars(args), ("face",), "with --mouth off", "No lips are watched; leave it out.")
+    options.refuse_idle_prosody(vars(args))
     output_file(args.output, args.force, inputs, (".wav",))
     output_file(sidecar_path(args.output), args.force, inputs)
     others = [take_path(args.output, k) for k in range(1, options.takes)]
@@ -68,6 +74,8 @@ def _script(args, options, inputs, progress):
     from voice.pipeline import answers, placed, prepare
 
     job = replace(prepare(args.video, args.script, options, inputs[2]), consent=inputs[1].consent)
+    if not job.has_picture:
+        refuse_idle(vars(args), ("face",), f"with {args.video}", "There is no picture in it; leave it out.")
     for remark in job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.command import Command, Outcome
-from engine.config import Options, add_flags, option, read_preset, resolve
+from engine.config import Options, add_flags, option, read_preset, refuse_idle, resolve
 from engine.errors import Refused
 from voice.commands.speak import counted
 
@@ -41,7 +41,7 @@ def run(args, progress):
     from engine.report import report_of, sidecar_path, write_sidecar
     from voice.script import WRITTEN_SUFFIXES
 
-    options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset), vars(args))
+    options = resolve(TranscribeOptions, None if args.preset is None else read_preset(args.preset, "transcribe"), vars(args))
     output_file(args.output, args.force, (args.video,), (*WRITTEN_SUFFIXES, ".json"))
     sidecar = None                       # a project file is JSON itself
     if args.output.suffix.lower() != ".json":
@@ -51,6 +51,8 @@ def run(args, progress):
     from voice.draft import draft
     from voice.listen import recogniser
 
+    if options.model == "pocketsphinx" and options.device not in ("cpu", "auto"):
+        refuse_idle(vars(args), ("device",), "with --model pocketsphinx", "It hears on the processor alone; leave it out.")
     placement = choose_device(options.device)
     length_s = _length_of(args.video)
     listener = recogniser(options.model, options.language, placement)

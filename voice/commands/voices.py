@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.command import Command, Outcome, documented
-from engine.config import Options, add_flags, option, resolve
+from engine.config import Options, add_flags, option, refuse_idle, resolve
 from engine.provenance import marking_flags, marking_of
 
 
@@ -31,6 +31,9 @@ def add(parser):
 
 def run(args, progress):
     """Outcome of `voices`. Source: ours."""
+    if args.action == "list":
+        idle = ("output", "force", *SampleOptions.__dataclass_fields__, "no_provenance", "consent", "signing_key", "signing_cert")
+        refuse_idle(vars(args), idle, "with voices list", "It belongs to voices sample; leave it out.")
     return listed(args.language) if args.action == "list" else sampled(args, progress)
 
 
@@ -59,12 +62,15 @@ def sampled(args, progress):
     from engine.media import DELIVERY_HZ, delivery_blocks
     from engine.report import sidecar_path
     from engine.sound import Sound, write_sound
-    from voice.voices import default_voice, facts, load_voice, read_aloud
+    from voice.casting import check_language
+    from voice.voices import default_voice, facts, language_code, load_voice, read_aloud
 
     if args.output is None:
         raise UsageProblem("voices sample: -o is missing.", hint="Give -o OUT.wav.", code="usage")
     options = resolve(SampleOptions, None, vars(args))
     inputs = (options.dictionary,) if options.dictionary else ()
+    if options.voice is not None and args.language is not None:
+        check_language(options.voice, language_code(args.language))
     output_file(args.output, args.force, inputs, (".wav",))
     output_file(sidecar_path(args.output), args.force, inputs)
     marking = marking_of(args, "voices", inputs)
