@@ -176,7 +176,7 @@ def told(plan):
     for row in plan["models"]:
         error = row.get("error")
         state = "ready" if row["ready"] and not error else f"NOT ready: {error['message']} {error['hint']}"
-        weights = f", weights {' '.join(row['weights'])}" if row.get("weights") else ""
+        weights = f", weights {', '.join(row['weights'])}" if row.get("weights") else ""
         pace = f", {row['s_per_s']:.2f} s of work a second, {row['start_s']:.1f} s to start" if row.get("s_per_s") is not None else ""
         lines.append(f"{row['command']}: {state}{weights}{pace}")
     time_told = "cannot be told" if plan["seconds"] is None else f"about {plan['seconds']:.0f} s with {plan['workers']} worker(s)"

@@ -108,7 +108,7 @@ def test_a_take_that_was_deleted_is_spoken_again(stage):
 def test_a_line_that_cannot_be_spoken_is_marked_and_the_rest_is_made(stage):
     (stage.folder / "script.srt").write_text(SRT + "\n3\n00:00:02,900 --> 00:00:03,100\n🎉\n")
     answer = stage()
-    assert answer.code == 6 and probe(stage.folder / "out.mp4").frames == 39
+    assert answer.code == 6 and "not spoken: 1 line: 3" in answer.out and probe(stage.folder / "out.mp4").frames == 39
     third = facts_of(stage.folder)["lines"][2]
     assert third["status"] == "needs_review" and "cannot be spoken" in third["why"]
 

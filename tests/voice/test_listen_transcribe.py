@@ -78,6 +78,8 @@ def test_silence_is_refused_and_leaves_nothing(run, talk):
     path = talk.with_name("draft.srt")
     with pytest.raises(Refused, match="nobody speaks"):
         run(talk, "-o", path)
+    with pytest.raises(Refused, match="Is 'en' what is spoken"):
+        run(talk, "-o", path, "--language", "en")
     assert sorted(file.name for file in talk.parent.iterdir()) == ["talk.wav"]
 
 

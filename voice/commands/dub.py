@@ -120,6 +120,7 @@ def made(args, dub, inputs, progress):
     review = [row["id"] for row in rows if row["status"] == "needs_review"]
     unspoken = [e.id for e in dub.project.entries if not e.take and e.line.text.strip()]
     said = f"{args.output}: {counted(len(rows))}, {len(todo)} spoken now; report {page}" + (f"; a person should look at {counted(len(review))}: {', '.join(review[:8])}" if review else "")
+    said += f"; not spoken: {counted(len(unspoken))}: {', '.join(unspoken[:8])}" if unspoken else ""
     result = payload | dict(output=str(args.output), sidecar=str(sidecar_path(args.output)), needs_review=review, unspoken=unspoken)
     return Outcome(result, said, ExitCode.PARTLY if unspoken else ExitCode.DONE)
 

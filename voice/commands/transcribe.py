@@ -66,7 +66,7 @@ def run(args, progress):
         phrases = listener.transcribe(args.video, options.language, advance)
     if not phrases:
         raise Refused(f"{args.video}: nobody speaks in it, as far as {listener.name} hears.",
-                      hint="Is it the right sound track? A script can also be written by hand.", code="no_speech")
+                      hint=("" if options.language is None else f"Is '{options.language}' what is spoken? ") + "Is it the right sound track? A script can also be written by hand.", code="no_speech")
     script = draft(phrases, options.line_length, options.line_characters)
     facts = heard_by | {
         "language": script.language, "lines": len(script.lines), "speakers": "not told apart: all lines are given to S1",
