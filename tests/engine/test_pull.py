@@ -245,7 +245,7 @@ def test_the_path_of_a_model_is_told_once_it_is_there(known):
         models.run(known, QUIET)
     known.action, known.yes = "pull", True
     models.run(known, QUIET)
-    known.action = "path"
+    known.action, known.yes = "path", False
     assert models.run(known, QUIET).lines.endswith("net.bin")
 
 
@@ -253,7 +253,7 @@ def test_a_converter_of_the_door_runs_after_a_pull_and_on_demand(known, monkeypa
     monkeypatch.setitem(models.CONVERTERS, "net", lambda folder: folder / "made")
     known.yes = True
     assert models.run(known, QUIET).result["converted"].endswith("made")
-    known.action = "convert"
+    known.action, known.yes = "convert", False
     assert models.run(known, QUIET).lines.endswith("made")
     monkeypatch.delitem(models.CONVERTERS, "net")
     with pytest.raises(UsageProblem, match="used as it comes"):
