@@ -51,6 +51,8 @@ def read_script(path, duration=None, reading=None, said=None):
         reading = replace(reading, duration=Fraction(duration))
     text, raw, remarks = said or read_text(path, reading.encoding)
     script = _parsed(text, raw, path, reading)
+    if reading.cue_rate is not None and format_of(text, path.suffix.lower()) != "csv":
+        remarks += (Remark("format", f"{path.name}: it is no cue sheet; --cue-rate is not used."),)
     if not script.lines:
         raise Refused(f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script")
     lines = tuple(replace(line, speaker=" ".join(cleaned(line.speaker).split())) for line in script.lines)

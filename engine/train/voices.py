@@ -1,4 +1,4 @@
-"""Voices that recordings lack: synthetic speakers, whisper, song and children, with the phones of what they were made from."""
+"""Voices that recordings lack: synthetic speakers, of other languages too, whisper, song and children, with the phones of what they were made from."""
 from fractions import Fraction
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 from scipy.signal import istft, resample_poly, stft
 
 from engine.encoders.articulators import VOWELS
-from engine.encoders.audio import RATE_HZ, level, log_mel
-from engine.errors import Refused
+from engine.encoders.audio import PHONES, RATE_HZ, TICK_HOPS, level, log_mel
+from engine.errors import Missing, Refused
 from engine.media import read_sound
 from engine.train.align import clips_of, labels_of, pitch_track, save_labels
 from engine.train.disguise import uniform
@@ -16,6 +16,14 @@ from engine.train.song import HELD
 
 SPEAKERS = ("af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric am_fenrir am_liam "
             "am_michael am_onyx am_puck am_santa bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george bm_lewis").split()
+ABROAD = dict(es="ef_dora em_alex", fr="ff_siwis", hi="hf_alpha hm_omega hm_psi", it="if_sara", ja="jf_alpha jf_gongitsune jf_tebukuro jm_kumo",
+              pt="pf_dora pm_alex", zh="zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia")
+HEARD_ABROAD = dict(es="em_santa", hi="hf_beta", it="im_nicola", ja="jf_nezumi", pt="pm_santa", zh="zm_yunyang")  # kept out, to measure with
+LINES_ABROAD = 60                      # of each language
+COUNTED_AS = 5                         # speakers of each language, when it is decided how often each is drawn
+OTHER_HALF = 0.35                      # share of another voice in the speakers of other languages, which are few
+FREQUENT, WORDS = 4000, (5, 9)         # of a language's most frequent words, so many make a line
+UNSPACED = ("ja", "zh")
 LINES = 2                              # of each synthetic speaker
 LINE_CHARACTERS = (30, 60)
 WHISPERED, SUNG, YOUNG = 90, 110, 60   # recordings made anew in each way
@@ -101,15 +109,62 @@ def remade(rows, clips, data, generator):
     return done
 
 
+def at_rate(sound):
+    """The first channels' mean (S,) float32 of a Sound, at 16 kHz. Source: scipy's polyphase filter."""
+    up = Fraction(RATE_HZ, sound.rate_hz)
+    return resample_poly(sound.samples.mean(0), up.numerator, up.denominator).astype(np.float32)
+
+
+def lines_of(language, count, rng):
+    """Lines (count,) of frequent words in no order, a comma in every second one: what they say does not matter, how it sounds does.
+
+    language: a key of ABROAD.  rng: numpy Generator.
+    Raises Missing without the package that knows the words.
+    Source: wordfreq (Speer 2022).
+    """
+    try:
+        from wordfreq import top_n_list
+    except ImportError as error:
+        raise Missing("wordfreq, which knows the words of other languages, is not installed.", hint="Run: pip install 'mouthpiece[train]'", code="no_package") from error
+    words = [w for w in top_n_list(language, FREQUENT) if not any(c.isdigit() for c in w) and (len(w) > 1 or language in UNSPACED)]
+    space, comma = ("", "、") if language in UNSPACED else (" ", ", ")
+    out = []
+    for k in range(count):
+        drawn = rng.choice(words, int(rng.integers(*WORDS, endpoint=True)))
+        middle = len(drawn) // 2
+        parts = [drawn[:middle], drawn[middle:]] if k % 2 else [drawn]
+        out.append(comma.join(space.join(part) for part in parts) + ".")
+    return out
+
+
+def abroad(speak, rng, report=None):
+    """Rows of synthetic speakers of other languages, with the phones that were planned, in the nearest English ones.
+
+    speak: (text, voice, seed) -> (Sound, articulation (T, 43) at 50 Hz, ...), which the voices lend.  rng: numpy Generator.  report: called with (lines, lines).
+    Source: ours.
+    """
+    done = []
+    for language, names in ABROAD.items():
+        voices = names.split()
+        for k, text in enumerate(lines_of(language, LINES_ABROAD, rng)):
+            voice = voices[k % len(voices)]
+            other = voice if k < len(voices) else str(rng.choice(SPEAKERS))
+            spec = voice if other == voice else f"{voice}:{1 - OTHER_HALF:.2f}+{other}:{OTHER_HALF:.2f}"
+            sound, articulation, *_ = speak(text, spec, k)
+            phones = articulation[:, : len(PHONES)].argmax(1).astype(np.uint8)
+            done.append(row_of(f"abroad/{language}_{k}", f"{language} {k % COUNTED_AS}", at_rate(sound), np.repeat(phones, TICK_HOPS)))
+        if report:
+            report(len(done), len(done))
+    return done
+
+
 def spoken(texts, speak, report=None):
     """Rows of synthetic speakers. texts: to be said in turn.  speak: (text, voice, seed) -> (Sound, ...), which the voices lend. Source: ours."""
     from pocketsphinx import Decoder
     decoder, done = Decoder(lm=None, loglevel="FATAL"), []
     for k in range(LINES * len(SPEAKERS)):
         speaker, text = SPEAKERS[k % len(SPEAKERS)], texts[k % len(texts)]
-        sound = speak(text, speaker, k)[0]
-        up = Fraction(RATE_HZ, sound.rate_hz)
-        wave = resample_poly(sound.samples.mean(0), up.numerator, up.denominator).astype(np.float32)
+        wave = at_rate(speak(text, speaker, k)[0])
         labels = labels_of(wave, text, decoder)
         if labels is not None:
             done.append((f"spoken/{speaker}_{k}", speaker, *labels))
@@ -123,7 +178,7 @@ def voices(data, out, speak, seed=0, report=None):
 
     data: folder with manifest.jsonl.  out: working folder with phones.npz.
     speak: as for `spoken`.  report: called with (lines tried, aligned).
-    Raises what `read_rows` and speak raise; Refused when no speech aligned.
+    Raises what `read_rows`, `lines_of` and speak raise; Refused when no speech aligned.
     Source: ours.
     """
     import torch
@@ -137,7 +192,8 @@ def voices(data, out, speak, seed=0, report=None):
     for k in rng.permutation(len(rows)):
         by_speaker.setdefault(rows[k].get("speaker") or "", []).append(rows[k])
     turns = [part[k] for k in range(max(map(len, by_speaker.values()))) for part in by_speaker.values() if k < len(part)]
-    done = remade([dict(r, speaker=r.get("speaker") or "") for r in turns], clips, data, torch.Generator().manual_seed(seed))
+    done = abroad(speak, np.random.default_rng(seed), report)   # first: it needs packages that may be missing
+    done += remade([dict(r, speaker=r.get("speaker") or "") for r in turns], clips, data, torch.Generator().manual_seed(seed))
     done += spoken([texts[k] for k in rng.permutation(len(texts))], speak, report)
     save_labels(Path(out) / "voices.npz", done)
     kinds = [d[0].partition("/")[0] for d in done]

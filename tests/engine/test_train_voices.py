@@ -1,4 +1,5 @@
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from scipy.signal import resample_poly
 
 from engine.encoders.audio import PHONES
-from engine.errors import Refused
+from engine.errors import Missing, Refused
 from engine.sound import Sound, write_sound
 from engine.train import voices as stage
 from engine.train.align import clips_of, labels_of, pitch_track, save_labels
@@ -63,9 +64,48 @@ def test_a_child_speaks_higher_in_the_same_time(spoken):
     assert pitch[1] > 1.1 * pitch[0] and abs(len(made) - len(wave)) < 800
 
 
-def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, tmp_path, monkeypatch):
+@pytest.fixture
+def words(monkeypatch):
+    """A list of words in place of wordfreq's."""
+    known = {"ja": ["の", "人", "2"], "zh": ["中国", "的", "3"]}
+    monkeypatch.setitem(sys.modules, "wordfreq", SimpleNamespace(top_n_list=lambda language, count: known.get(language, ["x", "casa", "12", "mundo", "agua"])[:count]))
+
+
+def test_lines_of_other_languages_are_words_without_digits_or_single_letters(words):
+    lines = stage.lines_of("es", 8, np.random.default_rng(0))
+    assert len(set(lines)) > 1 and all(5 <= len(line.split()) <= 9 for line in lines)
+    assert {w.strip(",.") for line in lines for w in line.split()} == {"casa", "mundo", "agua"}
+    assert ["," in line for line in lines] == [False, True] * 4
+    assert set("".join(stage.lines_of("ja", 8, np.random.default_rng(0)))) == set("の人、.")
+
+
+def test_speakers_abroad_are_themselves_first_then_mixed_with_others_and_heard_as_planned(words, monkeypatch, spoken):
+    monkeypatch.setattr(stage, "LINES_ABROAD", 4)
+    asked, planned = [], np.zeros((30, 43), np.float32)
+    planned[:10, PHONES.index("M")] = planned[10:, PHONES.index("AA")] = 1
+
+    def speak(text, voice, seed):
+        asked.append(voice)
+        return Sound(np.stack([spoken[0][:14400]] * 2), 24000), planned, {}
+
+    rows = stage.abroad(speak, np.random.default_rng(0))
+    assert len(rows) == 4 * len(stage.ABROAD) and asked[:2] == ["ef_dora", "em_alex"] and asked[2].startswith("ef_dora:0.65+")
+    assert not {v.split(":")[0] for v in asked} & {v for held in stage.HEARD_ABROAD.values() for v in held.split()}
+    name, speaker, mel, phones, f0 = rows[2]
+    assert (name, speaker) == ("abroad/es_2", "es 2") and mel.shape == (80, len(phones)) == (80, 60)
+    assert [PHONES[k] for k in phones[[0, 19, 20, 59]]] == ["M", "M", "AA", "AA"]
+
+
+def test_without_wordfreq_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(Missing, match="wordfreq") as found:
+        stage.lines_of("es", 1, np.random.default_rng(0))
+    assert "mouthpiece[train]" in found.value.hint
+
+
+def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, words, tmp_path, monkeypatch):
     wave, labels = spoken
-    for name, value in (("WHISPERED", 1), ("SUNG", 1), ("YOUNG", 1), ("LINES", 1), ("SPEAKERS", ["af_heart"])):
+    for name, value in (("WHISPERED", 1), ("SUNG", 1), ("YOUNG", 1), ("LINES", 1), ("SPEAKERS", ["af_heart"]), ("LINES_ABROAD", 2)):
         monkeypatch.setattr(stage, name, value)
     names = [f"{k}.wav" for k in range(4)]
     rows = [dict(path=n, kind="speech", speaker=f"reader {n}", language="en", text=LINE, licence="CC0-1.0", source="here") for n in names]
@@ -73,8 +113,9 @@ def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, tm
     for n in names:
         write_sound(tmp_path / n, Sound(wave[None], 16000))
     save_labels(tmp_path / "phones.npz", [(n, f"reader {n}", *labels) for n in names])
-    counts = stage.voices(tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), None, {}))
-    assert counts == dict(spoken=1, sung=1, whispered=1, young=1)
+    planned = np.eye(40, 43, dtype=np.float32)[labels[1][::2] % 40]
+    counts = stage.voices(tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), planned, {}))
+    assert counts == dict(abroad=2 * len(stage.ABROAD), spoken=1, sung=1, whispered=1, young=1)
     for name, clip in clips_of(tmp_path / "voices.npz").items():
         assert clip["mel"].shape == (80, len(clip["phones"])) and set(clip["phones"][clip["phones"] != 255]) <= set(range(40)), name
         assert {PHONES[k] for k in clip["phones"]} >= {"B", "OW", "T", "S", "EY"}

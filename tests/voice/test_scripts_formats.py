@@ -31,6 +31,13 @@ def test_srt_takes_names_for_speakers_only_where_they_are(tmp_path):
     assert said(read(tmp_path, "a.srt", text)) == wanted
 
 
+def test_a_rate_of_timecodes_for_what_has_none_is_remarked(tmp_path):
+    text = "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
+    script = read(tmp_path, "a.srt", text, cue_rate=F(25))
+    assert [(r.kind, r.text) for r in script.remarks] == [("format", "a.srt: it is no cue sheet; --cue-rate is not used.")]
+    assert read(tmp_path, "a.srt", text).remarks == ()
+
+
 def test_vtt_keeps_voices_and_leaves_notes_names_and_styles_unspoken(tmp_path):
     text = (
         "WEBVTT - A film\nLanguage: fr\n\nSTYLE\n::cue { color: red }\n\nNOTE\nnot spoken\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
