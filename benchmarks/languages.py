@@ -1,0 +1,75 @@
+"""How well the phonetic encoder hears other languages, where phones and times are known: synthetic voices kept out of its training.
+
+Lines of frequent words in no order (wordfreq) are spoken by Kokoro on our clock; the plan says which phone when, in the nearest English ones.
+For each language: share of spoken ticks with the right phone, correlation of the mouth's opening and rounding that the phones ask for,
+share of p, b, m that were heard, share of heard ones where none is. English voices, which it knows, stand beside for comparison.
+Prints one JSON document.
+
+  python benchmarks/languages.py [--lines 6] [--weights phonetic.safetensors]
+
+Needs the extras voices, japanese and train, and Kokoro (`mouthpiece models pull kokoro`).
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.encoders.articulators import articulators
+from engine.encoders.audio import PHONES, PhoneticEncoder, listen
+from engine.train.voices import HEARD_ABROAD, at_rate, lines_of
+from engine.weights import embedded_path, load_into, read_state
+from voice.line import speech_for_face
+
+ENGLISH = dict(en="af_heart am_michael bf_emma bm_george")
+SURE, NEAR_TICKS = 0.5, 3              # of a closure; how far from its place it may be heard
+LIPS = [PHONES.index(p) for p in "PBM"]
+FACTS = ("phones_right", "opening_correlation", "rounding_correlation")
+
+
+def runs(mask):
+    """(start, stop) of each run of True in mask (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    return list(zip(edges[::2], edges[1::2]))
+
+
+def compared(heard, planned):
+    """Numbers of one line. heard, planned: (T, 43) at 50 Hz."""
+    length, features = min(len(heard), len(planned)), articulators()
+    heard, planned = heard[:length, : len(PHONES)], planned[:length, : len(PHONES)]
+    true = planned.argmax(1)
+    spoken = true != PHONES.index("SIL")
+    alike = [np.corrcoef(heard @ features[:, k], planned @ features[:, k])[0, 1] for k in (0, 1)]  # open, round
+    asked, sure = np.isin(true, LIPS), heard[:, LIPS].sum(1) > SURE
+    near = [slice(max(0, a - NEAR_TICKS), b + NEAR_TICKS) for a, b in runs(asked)]
+    false = [not asked[max(0, a - NEAR_TICKS) : b + NEAR_TICKS].any() for a, b in runs(sure)]
+    return dict(zip(FACTS, ((heard.argmax(1) == true)[spoken].mean(), *alike))), [sure[s].any() for s in near], false
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=6, help="of each voice")
+    parser.add_argument("--weights", type=Path, default=embedded_path("phonetic"))
+    args = parser.parse_args()
+    state, config = read_state(args.weights, "phonetic")
+    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
+    out = {}
+    for language, voices in (ENGLISH | HEARD_ABROAD).items():
+        rows, closed, false = [], [], []
+        for voice in voices.split():
+            for k, text in enumerate(lines_of(language, args.lines, np.random.default_rng(7))):
+                sound, planned, *_ = speech_for_face(text, voice, k)
+                facts, hits, wrong = compared(listen(encoder, at_rate(sound)).values, planned)
+                rows.append(facts)
+                closed += hits
+                false += wrong
+        out[language] = {name: round(float(np.nanmean([r[name] for r in rows])), 3) for name in FACTS} | dict(
+            lines=len(rows), p_b_m=len(closed), p_b_m_heard=round(float(np.mean(closed)), 3), heard_where_none_is=round(float(np.mean(false)), 3))
+    print(json.dumps(out, indent=2))
+
+
+if __name__ == "__main__":
+    main()
