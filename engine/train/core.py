@@ -138,7 +138,7 @@ def tutor_of(encoder, clips):
 
 
 def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, device="auto"):
-    """Train on OUT/codes.npz and OUT/phones.npz with OUT/phonetic.safetensors; writes the weights, returns their scores by part.
+    """Train on OUT/codes.npz, OUT/phones.npz and what `train voices` made, if it is there, with OUT/phonetic.safetensors; returns scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
@@ -154,6 +154,8 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
     speech = clips_of(made_by("align", out / "phones.npz"))
     said = {Path(n).stem: c["phones"] for n, c in speech.items()}
+    if (out / "voices.npz").exists():
+        speech |= clips_of(out / "voices.npz")
     said = {n: said[n.split("__", 2)[2]] for n in parts["clips"] if n.split("__", 2)[2] in said}
     speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
     net = AVCore(relatives=True)
