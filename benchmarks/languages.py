@@ -5,7 +5,9 @@ For each language: share of spoken ticks with the right phone, correlation of th
 share of p, b, m that were heard, share of heard ones where none is. English voices, which it knows, stand beside for comparison.
 Prints one JSON document.
 
-  python benchmarks/languages.py [--lines 6] [--weights phonetic.safetensors]
+  python benchmarks/languages.py [--lines 6]
+
+MOUTHPIECE_WEIGHTS_DIR measures other weights.
 
 Needs the extras voices, japanese and train, and Kokoro (`mouthpiece models pull kokoro`).
 """
@@ -18,22 +20,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.activity import runs
 from engine.encoders.articulators import articulators
-from engine.encoders.audio import PHONES, PhoneticEncoder, listen
-from engine.train.voices import HEARD_ABROAD, at_rate, lines_of
-from engine.weights import embedded_path, load_into, read_state
+from engine.encoders.audio import PHONES, listen
+from engine.train.manifest import held_out
+from engine.train.voices import ABROAD, at_rate, lines_of
+from lipsync.motion import load_listener
 from voice.line import speech_for_face
 
-ENGLISH = dict(en="af_heart am_michael bf_emma bm_george")
+ENGLISH = dict(en=["af_heart", "am_michael", "bf_emma", "bm_george"])
 SURE, NEAR_TICKS = 0.5, 3              # of a closure; how far from its place it may be heard
 LIPS = [PHONES.index(p) for p in "PBM"]
 FACTS = ("phones_right", "opening_correlation", "rounding_correlation")
-
-
-def runs(mask):
-    """(start, stop) of each run of True in mask (T,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
-    return list(zip(edges[::2], edges[1::2]))
 
 
 def compared(heard, planned):
@@ -52,15 +50,13 @@ def compared(heard, planned):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=6, help="of each voice")
-    parser.add_argument("--weights", type=Path, default=embedded_path("phonetic"))
     args = parser.parse_args()
-    state, config = read_state(args.weights, "phonetic")
-    encoder = load_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
-    out = {}
-    for language, voices in (ENGLISH | HEARD_ABROAD).items():
-        rows, closed, false = [], [], []
-        for voice in voices.split():
-            for k, text in enumerate(lines_of(language, args.lines, np.random.default_rng(7))):
+    encoder, kept, out = load_listener(), held_out()["voices"], {}
+    abroad = {language: held for language, names in ABROAD.items() if (held := [name for name in names.split() if name in kept])}
+    for language, voices in (ENGLISH | abroad).items():
+        rows, closed, false, lines = [], [], [], lines_of(language, args.lines, np.random.default_rng(7))
+        for voice in voices:
+            for k, text in enumerate(lines):
                 sound, planned, *_ = speech_for_face(text, voice, k)
                 facts, hits, wrong = compared(listen(encoder, at_rate(sound)).values, planned)
                 rows.append(facts)

@@ -50,8 +50,9 @@ def read_script(path, duration=None, reading=None, said=None):
     if duration is not None:
         reading = replace(reading, duration=Fraction(duration))
     text, raw, remarks = said or read_text(path, reading.encoding)
-    script = _parsed(text, raw, path, reading)
-    if reading.cue_rate is not None and format_of(text, path.suffix.lower()) != "csv":
+    kind = format_of(text, path.suffix.lower())
+    script = _parsed(kind, text, raw, path.name, reading)
+    if reading.cue_rate is not None and kind != "csv":
         remarks += (Remark("format", f"{path.name}: it is no cue sheet; --cue-rate is not used."),)
     if not script.lines:
         raise Refused(f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script")
@@ -90,8 +91,7 @@ def format_of(text, suffix):
     return known.get(suffix, "txt")
 
 
-def _parsed(text, raw, path, reading):
-    kind, name = format_of(text, path.suffix.lower()), path.name
+def _parsed(kind, text, raw, name, reading):
     if kind == "project":
         from voice.project import script_of_text
 

@@ -128,6 +128,12 @@ def save_labels(path, done):
                  f0=np.concatenate([np.pad(d[4], (0, -(-d[2].shape[1] // 2) - len(d[4]))) for d in done]))
 
 
+def made_voices(out):
+    """Clips of OUT/voices.npz as `clips_of` gives them; {} where `train voices` did not run. Source: ours."""
+    path = Path(out) / "voices.npz"
+    return clips_of(path) if path.exists() else {}
+
+
 def clips_of(path):
     """{name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz. Source: `save_labels`."""
     d = np.load(path)

@@ -9,7 +9,7 @@ from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, AVCore, Known, pac
 from engine.encoders.audio import PhoneticEncoder, articulation_of
 from engine.encoders.vision import BLINK, EXPRESSION
 from engine.sampling import FlowAdapter, Guidance, flow_levels, item_noise, sample
-from engine.train.align import clips_of
+from engine.train.align import clips_of, made_voices
 from engine.train.batches import TICKS, Batches, evened, odds_of
 from engine.train.lips import LipBatches, lip_loss, load_reads, score_lips, usual_lengths
 from engine.train.manifest import held_out, is_held, made_by
@@ -154,10 +154,8 @@ def train(out, minutes=15.0, seed=0, report=None, batch=16, weights=None, *, dev
     parts, split = load_codes(made_by("codes", out / "codes.npz")), held_out()
     speech = clips_of(made_by("align", out / "phones.npz"))
     said = {Path(n).stem: c["phones"] for n, c in speech.items()}
-    if (out / "voices.npz").exists():
-        speech |= clips_of(out / "voices.npz")
     said = {n: said[n.split("__", 2)[2]] for n in parts["clips"] if n.split("__", 2)[2] in said}
-    speech = {n: c for n, c in speech.items() if not is_held(n, c["speaker"], split)}
+    speech = {n: c for n, c in (speech | made_voices(out)).items() if not is_held(n, c["speaker"], split)}
     net = AVCore(relatives=True)
     average = Average(net)
     begun_from(out / "core.safetensors", net, average.module)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from engine.encoders.audio import F0_REFERENCE_HZ, PhoneticEncoder
 from engine.timeline import read_at
-from engine.train.align import MISSING, clips_of
+from engine.train.align import MISSING, clips_of, made_voices
 from engine.train.disguise import disguise, uniform
 from engine.train.manifest import held_out, is_held, made_by
 from engine.train.schedule import Average, Run, begin_from, place
@@ -97,9 +97,7 @@ def train(out, minutes=12.0, seed=0, report=None, batch=16, weights=None, *, dev
     """
     torch.manual_seed(seed)
     placement, out = place(device), Path(out)
-    split, clips = held_out(), clips_of(made_by("align", out / "phones.npz"))
-    if (out / "voices.npz").exists():
-        clips |= clips_of(out / "voices.npz")
+    split, clips = held_out(), clips_of(made_by("align", out / "phones.npz")) | made_voices(out)
     kept = [n for n, c in clips.items() if is_held(n, c["speaker"], split)]
     names = [n for n in clips if n not in set(kept)]
     net = PhoneticEncoder().to(placement.device)
