@@ -2,42 +2,16 @@
 
 from fractions import Fraction
 
-import cv2
 import numpy as np
 import pytest
+from puppets import SIDE_PX, photographed
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
-from skimage import data
 
 from engine.media import Sound, VideoWriter, write_image
-from face.crop import crop_of
-from face.detect import find_faces_mtcnn
-from face.measure import CHIN, LIP_DOWN, LIP_LEFT, LIP_RIGHT, LIP_UP, Mesh
 
 SOUND_HZ = 48_000
-SIDE_PX = 192
 FRAMES = 40
-
-
-class Puppet:
-    """One face whose mouth can be opened. pixels: uint8 (192, 192, 3)."""
-
-    def __init__(self, pixels):
-        self.pixels = pixels
-        with Mesh(follow=False) as mesh:
-            self._points = mesh.landmarks(pixels)
-
-    def frame(self, opening):
-        """The face with its lips parted by `opening` (0 to 1) times a tenth of the face."""
-        p = self._points
-        top, low, chin = p[LIP_UP, 1], p[LIP_DOWN, 1] + 0.5, p[CHIN, 1]
-        half, middle = abs(p[LIP_RIGHT, 0] - p[LIP_LEFT, 0]) / 2, p[[LIP_LEFT, LIP_RIGHT], 0].mean()
-        y, x = np.mgrid[:SIDE_PX, :SIDE_PX].astype(np.float32)
-        drop = 0.11 * (chin - p[10, 1]) * opening * np.exp(-(((x - middle) / half) ** 2))
-        inside = top + (y - top) * (low - top) / (low - top + drop)
-        below = np.maximum(low, y - drop * np.clip((chin + 12 - (y - drop)) / (chin + 12 - low), 0, 1))
-        source = np.where(y <= top, y, np.where(y < low + drop, inside, below))
-        return cv2.remap(self.pixels, x, source.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def write_clip(path, puppet, script, samples, rate=Fraction(25)):
@@ -71,8 +45,7 @@ def script(voice):
 
 @pytest.fixture(scope="session")
 def puppet():
-    photo = data.astronaut()
-    return Puppet(crop_of(find_faces_mtcnn(photo)[0].points, SIDE_PX).take(photo))
+    return photographed()
 
 
 @pytest.fixture(scope="session")
