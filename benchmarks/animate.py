@@ -1,10 +1,13 @@
 """How fast `animate` is, where the time goes, and whether memory stays flat with length.
 
-Prints one JSON document: frames per second end to end at --size, the share of each stage, seconds of all cores a frame, and the peak
-memory of a short and of a long job, each in a process of its own. Models are loaded before; stages are timed in `animate` itself.
+Prints one JSON document: frames per second end to end at --size, the share of each stage, seconds of all cores a frame,
+and the peak
+memory of a short and of a long job, each in a process of its own. Models are loaded before; stages are timed in
+`animate` itself.
 
   python benchmarks/animate.py [--size 512] [--seconds 10] [--long-seconds 120]
 """
+
 import argparse
 import functools
 import json
@@ -20,32 +23,32 @@ import skimage.data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.device import choose_device, threads
-from engine.media import Sound, VideoWriter, write_image, write_sound
-from engine.progress import Progress
-from lipsync import pipeline
-from lipsync.canvas import Canvas
-from lipsync.options import AnimateOptions
+from mouthpiece.engine.device import choose_device, set_cpu_threads
+from mouthpiece.engine.media.reading import Sound, VideoWriter, write_image, write_sound
+from mouthpiece.engine.progress import Progress
+from mouthpiece.lipsync.options import AnimateOptions
+from mouthpiece.lipsync.portrait import pipeline
+from mouthpiece.lipsync.portrait.canvas import Canvas
 
-LEAST_FRAMES_PER_S, MOST_MB = 25, 2500  # what is asked for, at 512 px on two cores
+MIN_FRAMES_PER_S, MAX_MEMORY_MB = 25, 2500  # what is asked for, at 512 px on two cores
 # where each stage is found: (holder, attribute); one that calls another counts without it
 STAGES = {
-    "reading": ((pipeline, "prepare"),),
-    "portrait": ((pipeline, "seat"),),
-    "sound and motion": ((pipeline, "perform"),),
-    "renderer": ((pipeline, "parts_at"),),
+    "reading": ((pipeline, "prepare_animation"),),
+    "portrait": ((pipeline, "prepare_portrait"),),
+    "sound and motion": ((pipeline, "generate_motion"),),
+    "renderer": ((pipeline, "render_parts"),),
     "drawing": ((Canvas, "draw"),),
     "encoding": ((VideoWriter, "__enter__"), (VideoWriter, "write"), (VideoWriter, "__exit__")),
 }
 
 
-class Clock:
-    """Seconds by stage, of functions called one inside the other on one thread. Source: ours."""
+class StageClock:
+    """Seconds by stage, of functions called one inside the other on one thread."""
 
     def __init__(self):
         self.spent_s, self._inside_s = {}, [0.0]
 
-    def watched(self, name, function):
+    def wrap_function(self, name, function):
         """The function, its own time counted under the name."""
 
         @functools.wraps(function)
@@ -61,40 +64,51 @@ class Clock:
 
         return timed
 
-    def watch(self):
+    def instrument(self):
         """Puts the clock into every one of STAGES."""
         for name, places in STAGES.items():
             for holder, attribute in places:
-                setattr(holder, attribute, self.watched(name, getattr(holder, attribute)))
+                setattr(holder, attribute, self.wrap_function(name, getattr(holder, attribute)))
 
 
-def material(folder, seconds):
+def write_inputs(folder, seconds):
     """(portrait, sound) written into a folder: the astronaut, and speech by hibari repeated to the length."""
     from hibari import SAMPLE_RATE, Hibari
-    line = np.asarray(Hibari(threads=1)("The quick brown fox jumps over the lazy dog, and then it rests for a while."), np.float32).reshape(-1)
+
+    line = np.asarray(
+        Hibari(threads=1)("The quick brown fox jumps over the lazy dog, and then it rests for a while."), np.float32
+    ).reshape(-1)
     wave = np.resize(np.concatenate([line, np.zeros(SAMPLE_RATE // 2, np.float32)]), int(seconds * SAMPLE_RATE))
     write_image(folder / "portrait.png", skimage.data.astronaut())
     write_sound(folder / "line.wav", Sound(wave[None], SAMPLE_RATE))
     return folder / "portrait.png", folder / "line.wav"
 
 
-def run(seconds, size):
+def run_job(seconds, size):
     """One job, timed stage by stage."""
-    clock, options, placement = Clock(), AnimateOptions(size=size), choose_device("auto")
+    clock, options, placement = StageClock(), AnimateOptions(size=size), choose_device("auto")
     with tempfile.TemporaryDirectory() as name:
-        portrait, line = material(Path(name), seconds)
+        portrait, line = write_inputs(Path(name), seconds)
         models = pipeline.load_models(placement)
-        clock.watch()
+        clock.instrument()
         began, busy = time.perf_counter(), time.process_time()
-        job = pipeline.prepare(portrait, line, options)
+        job = pipeline.prepare_animation(portrait, line, options)
         facts = pipeline.animate(job, Path(name) / "out.mp4", models, placement, Progress("none"))
         total, cores = time.perf_counter() - began, time.process_time() - busy
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     share = {stage: spent / total for stage, spent in clock.spent_s.items()}
     return dict(
-        frames=facts["frames"], frames_per_s=facts["frames"] / total, width_px=facts["width_px"], height_px=facts["height_px"],
-        core_ms_per_frame=1000 * cores / facts["frames"], peak_mb=peak_mb, threads=threads(), placement=facts["placement"],
-        share=share | {"all else": 1 - sum(share.values())}, fast_enough=facts["frames"] / total >= LEAST_FRAMES_PER_S, small_enough=peak_mb <= MOST_MB,
+        frames=facts["frames"],
+        frames_per_s=facts["frames"] / total,
+        width_px=facts["width_px"],
+        height_px=facts["height_px"],
+        core_ms_per_frame=1000 * cores / facts["frames"],
+        peak_mb=peak_mb,
+        threads=set_cpu_threads(),
+        placement=facts["placement"],
+        share=share | {"all else": 1 - sum(share.values())},
+        fast_enough=facts["frames"] / total >= MIN_FRAMES_PER_S,
+        small_enough=peak_mb <= MAX_MEMORY_MB,
     )
 
 
@@ -106,11 +120,16 @@ def main():
     parser.add_argument("--one", action="store_true", help="one job in this process")
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(run(args.seconds, args.size)))
+        print(json.dumps(run_job(args.seconds, args.size)))
         return
     jobs = {}
     for name, seconds in (("short", args.seconds), ("long", args.long_seconds)):
-        done = subprocess.run([sys.executable, __file__, "--one", "--size", str(args.size), "--seconds", str(seconds)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", "--size", str(args.size), "--seconds", str(seconds)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         jobs[name] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(dict(jobs, memory_ratio=jobs["long"]["peak_mb"] / jobs["short"]["peak_mb"]), indent=2))
 

@@ -1,7 +1,7 @@
 """How `batch` scales and what it survives: two workers against one, overhead per item, a thousand jobs with kills.
 
-    python benchmarks/batch.py            all three; needs about a minute on an idle machine
-    python benchmarks/batch.py --real     also animates 8 short clips with one and with two workers
+python benchmarks/batch.py            all three; needs about a minute on an idle machine
+python benchmarks/batch.py --real     also animates 8 short clips with one and with two workers
 """
 
 import argparse
@@ -24,11 +24,11 @@ DRIVER = """
 import sys; sys.path[:0] = {paths!r}
 if __name__ == "__main__":
     import tiny_jobs
-    from engine.batch import driver
-    from engine.batch.manifest import read_manifest
-    from engine.batch.pool import Crew
-    from engine.progress import Progress
-    items = read_manifest({jobs!r}, {out!r}, tiny_jobs.parser_of)
+    from mouthpiece.batch import driver
+    from mouthpiece.batch.job_list import read_job_list
+    from mouthpiece.batch.pool import WorkerPool
+    from mouthpiece.engine.progress import Progress
+    items = read_job_list({jobs!r}, {out!r}, tiny_jobs.parser_of)
     made = []
     def crew_of(count):
         made.append(Crew(2, "tiny_jobs:perform", 1))
@@ -43,22 +43,22 @@ if __name__ == "__main__":
 """
 
 
-def timed(folder, script, count, workers):
+def measure_run(folder, script, count, workers):
     """(seconds of the whole run, seconds of a core that the driver itself took) for `count` items of one script."""
     import tiny_jobs
 
-    from engine.batch import driver
-    from engine.batch.manifest import read_manifest
-    from engine.batch.pool import Crew
-    from engine.progress import Progress
+    from mouthpiece.batch import driver
+    from mouthpiece.batch.job_list import read_job_list
+    from mouthpiece.batch.pool import WorkerPool
+    from mouthpiece.engine.progress import Progress
 
     place = Path(tempfile.mkdtemp(dir=folder))
     jobs = tiny_jobs.write_jobs(place, [f"{script} {number}" for number in range(count)])
     (place / "out").mkdir()
-    items = read_manifest(jobs, place / "out", tiny_jobs.parser_of)
-    crew = Crew(workers, "tiny_jobs:perform", 1)
+    items = read_job_list(jobs, place / "out", tiny_jobs.parser_of)
+    crew = WorkerPool(workers, "tiny_jobs:perform", 1)
     for _ in range(workers):  # the start of the processes is not what is measured
-        crew.give(type("Job", (), {"argv": (*items[0].argv, "--dry-run")}))
+        crew.submit(type("Job", (), {"argv": (*items[0].argv, "--dry-run")}))
     warmed = 0
     while warmed < workers:
         warmed += len(crew.collect(1))
@@ -68,16 +68,24 @@ def timed(folder, script, count, workers):
     return time.monotonic() - started, time.process_time() - spent
 
 
-def killed(folder, count, worker_kills, driver_kills, seed):
-    """Runs `count` tiny jobs, killing workers and the driver at random moments; gives what is in the ledger and on the disk."""
+def run_with_kills(folder, count, worker_kills, driver_kills, seed):
+    """Runs `count` tiny jobs, killing workers and the driver at random moments; gives what is in the ledger and on the
+    disk.
+    """
     import tiny_jobs
 
-    from engine.batch.ledger import records_of
+    from mouthpiece.batch.ledger import read_records
 
     draw, place = random.Random(seed), Path(tempfile.mkdtemp(dir=folder))
-    jobs, out, pids = tiny_jobs.write_jobs(place, [f"slow 0.005 {number}" for number in range(count)]), place / "out", place / "pids"
+    jobs, out, pids = (
+        tiny_jobs.write_jobs(place, [f"slow 0.005 {number}" for number in range(count)]),
+        place / "out",
+        place / "pids",
+    )
     out.mkdir()
-    (place / "driver.py").write_text(DRIVER.format(paths=[str(ROOT), str(TESTS)], jobs=str(jobs), out=str(out), pids=str(pids)))
+    (place / "driver.py").write_text(
+        DRIVER.format(paths=[str(ROOT), str(TESTS)], jobs=str(jobs), out=str(out), pids=str(pids))
+    )
     marks = sorted(draw.sample(range(count // 20, count * 9 // 10), worker_kills + driver_kills))
     of_driver = set(draw.sample(marks, driver_kills))
     process, runs, hit = None, 0, []
@@ -97,29 +105,57 @@ def killed(folder, count, worker_kills, driver_kills, seed):
             if mark in of_driver:
                 process.wait()
         time.sleep(0.005)
-    records = [record for record in records_of(out / "results.jsonl") if record["state"] != "started"]
+    records = [record for record in read_records(out / "results.jsonl") if record["state"] != "started"]
     whole = sum(len(path.read_text().splitlines()) == 50 for path in out.glob("*.wav"))
     parts = len(list(out.glob(".*part*")))
     ids = [record["id"] for record in records if record["state"] == "done"]
-    return {"jobs": count, "kills": hit, "runs": runs, "done": len(ids), "twice": len(ids) - len(set(ids)), "whole_files": whole, "parts_left": parts}
+    return {
+        "jobs": count,
+        "kills": hit,
+        "runs": runs,
+        "done": len(ids),
+        "twice": len(ids) - len(set(ids)),
+        "whole_files": whole,
+        "parts_left": parts,
+    }
 
 
-def real(folder):
+def measure_animate(folder):
     """Seconds for 8 clips of 1 s at 128 px with one and with two workers, through the command line."""
     import numpy as np
     from skimage import data
 
-    from engine.media import Sound, write_image, write_sound
+    from mouthpiece.engine.media.reading import Sound, write_image, write_sound
 
     write_image(folder / "portrait.png", np.ascontiguousarray(data.astronaut()[:256, 96:352]))
-    write_sound(folder / "line.wav", Sound(0.1 * np.random.default_rng(0).standard_normal((1, 16_000)).astype(np.float32), 16_000))
+    write_sound(
+        folder / "line.wav",
+        Sound(0.1 * np.random.default_rng(0).standard_normal((1, 16_000)).astype(np.float32), 16_000),
+    )
     row = {"command": "animate", "portrait": "portrait.png", "sound": "line.wav", "size": 128}
-    (folder / "jobs.jsonl").write_text("".join(json.dumps(row | {"id": k, "seed": k, "output": f"{k}.mp4"}) + "\n" for k in range(8)))
+    (folder / "jobs.jsonl").write_text(
+        "".join(json.dumps(row | {"id": k, "seed": k, "output": f"{k}.mp4"}) + "\n" for k in range(8))
+    )
     found = {}
     for workers in (1, 2):
-        words = [sys.executable, str(ROOT / "cli.py"), "batch", str(folder / "jobs.jsonl"), "-o", str(folder / str(workers)), "--workers", str(workers), "--json", "-q"]
+        words = [
+            sys.executable,
+            str(ROOT / "cli.py"),
+            "batch",
+            str(folder / "jobs.jsonl"),
+            "-o",
+            str(folder / str(workers)),
+            "--workers",
+            str(workers),
+            "--json",
+            "-q",
+        ]
         found[workers] = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["result"]
-    return {"seconds_1": found[1]["seconds"], "seconds_2": found[2]["seconds"], "efficiency": round(found[1]["seconds"] / found[2]["seconds"] / 2, 3)}
+    return {
+        "seconds_1": found[1]["seconds"],
+        "seconds_2": found[2]["seconds"],
+        "efficiency": round(found[1]["seconds"] / found[2]["seconds"] / 2, 3),
+    }
 
 
 def main():
@@ -129,15 +165,42 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        one, two = timed(folder, f"slow {ITEM_S}", 40, 1)[0], timed(folder, f"slow {ITEM_S}", 40, 2)[0]
-        spin_one, spin_two = timed(folder, f"spin {ITEM_S}", 24, 1)[0], timed(folder, f"spin {ITEM_S}", 24, 2)[0]
-        print(json.dumps({"waiting items": {"seconds_1": round(one, 2), "seconds_2": round(two, 2), "efficiency": round(one / two / 2, 3)}}))
-        print(json.dumps({"computing items": {"seconds_1": round(spin_one, 2), "seconds_2": round(spin_two, 2), "efficiency": round(spin_one / spin_two / 2, 3)}}))
-        whole_s, driver_s = timed(folder, "ok", 200, 1)
-        print(json.dumps({"overhead_ms_an_item": round(5 * whole_s, 2), "of_the_driver_s_core_ms": round(5 * driver_s, 2)}))
-        print(json.dumps(killed(folder, args.jobs, 3, 1, seed=1)))
+        one, two = measure_run(folder, f"slow {ITEM_S}", 40, 1)[0], measure_run(folder, f"slow {ITEM_S}", 40, 2)[0]
+        spin_one, spin_two = (
+            measure_run(folder, f"spin {ITEM_S}", 24, 1)[0],
+            measure_run(folder, f"spin {ITEM_S}", 24, 2)[0],
+        )
+        print(
+            json.dumps(
+                {
+                    "waiting items": {
+                        "seconds_1": round(one, 2),
+                        "seconds_2": round(two, 2),
+                        "efficiency": round(one / two / 2, 3),
+                    }
+                }
+            )
+        )
+        print(
+            json.dumps(
+                {
+                    "computing items": {
+                        "seconds_1": round(spin_one, 2),
+                        "seconds_2": round(spin_two, 2),
+                        "efficiency": round(spin_one / spin_two / 2, 3),
+                    }
+                }
+            )
+        )
+        whole_s, driver_s = measure_run(folder, "ok", 200, 1)
+        print(
+            json.dumps(
+                {"overhead_ms_an_item": round(5 * whole_s, 2), "of_the_driver_s_core_ms": round(5 * driver_s, 2)}
+            )
+        )
+        print(json.dumps(run_with_kills(folder, args.jobs, 3, 1, seed=1)))
         if args.real:
-            print(json.dumps({"animate": real(folder)}))
+            print(json.dumps({"animate": measure_animate(folder)}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a dub costs and how well it keeps to its film: a whole run, one word changed and run again, and slots of many lines.
+"""What a dub costs and how well it keeps to its film: a whole run, one word changed and run again, and slots of many
+lines.
 
 Needs the training data (manifest format of docs/training.md) for a film of one face; the package itself does not.
 Times are of processes of their own, start-up included; CPU seconds count what other work on the machine hides.
@@ -6,6 +7,7 @@ Prints one JSON document; films, scripts and what the dubs kept stay in --out.
 
   python benchmarks/dub.py --data DATA --out dub-out [--clips 20] [--skip slots] [--words "--listen off"]
 """
+
 import argparse
 import json
 import os
@@ -24,15 +26,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound
-from engine.timeline import samples_at
-from engine.train.manifest import read_rows
-from voice.fit import heard_s
-from voice.pauses import settled, trimmed
-from voice.phones import utter
-from voice.voices import load_voice
+from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.timeline import count_samples
+from mouthpiece.training.data.manifest import read_rows
+from mouthpiece.voice.backends.registry import load_voice
+from mouthpiece.voice.plan.pauses import move_silence_to_marks, trim_plan_silence
+from mouthpiece.voice.plan.slot_fitting import compute_spoken_duration
+from mouthpiece.voice.text.phones import make_utterance
 
-RATIOS = (0.9, 1.15)                   # of a slot to the line's natural length
+RATIOS = (0.9, 1.15)  # of a slot to the line's natural length
 VOICE, SOUND_HZ = "af_heart", 48_000
 LINES = """The old lighthouse keeper opened the window and listened to the distant storm.
 Nobody in the village remembered when the bridge had been built.
@@ -44,21 +46,23 @@ I never expected to find a letter from you under the door.
 The train to the mountains leaves every morning at half past eight.
 Somebody has painted the garden fence a terrible shade of green.
 He promised that the music would continue until everyone was happy.""".splitlines()
-CHANGED = (4, "dinner", "supper")      # which line gets which other word
+CHANGED_WORD = (4, "dinner", "supper")  # which line gets which other word
 
 
-def film_of(clips, path):
+def join_clips(clips, path):
     """Joins clips of one person into a film; gives its length in seconds."""
     rate = probe(clips[0][0]).rate
     sounds, frames = [], 0
     for video, sound in clips:
         count = probe(video).frames
         wave = read_sound(sound, SOUND_HZ, mono=True).samples
-        wanted = samples_at(Fraction(count) / rate, SOUND_HZ)
+        wanted = count_samples(Fraction(count) / rate, SOUND_HZ)
         sounds.append(np.pad(wave, ((0, 0), (0, max(0, wanted - wave.shape[1]))))[:, :wanted])
         frames += count
     info = probe(clips[0][0])
-    with VideoWriter(path, rate, info.width_px, info.height_px, Sound(np.concatenate(sounds, 1), SOUND_HZ), crf=14, overwrite=True) as writer:
+    with VideoWriter(
+        path, rate, info.width_px, info.height_px, Sound(np.concatenate(sounds, 1), SOUND_HZ), crf=14, overwrite=True
+    ) as writer:
         for video, _ in clips:
             with VideoReader(video) as reader:
                 for frame in reader:
@@ -66,10 +70,16 @@ def film_of(clips, path):
     return frames / float(rate)
 
 
-def laid_out(texts, length_s, seed):
+def lay_out_lines(texts, length_s, seed):
     """[(start_s, end_s, text)]: slots near each line's natural length, spread over the film in order."""
     voice, rng = load_voice(VOICE), np.random.default_rng(seed)
-    lengths = [heard_s(trimmed(settled(voice.natural(utter(text, voice.language))))) * rng.uniform(*RATIOS) for text in texts]
+    lengths = [
+        compute_spoken_duration(
+            trim_plan_silence(move_silence_to_marks(voice.predict_plan(make_utterance(text, voice.language))))
+        )
+        * rng.uniform(*RATIOS)
+        for text in texts
+    ]
     left = length_s - sum(lengths)
     if left < 0.2 * len(texts):
         raise SystemExit(f"{len(texts)} lines of {sum(lengths):.0f} s do not fit into {length_s:.0f} s")
@@ -81,20 +91,29 @@ def laid_out(texts, length_s, seed):
 
 
 def write_srt(path, lines):
-    from engine.timeline import nearest
+    from mouthpiece.engine.timeline import round_half_up
 
     def clock(seconds):
-        ms = nearest(Fraction(str(seconds)) * 1000)
+        ms = round_half_up(Fraction(str(seconds)) * 1000)
         return f"{ms // 3600000:02}:{ms // 60000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
 
-    path.write_text("\n".join(f"{k}\n{clock(a)} --> {clock(b)}\n{text}\n" for k, (a, b, text) in enumerate(lines, 1)), encoding="utf-8")
+    path.write_text(
+        "\n".join(f"{k}\n{clock(a)} --> {clock(b)}\n{text}\n" for k, (a, b, text) in enumerate(lines, 1)),
+        encoding="utf-8",
+    )
 
 
-def run(*words):
+def run_cli(*words):
     """Runs the command line; its result, and what it took: wall and CPU seconds, memory, seconds of each stage."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--json", "--progress", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        check=False,
+    )
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     stages = {}
     for line in done.stderr.splitlines():
@@ -107,58 +126,89 @@ def run(*words):
     return json.loads(done.stdout)["result"], dict(wall_s=round(wall_s, 1), cpu_s=round(cpu_s, 1), stages_s=stages)
 
 
-def redo(args, film, length_s):
+def measure_redo(args, film, length_s):
     """A whole dub, the same again, one word changed, and what `evaluate` says of the result."""
     script, out, report = args.out / "ten.srt", args.out / "ten.mp4", {}
     shutil.rmtree(out.with_suffix(".dub"), ignore_errors=True)
-    lines = laid_out(LINES, length_s, args.seed)
+    lines = lay_out_lines(LINES, length_s, args.seed)
     write_srt(script, lines)
     told = ("dub", film, script, "-o", out, "--force", "--voice", VOICE, *args.words)
-    first, report["full"] = run(*told)
-    _, report["unchanged"] = run(*told)
-    at, old, new = CHANGED
+    first, report["full"] = run_cli(*told)
+    _, report["unchanged"] = run_cli(*told)
+    at, old, new = CHANGED_WORD
     lines[at] = (*lines[at][:2], lines[at][2].replace(old, new))
     write_srt(script, lines)
-    second, report["one_word"] = run(*told)
+    second, report["one_word"] = run_cli(*told)
     facts = second["facts"]
     report["spoken_again"] = facts["spoken_again"]
     for kind in ("cpu_s", "wall_s"):
         report[f"ratio_{kind[:-2]}"] = round(report["one_word"][kind] / report["full"][kind], 3)
-    report |= slots_of(facts)
+    report |= summarize_slots(facts)
     report["timed_by"] = [line.get("timed_by") for line in facts["lines"]]
-    report["review"] = {line["id"]: line.get("why") for line in first["facts"]["lines"] if line["status"] == "needs_review"}
+    report["review"] = {
+        line["id"]: line.get("why") for line in first["facts"]["lines"] if line["status"] == "needs_review"
+    }
     report["picture"] = {k: v for k, v in facts["picture"].items() if k != "faces"}
     if not args.no_evaluate:
-        judged, report["evaluate_took"] = run("evaluate", out, "--against", film)
+        judged, report["evaluate_took"] = run_cli("evaluate", out, "--against", film)
         report["evaluate"] = {k: v for k, v in judged.items() if not isinstance(v, list)}
     return report
 
 
-def slots_of(facts):
+def summarize_slots(facts):
     """Errors of starts and ends, words lost, and stretch, of the lines of a report."""
     out = {}
     for name in ("start_err_ms", "end_err_ms"):
         errors = [abs(line[name]) for line in facts["lines"] if line.get(name) is not None]
-        out[name] = dict(zip(("p50", "p95", "most"), (round(float(q), 1) for q in np.quantile(errors, (0.5, 0.95, 1))))) | dict(lines=len(errors))
+        out[name] = dict(
+            zip(("p50", "p95", "most"), (round(float(q), 1) for q in np.quantile(errors, (0.5, 0.95, 1))))
+        ) | dict(lines=len(errors))
     lost = {line["id"]: line["lost_words"] for line in facts["lines"] if line.get("lost_words")}
     recogniser = next((line["recogniser"] for line in facts["lines"] if line.get("recogniser")), None)
-    return out | dict(words_lost=sum(map(len, lost.values())), lost=lost, recogniser=recogniser, stretch_p95=facts["file"].get("stretch_p95"))
+    return out | dict(
+        words_lost=sum(map(len, lost.values())),
+        lost=lost,
+        recogniser=recogniser,
+        stretch_p95=facts["file"].get("stretch_p95"),
+    )
 
 
-def slots(args):
+def measure_slots(args):
     """Thirty lines, sound only, on a film of one grey frame: how well they keep to their slots."""
-    from benchmarks.fit import SENTENCES
+    from slot_fit import SENTENCES
 
     texts = [*LINES, *SENTENCES][:30]
     film, script, out = args.out / "grey.mp4", args.out / "thirty.srt", args.out / "thirty.mp4"
     length_s = 4.5 * len(texts)
-    with VideoWriter(film, Fraction(5), 64, 48, Sound(np.zeros((1, round(length_s * SOUND_HZ)), np.float32), SOUND_HZ), overwrite=True) as writer:
+    with VideoWriter(
+        film,
+        Fraction(5),
+        64,
+        48,
+        Sound(np.zeros((1, round(length_s * SOUND_HZ)), np.float32), SOUND_HZ),
+        overwrite=True,
+    ) as writer:
         for _ in range(round(length_s * 5)):
             writer.write(np.full((48, 64, 3), 90, np.uint8))
     shutil.rmtree(out.with_suffix(".dub"), ignore_errors=True)
-    write_srt(script, laid_out(texts, length_s, args.seed))
-    result, took = run("dub", film, script, "-o", out, "--force", "--voice", VOICE, "--no-lips", "--mouth", "off", "--bed", "mute", *args.words)
-    return dict(took=took, **slots_of(result["facts"]))
+    write_srt(script, lay_out_lines(texts, length_s, args.seed))
+    result, took = run_cli(
+        "dub",
+        film,
+        script,
+        "-o",
+        out,
+        "--force",
+        "--voice",
+        VOICE,
+        "--no-lips",
+        "--mouth",
+        "off",
+        "--bed",
+        "mute",
+        *args.words,
+    )
+    return dict(took=took, **summarize_slots(result["facts"]))
 
 
 def main():
@@ -177,10 +227,10 @@ def main():
     if "redo" not in args.skip:
         rows = [row for row in read_rows(args.data, ("talk",)) if "grid_s1" in row["path"]][: args.clips]
         film = args.out / "film.mp4"
-        length_s = film_of([(args.data / row["path"], args.data / row["audio"]) for row in rows], film)
-        report["redo"] = dict(film_s=length_s) | redo(args, film, length_s)
+        length_s = join_clips([(args.data / row["path"], args.data / row["audio"]) for row in rows], film)
+        report["redo"] = dict(film_s=length_s) | measure_redo(args, film, length_s)
     if "slots" not in args.skip:
-        report["slots"] = slots(args)
+        report["slots"] = measure_slots(args)
     print(json.dumps(report, indent=1))
 
 

@@ -1,4 +1,5 @@
-"""What EchoMimic's path costs: ratios measured in one run, memory against the length of the clip, seconds a frame on a GPU.
+"""What EchoMimic's path costs: ratios measured in one run, memory against the length of the clip, seconds a frame on a
+GPU.
 
   python benchmarks/echomimic.py                         ratios and memory at a reduced size with random weights
   python benchmarks/echomimic.py --full --device auto    full size, random weights, 512 px: seconds a frame
@@ -19,22 +20,29 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 import numpy as np
 import torch
 
-from engine.device import choose_device
-from lipsync.echomimic.ears import Ears, Hearing
-from lipsync.echomimic.loop import Speaking, denoised, spoken, streamed, unspoken, whole_clip
-from lipsync.echomimic.networks import Denoiser, FaceLocator, ReferenceNet, remember
-from lipsync.echomimic.shape import DEBUG, FULL, Shape
-from lipsync.echomimic.vae import Vae
+from mouthpiece.engine.device import choose_device
+from mouthpiece.lipsync.echomimic.audio_encoder import AudioFeatures, WhisperAudioEncoder
+from mouthpiece.lipsync.echomimic.config import DEBUG_CONFIG, FULL_CONFIG, NetworkConfig
+from mouthpiece.lipsync.echomimic.networks import Denoiser, FaceLocator, ReferenceNet, cache_keys_and_values
+from mouthpiece.lipsync.echomimic.sampling import (
+    PortraitDenoiser,
+    denoise_latents,
+    denoise_whole_clip,
+    make_condition,
+    make_null_condition,
+    stream_latents,
+)
+from mouthpiece.lipsync.echomimic.vae import Vae
 
-REDUCED = Shape((64, 96, 64, 64), locator_widths=(16, 24, 40, 56))
+REDUCED = NetworkConfig((64, 96, 64, 64), locator_widths=(16, 24, 40, 56))
 SETTINGS = dict(seed=0, steps=30, guidance=2.5, window=12, overlap=3, carry="noised")
 
 
-def settings(**changes):
+def make_settings(**changes):
     return SimpleNamespace(**(SETTINGS | changes))
 
 
-class Studio:
+class RandomNetworks:
     """Networks with random weights and a portrait. shape: Shape.  px: side of the square.  placement: where they run."""
 
     def __init__(self, shape, px, placement):
@@ -42,19 +50,23 @@ class Studio:
         self.shape, self.px, self.placement = shape, px, placement
         with torch.device("meta"):
             nets = ReferenceNet(shape), FaceLocator(shape), Denoiser(shape)
-        self.reference, self.locator, self.denoiser = (self.drawn(net) for net in nets)
+        self.reference, self.locator, self.denoiser = (self.randomize(net) for net in nets)
         size = (px // 8, px // 8)
         self.seen = self.reference(torch.randn(1, 4, *size, device=placement.device))
         self.face = self.locator(torch.ones(1, 1, px, px, device=placement.device)).float()
         self.audio = torch.randn(1, 1200, 50, shape.audio_width)
 
-    def drawn(self, net):
-        """A network with small random numbers on its device; filling by the layers' own rules would take minutes at full size."""
+    def randomize(self, net):
+        """A network with small random numbers on its device; filling by the layers' own rules would take minutes at
+        full size.
+        """
         net = net.to(self.placement.dtype).to_empty(device=self.placement.device)
         with torch.no_grad():
             for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
                 one = name.endswith("weight") and tensor.dim() == 1
-                tensor.fill_(1.0) if one else tensor.normal_(0, 0.7 / max(1, tensor[0].numel()) ** 0.5 if tensor.dim() > 1 else 0.02)
+                tensor.fill_(1.0) if one else tensor.normal_(
+                    0, 0.7 / max(1, tensor[0].numel()) ** 0.5 if tensor.dim() > 1 else 0.02
+                )
         return net.eval()
 
     def tell(self, start, stop):
@@ -66,8 +78,10 @@ class Studio:
             torch.accelerator.synchronize()
 
 
-def taken_s(studio, jobs, rounds):
-    """Median seconds of each job, taken in turns; of the processor where that is what computes, so that a busy machine counts less."""
+def measure_median_s(studio, jobs, rounds):
+    """Median seconds of each job, taken in turns; of the processor where that is what computes, so that a busy machine
+    counts less.
+    """
     now = time.process_time if studio.placement.device.type == "cpu" else time.perf_counter
     found = {name: [] for name in jobs}
     for job in jobs.values():
@@ -82,24 +96,30 @@ def taken_s(studio, jobs, rounds):
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def plain_loop(studio, frames, asked):
-    """A straightforward way to draw a clip: both halves of guidance in every step, keys and values of the portrait made anew in each."""
-    from engine.sampling import VelocityAdapter, plan, tick_noise
-    from lipsync.echomimic.loop import leaping, levels_of
+def run_baseline_loop(studio, frames, asked):
+    """A straightforward way to draw a clip: both halves of guidance in every step, keys and values of the portrait made
+    anew in each.
+    """
+    from mouthpiece.engine.sampling import VelocityAdapter, draw_tick_noise, plan_windows
+    from mouthpiece.lipsync.echomimic.sampling import make_levels, make_published_ddim
 
     parts = []
-    for start, stop in plan(frames, asked.window, asked.overlap):
+    for start, stop in plan_windows(frames, asked.window, asked.overlap):
         told = studio.tell(start, stop) | {"face": studio.face}
-        trees = [unspoken(told), spoken(told)]
+        trees = [make_null_condition(told), make_condition(told)]
         both = {key: torch.cat([tree[key] for tree in trees]) for key in told | {"known": None}}
 
         def network(x, t, _, both=both):
             null, real = studio.denoiser(x.expand(2, -1, -1, -1, -1), t.expand(2), both, studio.seen).chunk(2)
             return null + asked.guidance * (real - null)
 
-        adapter, step = VelocityAdapter(network), leaping(asked.steps)
-        levels = levels_of(asked.steps)
-        x = tick_noise(start, stop, (4, *studio.face.shape[-2:]), asked.seed, ["echomimic"]).transpose(1, 2).to(studio.face.device)
+        adapter, step = VelocityAdapter(network), make_published_ddim(asked.steps)
+        levels = make_levels(asked.steps)
+        x = (
+            draw_tick_noise(start, stop, (4, *studio.face.shape[-2:]), asked.seed, ["echomimic"])
+            .transpose(1, 2)
+            .to(studio.face.device)
+        )
         for here, there in zip(levels, levels[1:]):
             x, _ = step(lambda x, level, adapter=adapter: adapter(x, level, None), x, here, there, None)
         parts.append(x)
@@ -107,13 +127,15 @@ def plain_loop(studio, frames, asked):
 
 
 @torch.inference_mode()
-def ratios(studio, rounds):
-    """Time of a step with the portrait's keys and values made once over making them anew; of whole loops over the plain one."""
-    window, cached = 12, remember(studio.denoiser, studio.seen)
-    told = spoken(studio.tell(0, window) | {"face": studio.face})
+def measure_ratios(studio, rounds):
+    """Time of a step with the portrait's keys and values made once over making them anew; of whole loops over the plain
+    one.
+    """
+    window, cached = 12, cache_keys_and_values(studio.denoiser, studio.seen)
+    told = make_condition(studio.tell(0, window) | {"face": studio.face})
     x = torch.randn(1, 4, window, *studio.face.shape[-2:], device=studio.placement.device)
     time_now = torch.full((1,), 500.0, device=studio.placement.device)
-    steps = taken_s(studio, {
+    steps = measure_median_s(studio, {
         "cached": lambda: studio.denoiser(x, time_now, told, cached),
         "recomputed": lambda: studio.denoiser(x, time_now, told, studio.seen),
         "published": lambda: studio.denoiser(x, time_now, told, {name: seen.expand(window, -1, -1) for name, seen in studio.seen.items()}),
@@ -121,14 +143,22 @@ def ratios(studio, rounds):
     frames = 21
 
     def stream(**changes):
-        return lambda: list(streamed(Speaking(studio.denoiser, cached), studio.tell, studio.face, frames, settings(steps=2, **changes)))
+        return lambda: list(
+            stream_latents(
+                PortraitDenoiser(studio.denoiser, cached),
+                studio.tell,
+                studio.face,
+                frames,
+                make_settings(steps=2, **changes),
+            )
+        )
 
-    loops = taken_s(studio, {
-        "plain, guidance 2.5": lambda: plain_loop(studio, frames, settings(steps=2)),
+    loops = measure_median_s(studio, {
+        "plain, guidance 2.5": lambda: run_baseline_loop(studio, frames, make_settings(steps=2)),
         "ours, guidance 2.5": stream(),
-        "plain, guidance 1": lambda: plain_loop(studio, frames, settings(steps=2, guidance=1.0)),
+        "plain, guidance 1": lambda: run_baseline_loop(studio, frames, make_settings(steps=2, guidance=1.0)),
         "ours, guidance 1": stream(guidance=1.0),
-        "closed loop, guidance 2.5": lambda: whole_clip(Speaking(studio.denoiser, cached), studio.tell, studio.face, frames, settings(steps=2)),
+        "closed loop, guidance 2.5": lambda: denoise_whole_clip(PortraitDenoiser(studio.denoiser, cached), studio.tell, studio.face, frames, make_settings(steps=2)),
     }, max(1, rounds // 3))  # fmt: skip
     return {
         "step_s": steps,
@@ -142,22 +172,28 @@ def ratios(studio, rounds):
 
 
 @torch.inference_mode()
-def peak_of(seconds):
+def measure_peak_mb(seconds):
     """Peak memory in MB of this process after drawing a clip of so many seconds at debug size: ears, windows, decoder."""
-    from lipsync.echomimic.vae import to_pixels
+    from mouthpiece.lipsync.echomimic.vae import to_pixels
 
     placement = replace(choose_device("cpu"), dtype=torch.float32)
-    studio = Studio(DEBUG, 64, placement)
+    studio = RandomNetworks(DEBUG_CONFIG, 64, placement)
     vae = Vae({"widths": (8, 8, 8, 8), "layers": 1}).eval()
-    ears = Ears(heads=2, width=DEBUG.audio_width).eval()
+    ears = WhisperAudioEncoder(heads=2, width=DEBUG_CONFIG.audio_width).eval()
     wave = 0.1 * np.random.default_rng(0).standard_normal(16_000 * seconds).astype(np.float32)
-    hearing = Hearing(ears, wave)
+    hearing = AudioFeatures(ears, wave)
 
     def tell(start, stop):
-        return {"audio": hearing.tokens(start, stop, 25)}
+        return {"audio": hearing.get_tokens(start, stop, 25)}
 
     drawn = 0
-    for piece in streamed(Speaking(studio.denoiser, remember(studio.denoiser, studio.seen)), tell, studio.face, 25 * seconds, settings(steps=1, guidance=1.0)):
+    for piece in stream_latents(
+        PortraitDenoiser(studio.denoiser, cache_keys_and_values(studio.denoiser, studio.seen)),
+        tell,
+        studio.face,
+        25 * seconds,
+        make_settings(steps=1, guidance=1.0),
+    ):
         drawn += len(to_pixels(vae.decode(piece[0])))
     assert drawn == 25 * seconds, drawn
     # not ru_maxrss, which a child takes over from its parent
@@ -165,36 +201,42 @@ def peak_of(seconds):
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def memory(lengths):
+def measure_memory(lengths):
     """Peak memory in MB by length in seconds, each in a process of its own."""
     out = {}
     for seconds in lengths:
-        answer = subprocess.run([sys.executable, __file__, "--peak", str(seconds)], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            [sys.executable, __file__, "--peak", str(seconds)], capture_output=True, text=True, check=True
+        )
         out[seconds] = float(answer.stdout)
     return out
 
 
 @torch.inference_mode()
-def full(placement, px, rounds):
+def measure_full_size(placement, px, rounds):
     """Seconds a frame at full size: both ways of the published pipelines, the image decoder with them."""
-    studio = Studio(FULL, px, placement)
+    studio = RandomNetworks(FULL_CONFIG, px, placement)
     vae = Vae().to(placement.device, placement.dtype).eval()
-    cached, out = remember(studio.denoiser, studio.seen), {}
+    cached, out = cache_keys_and_values(studio.denoiser, studio.seen), {}
     for name, changes in {"echomimic": {}, "echomimic-acc": {"steps": 6, "guidance": 1.0}}.items():
-        asked, frames = settings(**changes), 21
+        asked, frames = make_settings(**changes), 21
         told = studio.tell(0, 12) | {"face": studio.face}
         noise = torch.randn(1, 4, 12, *studio.face.shape[-2:], device=placement.device)
-        denoised(Speaking(studio.denoiser, cached), noise, told, 1, asked.guidance)
+        denoise_latents(PortraitDenoiser(studio.denoiser, cached), noise, told, 1, asked.guidance)
         studio.wait()
         begun = time.perf_counter()
-        for piece in streamed(Speaking(studio.denoiser, cached), studio.tell, studio.face, frames, asked):
+        for piece in stream_latents(PortraitDenoiser(studio.denoiser, cached), studio.tell, studio.face, frames, asked):
             for latents in piece[0].split(4):
                 vae.decode(latents)
         studio.wait()
         out[f"{name}_s_a_frame"] = (time.perf_counter() - begun) / frames
     if placement.device.type != "cpu":
-        out["peak_gpu_mb"] = torch.accelerator.max_memory_allocated() / 2**20 if hasattr(torch.accelerator, "max_memory_allocated") else None
-    return out | ratios(studio, rounds)
+        out["peak_gpu_mb"] = (
+            torch.accelerator.max_memory_allocated() / 2**20
+            if hasattr(torch.accelerator, "max_memory_allocated")
+            else None
+        )
+    return out | measure_ratios(studio, rounds)
 
 
 def main():
@@ -207,16 +249,18 @@ def main():
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
-        print(peak_of(args.peak))
+        print(measure_peak_mb(args.peak))
         return
     placement = choose_device(args.device)
     if placement.device.type == "cpu":
         placement = replace(placement, dtype=torch.float32)
     facts = {"placement": placement.as_dict(), "threads": torch.get_num_threads()}
     if args.full:
-        facts |= full(placement, args.px or 512, args.rounds)
+        facts |= measure_full_size(placement, args.px or 512, args.rounds)
     else:
-        facts |= ratios(Studio(REDUCED, args.px or 256, placement), args.rounds) | {"peak_mb_by_seconds": memory(args.lengths)}
+        facts |= measure_ratios(RandomNetworks(REDUCED, args.px or 256, placement), args.rounds) | {
+            "peak_mb_by_seconds": measure_memory(args.lengths)
+        }
     print(json.dumps(facts, indent=1))
 
 

@@ -1,12 +1,15 @@
-"""How good `lipsync` is on people kept out of training: their sounds swapped, the mouth of each result held against both real ones.
+"""How good `lipsync` is on people kept out of training: their sounds swapped, the mouth of each result held against
+both real ones.
 
-`animate` on the first frame of the same film with the same sound stands beside each: a mouth that owes nothing to the film.
+`animate` on the first frame of the same film with the same sound stands beside each: a mouth that owes nothing to the
+film.
 
 Needs the training data (manifest format of docs/training.md) for what is kept out of it; the package itself does not.
 Prints one JSON document and writes every video and contact sheet into --out, to be looked at.
 
   python benchmarks/lipsync.py --data DATA --out lipsync-out [--eval] [--most 9] [--silence]
 """
+
 import argparse
 import json
 import statistics
@@ -21,46 +24,48 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.device import choose_device
-from engine.film import FilmWriter
-from engine.media import Sound, VideoReader, probe, read_sound, write_image, write_sound
-from engine.progress import Progress
-from engine.train.manifest import held_out, read_rows
-from face.measure import best_lag, correlation
-from lipsync.clip import watch
-from lipsync.film import keep, kept, see
-from lipsync.mouth import box_of
-from lipsync.options import AnimateOptions, LipsyncOptions
-from lipsync.pipeline import animate, load_models
-from lipsync.pipeline import prepare as prepare_portrait
-from lipsync.renderer import WORK_PX
-from lipsync.resync import prepare, resync
+from mouthpiece.engine.device import choose_device
+from mouthpiece.engine.media.reading import Sound, VideoReader, probe, read_sound, write_image, write_sound
+from mouthpiece.engine.media.rewrite import VideoRewriter
+from mouthpiece.engine.progress import Progress
+from mouthpiece.evaluation.video_metrics import measure_video
+from mouthpiece.face.measure import compute_correlation, find_best_lag
+from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
+from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
+from mouthpiece.lipsync.film.resync import prepare_lipsync, resync
+from mouthpiece.lipsync.options import AnimateOptions, LipsyncOptions
+from mouthpiece.lipsync.portrait.pipeline import animate, load_models
+from mouthpiece.lipsync.portrait.pipeline import prepare_animation as prepare_portrait
+from mouthpiece.lipsync.portrait.renderer import WORK_PX
+from mouthpiece.training.data.manifest import load_held_out, read_rows
 
-LEVELS = 6  # 8-bit steps by which coding alone may differ
-MOST_LAG_FRAMES = 5
+MAX_CODING_LEVELS = 6  # 8-bit steps by which coding alone may differ
+MAX_LAG_FRAMES = 5
 
 
-def partial(a, b, given):
+def compute_partial_correlation(a, b, given):
     """Correlation of a and b with what both owe to a third curve taken out."""
-    ab, ag, bg = correlation(a, b), correlation(a, given), correlation(b, given)
+    ab, ag, bg = compute_correlation(a, b), compute_correlation(a, given), compute_correlation(b, given)
     return (ab - ag * bg) / np.sqrt(max(1e-9, (1 - ag**2) * (1 - bg**2)))
 
 
-def mouth_numbers(result, old, new):
+def compare_mouths(result, old, new):
     """What the mouth of a result owes to the clip of the new sound and to its own film."""
-    made, before, real = (watch(path).opening for path in (result, old, new))
+    made, before, real = (measure_video(path).opening for path in (result, old, new))
     n = min(map(len, (made, before, real)))
     made, before, real = made[:n], before[:n], real[:n]
-    best, lag = best_lag(real, made, MOST_LAG_FRAMES)
-    sharp = [np.nanmedian(watch(path).sharpness[:, 0]) for path in (result, old)]
+    best, lag = find_best_lag(real, made, MAX_LAG_FRAMES)
+    sharp = [np.nanmedian(measure_video(path).sharpness[:, 0]) for path in (result, old)]
     return dict(
-        new_mouth=correlation(made, real), new_mouth_best=best, lag_frames=lag, old_mouth=correlation(made, before), real_mouths=correlation(before, real),
-        old_mouth_partial=partial(made, before, real), amplitude=float(np.nanstd(made) / np.nanstd(real)), sharpness=float(sharp[0] / sharp[1]),
+        new_mouth=compute_correlation(made, real), new_mouth_best=best, lag_frames=lag, old_mouth=compute_correlation(made, before), real_mouths=compute_correlation(before, real),
+        old_mouth_partial=compute_partial_correlation(made, before, real), amplitude=float(np.nanstd(made) / np.nanstd(real)), sharpness=float(sharp[0] / sharp[1]),
     )  # fmt: skip
 
 
-def pixel_numbers(plain, result, track):
-    """Pixels outside of the mouth that differ from a plain encoding of the film at the same settings: share and mean levels; and times."""
+def compare_pixels(plain, result, track):
+    """Pixels outside of the mouth that differ from a plain encoding of the film at the same settings: share and mean
+    levels; and times.
+    """
     changed = total = summed = 0
     late_s, frames = 0.0, [0, 0]
     with VideoReader(plain) as one, VideoReader(result) as two:
@@ -72,14 +77,23 @@ def pixel_numbers(plain, result, track):
             late_s = max(late_s, abs(float(a.time - b.time)))
             outside = np.ones(a.pixels.shape[:2], bool)
             if track[a.index] is not None:
-                x0, y0, x1, y1 = box_of(track.crop(a.index, WORK_PX), a.pixels.shape)
+                x0, y0, x1, y1 = get_mouth_box(track.crop(a.index, WORK_PX), a.pixels.shape)
                 outside[y0:y1, x0:x1] = False
             difference = cv2.absdiff(a.pixels, b.pixels).max(2)[outside]
-            changed, total, summed = changed + int((difference > LEVELS).sum()), total + difference.size, summed + float(difference.sum())
-    return dict(frames_equal=frames[0] == frames[1], outside_changed=changed / total, outside_mean_levels=summed / total, picture_error_ms=1000 * late_s)
+            changed, total, summed = (
+                changed + int((difference > MAX_CODING_LEVELS).sum()),
+                total + difference.size,
+                summed + float(difference.sum()),
+            )
+    return dict(
+        frames_equal=frames[0] == frames[1],
+        outside_changed=changed / total,
+        outside_mean_levels=summed / total,
+        picture_error_ms=1000 * late_s,
+    )
 
 
-def sound_error_ms(result, sound, duration_s):
+def measure_sound_error_ms(result, sound, duration_s):
     """How much earlier or later the sound of a file is than the one it was made from, to a twentieth of a millisecond."""
     made, asked = (read_sound(path, 16_000, mono=True).samples[0] for path in (result, sound))
     n = min(len(made), len(asked), int(duration_s * 16_000))
@@ -90,7 +104,7 @@ def sound_error_ms(result, sound, duration_s):
     return 1000 * at * (2 * n / len(whole)) / 16_000
 
 
-class Bench:
+class LipsyncBench:
     """Moves lips and measures them."""
 
     def __init__(self, out, options):
@@ -100,18 +114,21 @@ class Bench:
 
     def seen(self, video):
         path = self.out / f"{video.stem}.seen.npz"
-        found = kept(path, [self.options.face])
+        found = load_face_tracks(path, [self.options.face])
         if found is None:
-            found = see(video, [self.options.face])
-            keep(path, found)
+            found = track_faces(video, [self.options.face])
+            save_face_tracks(path, found)
         return found
 
     def plain(self, video, end):
         """The film encoded at the same settings with nothing changed."""
         path = self.out / f"{video.stem}.plain.mp4"
         if not path.exists():
-            with VideoReader(video) as reader, FilmWriter(path, reader.info, None, end, crf=self.options.quality) as writer:
-                for _, moment, native in reader.natives():
+            with (
+                VideoReader(video) as reader,
+                VideoRewriter(path, reader.info, None, end, crf=self.options.quality) as writer,
+            ):
+                for _, moment, native in reader.read_native_frames():
                     writer.write(native, moment)
         return path
 
@@ -120,66 +137,115 @@ class Bench:
         still, film = self.out / f"{name}_still.png", self.out / f"{name}_still.mp4"
         with VideoReader(video) as reader:
             write_image(still, next(iter(reader)).pixels, overwrite=True)
-        animate(prepare_portrait(still, sound, AnimateOptions()), film, self.models, self.placement, Progress("none"), overwrite=True)
-        found = mouth_numbers(film, video, real)
+        animate(
+            prepare_portrait(still, sound, AnimateOptions()),
+            film,
+            self.models,
+            self.placement,
+            Progress("none"),
+            overwrite=True,
+        )
+        found = compare_mouths(film, video, real)
         return {f"animate_{key}": found[key] for key in ("new_mouth", "old_mouth", "old_mouth_partial", "amplitude")}
 
     def row(self, name, video, sound, real):
         """Facts of one result; the video and its sheet stay in the folder."""
         film, seen = self.out / f"{name}.mp4", self.seen(video)
-        job = prepare(video, sound, self.options)
+        job = prepare_lipsync(video, sound, self.options)
         began = time.perf_counter()
-        facts = resync(job, film, self.models, self.placement, Progress("none"), seen=seen, overwrite=True)
+        facts = resync(job, film, self.models, self.placement, Progress("none"), tracks=seen, overwrite=True)
         took_s = time.perf_counter() - began
-        write_image(self.out / f"{name}.png", sheet(video, film, real, seen.tracks[0]), overwrite=True)
-        numbers = mouth_numbers(film, video, real) | pixel_numbers(self.plain(video, seen.end), film, seen.tracks[0])
+        write_image(self.out / f"{name}.png", make_sheet(video, film, real, seen.tracks[0]), overwrite=True)
+        numbers = compare_mouths(film, video, real) | compare_pixels(self.plain(video, seen.end), film, seen.tracks[0])
         end_s = min(float(seen.end), float(read_sound(sound).duration))
-        numbers |= dict(sound_error_ms=sound_error_ms(film, sound, end_s), frames=facts["frames"], frames_per_s=facts["frames"] / took_s)
+        numbers |= dict(
+            sound_error_ms=measure_sound_error_ms(film, sound, end_s),
+            frames=facts["frames"],
+            frames_per_s=facts["frames"] / took_s,
+        )
         numbers["passed"] = facts["frames"] - facts["faces"][0].get("frames_changed", 0)
-        return dict(numbers | self.portrait(name, video, sound, real), name=name, video=video.stem, sound=Path(sound).stem)
+        return dict(
+            numbers | self.portrait(name, video, sound, real), name=name, video=video.stem, sound=Path(sound).stem
+        )
 
-    def hush(self, name, video):
+    def measure_silence(self, name, video):
         """How far the mouth of a film is open, before and after it got a silent sound, in face heights."""
         silence = self.out / "silence.wav"
-        write_sound(silence, Sound(np.zeros((1, int(16_000 * float(probe(video).duration or 3))), np.float32), 16_000), overwrite=True)
+        write_sound(
+            silence,
+            Sound(np.zeros((1, int(16_000 * float(probe(video).duration or 3))), np.float32), 16_000),
+            overwrite=True,
+        )
         film, seen = self.out / f"{name}.mp4", self.seen(video)
-        resync(prepare(video, silence, self.options), film, self.models, self.placement, Progress("none"), seen=seen, overwrite=True)
-        write_image(self.out / f"{name}.png", sheet(video, film, video, seen.tracks[0]), overwrite=True)
-        before, after = (watch(path).opening for path in (video, film))
-        return dict(name=name, video=video.stem, before=float(np.nanmean(before)), after=float(np.nanmean(after)), before_std=float(np.nanstd(before)), after_std=float(np.nanstd(after)))
+        resync(
+            prepare_lipsync(video, silence, self.options),
+            film,
+            self.models,
+            self.placement,
+            Progress("none"),
+            tracks=seen,
+            overwrite=True,
+        )
+        write_image(self.out / f"{name}.png", make_sheet(video, film, video, seen.tracks[0]), overwrite=True)
+        before, after = (measure_video(path).opening for path in (video, film))
+        return dict(
+            name=name,
+            video=video.stem,
+            before=float(np.nanmean(before)),
+            after=float(np.nanmean(after)),
+            before_std=float(np.nanstd(before)),
+            after_std=float(np.nanstd(after)),
+        )
 
 
-def sheet(video, film, real, track, columns=14, side_px=128):
+def make_sheet(video, film, real, track, columns=14, side_px=128):
     """Lower faces at even times: the film's own, ours, and the real one of the sound."""
     count = len(track)
     at = {int(k) for k in np.linspace(0, count - 1, columns)}
     rows = []
     for path in (video, film):
         with VideoReader(path) as reader:
-            cells = [lower_face(f.pixels, track.points[f.index], side_px) for f in reader if f.index in at and track[f.index] is not None]
+            cells = [
+                crop_lower_face(f.pixels, track.points[f.index], side_px)
+                for f in reader
+                if f.index in at and track[f.index] is not None
+            ]
         rows.append(np.concatenate(cells, 1))
-    clip = watch(real)
+    clip = measure_video(real)
     with VideoReader(real) as reader:
-        cells = [lower_face(f.pixels, clip.points[f.index], side_px) for f in reader if f.index in at and np.isfinite(clip.points[f.index]).all()]
+        cells = [
+            crop_lower_face(f.pixels, clip.points[f.index], side_px)
+            for f in reader
+            if f.index in at and np.isfinite(clip.points[f.index]).all()
+        ]
     rows.append(np.concatenate(cells, 1) if cells else np.zeros((side_px, side_px, 3), np.uint8))
     wide = max(row.shape[1] for row in rows)
-    return np.concatenate([np.pad(row, ((0, 2), (0, wide - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
+    return np.concatenate(
+        [np.pad(row, ((0, 2), (0, wide - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    )
 
 
-def lower_face(pixels, points, side_px):
-    from face.crop import crop_of
+def crop_lower_face(pixels, points, side_px):
+    from mouthpiece.face.crop import make_crop
 
-    crop = crop_of(points, 2 * side_px).take(pixels)
-    return cv2.resize(crop[3 * side_px // 4 :, 3 * side_px // 8 : 13 * side_px // 8], (side_px, side_px), interpolation=cv2.INTER_AREA)
+    crop = make_crop(points, 2 * side_px).take(pixels)
+    return cv2.resize(
+        crop[3 * side_px // 4 :, 3 * side_px // 8 : 13 * side_px // 8], (side_px, side_px), interpolation=cv2.INTER_AREA
+    )
 
 
-def summary(rows):
+def summarize(rows):
     """Mean, median and the two ends of each number."""
     out = {}
     for key in rows[0]:
         values = sorted(float(r[key]) for r in rows if isinstance(r[key], int | float) and np.isfinite(r[key]))
         if values:
-            out[key] = dict(mean=round(statistics.fmean(values), 4), median=round(statistics.median(values), 4), lowest=round(values[0], 4), highest=round(values[-1], 4))
+            out[key] = dict(
+                mean=round(statistics.fmean(values), 4),
+                median=round(statistics.median(values), 4),
+                lowest=round(values[0], 4),
+                highest=round(values[-1], 4),
+            )
     return out
 
 
@@ -190,21 +256,31 @@ def main():
     parser.add_argument("--most", type=int, default=9, help="clips of held-out speakers")
     parser.add_argument("--eval", action="store_true", help="also the talk-eval clips")
     parser.add_argument("--silence", action="store_true", help="also silent sound: open mouths must close")
-    parser.add_argument("--options", type=json.loads, default={}, help="JSON of LipsyncOptions that differ from the defaults")
+    parser.add_argument(
+        "--options", type=json.loads, default={}, help="JSON of LipsyncOptions that differ from the defaults"
+    )
     args = parser.parse_args()
-    bench = Bench(args.out, LipsyncOptions(**{"long_sound": "cut", **args.options}))
-    talk = [r for r in read_rows(args.data, ("talk",)) if Path(r["path"]).stem in held_out()["talk"]]
-    kinds = {"held_speakers": talk[: args.most]} | ({"other_people": read_rows(args.data, ("talk-eval",))} if args.eval else {})
+    bench = LipsyncBench(args.out, LipsyncOptions(**{"long_sound": "cut", **args.options}))
+    talk = [r for r in read_rows(args.data, ("talk",)) if Path(r["path"]).stem in load_held_out()["talk"]]
+    kinds = {"held_speakers": talk[: args.most]} | (
+        {"other_people": read_rows(args.data, ("talk-eval",))} if args.eval else {}
+    )
     result = {}
     for kind, rows in ((kind, rows) for kind, rows in kinds.items() if rows):
         made = []
         for k, (film, voice) in enumerate(zip(rows, rows[1:] + rows[:1])):
-            made.append(bench.row(f"{kind}_{k:02d}", args.data / film["path"], args.data / voice["audio"], args.data / voice["path"]))
+            made.append(
+                bench.row(
+                    f"{kind}_{k:02d}", args.data / film["path"], args.data / voice["audio"], args.data / voice["path"]
+                )
+            )
             print(json.dumps(made[-1], default=float), file=sys.stderr, flush=True)
-        result[kind] = dict(summary=summary(made), rows=made)
+        result[kind] = dict(summary=summarize(made), rows=made)
         if args.silence:
-            quiet = [bench.hush(f"{kind}_{k:02d}_silent", args.data / film["path"]) for k, film in enumerate(rows)]
-            result[f"{kind}_silent"] = dict(summary=summary(quiet), rows=quiet)
+            quiet = [
+                bench.measure_silence(f"{kind}_{k:02d}_silent", args.data / film["path"]) for k, film in enumerate(rows)
+            ]
+            result[f"{kind}_silent"] = dict(summary=summarize(quiet), rows=quiet)
     print(json.dumps(result, indent=1, default=lambda x: str(x) if isinstance(x, Fraction) else float(x)))
 
 

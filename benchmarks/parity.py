@@ -1,4 +1,5 @@
-"""Checks a family of networks against a folder of recorded inputs and outputs: python benchmarks/parity.py FAMILY FOLDER.
+"""Checks a family of networks against a folder of recorded inputs and outputs: python benchmarks/parity.py FAMILY
+FOLDER.
 
 Prints each error beside its tolerance and exits 1 when one is out, or when something that must be compared was not.
 """
@@ -15,12 +16,12 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 FAMILIES = ("echomimic", "mmaudio")
 
 
-def written(value):
+def format_value(value):
     """A number, or several, for people."""
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, tuple | list):
-        return " ".join(written(part) for part in value)
+        return " ".join(format_value(part) for part in value)
     return f"{value:.1e}" if isinstance(value, float) else str(value)
 
 
@@ -36,9 +37,14 @@ def main():
     except (OSError, ValueError, LookupError, SafetensorError) as error:
         parser.exit(1, f"MISS {args.folder} is no complete fixture of {args.family}: {type(error).__name__}: {error}\n")
     for row in rows:
-        print(f"{'ok  ' if row.ok else 'MISS'} {row.name}: {written(row.error)} (tolerance {written(row.tolerance)})")
+        print(
+            f"{'ok  ' if row.ok else 'MISS'} {row.name}: {format_value(row.error)} (tolerance {format_value(row.tolerance)})"
+        )
     missed = [row.name for row in rows if not row.ok]
-    print(f"{len(rows) - len(missed)} of {len(rows)} within tolerance" + (f"; missed: {', '.join(missed[:10])}" if missed else ""))
+    print(
+        f"{len(rows) - len(missed)} of {len(rows)} within tolerance"
+        + (f"; missed: {', '.join(missed[:10])}" if missed else "")
+    )
     return 1 if missed or not rows else 0
 
 

@@ -1,7 +1,9 @@
-"""MMAudio's networks against reference tensors: any folder of the fixture format, whatever its sizes, lengths and seeds.
+"""MMAudio's networks against reference tensors: any folder of the fixture format, whatever its sizes, lengths and
+seeds.
 
   python benchmarks/parity.py mmaudio FOLDER      (or: python benchmarks/parity_mmaudio.py FOLDER)
-Every tensor that states a tolerance is computed from the folder's own weights and inputs and compared; one that this file
+Every tensor that states a tolerance is computed from the folder's own weights and inputs and compared; one that this
+file
 cannot compute counts as missed. Key lists in FOLDER/contract are loaded strictly at full size on the meta device.
 """
 
@@ -18,22 +20,22 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parent))  # last: a benchmark may bear the name of a room
 
-from parity_row import Row
+from parity_row import ParityRow
 
-from engine.errors import MouthpieceError
-from engine.sampling import flow_levels
-from engine.sampling.solvers import euler
-from voice.mmaudio.blocks import JointBlock
-from voice.mmaudio.checkpoints import network_of, sync_of, vae_of, vocoder_of
-from voice.mmaudio.frames import clip_frame, sync_frame, sync_input
-from voice.mmaudio.generation import generate, guided_flow
-from voice.mmaudio.mel import log_mel, mel_bank
-from voice.mmaudio.network import sync_index
-from voice.mmaudio.sizes import RATES, NetworkSize, Rates, SyncSize, VaeSize, VocoderSize, size_of
-from voice.mmaudio.vae import drawn, fused_weight, split_moments
-from voice.train.mmaudio import step_loss
+from mouthpiece.engine.errors import MouthpieceError
+from mouthpiece.engine.sampling import make_flow_levels
+from mouthpiece.engine.sampling.solvers import euler
+from mouthpiece.training.mmaudio import compute_flow_step
+from mouthpiece.voice.mmaudio.blocks import JointBlock
+from mouthpiece.voice.mmaudio.checkpoints import build_network, build_sync, build_vae, build_vocoder
+from mouthpiece.voice.mmaudio.flow_sampling import compute_guided_flow, sample_latents
+from mouthpiece.voice.mmaudio.frames import crop_for_sync, normalize_for_sync, resize_for_clip
+from mouthpiece.voice.mmaudio.mel import compute_log_mel, make_mel_filterbank
+from mouthpiece.voice.mmaudio.network import compute_sync_index
+from mouthpiece.voice.mmaudio.sizes import RATES, AudioRates, NetworkSize, SyncSize, VaeSize, VocoderSize, parse_size
+from mouthpiece.voice.mmaudio.vae import fuse_weight, sample_posterior, split_moments
 
-NEVER = float("inf")
+MISSED = float("inf")
 METRICS = {
     "max_over_rms": lambda a, b: (a - b).abs().max() / b.square().mean().sqrt().clamp_min(1e-300),
     "max_abs": lambda a, b: (a - b).abs().max(),
@@ -41,7 +43,7 @@ METRICS = {
 }
 
 
-class Case(NamedTuple):
+class FixtureCase(NamedTuple):
     """One fixture: folder, facts of its JSON, tensors of its io file, tensors of its weights file."""
 
     folder: Path
@@ -55,16 +57,16 @@ def open_case(path):
     facts = json.loads(path.read_text())
     io = load_file(path.with_name(path.stem + ".io.safetensors"))
     weights = load_file(path.parent / facts["weights"]) if "weights" in facts else {}
-    return Case(path.parent, facts, io, weights)
+    return FixtureCase(path.parent, facts, io, weights)
 
 
-def deviation(found, wanted, metric):
+def measure_error(found, wanted, metric):
     """The error of a tensor in the metric that its tolerance is stated in; infinite for another shape or no number."""
     found, wanted = torch.as_tensor(found), torch.as_tensor(wanted)
     if tuple(found.shape) != tuple(wanted.shape) or not torch.isfinite(found.double()).all():
-        return NEVER
+        return MISSED
     error = float(METRICS[metric](found.double(), wanted.double()))
-    return error if error == error else NEVER
+    return error if error == error else MISSED
 
 
 def compare(case, made, label):
@@ -73,12 +75,12 @@ def compare(case, made, label):
     for name, facts in case.facts["tensors"].items():
         if "tol" in facts:
             tolerance = facts["tol"]["value"]
-            error = deviation(made[name], case.io[name], facts["tol"]["metric"]) if name in made else NEVER
-            rows.append(Row(f"{label}/{name}", error, tolerance, error <= tolerance))
+            error = measure_error(made[name], case.io[name], facts["tol"]["metric"]) if name in made else MISSED
+            rows.append(ParityRow(f"{label}/{name}", error, tolerance, error <= tolerance))
     return rows
 
 
-def taps_of(module, wanted, run):
+def record_outputs(module, wanted, run):
     """Outputs of submodules while `run` runs: dict of names; the first output of each is kept.
 
     wanted: submodule name -> what to call it.
@@ -100,26 +102,31 @@ def taps_of(module, wanted, run):
     return kept
 
 
-def network_case(case):
+def check_network(case):
     """Everything in a fixture of the flow network."""
-    net = network_of(case.weights, size_of(NetworkSize, case.facts["config"]))
+    net = build_network(case.weights, parse_size(NetworkSize, case.facts["config"]))
     made = {"t_embed.freqs": net.t_embed.frequencies()}
     if "t_embed.t" in case.io:
-        made |= {"t_embed.sinusoid": net.t_embed.sinusoid(case.io["t_embed.t"]), "t_embed.out": net.t_embed(case.io["t_embed.t"])}
+        made |= {
+            "t_embed.sinusoid": net.t_embed.sinusoid(case.io["t_embed.t"]),
+            "t_embed.out": net.t_embed(case.io["t_embed.t"]),
+        }
     for span in case.facts["durations"]:
-        part = Span(case, net, span)
-        made |= {span["prefix"] + name: tensor for name, tensor in part.everything().items()}
+        part = DurationCase(case, net, span)
+        made |= {span["prefix"] + name: tensor for name, tensor in part.compute_outputs().items()}
     return made
 
 
-class Span:
+class DurationCase:
     """One duration of a network fixture, asked by the names of its tensors."""
 
     def __init__(self, case, net, span):
         prefix = span["prefix"]
         self.net, self.sampler = net, case.facts["sampler"]
         self.io = {name.removeprefix(prefix): tensor for name, tensor in case.io.items() if name.startswith(prefix)}
-        self.names = [n.removeprefix(prefix) for n, f in case.facts["tensors"].items() if n.startswith(prefix) and "tol" in f]
+        self.names = [
+            n.removeprefix(prefix) for n, f in case.facts["tensors"].items() if n.startswith(prefix) and "tol" in f
+        ]
         lengths = RATES[case.facts["mode"]].lengths(span["duration_sec"])
         stated = tuple(span[key] for key in ("latent_seq_len", "clip_seq_len", "sync_seq_len"))
         self.lengths = lengths if lengths == stated else (0, 0, 0)  # a wrong length misses everything
@@ -129,27 +136,27 @@ class Span:
         no_clip, no_sync, no_text = net.empty(len(clip), clip.shape[1], sync.shape[1])
         n = self.x0.shape[1]
         self.trees = {
-            "pre": net.conditions(clip, sync, text, n),
-            "empty": net.conditions(no_clip, no_sync, no_text, n),
-            "text_only": net.conditions(no_clip, no_sync, text, n),
-            "video_only": net.conditions(clip, sync, no_text, n),
+            "pre": net.compute_conditions(clip, sync, text, n),
+            "empty": net.compute_conditions(no_clip, no_sync, no_text, n),
+            "text_only": net.compute_conditions(no_clip, no_sync, text, n),
+            "video_only": net.compute_conditions(clip, sync, no_text, n),
         }
         if "in.neg_text_f" in self.io:
-            self.trees["empty_neg"] = net.conditions(no_clip, no_sync, self.io["in.neg_text_f"], n)
+            self.trees["empty_neg"] = net.compute_conditions(no_clip, no_sync, self.io["in.neg_text_f"], n)
 
-    def everything(self):
+    def compute_outputs(self):
         """Tensors under their names without the prefix."""
         latents, pictures, features = self.lengths
         if not latents:
             return {}
-        made = {"sync_index": sync_index(latents, features)}
+        made = {"sync_index": compute_sync_index(latents, features)}
         for name, angles in zip(("latent", "clip"), self.net.angles(latents, pictures)):
             made |= {f"rope.{name}_cos": angles[0], f"rope.{name}_sin": angles[1]}
         for name in self.names:
             if name.startswith("out."):
                 tensor = self.output(name.removeprefix("out."))
                 made |= {} if tensor is None else {name: tensor}
-        made |= self.taps() if any(name.startswith("tap.") for name in self.names) else {}
+        made |= self.record_taps() if any(name.startswith("tap.") for name in self.names) else {}
         return made | (self.training() if "train.t" in self.io else {})
 
     def output(self, name):
@@ -168,13 +175,13 @@ class Span:
         guided = re.fullmatch(r"ode\.cfg(\d+\.\d+)(\.neg)?\.t(\d+\.\d+)", name)
         if guided:
             null = self.trees["empty_neg" if guided[2] else "empty"]
-            return guided_flow(self.net, self.x0, float(guided[3]), self.trees["pre"], null, float(guided[1]))
-        return self.sampled(rest) if kind == "sample" else None
+            return compute_guided_flow(self.net, self.x0, float(guided[3]), self.trees["pre"], null, float(guided[1]))
+        return self.run_sampler(rest) if kind == "sample" else None
 
     def flow(self, time, branch):
         return self.net(self.x0, time, self.trees[branch])
 
-    def sampled(self, rest):
+    def run_sampler(self, rest):
         """Outputs of the sampling loop: x1, x1_STEPS, x1_neg, x1_nocfg, unnormalized, trace."""
         found = re.fullmatch(r"(x1|unnormalized|trace)(?:_(\d+|neg|nocfg))?", rest)
         if not found:
@@ -189,18 +196,26 @@ class Span:
             trace.append(x)
             return euler(denoise, x, *rest)
 
-        x1 = generate(self.net, self.x0, self.trees["pre"], null, strength=strength, levels=flow_levels(steps), solver=watched)
+        x1 = sample_latents(
+            self.net,
+            self.x0,
+            self.trees["pre"],
+            null,
+            strength=strength,
+            levels=make_flow_levels(steps),
+            solver=watched,
+        )
         if found[1] == "trace":
             return torch.stack([x[0] for x in [*trace, x1]])
-        return self.net.restored(x1) if found[1] == "unnormalized" else x1
+        return self.net.unstandardize(x1) if found[1] == "unnormalized" else x1
 
-    def taps(self):
+    def record_taps(self):
         """Intermediates of batch row 0 at t = 0.5."""
         joint, streams = len(self.net.joint_blocks), ("latent", "clip", "text")
         names = {"audio_input_proj": "audio_input_proj", "global_cond_mlp": "global_cond_mlp", "t_embed": "t_embed"}
         names |= {f"fused_blocks.{i}": f"fused{i}" for i in range(len(self.net.fused_blocks))}
         names |= {f"joint_blocks.{i}": f"joint{i}" for i in range(joint)}
-        kept = taps_of(self.net, names, lambda: self.flow(torch.full((len(self.x0),), 0.5), "pre"))
+        kept = record_outputs(self.net, names, lambda: self.flow(torch.full((len(self.x0),), 0.5), "pre"))
         for i in range(joint):
             assert isinstance(self.net.joint_blocks[i], JointBlock), i
             kept |= {f"joint{i}.{stream}": out for stream, out in zip(streams, kept.pop(f"joint{i}"))}
@@ -210,65 +225,84 @@ class Span:
         """One training step, by the functions that training uses; row 0 without video, row 1 without text."""
         rows = torch.arange(len(self.x0))
         features = tuple(self.io[f"in.{key}_f"] for key in ("clip", "sync", "text"))
-        made = step_loss(self.net, self.io["train.latent"], features, self.x0, self.io["train.t"], (rows == 0, rows == 1))
+        made = compute_flow_step(
+            self.net, self.io["train.latent"], features, self.x0, self.io["train.t"], (rows == 0, rows == 1)
+        )
         return {f"train.{name}": tensor for name, tensor in made._asdict().items()}
 
 
-def mel_case(case):
+def check_mel(case):
     config = case.facts["config"]
-    rates = Rates("", config["sampling_rate"], config["hop_size"], config["n_fft"], config["num_mels"], config["fmax"], 10 if config["log"] == "log10" else np.e)
-    made = {"mel_basis": mel_bank(rates)}
-    return made | {n.replace("waveform", "mel"): log_mel(w, rates) for n, w in case.io.items() if n.endswith(".waveform")}
+    rates = AudioRates(
+        "",
+        config["sampling_rate"],
+        config["hop_size"],
+        config["n_fft"],
+        config["num_mels"],
+        config["fmax"],
+        10 if config["log"] == "log10" else np.e,
+    )
+    made = {"mel_basis": make_mel_filterbank(rates)}
+    return made | {
+        n.replace("waveform", "mel"): compute_log_mel(w, rates) for n, w in case.io.items() if n.endswith(".waveform")
+    }
 
 
-def vae_case(case):
-    io, vae = case.io, vae_of(case.weights, size_of(VaeSize, case.facts["config"]))
-    made = {f"fused.{name}": fused_weight(w) for name, w in case.weights.items() if w.dim() == 3 and w.shape[2] % 2 and name.endswith("weight")}
+def check_vae(case):
+    io, vae = case.io, build_vae(case.weights, parse_size(VaeSize, case.facts["config"]))
+    made = {
+        f"fused.{name}": fuse_weight(w)
+        for name, w in case.weights.items()
+        if w.dim() == 3 and w.shape[2] % 2 and name.endswith("weight")
+    }
     for name in [name for name in io if re.fullmatch(r"in\.mel\d+", name)]:
         index = name.removeprefix("in.mel")
         mean, log_variance = vae.encode(io[name])
         made |= {f"out.enc{index}.mean": mean, f"out.enc{index}.logvar": log_variance}
         made[f"out.enc{index}.moments_unnormalized_input"] = vae.encoder(io[name])
         if f"in.noise{index}" in io:
-            made[f"out.enc{index}.sample"] = drawn(mean, log_variance, io[f"in.noise{index}"])
+            made[f"out.enc{index}.sample"] = sample_posterior(mean, log_variance, io[f"in.noise{index}"])
     if "in.moments" in io:
         made["out.moments.mean"], made["out.moments.logvar"] = split_moments(io["in.moments"])
     made |= {"out.dec.mel": vae.decode(io["in.z"]), "out.dec.mel_standardized": vae.decoder(io["in.z"])}
     if "in.latents_bnc" in io:
         made["out.dec.from_latents_bnc"] = vae.decode(io["in.latents_bnc"].transpose(1, 2))
-    for short, trunk, value in (("enc", vae.encoder, (io["in.mel0"] - vae.data_mean) / vae.data_std), ("dec", vae.decoder, io["in.z"])):
+    for short, trunk, value in (
+        ("enc", vae.encoder, (io["in.mel0"] - vae.data_mean) / vae.data_std),
+        ("dec", vae.decoder, io["in.z"]),
+    ):
         names = {n.removeprefix(f"tap.{short}."): n for n in case.facts["tensors"] if n.startswith(f"tap.{short}.")}
-        made |= {n: t[:1] for n, t in taps_of(trunk, names, lambda: trunk(value)).items()}
+        made |= {n: t[:1] for n, t in record_outputs(trunk, names, lambda: trunk(value)).items()}
     return made
 
 
-def checks_of_fused(case, label):
+def check_fused_weights(case, label):
     """Rows for the checksums of every fused weight."""
     rows = []
     for name, wanted in case.facts.get("fused_checks", {}).items():
-        fused = fused_weight(case.weights[name]).double()
+        fused = fuse_weight(case.weights[name]).double()
         found = {"l2": fused.norm(), "sum": fused.sum(), "first": fused.flatten()[0]}
         error = max(abs(float(found[key]) - value) / max(1.0, wanted["l2"]) for key, value in wanted.items())
-        rows.append(Row(f"{label}/fused_checks.{name}", error, 1e-5, error <= 1e-5))
+        rows.append(ParityRow(f"{label}/fused_checks.{name}", error, 1e-5, error <= 1e-5))
     return rows
 
 
-def vocoder_case(case):
-    vocoder = vocoder_of(case.weights, size_of(VocoderSize, case.facts["config"]))
+def check_vocoder(case):
+    vocoder = build_vocoder(case.weights, parse_size(VocoderSize, case.facts["config"]))
     names = {n.removeprefix("tap."): n for n in case.facts["tensors"] if n.startswith("tap.")}
     names = {re.sub(r"^ups\.(\d+)$", r"ups.\1.0", inner): n for inner, n in names.items()}
     made = {}
-    kept = taps_of(vocoder, names, lambda: made.update({"out.waveform": vocoder(case.io["in.mel"])}))
+    kept = record_outputs(vocoder, names, lambda: made.update({"out.waveform": vocoder(case.io["in.mel"])}))
     return made | {name: tensor[:1] for name, tensor in kept.items()}
 
 
-def synchformer_case(case):
-    encoder = sync_of(case.weights, size_of(SyncSize, case.facts["config"]))
+def check_synchformer(case):
+    encoder = build_sync(case.weights, parse_size(SyncSize, case.facts["config"]))
     seed, side = case.io["in.frames_seed"], case.facts["config"]["img_size"]
     frames = seed.repeat_interleave(side // seed.shape[-2], -2).repeat_interleave(side // seed.shape[-1], -1)
     names = {n.removeprefix("tap."): n for n in case.facts["tensors"] if n.startswith("tap.")}
     made = {}
-    kept = taps_of(encoder, names, lambda: made.update({"out.features": encoder(frames)}))
+    kept = record_outputs(encoder, names, lambda: made.update({"out.features": encoder(frames)}))
     for name, tensor in kept.items():
         tensor = tensor.flatten(2).transpose(1, 2) if tensor.dim() == 5 else tensor.flatten(1, -2)
         found = re.search(r"every (\d+)\w\w token", case.facts["tensors"][name]["doc"])
@@ -277,49 +311,54 @@ def synchformer_case(case):
     return made
 
 
-def preprocess_case(case):
+def check_preprocessing(case):
     made = {}
     for prefix in sorted({name.partition(".")[0] for name in case.io}):
         height, width = case.facts["config"]["frame_size"][int(prefix.removeprefix("f"))]
         seed = case.io[f"{prefix}.in.seed"].numpy()
         pixels = seed.repeat(height // seed.shape[0], 0).repeat(width // seed.shape[1], 1)
         wanted = case.io[f"{prefix}.out.clip"].shape[-1], case.io[f"{prefix}.out.sync"].shape[-1]
-        clip = clip_frame(pixels, case.facts["config"]["clip_size"]).float() / 255
-        sync = sync_input(sync_frame(pixels, case.facts["config"]["sync_size"]))
+        clip = resize_for_clip(pixels, case.facts["config"]["clip_size"]).float() / 255
+        sync = normalize_for_sync(crop_for_sync(pixels, case.facts["config"]["sync_size"]))
         for name, full, kept in (("clip", clip, wanted[0]), ("sync", sync, wanted[1])):
             every = -(-full.shape[-1] // kept)
             made[f"{prefix}.out.{name}"] = full[:, ::every, ::every]
     return made
 
 
-def chain_case(case):
+def check_chain(case):
     config, io = case.facts["config"], case.io
     other = {key: open_case(case.folder / f"{config[key]}.json") for key in ("vae", "vocoder")}
-    vae = vae_of(other["vae"].weights, size_of(VaeSize, other["vae"].facts["config"]))
-    vocoder = vocoder_of(other["vocoder"].weights, size_of(VocoderSize, other["vocoder"].facts["config"]))
+    vae = build_vae(other["vae"].weights, parse_size(VaeSize, other["vae"].facts["config"]))
+    vocoder = build_vocoder(other["vocoder"].weights, parse_size(VocoderSize, other["vocoder"].facts["config"]))
     mel = vae.decode(io["in.latents"].transpose(1, 2))
     return {"out.mel": mel, "out.waveform": vocoder(mel)}
 
 
 CASES = {
-    "mmaudio_network": network_case,
-    "mel_converter": mel_case,
-    "mel_vae": vae_case,
-    "bigvgan": vocoder_case,
-    "synchformer_visual": synchformer_case,
-    "frame_preprocessing": preprocess_case,
-    "decode_chain": chain_case,
+    "mmaudio_network": check_network,
+    "mel_converter": check_mel,
+    "mel_vae": check_vae,
+    "bigvgan": check_vocoder,
+    "synchformer_visual": check_synchformer,
+    "frame_preprocessing": check_preprocessing,
+    "decode_chain": check_chain,
 }
 
 
-def contract_rows(folder):
+def check_contract(folder):
     """Rows for the key lists of full size, loaded strictly on the meta device, and for the table of lengths."""
-    builders = {"network": (network_of, NetworkSize), "vae": (vae_of, VaeSize), "vocoder": (vocoder_of, VocoderSize), "synchformer": (sync_of, SyncSize)}
+    builders = {
+        "network": (build_network, NetworkSize),
+        "vae": (build_vae, VaeSize),
+        "vocoder": (build_vocoder, VocoderSize),
+        "synchformer": (build_sync, SyncSize),
+    }
     rows = []
     for path in sorted(folder.glob("*_*.json")):
         facts = json.loads(path.read_text())
         if path.stem == "sequence_lengths":
-            rows += length_rows(facts)
+            rows += check_lengths(facts)
             continue
         build, kind = builders[path.stem.partition("_")[0]]
         sizes = dict(facts["hyperparameters"])
@@ -330,26 +369,31 @@ def contract_rows(folder):
         state = {name: torch.empty(tensor["shape"], device="meta") for name, tensor in facts["tensors"].items()}
         state |= {name: torch.empty(1, device="meta") for name in facts.get("drop_if_present", ())}
         try:
-            build(state, size_of(kind, sizes), path.stem)
+            build(state, parse_size(kind, sizes), path.stem)
             error = 0.0
         except MouthpieceError as problem:
             print(problem, file=sys.stderr)
-            error = NEVER
-        rows.append(Row(f"contract/{path.stem}: {facts['num_tensors']} tensors", error, 0.0, error == 0.0))
+            error = MISSED
+        rows.append(ParityRow(f"contract/{path.stem}: {facts['num_tensors']} tensors", error, 0.0, error == 0.0))
     return rows
 
 
-def length_rows(facts):
+def check_lengths(facts):
     """Rows for stream lengths and for the ties of the sync index."""
     rows = []
     for mode, table in facts.items():
         if mode in RATES:
             rates = RATES[mode]
-            wrong = sum((*rates.lengths(d), rates.lengths(d)[0] * rates.latent_samples) != tuple(rest) for d, *rest in table)
-            rows.append(Row(f"contract/sequence_lengths.{mode}: {len(table)} durations", wrong, 0.0, wrong == 0))
+            wrong = sum(
+                (*rates.lengths(d), rates.lengths(d)[0] * rates.latent_samples) != tuple(rest) for d, *rest in table
+            )
+            rows.append(ParityRow(f"contract/sequence_lengths.{mode}: {len(table)} durations", wrong, 0.0, wrong == 0))
     ties = facts.get("upsampling_ties", {}).values()
-    wrong = sum(sync_index(t["latent_len"], t["sync_len"])[t["latent_frames"]].tolist() != t["float32_source"] for t in ties)
-    return rows + [Row(f"contract/sequence_lengths.ties: {len(ties)} lengths", wrong, 0.0, wrong == 0)]
+    wrong = sum(
+        compute_sync_index(t["latent_len"], t["sync_len"])[t["latent_frames"]].tolist() != t["float32_source"]
+        for t in ties
+    )
+    return rows + [ParityRow(f"contract/sequence_lengths.ties: {len(ties)} lengths", wrong, 0.0, wrong == 0)]
 
 
 @torch.no_grad()
@@ -365,12 +409,13 @@ def check(folder):
         case = open_case(path)
         try:
             made = CASES[case.facts["kind"]](case)
-        except (MouthpieceError, KeyError) as problem:  # weights or inputs that do not fit: every tensor of it is missed
+        # weights or inputs that do not fit: every tensor of it is missed
+        except (MouthpieceError, KeyError) as problem:
             print(f"{path.stem}: {problem}", file=sys.stderr)
             made = {}
-        rows += compare(case, made, path.stem) + checks_of_fused(case, path.stem)
+        rows += compare(case, made, path.stem) + check_fused_weights(case, path.stem)
     if (folder / "contract").is_dir():
-        rows += contract_rows(folder / "contract")
+        rows += check_contract(folder / "contract")
     if not rows:
         raise MouthpieceError(f"{folder}: holds no reference tensors.", hint="Give a folder of MMAudio fixtures.")
     return rows

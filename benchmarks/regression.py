@@ -116,7 +116,7 @@ def main() -> int:
     if not names:
         parser.error(f"--only: no job has {args.only!r} in its name; there are: {', '.join(JOBS)}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.keep or Path(temporary)
+        folder = args.put or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         now, machine = make_jobs(folder.resolve(), names), describe_machine()
     if args.action == "record":

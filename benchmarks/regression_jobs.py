@@ -3,15 +3,7 @@
 import json
 import sys
 
-from regression_workspace import (
-    ROOT,
-    JobFailed,
-    Workspace,
-    hash_arrays,
-    hash_json,
-    list_numbers,
-    sha256,
-)
+from regression_workspace import ROOT, JobFailed, Workspace, hash_arrays, hash_json, list_numbers, sha256
 
 MORE_EDITED = "Maybe we open the box."
 ECHOMIMIC_WRITER = """

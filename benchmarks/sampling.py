@@ -10,7 +10,14 @@ import time
 
 import torch
 
-from engine.sampling import DataAdapter, Guidance, cosine_levels, flow_levels, item_noise, sample
+from mouthpiece.engine.sampling import (
+    DataAdapter,
+    Guidance,
+    draw_item_noise,
+    make_cosine_levels,
+    make_flow_levels,
+    sample,
+)
 
 MEAN, DEVIATION = 0.7, 0.4
 SOLVERS = ("euler", "heun", "ab2", "dpm2m")
@@ -19,7 +26,7 @@ CALLS = (4, 8, 16, 32)
 SHAPE = (2, 250, 64)
 
 
-def perfect(sigma_of_time):
+def make_exact_network(sigma_of_time):
     """Network that knows normal data: its posterior mean, given sigma as a function of time."""
 
     def network(x, times, conditions):
@@ -32,20 +39,20 @@ def perfect(sigma_of_time):
 
 def measure_error(solver: str, calls: int, levels_of, sigma_of_time) -> float:
     """Root mean square distance from the exact answer, in deviations of the data."""
-    noise = item_noise((1000,), 0, [0]).double()
+    noise = draw_item_noise((1000,), 0, [0]).double()
     steps = calls // 2 if solver == "heun" else calls
     levels = levels_of(steps)
     # A data-predicting network cannot be asked at the very end, so Heun's last step is Euler's.
     levels[-1] = levels[-1]._replace(time=None)
-    found = sample(perfect(sigma_of_time), noise, levels, solver=solver)
+    found = sample(make_exact_network(sigma_of_time), noise, levels, solver=solver)
     return (found - (MEAN + DEVIATION * noise)).square().mean().sqrt().item() / DEVIATION
 
 
 def measure_overhead_ms(solver: str, guidance: Guidance | None) -> float:
     """Milliseconds a step beside the network, best of five."""
-    noise, steps, best = item_noise(SHAPE[1:], 0, list(range(SHAPE[0]))), 16, math.inf
+    noise, steps, best = draw_item_noise(SHAPE[1:], 0, list(range(SHAPE[0]))), 16, math.inf
     model = DataAdapter(lambda x, times, conditions: x)
-    levels = flow_levels(steps)
+    levels = make_flow_levels(steps)
     levels[-1] = levels[-1]._replace(time=None)
     tree = {"sound": torch.zeros(SHAPE[0], 1)}
     conditions = tree if guidance is None else [tree] * len(guidance.scales)
@@ -59,8 +66,8 @@ def measure_overhead_ms(solver: str, guidance: Guidance | None) -> float:
 def main() -> None:
     """Prints both tables."""
     paths = {
-        "straight": (flow_levels, lambda t: (t, 1 - t)),
-        "circle": (cosine_levels, lambda t: (math.sin(t * math.pi / 2), math.cos(t * math.pi / 2))),
+        "straight": (make_flow_levels, lambda t: (t, 1 - t)),
+        "circle": (make_cosine_levels, lambda t: (math.sin(t * math.pi / 2), math.cos(t * math.pi / 2))),
     }
     print("error in deviations of the data, at equal network calls")
     print(f"{'path':10}{'solver':8}" + "".join(f"{calls:>9}" for calls in CALLS))

@@ -1,8 +1,11 @@
 """Curves that go over from one thing to another."""
+
+from __future__ import annotations
+
 import numpy as np
 
 
-def smoothstep(x):
+def smoothstep(x: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, between them a rise (...) that is level at both ends; x (...) float, whose dtype it keeps.
 
     Source: Hermite's cubic, as in GLSL.

@@ -1,5 +1,7 @@
 """Typed errors: each says what was wrong, what is accepted and what to do, and knows its exit code."""
 
+from __future__ import annotations
+
 from enum import IntEnum
 
 
@@ -21,17 +23,17 @@ class ExitCode(IntEnum):
 class MouthpieceError(Exception):
     """A failure with a sentence for people and a shape for programs.
 
-    message: one sentence naming the thing, the value met and the value needed; its full stop is added where it is forgotten.
+    message: one sentence naming the thing, the value met and the value needed; its full stop is added where it is
+    forgotten.
     hint: what to do about it, as a sentence; empty when there is nothing to do.
     code: short word for programs, snake_case; the kind when not given.
     retryable: True when the same call may succeed later without a change.
-    Source: ours.
     """
 
     kind = "internal"
     exit_code = ExitCode.INTERNAL
 
-    def __init__(self, message, *, hint="", code="", retryable=False):
+    def __init__(self, message: str, *, hint: str = "", code: str = "", retryable: bool = False) -> None:
         message = message if message.endswith((".", "!", "?", "…", "\n")) or not message else f"{message}."
         super().__init__(message)
         self.message = message
@@ -39,15 +41,12 @@ class MouthpieceError(Exception):
         self.code = code or self.kind
         self.retryable = retryable
 
-    def __str__(self):
+    def __str__(self) -> str:
         between = "" if self.message.endswith("\n") else " "
         return f"{self.message}{between}{self.hint}".strip()
 
-    def as_dict(self):
-        """The error as JSON-ready dict: kind, code, message, hint, retryable.
-
-        Source: ours.
-        """
+    def as_dict(self) -> dict[str, str]:
+        """The error as JSON-ready dict: kind, code, message, hint, retryable."""
         return {
             "kind": self.kind,
             "code": self.code,
@@ -57,28 +56,28 @@ class MouthpieceError(Exception):
         }
 
 
-class UsageProblem(MouthpieceError):
+class UsageError(MouthpieceError):
     """The command or an option asks for something that makes no sense (exit 2)."""
 
     kind = "usage"
     exit_code = ExitCode.USAGE
 
 
-class Missing(MouthpieceError):
+class MissingDependencyError(MouthpieceError):
     """A dependency, a model, a device or a licence consent is not there (exit 3)."""
 
     kind = "missing"
     exit_code = ExitCode.MISSING
 
 
-class Refused(MouthpieceError):
+class InvalidInputError(MouthpieceError):
     """The input cannot be used: broken, too short, no face, no sound (exit 5)."""
 
     kind = "refused"
     exit_code = ExitCode.REFUSED
 
 
-class WriteFailed(MouthpieceError):
+class OutputError(MouthpieceError):
     """The output could not be written: folder, permission or disk space (exit 5)."""
 
     kind = "write"

@@ -1,13 +1,20 @@
 """How far a long job is: a bar for people, JSON events for programs, on the stream it is given."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 MODES = ("auto", "bar", "json", "none")
 
@@ -20,46 +27,46 @@ class Progress:
     interval_s: least time between two events of one stage; the first and the last always come.
     clock: callable giving seconds; for tests.
     Raises UsageProblem for another mode.
-    Source: ours.
     """
 
-    def __init__(self, mode="auto", stream=None, *, interval_s=0.5, clock=time.monotonic):
+    def __init__(
+        self, mode: str = "auto", stream=None, *, interval_s: float = 0.5, clock: Callable = time.monotonic
+    ) -> None:
         if mode not in MODES:
-            raise UsageProblem(f"--progress {mode}: need {' or '.join(MODES)}.", code="bad_option")
+            raise UsageError(f"--progress {mode}: need {' or '.join(MODES)}.", code="bad_option")
         self.stream = sys.stderr if stream is None else stream
         terminal = getattr(self.stream, "isatty", lambda: False)()
         self.mode = ("bar" if terminal else "json") if mode == "auto" else mode
         self._interval_s, self._clock = interval_s, clock
 
     @contextmanager
-    def stage(self, name, total=None, unit="frames"):
+    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> Iterator[Callable]:
         """A stage of the job: a context that gives a callable advance(n=1).
 
         name: what is being done, for people.
         total: int, how many units there are, or None.
         unit: what is counted.
-        Source: ours.
         """
         if self.mode == "bar":
             with tqdm(total=total, desc=name, unit=f" {unit}", file=self.stream, leave=False) as bar:
                 yield bar.update
         elif self.mode == "json":
-            with self._events(name, total, unit) as advance:
+            with self._report_events(name, total, unit) as advance:
                 yield advance
         else:
             yield lambda n=1: None
 
     @contextmanager
-    def _events(self, name, total, unit):
+    def _report_events(self, name: str, total: int, unit: str) -> Iterator[Callable]:
         started = told = self._clock()
         done = 0
 
-        def tell(state):
+        def tell(state: str) -> None:
             elapsed_s = round(self._clock() - started, 3)
             event = {"event": state, "stage": name, "done": done, "total": total, "unit": unit, "elapsed_s": elapsed_s}
-            self._line(event)
+            self._write_event(event)
 
-        def advance(n=1):
+        def advance(n: int = 1) -> None:
             nonlocal done, told
             done += n
             if self._clock() - told >= self._interval_s:
@@ -74,17 +81,16 @@ class Progress:
             raise
         tell("end")
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """One line for whoever watches; silent with mode "none".
 
         text: str.
-        Source: ours.
         """
         if self.mode == "bar":
             tqdm.write(text, file=self.stream)
         elif self.mode == "json":
-            self._line({"event": "note", "text": text})
+            self._write_event({"event": "note", "text": text})
 
-    def _line(self, event):
+    def _write_event(self, event: dict[str, Any]) -> None:
         self.stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         self.stream.flush()

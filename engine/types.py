@@ -20,7 +20,6 @@ class MediaInfo:
     frames: int as the container counts them, or None.
     variable_rate: True when the first frames are not evenly spaced.
     colour: names of the tags: primaries, transfer, matrix, range, as numbers of ITU-T H.273.
-    Source: ours.
     """
 
     path: Path
@@ -49,7 +48,6 @@ class Frame:
     index: int, from 0.
     time: Fraction, seconds from the start of the video, from the time stamp.
     pixels: (H, W, 3) uint8 RGB, upright.
-    Source: ours.
     """
 
     index: int

@@ -1,17 +1,23 @@
 """A rendered crop back into its frame, at the frame's own resolution; pixels outside the mask are not touched."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from engine.errors import UsageProblem
-from face.crop import place
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.face.crop import transform_points
 
-RING_PX = 4096  # most pixels compared by the colour match
+if TYPE_CHECKING:
+    from mouthpiece.face.crop import Crop
+
+MAX_RING_PX = 4096  # most pixels compared by the colour match
 GAIN_LIMITS = (0.7, 1.4)
 OFFSET_LIMIT = 40.0  # 8-bit steps
-SPREAD_FLOOR = 4.0  # standard deviations below this say nothing about contrast
+MIN_SPREAD = 4.0  # standard deviations below this say nothing about contrast
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,20 +25,19 @@ class ColorMatch:
     """What brings rendered colours to the frame's: gain * value + offset, a channel each.
 
     gain, offset: (3,) float; offset in 8-bit steps.
-    Source: ours.
     """
 
     gain: np.ndarray
     offset: np.ndarray
 
-    def apply(self, rendered):
+    def apply(self, rendered: np.ndarray) -> np.ndarray:
         """The rendered picture in the frame's colours, uint8 (H, W, 3)."""
         steps = np.arange(256)[:, None]
         table = np.clip(steps * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
         return cv2.LUT(rendered, table[None])
 
 
-def match_colors(wanted, given):
+def match_colors(wanted: np.ndarray, given: np.ndarray) -> ColorMatch:
     """The ColorMatch that gives one set of pixels the mean and spread of another; limited against bad patches.
 
     wanted, given: (N, 3) pixels, 8-bit steps.
@@ -40,24 +45,23 @@ def match_colors(wanted, given):
     """
     wanted, given = np.asarray(wanted, float), np.asarray(given, float)
     spread = given.std(0)
-    gain = np.where(spread > SPREAD_FLOOR, wanted.std(0) / np.maximum(spread, 1e-6), 1.0).clip(*GAIN_LIMITS)
+    gain = np.where(spread > MIN_SPREAD, wanted.std(0) / np.maximum(spread, 1e-6), 1.0).clip(*GAIN_LIMITS)
     shift = (wanted.mean(0) - given.mean(0)).clip(-OFFSET_LIMIT, OFFSET_LIMIT)
     return ColorMatch(gain, given.mean(0) * (1 - gain) + shift)
 
 
-class Paster:
+class CropCompositor:
     """Puts rendered crops into frames. Made once for a crop that stands still, or once a frame for a moving one.
 
     frame_shape: (H, W[, 3]) of the frames.
     crop: the Crop whose square is rendered; its size_px is the rendered pictures' size.
-    mask: float32 (size_px, size_px) in [0, 1], in crop space, as from `face.masks`.
+    mask: float32 (size_px, size_px) in [0, 1], in crop space, as from `mouthpiece.face.masks`.
     Raises UsageProblem when mask and crop do not fit, or the mask misses the frame.
-    Source: ours.
     """
 
-    def __init__(self, frame_shape, crop, mask):
+    def __init__(self, frame_shape: tuple[int, ...], crop: Crop, mask: np.ndarray) -> None:
         if mask.shape != (crop.size_px, crop.size_px):
-            raise UsageProblem(
+            raise UsageError(
                 f"mask {mask.shape}: need ({crop.size_px}, {crop.size_px}), the crop's size.",
                 code="bad_mask",
                 hint="Make the mask at crop.size_px.",
@@ -73,17 +77,17 @@ class Paster:
         self._keep = 1 - self._mask
         self._ring = self._find_ring(mask)
 
-    def _find_box(self, mask):
+    def _find_box(self, mask: np.ndarray) -> tuple[int, int, int, int] | None:
         ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
         h, w = self.frame_shape
         if len(ys) == 0:
-            raise UsageProblem("mask: empty.", hint="Give one that is above 0 somewhere.", code="bad_mask")
+            raise UsageError("mask: empty.", hint="Give one that is above 0 somewhere.", code="bad_mask")
         x0, x1, y0, y1 = xs[0] - 1, xs[-1] + 1, ys[0] - 1, ys[-1] + 1
-        corners = place(self.crop.frame_from_crop, [[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
+        corners = transform_points(self.crop.frame_from_crop, [[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
         low = np.clip(np.floor(corners.min(0)), 0, [w, h]).astype(int)
         high = np.clip(np.ceil(corners.max(0)) + 1, 0, [w, h]).astype(int)
         if (high <= low).any():
-            raise UsageProblem(
+            raise UsageError(
                 f"crop at {corners.mean(0).round().tolist()}: lies outside the {w} x {h} frame.",
                 code="bad_crop",
                 hint="Take the crop from a face of this frame.",
@@ -91,31 +95,30 @@ class Paster:
         return (*low, *high)
 
     @property
-    def box_xyxy(self):
+    def box_xyxy(self) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of the only pixels ever written, frame pixels, ends excluded."""
         return tuple(int(n) for n in self._box)
 
-    def _find_ring(self, mask):
+    def _find_ring(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the mask fades: crop pixels (N, 2) as (x, y) that lie in the frame, and their nearest frame pixels."""
         ys, xs = np.nonzero((mask > 0.02) & (mask < 0.6))
-        at = np.c_[xs, ys][:: max(1, len(xs) // RING_PX)]
-        there = np.rint(place(self.crop.frame_from_crop, at)).astype(int)
+        at = np.c_[xs, ys][:: max(1, len(xs) // MAX_RING_PX)]
+        there = np.rint(transform_points(self.crop.frame_from_crop, at)).astype(int)
         seen = ((there >= 0) & (there < self.frame_shape[::-1])).all(1)
         return at[seen], there[seen]
 
-    def match(self, frame, rendered):
+    def match(self, frame: np.ndarray, rendered: np.ndarray) -> ColorMatch:
         """The ColorMatch of a rendered crop to the frame, from the ring where the mask fades.
 
         frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
         Take it once a clip, or smooth it over time: the caller decides.
-        Source: ours.
         """
         at, there = self._ring
         if len(at) < 16:
             return ColorMatch(np.ones(3), np.zeros(3))
         return match_colors(frame[there[:, 1], there[:, 0]], rendered[at[:, 1], at[:, 0]])
 
-    def paste(self, frame, rendered, match=None):
+    def paste(self, frame: np.ndarray, rendered: np.ndarray, match: ColorMatch | None = None) -> np.ndarray | None:
         """A new frame with the rendered crop in it; identical to the old one, bit for bit, where the mask is 0.
 
         frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
@@ -125,7 +128,7 @@ class Paster:
         """
         n = self.crop.size_px
         if frame.shape != (*self.frame_shape, 3) or rendered.shape != (n, n, 3):
-            raise UsageProblem(
+            raise UsageError(
                 f"frame {frame.shape} and render {rendered.shape}: need {(*self.frame_shape, 3)} and {(n, n, 3)}.",
                 code="bad_image",
                 hint="Make one Paster for each size of frame.",

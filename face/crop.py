@@ -1,11 +1,13 @@
 """Aligned face crops: eyes and mouth at fixed places of a unit square, with both matrices."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from engine.errors import Refused
+from mouthpiece.engine.errors import InvalidInputError
 
 # eye left, eye right, middle of the mouth corners, in units of the crop's side
 TEMPLATE = np.array([[0.355, 0.34], [0.645, 0.34], [0.50, 0.64]])
@@ -13,7 +15,7 @@ PYRAMID_SCALE = 0.12  # below this the frame is first shrunk by whole factors
 WHOLE_FRAME_PX = 4_000_000  # frames up to this size are blurred whole
 
 
-def similarity(p_source, p_target):
+def fit_similarity(p_source: np.ndarray, p_target: np.ndarray) -> np.ndarray:
     """Least-squares similarity as a 2x3 matrix target_from_source; points (N, 2).
 
     Raises Refused when the source points fall on one spot or are not finite.
@@ -23,7 +25,7 @@ def similarity(p_source, p_target):
     s, d = src - src.mean(0), dst - dst.mean(0)
     n = (s**2).sum()
     if not n > 0 or not np.isfinite(d).all():
-        raise Refused(
+        raise InvalidInputError(
             f"face points {src.round(1).tolist()}: cannot be aligned.",
             code="bad_points",
             hint="Choose the place of the face with --face x,y.",
@@ -33,12 +35,12 @@ def similarity(p_source, p_target):
     return np.c_[m, dst.mean(0) - m @ src.mean(0)]
 
 
-def inverse(matrix):
+def invert_affine(matrix: np.ndarray) -> np.ndarray:
     """Exact inverse of a 2x3 affine matrix. Source: closed form."""
     return np.linalg.inv(np.r_[matrix, [[0, 0, 1]]])[:2]
 
 
-def place(matrix, points):
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., 2) carried by a 2x3 matrix. Source: closed form."""
     return np.asarray(points, float) @ matrix[:, :2].T + matrix[:, 2]
 
@@ -57,22 +59,22 @@ class Crop:
     size_px: int
 
     @property
-    def scale(self):
+    def scale(self) -> float:
         """Crop pixels per frame pixel."""
         return float(np.hypot(*self.crop_from_frame[:, 0]))
 
-    def take(self, frame):
+    def take(self, frame: np.ndarray) -> np.ndarray:
         """The crop's pixels, uint8 (size, size, 3); area-filtered when it shrinks; the frame's border goes on outside.
 
         frame: uint8 (H, W, 3).
         Source: ours; Gaussian before a bicubic warp, whole-factor area shrink before that for huge frames.
         """
         if frame.shape[0] * frame.shape[1] > WHOLE_FRAME_PX or self.scale < PYRAMID_SCALE:
-            frame, near = self.near(frame)
+            frame, near = self.to_local(frame)
             return near._sample(frame)
         return self._sample(frame)
 
-    def _sample(self, frame):
+    def _sample(self, frame: np.ndarray) -> np.ndarray:
         matrix, scale = self.crop_from_frame, self.scale
         if scale < PYRAMID_SCALE:
             factor = int(0.3 / scale)
@@ -87,54 +89,55 @@ class Crop:
             frame, matrix, (self.size_px,) * 2, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
         )
 
-    def near(self, frame):
+    def to_local(self, frame: np.ndarray) -> tuple[np.ndarray, Crop]:
         """(the part of the frame that the crop can see, the same crop of that part); what the filters reach is kept.
 
         frame: uint8 (H, W[, 3]).
-        Source: ours.
         """
         h, w = frame.shape[:2]
         n = self.size_px
-        corners = place(self.frame_from_crop, [[0, 0], [n, 0], [0, n], [n, n]])
+        corners = transform_points(self.frame_from_crop, [[0, 0], [n, 0], [0, n], [n, n]])
         reach = 4 / self.scale + 8
         low = np.clip(np.floor(corners.min(0) - reach), 0, [w - 1, h - 1]).astype(int)
         high = np.clip(np.ceil(corners.max(0) + reach), low + 1, [w, h]).astype(int)
         matrix = self.crop_from_frame.copy()
         matrix[:, 2] += matrix[:, :2] @ low
-        return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), _crop(matrix, n)
+        return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), _build_crop(matrix, n)
 
-    def to_crop(self, points):
+    def to_crop(self, points: np.ndarray) -> np.ndarray:
         """Frame points (..., 2) in crop pixels."""
-        return place(self.crop_from_frame, points)
+        return transform_points(self.crop_from_frame, points)
 
-    def to_frame(self, points):
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
         """Crop points (..., 2) in frame pixels."""
-        return place(self.frame_from_crop, points)
+        return transform_points(self.frame_from_crop, points)
 
-    def resized(self, size_px):
+    def with_size(self, size_px: int) -> Crop:
         """The same square of the frame at another number of pixels."""
         r = size_px / self.size_px
-        return _crop(
-            np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _square(self.crop_from_frame), size_px
+        return _build_crop(
+            np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _to_homogeneous(self.crop_from_frame),
+            size_px,
         )
 
-    def widened(self, border):
+    def with_border(self, border: float) -> Crop:
         """The crop with a border on each side, in units of its side, at the same scale."""
         pad = round(border * self.size_px)
-        return _crop(
-            np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _square(self.crop_from_frame), self.size_px + 2 * pad
+        return _build_crop(
+            np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _to_homogeneous(self.crop_from_frame),
+            self.size_px + 2 * pad,
         )
 
 
-def _square(matrix):
+def _to_homogeneous(matrix: np.ndarray) -> np.ndarray:
     return np.r_[matrix, [[0, 0, 1]]]
 
 
-def _crop(matrix, size_px):
-    return Crop(matrix[:2], inverse(matrix[:2]), int(size_px))
+def _build_crop(matrix: np.ndarray, size_px: int) -> Crop:
+    return Crop(matrix[:2], invert_affine(matrix[:2]), int(size_px))
 
 
-def crop_of(points, size_px):
+def make_crop(points: np.ndarray, size_px: int) -> Crop:
     """The aligned crop of a face.
 
     points: (4, 2) as in `Face`, frame pixels.  size_px: side of the crop.
@@ -142,4 +145,4 @@ def crop_of(points, size_px):
     Source: ours; eyes and the middle of the mouth corners, least squares.
     """
     three = np.array([points[0], points[1], (np.asarray(points[2]) + points[3]) / 2])
-    return _crop(similarity(three, TEMPLATE * size_px - 0.5), size_px)
+    return _build_crop(fit_similarity(three, TEMPLATE * size_px - 0.5), size_px)

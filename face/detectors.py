@@ -1,23 +1,29 @@
 """What one detector sees: a `Face` by facenet-pytorch's MTCNN or by MediaPipe, points in the same places."""
 
+from __future__ import annotations
+
 import math
 import os
 import sys
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.warm import kept_warm
-from face.crop import place
+from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.face.crop import transform_points
 
-NEEDED_SCORE = 0.6  # a detection below this is not a face
-MIN_SIDE_PX = 20  # MTCNN's smallest face
+if TYPE_CHECKING:
+    import torch
+
+MIN_FACE_SCORE = 0.6  # a detection below this is not a face
+MIN_FACE_PX = 20  # MTCNN's smallest face
 PROFILE_DEG = 35.0  # a face is flagged as a profile from here
 NOSE_DEPTH = 0.5  # nose tip before the eyes, in distances between the eyes
 # MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
-MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF = 0.03, 0.96, 0.127, 0.45
+MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF_WIDTH = 0.03, 0.96, 0.127, 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,6 @@ class Face:
     points: (4, 2) eye on the picture's left, on its right, mouth corner left, right (of the upright face).
     score: detector confidence in [0, 1].  source: "mtcnn", "mediapipe" or "hand".
     nose: (2,) tip of the nose, or None.
-    Source: ours.
     """
 
     box_xyxy: np.ndarray
@@ -38,16 +43,16 @@ class Face:
     nose: np.ndarray | None = None
 
     @property
-    def area_px(self):
+    def area_px(self) -> float:
         x0, y0, x1, y1 = self.box_xyxy
         return float(max(0, x1 - x0) * max(0, y1 - y0))
 
     @property
-    def centre(self):
+    def centre(self) -> np.ndarray:
         return (self.box_xyxy[:2] + self.box_xyxy[2:]) / 2
 
     @property
-    def yaw_hint(self):
+    def rough_yaw_deg(self) -> float:
         """Rough turn of the head in degrees, positive to the right of the upright picture; 0 when unknown.
 
         Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
@@ -61,43 +66,46 @@ class Face:
         return math.degrees(math.atan2(offset, NOSE_DEPTH * max(across @ axis, 1e-6)))
 
     @property
-    def roll_deg(self):
+    def roll_deg(self) -> float:
         """Tilt of the eye line in degrees, positive clockwise."""
         return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
 
     @property
-    def is_profile(self):
-        return abs(self.yaw_hint) >= PROFILE_DEG
+    def is_profile(self) -> bool:
+        return abs(self.rough_yaw_deg) >= PROFILE_DEG
 
-    def contains(self, point):
+    def contains(self, point: np.ndarray) -> bool:
         return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
 
-    def moved(self, matrix):
+    def moved(self, matrix: np.ndarray) -> Face:
         """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
         x0, y0, x1, y1 = self.box_xyxy
-        corners = place(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
-        nose = None if self.nose is None else place(matrix, self.nose[None])[0]
+        corners = transform_points(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
+        nose = None if self.nose is None else transform_points(matrix, self.nose[None])[0]
         return replace(
-            self, box_xyxy=np.r_[corners.min(0), corners.max(0)], points=place(matrix, self.points), nose=nose
+            self,
+            box_xyxy=np.r_[corners.min(0), corners.max(0)],
+            points=transform_points(matrix, self.points),
+            nose=nose,
         )
 
 
-@kept_warm(1)
-def _mtcnn():
-    without_compiler("torchvision")
+@cached_model(1)
+def _load_mtcnn() -> torch.nn.Module:
+    import_without_compiler("torchvision")
     from facenet_pytorch import MTCNN
 
-    from engine.weights import record_packaged  # brings torch with it
+    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
 
-    record_packaged("facenet_pytorch", [f"data/{net}.pt" for net in ("pnet", "rnet", "onet")])
+    record_packaged_model("facenet_pytorch", [f"data/{net}.pt" for net in ("pnet", "rnet", "onet")])
     return MTCNN(keep_all=True, device="cpu")
 
 
-def without_compiler(package):
-    """Imports a package that takes one function from torch's compiler at its import; the compiler is loaded once that is called, if ever.
+def import_without_compiler(package: str) -> None:
+    """Imports a package that takes one function from torch's compiler at its import; the compiler is loaded once that
+    is called, if ever.
 
     package: name; torchvision's own import goes for the most part into a compiler that eager networks never use.
-    Source: ours.
     """
     name = "torch._dynamo.utils"
     if package in sys.modules or name in sys.modules:
@@ -120,14 +128,14 @@ def without_compiler(package):
             del sys.modules[name]
 
 
-def find_faces_mtcnn(image):
+def find_faces_mtcnn(image: np.ndarray) -> list[Face]:
     """Faces by MTCNN, largest first; image uint8 (H, W, 3) RGB.
 
     Source: Zhang et al. 2016, through facenet-pytorch.
     """
-    if min(image.shape[:2]) < MIN_SIDE_PX:
+    if min(image.shape[:2]) < MIN_FACE_PX:
         return []
-    boxes, scores, points = _mtcnn().detect(image, landmarks=True)
+    boxes, scores, points = _load_mtcnn().detect(image, landmarks=True)
     if boxes is None:
         return []
     found = [
@@ -137,7 +145,7 @@ def find_faces_mtcnn(image):
     return sorted(found, key=lambda f: -f.area_px)
 
 
-def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
+def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -> list[Face]:
     """Faces by MediaPipe's short- and full-range detectors, largest first; points moved to where MTCNN would see them.
 
     image: uint8 (H, W, 3) RGB.  min_score: lowest confidence returned, [0, 1].
@@ -146,20 +154,23 @@ def find_faces_mediapipe(image, min_score=NEEDED_SCORE):
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.face_detection import FaceDetection
 
-    from engine.weights import record_packaged  # brings torch with it
+    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
 
-    record_packaged("mediapipe", [f"modules/face_detection/face_detection_{kind}.tflite" for kind in ("short_range", "full_range_sparse")])
+    record_packaged_model(
+        "mediapipe",
+        [f"modules/face_detection/face_detection_{kind}.tflite" for kind in ("short_range", "full_range_sparse")],
+    )
     found = []
     for model in (0, 1):
         with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:
             for detection in detector.process(image).detections or []:
-                face = _face_of_detection(detection, image.shape)
-                if face.score >= min_score and not any(overlap(face, other) for other in found):
+                face = _convert_detection(detection, image.shape)
+                if face.score >= min_score and not any(is_same_face(face, other) for other in found):
                     found.append(face)
     return sorted(found, key=lambda f: -f.area_px)
 
 
-def _face_of_detection(detection, shape):
+def _convert_detection(detection, shape: tuple[int, int, int]) -> Face:
     h, w = shape[:2]
     where = detection.location_data
     box = where.relative_bounding_box
@@ -174,14 +185,14 @@ def _face_of_detection(detection, shape):
         [
             middle - across / 2 * MEDIAPIPE_EYES_WIDE,
             middle + across / 2 * MEDIAPIPE_EYES_WIDE,
-            mouth - across * MOUTH_HALF,
-            mouth + across * MOUTH_HALF,
+            mouth - across * MOUTH_HALF_WIDTH,
+            mouth + across * MOUTH_HALF_WIDTH,
         ]
     )
     box = np.array([box.xmin * w, box.ymin * h, (box.xmin + box.width) * w, (box.ymin + box.height) * h])
     return Face(box, points, float(detection.score[0]), "mediapipe", nose)
 
 
-def overlap(a, b):
+def is_same_face(a: Face, b: Face) -> bool:
     """Whether two detections are one face: either centre lies in the other's box."""
     return a.contains(b.centre) or b.contains(a.centre)

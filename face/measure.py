@@ -1,19 +1,26 @@
 """Faces in numbers, by MediaPipe's mesh and plain arithmetic: for evaluation and training, never at inference."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from fractions import Fraction
 
 INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
 LIP_UP, LIP_DOWN, LIP_LEFT, LIP_RIGHT = 13, 14, 61, 291
 BROW_UP, CHIN = 10, 152
-POINTS = 468                           # the iris points behind them are not used
+MESH_POINTS = 468  # the iris points behind them are not used
 # outer corner, inner corner, two upper and two lower lid points, on the picture's left and right
 EYE_LEFT, EYE_RIGHT = (33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 373, 380)
-STEADY = [
+JITTER_POINTS = [
     33,
     133,
     263,
@@ -39,7 +46,7 @@ CLOSED_BELOW = 0.25  # of the usual opening: the lips count as shut
 
 
 @dataclass(frozen=True, eq=False)
-class Measures:
+class FaceMeasurements:
     """Numbers per frame, all (T,) float, NaN where no face was found.
 
     opening: inner-lip gap over face height.  width: mouth width over face height.
@@ -62,50 +69,54 @@ class Measures:
     height_px: np.ndarray
     points: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.opening)
 
     @property
-    def present(self):
+    def present(self) -> np.ndarray:
         """(T,) bool: whether a face was found."""
         return np.isfinite(self.opening)
 
     @property
-    def eyes(self):
+    def eyes(self) -> np.ndarray:
         """(T,) openness of both eyes, their mean."""
         return (self.eye_left + self.eye_right) / 2
 
     @property
-    def acceleration(self):
+    def acceleration(self) -> np.ndarray:
         """(T,) shake of the landmarks, in face heights a frame squared; NaN at gaps and ends."""
-        return acceleration(self.points, self.height_px)
+        return compute_acceleration(self.points, self.height_px)
 
 
-class Mesh:
+class FaceMeshDetector:
     """MediaPipe's face mesh with attention to lips and eyes, open from `with` to its end; one face a frame.
 
     follow: True for frames of one clip in order, False for single pictures.
     border: how much the frame is widened on each side before looking, in units of its size, for crops filled by a face.
-    Source: Grishchenko et al. 2020 (2006.10962), through MediaPipe; without attention it sees neither shut lids nor shut lips, docs/log.md.
+    Source: Grishchenko et al. 2020 (2006.10962), through MediaPipe; without attention it sees neither shut lids nor
+    shut lips, docs/log.md.
     """
 
-    def __init__(self, follow=True, border=0.25, needed=0.3):
-        self._follow, self._border, self._needed, self._mesh = follow, border, needed, None
+    def __init__(self, follow: bool = True, border: float = 0.25, min_score: float = 0.3) -> None:
+        self._follow, self._border, self._needed, self._mesh = follow, border, min_score, None
 
-    def __enter__(self):
+    def __enter__(self) -> FaceMeshDetector:
         os.environ.setdefault("GLOG_minloglevel", "2")
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
         self._mesh = FaceMesh(
-            static_image_mode=not self._follow, max_num_faces=1, refine_landmarks=True, min_detection_confidence=self._needed
+            static_image_mode=not self._follow,
+            max_num_faces=1,
+            refine_landmarks=True,
+            min_detection_confidence=self._needed,
         )
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._mesh.close()
         self._mesh = None
 
-    def landmarks(self, frame):
+    def landmarks(self, frame: np.ndarray) -> np.ndarray | None:
         """(468, 3) landmarks in frame pixels, or None; z in pixels too, smaller is nearer; frame uint8 (H, W, 3)."""
         h, w = frame.shape[:2]
         pad = round(self._border * max(h, w))
@@ -114,27 +125,30 @@ class Mesh:
         if not found:
             return None
         size = np.array([w + 2 * pad, h + 2 * pad, w + 2 * pad])
-        return np.array([[p.x, p.y, p.z] for p in found[0].landmark[:POINTS]]) * size - [pad, pad, 0]
+        return np.array([[p.x, p.y, p.z] for p in found[0].landmark[:MESH_POINTS]]) * size - [pad, pad, 0]
 
 
-def measure_frames(frames, *, follow=True, border=0.25):
+def measure_frames(
+    frames: Iterator | list[np.ndarray], *, follow: bool = True, border: float = 0.25
+) -> FaceMeasurements:
     """Mouth, eyes, head pose and steady landmarks of one face through the frames of a clip.
 
     frames: iterable of uint8 (H, W, 3) RGB; taken one at a time, never kept.
     follow, border: as in `Mesh`.
-    Source: ours.
     """
     rows, points = [], []
-    with Mesh(follow, border) as mesh:
+    with FaceMeshDetector(follow, border) as mesh:
         for frame in frames:
             landmarks = mesh.landmarks(frame)
             rows.append(np.full(9, np.nan) if landmarks is None else measure_landmarks(landmarks))
-            points.append(np.full((len(STEADY), 2), np.nan) if landmarks is None else landmarks[STEADY, :2])
+            points.append(
+                np.full((len(JITTER_POINTS), 2), np.nan) if landmarks is None else landmarks[JITTER_POINTS, :2]
+            )
     table = np.array(rows, float).reshape(-1, 9)
-    return Measures(*table.T.copy(), np.array(points, float).reshape(-1, len(STEADY), 2))
+    return FaceMeasurements(*table.T.copy(), np.array(points, float).reshape(-1, len(JITTER_POINTS), 2))
 
 
-def measure_landmarks(landmarks):
+def measure_landmarks(landmarks: np.ndarray) -> np.ndarray:
     """(9,) opening, width, area, eye_left, eye_right, yaw, pitch, roll, height of one face; as in `Measures`.
 
     landmarks: (468, 3) pixels.
@@ -147,17 +161,27 @@ def measure_landmarks(landmarks):
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     opening = np.linalg.norm(p[LIP_UP, :2] - p[LIP_DOWN, :2]) / height
     width = np.linalg.norm(p[LIP_LEFT, :2] - p[LIP_RIGHT, :2]) / height
-    return np.array([opening, width, area / height**2, _eye(p, EYE_LEFT), _eye(p, EYE_RIGHT), *head_pose(p), height])
+    return np.array(
+        [
+            opening,
+            width,
+            area / height**2,
+            _measure_eye(p, EYE_LEFT),
+            _measure_eye(p, EYE_RIGHT),
+            *estimate_head_pose(p),
+            height,
+        ]
+    )
 
 
-def _eye(p, corners):
+def _measure_eye(p: np.ndarray, corners: tuple[int, ...]) -> float:
     outer, inner, up_a, up_b, down_a, down_b = (p[i, :2] for i in corners)
     return (
         (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
     )
 
 
-def head_pose(landmarks):
+def estimate_head_pose(landmarks: np.ndarray) -> np.ndarray:
     """(yaw, pitch, roll) in degrees from the mesh's own depth: positive turns to the picture's right, down, clockwise.
 
     landmarks: (468, 3) pixels, z towards the back.
@@ -175,7 +199,7 @@ def head_pose(landmarks):
     return np.degrees([yaw, pitch, np.arctan2(across[1], across[0])])
 
 
-def acceleration(points, height_px):
+def compute_acceleration(points: np.ndarray, height_px: np.ndarray) -> np.ndarray:
     """(T,) mean length of the second difference of the points, over the face height; NaN at gaps and both ends.
 
     points: (T, N, 2) pixels.  height_px: (T,) or a number.
@@ -189,24 +213,22 @@ def acceleration(points, height_px):
     return out / height_px
 
 
-def jitter(points, height_px, where=None):
+def compute_jitter(points: np.ndarray, height_px: np.ndarray, where: np.ndarray | None = None) -> float:
     """Mean landmark acceleration in face heights a frame squared; NaN when no frame counts.
 
     points: (T, N, 2) pixels.  height_px: (T,) or a number.  where: (T,) bool, the frames that count; all when None.
-    Source: ours.
     """
-    values = acceleration(points, height_px)
+    values = compute_acceleration(points, height_px)
     values = values if where is None else values[np.asarray(where, bool)]
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
 
 
-def blinks(openness, rate_hz, depth=0.6):
+def find_blinks(openness: np.ndarray, rate_hz: Fraction, depth: float = 0.6) -> np.ndarray:
     """Frames at which the eye is most shut, one a blink: dips below `depth` of the usual openness, 0.6 s at most.
 
     openness: (T,) as `Measures.eyes`; NaN where there is no face.
     rate_hz: frames a second.  depth: share of the usual (median) openness, (0, 1).
-    Source: ours.
     """
     openness = np.asarray(openness, float)
     known = np.isfinite(openness)
@@ -218,49 +240,60 @@ def blinks(openness, rate_hz, depth=0.6):
     return np.array([a + int(np.argmin(openness[a:b])) for a, b in runs if b - a <= BLINK_MAX_S * float(rate_hz)], int)
 
 
-def blink_rate(openness, rate_hz, depth=0.6):
+def compute_blink_rate(openness: np.ndarray, rate_hz: Fraction | int, depth: float = 0.6) -> float:
     """Blinks a minute of the time in which a face is seen; NaN when there is none.
 
     openness, rate_hz, depth: as in `blinks`.
-    Source: ours.
     """
     minutes = np.isfinite(np.asarray(openness, float)).sum() / float(rate_hz) / 60
-    return len(blinks(openness, rate_hz, depth)) / minutes if minutes else float("nan")
+    return len(find_blinks(openness, rate_hz, depth)) / minutes if minutes else float("nan")
 
 
-def blink_depths(eye_left, eye_right, rate_hz, depth=0.6):
-    """(N, 2) how open each eye stays at its lowest within a frame of each blink, over its usual openness; 0 is shut, 1 untouched.
+def measure_blink_depths(
+    eye_left: np.ndarray, eye_right: np.ndarray, rate_hz: Fraction | int, depth: float = 0.6
+) -> np.ndarray:
+    """(N, 2) how open each eye stays at its lowest within a frame of each blink, over its usual openness; 0 is shut, 1
+    untouched.
 
     eye_left, eye_right: (T,) as in `Measures`; NaN where there is no face.  rate_hz, depth: as in `blinks`.
-    Source: ours.
     """
     eyes = np.stack([eye_left, eye_right], 1).astype(float)
-    found = blinks(eyes.mean(1), rate_hz, depth)
+    found = find_blinks(eyes.mean(1), rate_hz, depth)
     lowest = [np.nanmin(eyes[max(0, k - 1) : k + 2], axis=0) for k in found]
     return np.array(lowest).reshape(-1, 2) / np.nanmedian(eyes, axis=0) if lowest else np.zeros((0, 2))
 
 
-def closures(opening, times_s, shut_s, voiced_s, margin_s=0.04, rest=0.0):
-    """(N,) smallest opening in each stretch in which the lips must meet, over the median opening while the voice sounds.
+def measure_closures(
+    opening: np.ndarray,
+    times_s: np.ndarray,
+    shut_s: list[tuple[float, float]],
+    voiced_s: list[tuple[float, float]],
+    margin_s: float = 0.04,
+    rest: float = 0.0,
+) -> np.ndarray:
+    """(N,) smallest opening in each stretch in which the lips must meet, over the median opening while the voice
+    sounds.
 
-    opening, times_s: (T,), NaN allowed.  shut_s: (N, 2) start and stop of p, b and m, seconds; widened by margin_s either side.
+    opening, times_s: (T,), NaN allowed.  shut_s: (N, 2) start and stop of p, b and m, seconds; widened by margin_s
+    either side.
     voiced_s: (M, 2) start and stop of voiced sounds.
     rest: opening that this face's shut lips are read as, taken off both; the mesh seldom reads none.
     Returns NaN where no frame of a stretch is known, or none that is voiced; below CLOSED_BELOW a mouth counts as shut.
-    Source: ours.
     """
     opening, times_s = np.asarray(opening, float), np.asarray(times_s, float)
 
-    def inside(span, margin):
+    def inside(span: tuple[float, float], margin: float) -> np.ndarray:
         return np.isfinite(opening) & (times_s >= span[0] - margin - 1e-9) & (times_s <= span[1] + margin + 1e-9)
 
     voiced = np.any([inside(span, 0.0) for span in voiced_s], axis=0) if len(voiced_s) else np.zeros(len(opening), bool)
     usual = np.median(opening[voiced]) if voiced.any() else np.nan
-    smallest = np.array([opening[at].min() if (at := inside(span, margin_s)).any() else np.nan for span in shut_s], float)
+    smallest = np.array(
+        [opening[at].min() if (at := inside(span, margin_s)).any() else np.nan for span in shut_s], float
+    )
     return np.maximum(smallest - rest, 0) / (usual - rest) if usual > rest else np.full(len(smallest), np.nan)
 
 
-def best_lag(a, b, max_lag):
+def find_best_lag(a: np.ndarray, b: np.ndarray, max_lag: int) -> tuple[float, int]:
     """(correlation, lag) at the lag where b follows a best; NaN and 0 when nothing varies.
 
     a, b: (T,), NaN allowed.  max_lag: frames, >= 0.
@@ -270,20 +303,20 @@ def best_lag(a, b, max_lag):
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape or a.ndim != 1 or max_lag < 0:
-        raise UsageProblem(
+        raise UsageError(
             f"curves {a.shape} and {b.shape}, max_lag {max_lag}: need two of one length and a lag of 0 or more.",
             code="bad_curves",
             hint="Bring both curves to one rate and cut them to one length.",
         )
     best = (float("nan"), 0)
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        value = correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
+        value = compute_correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
         if np.isfinite(value) and not value <= best[0] + 1e-12:
             best = (value, lag)
     return best
 
 
-def correlation(a, b):
+def compute_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation of two curves over the frames where both are numbers; NaN when one does not vary.
 
     a, b: (T,). Source: closed form.
@@ -297,12 +330,11 @@ def correlation(a, b):
     return float(a @ b / scale) if scale > 1e-12 else float("nan")
 
 
-def stillness(opening, silent):
+def measure_stillness(opening: np.ndarray, silent: np.ndarray) -> float:
     """How much the mouth moves in silence against speech: ratio of the deviations of its opening; 0 is perfectly still.
 
     opening: (T,), NaN allowed.  silent: (T,) bool.
     Returns NaN when one of the two parts has fewer than two frames, or the mouth never moves in speech.
-    Source: ours.
     """
     opening, silent = np.asarray(opening, float), np.asarray(silent, bool)
     known = np.isfinite(opening)

@@ -1,27 +1,38 @@
 """One face followed through the frames of a clip: points or none for every frame, gaps and shot cuts kept apart."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from engine.errors import Refused, UsageProblem
-from face.crop import crop_of, place
-from face.detect import HINT, NEEDED_SCORE, Face, check_image, choose_face, confirm, find_faces_quick, parse_choice
-from face.flow import Flow
+from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.face.crop import make_crop, transform_points
+from mouthpiece.face.detect import (
+    FACE_HINT,
+    MIN_FACE_SCORE,
+    Face,
+    check_image,
+    choose_face,
+    confirm_face,
+    find_faces_fast,
+    parse_face_choice,
+)
+from mouthpiece.face.optical_flow import FaceFlow
 
-THUMB_PX = (64, 36)  # frames compared for shot cuts
+if TYPE_CHECKING:
+    from mouthpiece.face.crop import Crop
+
+THUMBNAIL_PX = (64, 36)  # frames compared for shot cuts
 
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How a face is followed; UsageProblem for nonsense.
-
-    Source: ours.
-    """
+    """How a face is followed; UsageProblem for nonsense."""
 
     every_frames: int = 6  # frames between detections of a face in view, >= 1
     search_frames: int = 3  # frames between looks for a face out of view, >= 1
@@ -29,7 +40,7 @@ class TrackOptions:
     smooth_frames: float = 1.0  # deviation of the symmetric smoothing of the points, >= 0
     cut_level: float = 27.0  # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (
             ("every_frames", 1),
             ("search_frames", 1),
@@ -38,14 +49,14 @@ class TrackOptions:
             ("cut_level", 1e-9),
         ):
             if not getattr(self, name) >= least:
-                raise UsageProblem(
+                raise UsageError(
                     f"{name} {getattr(self, name)}: need {least:g} or more.",
                     code="bad_option",
                     hint=f"The default is {getattr(TrackOptions, name)}.",
                 )
 
 
-class Span(NamedTuple):
+class TrackSegment(NamedTuple):
     """Frames start_frame to end_frame (excluded) of one shot, with the face or without."""
 
     start_frame: int
@@ -55,57 +66,58 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
+class FaceTrack:
     """Where the face is in every frame.
 
     points: (T, 4, 2) as in `Face`, frame pixels; NaN where it is not seen.
     shot: (T,) int, number of the shot.
     yaw_deg: (T,) rough turn of the head as `Face.yaw_hint`; NaN where the face is not seen.
-    Source: ours.
     """
 
     points: np.ndarray
     shot: np.ndarray
     yaw_deg: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, frame):
+    def __getitem__(self, frame: int) -> np.ndarray:
         """Points (4, 2) of a frame, or None where the face is not seen."""
         points = self.points[frame]
         return points if np.isfinite(points).all() else None
 
     @property
-    def present(self):
+    def present(self) -> np.ndarray:
         """(T,) bool: whether the face is seen."""
         return np.isfinite(self.points).all((1, 2))
 
-    def spans(self):
+    def spans(self) -> list[TrackSegment]:
         """The clip as Spans, in order, without holes: cut at shot cuts and where the face comes or goes."""
         present = self.present
         changes = np.flatnonzero((np.diff(self.shot) != 0) | (present[1:] != present[:-1])) + 1
         edges = [0, *changes.tolist(), len(self)] if len(self) else [0]
-        return [Span(a, b, int(self.shot[a]), bool(present[a])) for a, b in pairwise(edges)]
+        return [TrackSegment(a, b, int(self.shot[a]), bool(present[a])) for a, b in pairwise(edges)]
 
-    def crop(self, frame, size_px):
+    def crop(self, frame: int, size_px: int) -> Crop:
         """The aligned Crop of a frame, or None where the face is not seen."""
         points = self[frame]
-        return None if points is None else crop_of(points, size_px)
+        return None if points is None else make_crop(points, size_px)
 
 
-class CutFinder:
+class ShotCutDetector:
     """Says whether a frame begins a new shot: HSV change of a thumbnail above `level` and well above the recent ones.
 
     Source: the content detector of PySceneDetect, with an adaptive ratio.
     """
 
-    def __init__(self, level=TrackOptions.cut_level):
+    def __init__(self, level: float = TrackOptions.cut_level) -> None:
         self._level, self._last, self._recent = level, None, []
 
-    def is_cut(self, frame):
+    def is_cut(self, frame: np.ndarray) -> bool:
         """frame: uint8 (H, W, 3) RGB; frames in order."""
-        thumb = cv2.cvtColor(cv2.resize(frame, THUMB_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(float)
+        thumb = cv2.cvtColor(cv2.resize(frame, THUMBNAIL_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(
+            float
+        )
         last, self._last = self._last, thumb
         if last is None:
             return False
@@ -119,27 +131,27 @@ class CutFinder:
         return cut
 
 
-class _Run:
+class _TrackRun:
     """Frames in which the face is followed without a break: carried by flow, with the detections met on the way."""
 
-    def __init__(self, start_frame, face):
+    def __init__(self, start_frame: int, face: Face) -> None:
         self.start_frame = start_frame
         self.source = face.source
         self.points = face.points  # best guess now, in frame pixels
         self.carried = [face.points]  # from the first frame by flow only
-        self.anchors = [(0, face.points, face.yaw_hint)]
+        self.anchors = [(0, face.points, face.rough_yaw_deg)]
         self.unconfirmed = 0  # newest frames that the detector has denied
 
-    def carry(self, points, motion):
+    def carry(self, points: np.ndarray, motion: np.ndarray) -> None:
         self.points = points
-        self.carried.append(place(motion, self.carried[-1]))
+        self.carried.append(transform_points(motion, self.carried[-1]))
 
-    def anchor(self, face):
+    def anchor(self, face: Face) -> None:
         self.points = face.points
-        self.anchors.append((len(self.carried) - 1, face.points, face.yaw_hint))
+        self.anchors.append((len(self.carried) - 1, face.points, face.rough_yaw_deg))
         self.unconfirmed = 0
 
-    def settle(self, every_frames):
+    def settle(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """((T, 4, 2) points, (T,) yaw): motion from flow, place from detections averaged over their neighbours."""
         count = len(self.carried) - self.unconfirmed
         carried = np.array(self.carried[:count])
@@ -153,23 +165,29 @@ class _Run:
         return carried + wrong / np.maximum(weight, 1e-300), yaw
 
 
-class Tracker:
+class FaceTracker:
     """Follows the chosen face through frames pushed one by one; keeps points, never frames.
 
     choice: as for `choose_face`; meant for the first frame with a face (x,y: the first frame).
     name: what to call the video in a sentence.
-    identity: from `face.identity.open_identity`, to know the person after a gap or cut; None: by place and size.
-    Source: ours.
+    identity: from `mouthpiece.face.identity.open_identity`, to know the person after a gap or cut; None: by place and
+    size.
     """
 
-    def __init__(self, choice="largest", name="video", options=TrackOptions(), identity=None):
-        self._choice, self._name, self._options, self._identity = parse_choice(choice), name, options, identity
-        self._cuts, self._flow = CutFinder(options.cut_level), Flow()
+    def __init__(
+        self,
+        choice: str = "largest",
+        name: str = "video",
+        options: TrackOptions = TrackOptions(),
+        identity: None = None,
+    ) -> None:
+        self._choice, self._name, self._options, self._identity = parse_face_choice(choice), name, options, identity
+        self._cuts, self._flow = ShotCutDetector(options.cut_level), FaceFlow()
         self._shots, self._runs = [], []
         self._run = self._last = self._reference = None
         self._missed_frames = self._most_faces = 0
 
-    def push(self, frame):
+    def push(self, frame: np.ndarray) -> None:
         """Take the next frame, uint8 (H, W, 3) RGB, all of one size."""
         check_image(frame)
         cut = self._cuts.is_cut(frame)
@@ -181,7 +199,7 @@ class Tracker:
             self._run = None
             self._search(frame)
 
-    def _follow(self, frame):
+    def _follow(self, frame: np.ndarray) -> bool:
         """Carry the run into this frame; False when the face is lost."""
         run = self._run
         step = self._flow.step(frame, run.points)
@@ -194,10 +212,10 @@ class Tracker:
             return True
         if run.source == "hand":
             found = self._flow.register()
-            seen = None if found is None else _face_of(found)
+            seen = None if found is None else _make_face(found)
         else:
-            seen = confirm(frame, _face_of(run.points), run.source)
-        if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _size_px(run.points):
+            seen = confirm_face(frame, _make_face(run.points), run.source)
+        if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _measure_size_px(run.points):
             run.anchor(seen)
             self._flow.start(frame, seen.points)
             self._last = seen.points
@@ -205,23 +223,23 @@ class Tracker:
             run.unconfirmed += 1
         return run.unconfirmed <= self._options.every_frames
 
-    def _search(self, frame):
+    def _search(self, frame: np.ndarray) -> None:
         """Start a run when the face is in this frame."""
         self._missed_frames += 1
         if self._missed_frames > self._options.every_frames and self._missed_frames % self._options.search_frames:
             return
-        face = self._pick(frame, find_faces_quick(frame))
+        face = self._pick(frame, find_faces_fast(frame))
         if face is None:
             return
-        face = face if face.source == "hand" else confirm(frame, face) or face
+        face = face if face.source == "hand" else confirm_face(frame, face) or face
         if self._identity is not None and self._reference is None:
             self._reference = self._identity.embed(frame, face)
-        self._run = _Run(len(self._shots) - 1, face)
+        self._run = _TrackRun(len(self._shots) - 1, face)
         self._runs.append(self._run)
         self._last, self._missed_frames = face.points, 0
         self._flow.begin(frame, face.points)
 
-    def _pick(self, frame, faces):
+    def _pick(self, frame: np.ndarray, faces: list[Face]) -> Face | None:
         self._most_faces = max(self._most_faces, len(faces))
         if not self._runs:
             if self._choice.point is not None:
@@ -235,53 +253,50 @@ class Tracker:
         if self._last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
-        near = [f for f in faces if 0.4 < _size_px(f.points) / _size_px(self._last) < 2.5]
+        near = [f for f in faces if 0.4 < _measure_size_px(f.points) / _measure_size_px(self._last) < 2.5]
         return min(near, key=lambda f: np.hypot(*(f.points.mean(0) - self._last.mean(0))), default=None)
 
-    def finish(self):
+    def finish(self) -> FaceTrack | None:
         """The Track of all frames pushed.
 
         Raises Refused when there was no frame, or the face was in none.
         """
         count, options = len(self._shots), self._options
         if not self._runs and self._most_faces:
-            raise Refused(
+            raise InvalidInputError(
                 f"{self._name}: face {self._choice.index} asked for, at most {self._most_faces} seen at once.",
                 code="no_such_face",
                 hint=f"Give --face 0 to {self._most_faces - 1}, largest, or x,y.",
             )
         if not self._runs:
-            raise Refused(
-                f"{self._name}: no face found in {count} frames (need a score of {NEEDED_SCORE:.2f}).",
+            raise InvalidInputError(
+                f"{self._name}: no face found in {count} frames (need a score of {MIN_FACE_SCORE:.2f}).",
                 code="no_face",
-                hint=HINT,
+                hint=FACE_HINT,
             )
         points, yaw, shot = np.full((count, 4, 2), np.nan), np.full(count, np.nan), np.array(self._shots, int)
         for run in self._runs:
             run_points, run_yaw = run.settle(options.every_frames)
             part = slice(run.start_frame, run.start_frame + len(run_points))
             points[part], yaw[part] = run_points, run_yaw
-        rough = Track(points, shot, yaw)
-        points, yaw = bridge(rough, options.bridge_frames)
-        rough = Track(points, shot, yaw)
-        return Track(smooth(rough, options.smooth_frames), shot, yaw)
+        rough = FaceTrack(points, shot, yaw)
+        points, yaw = fill_gaps(rough, options.bridge_frames)
+        rough = FaceTrack(points, shot, yaw)
+        return FaceTrack(smooth_points(rough, options.smooth_frames), shot, yaw)
 
 
-def _size_px(points):
+def _measure_size_px(points: np.ndarray) -> float:
     """Mean of eye distance and eye-mouth distance."""
     return (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(points[2:].mean(0) - points[:2].mean(0))) / 2
 
 
-def _face_of(points):
-    middle, half = points.mean(0), 1.2 * _size_px(points)
+def _make_face(points: np.ndarray) -> Face:
+    middle, half = points.mean(0), 1.2 * _measure_size_px(points)
     return Face(np.r_[middle - half, middle + half], points, 1.0, "track")
 
 
-def bridge(track, bridge_frames):
-    """(points, yaw) with gaps of up to bridge_frames frames filled by straight lines; never across a shot cut.
-
-    Source: ours.
-    """
+def fill_gaps(track: FaceTrack, bridge_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """(points, yaw) with gaps of up to bridge_frames frames filled by straight lines; never across a shot cut."""
     points, yaw = track.points.copy(), track.yaw_deg.copy()
     spans = track.spans()
     for before, gap, after in zip(spans, spans[1:], spans[2:]):
@@ -299,11 +314,10 @@ def bridge(track, bridge_frames):
     return points, yaw
 
 
-def smooth(track, deviation_frames):
+def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
     """(T, 4, 2) points under a symmetric Gaussian: no lag, straight motion kept, gaps and cuts not crossed.
 
     deviation_frames: of the Gaussian; 0 leaves the points alone.
-    Source: ours.
     """
     points = track.points.copy()
     reach = int(np.ceil(4 * deviation_frames))
@@ -319,14 +333,15 @@ def smooth(track, deviation_frames):
     return points
 
 
-def track_face(frames, choice="largest", name="video", options=TrackOptions(), identity=None):
+def track_face(
+    frames, choice: str = "largest", name: str = "video", options: TrackOptions = TrackOptions(), identity: None = None
+) -> FaceTrack | None:
     """The Track of the chosen face through a clip, in one pass and constant memory but for the points.
 
     frames: iterable of uint8 (H, W, 3) RGB.  choice, name, options, identity: as in `Tracker`.
     Raises Refused when no frame shows the face, UsageProblem for a bad choice.
-    Source: ours.
     """
-    tracker = Tracker(choice, name, options, identity)
+    tracker = FaceTracker(choice, name, options, identity)
     for frame in frames:
         tracker.push(frame)
     return tracker.finish()

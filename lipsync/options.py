@@ -1,14 +1,23 @@
 """What `animate` can be asked for."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from engine.config import Options, flag_of, option, resolve
-from engine.errors import UsageProblem
+from mouthpiece.engine.config import Options, option, resolve_options, to_flag
+from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import Any
 
 MODELS = ("mini", "echomimic", "echomimic-acc")
-CLOSURE, CLOSURE_SAYS = 1.0, "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
-LEVEL, LEVEL_SAYS = 1.0, "how far a faint or excessive mouth is brought to the usual opening, by 0.7 to 1.5 at most; 0 leaves it"
+CLOSURE, CLOSURE_HELP = 1.0, "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
+LEVEL, LEVEL_HELP = (
+    1.0,
+    "how far a faint or excessive mouth is brought to the usual opening, by 0.7 to 1.5 at most; 0 leaves it",
+)
 
 
 @dataclass(frozen=True)
@@ -16,15 +25,18 @@ class PortraitOptions(Options):
     """Options that every model of `mouthpiece animate` has; refuses nonsense at birth.
 
     Raises UsageProblem naming the flag, the value and what is accepted.
-    Source: ours.
     """
 
     model: str = option("mini", "which model moves the portrait", choices=MODELS)
-    text: str | None = option(None, "speak this text in a voice of ours, whose own plan moves the mouth; instead of SOUND")
+    text: str | None = option(
+        None, "speak this text in a voice of ours, whose own plan moves the mouth; instead of SOUND"
+    )
     voice: str | None = option(None, "for --text: a voice or mix, as 'mouthpiece voices list' names them")
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     steps: int = option(8, "sampling steps; by default 30 with echomimic, 6 with echomimic-acc", low=1, high=100)
-    guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned; by default 2.5 and 1 with these", low=0.0, high=10.0)
+    guidance: float = option(
+        2.0, "how strongly the sound rules; 1 is as learned; by default 2.5 and 1 with these", low=0.0, high=10.0
+    )
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     fps: Fraction = option(Fraction(25), "frames a second, such as 25, 23.976 or 30000/1001")
     size: int | None = option(None, "long side of the picture", unit="px", low=64, high=4096)
@@ -34,21 +46,25 @@ class PortraitOptions(Options):
     quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
     batch: int = option(8, "frames a call of the renderer; changes memory and speed alone", low=1, high=64)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        from face.detect import parse_choice
+        from mouthpiece.face.detect import parse_face_choice
 
-        parse_choice(self.face)
+        parse_face_choice(self.face)
 
 
 @dataclass(frozen=True)
 class AnimateOptions(PortraitOptions):
-    """Options of the embedded model, `--model mini`. Source: ours."""
+    """Options of the embedded model, `--model mini`."""
 
-    variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
-    expression: float = option(1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0)
-    closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
-    level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
+    variety: float = option(
+        0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0
+    )
+    expression: float = option(
+        1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0
+    )
+    closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
+    level: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     settle: bool = option(True, "keep the head about its place, and bring head and brows to rest in pauses")
@@ -56,44 +72,43 @@ class AnimateOptions(PortraitOptions):
     blink_rate: float = option(16.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
 
-def classes():
-    """Option dataclass of each model. Source: ours."""
-    from lipsync.echomimic.options import AccOptions, EchoOptions
+def get_option_classes() -> dict[str, type]:
+    """Option dataclass of each model."""
+    from mouthpiece.lipsync.echomimic.options import EchoMimicAccOptions, EchoMimicOptions
 
-    return {"mini": AnimateOptions, "echomimic": EchoOptions, "echomimic-acc": AccOptions}
+    return {"mini": AnimateOptions, "echomimic": EchoMimicOptions, "echomimic-acc": EchoMimicAccOptions}
 
 
-def refuse_strange(cls, flags):
-    """Refuses a flag that another model has and this one would ignore. cls: option dataclass.  flags: dict. Source: ours."""
+def reject_foreign_options(cls, flags: dict[str, Any]) -> None:
+    """Refuses a flag that another model has and this one would ignore. cls: option dataclass.  flags: dict."""
     for name, value in flags.items():
-        of = [model for model, other in classes().items() if name in other.__dataclass_fields__]
+        of = [model for model, other in get_option_classes().items() if name in other.__dataclass_fields__]
         if value is not None and of and name not in cls.__dataclass_fields__:
             model = flags.get("model") or cls.__dataclass_fields__["model"].default
-            raise UsageProblem(
-                f"{flag_of(name)}: has no meaning with --model {model}.",
+            raise UsageError(
+                f"{to_flag(name)}: has no meaning with --model {model}.",
                 hint=f"Leave it out; it belongs to {' and '.join(of)}.",
                 code="strange_option",
             )
 
 
-def options_of(preset, flags):
+def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]) -> AnimateOptions | None:
     """Options of the model asked for: of a preset, overlaid by flags; AnimateOptions when none is named.
 
     preset, flags: as for config.resolve.
     Raises UsageProblem; for --fps source, and for an option of another model, in plain words.
-    Source: ours.
     """
     asked = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
     if asked[:1] == ["source"]:
-        raise UsageProblem(
+        raise UsageError(
             "--fps source: a portrait has no frame rate to follow.",
             hint="Give a number such as 25 or 30000/1001; source is for commands that start from a video.",
             code="bad_rate",
         )
     model = next((source["model"] for source in (flags, preset or {}) if source.get("model") is not None), "mini")
-    cls = classes().get(model, AnimateOptions)
-    refuse_strange(cls, flags)
-    return resolve(cls, preset, flags)
+    cls = get_option_classes().get(model, AnimateOptions)
+    reject_foreign_options(cls, flags)
+    return resolve_options(cls, preset, flags)
 
 
 ON_MISSING_FACE = ("pass", "hold", "fail")
@@ -104,32 +119,41 @@ class LipsyncOptions(Options):
     """Options of `mouthpiece lipsync`; refuses nonsense at birth.
 
     Raises UsageProblem naming the flag, the value and what is accepted.
-    Source: ours.
     """
 
     model: str = option("mini", "which model moves the lips", choices=("mini",))
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     steps: int = option(8, "sampling steps", low=1, high=100)
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
-    variety: float = option(0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0)
+    variety: float = option(
+        0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0
+    )
     expression: float = option(1.2, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
-    closure: float = option(CLOSURE, CLOSURE_SAYS, low=0.0, high=1.0)
-    level: float = option(LEVEL, LEVEL_SAYS, low=0.0, high=1.0)
+    closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
+    level: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
-    face: str = option("largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame")
-    on_missing_face: str = option("pass", "frames without the face: pass them as they are, hold its last place, or fail", choices=ON_MISSING_FACE)
-    spans: str | None = option(None, "seconds to change, such as 1.2-3.4,10-12.5; without it wherever the sound is another")
-    ease: float = option(0.08, "how long the film's own mouth and ours take to meet at the ends of a span", unit="s", low=0.0, high=1.0)
+    face: str = option(
+        "largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame"
+    )
+    on_missing_face: str = option(
+        "pass", "frames without the face: pass them as they are, hold its last place, or fail", choices=ON_MISSING_FACE
+    )
+    spans: str | None = option(
+        None, "seconds to change, such as 1.2-3.4,10-12.5; without it wherever the sound is another"
+    )
+    ease: float = option(
+        0.08, "how long the film's own mouth and ours take to meet at the ends of a span", unit="s", low=0.0, high=1.0
+    )
     gate: bool = option(True, "keep the mouth shut where nobody speaks")
     grain: bool = option(True, "give painted parts the grain of the picture around them")
     long_sound: str = option("refuse", "sound that goes on after the film", choices=("refuse", "cut"))
     quality: int = option(14, "H.264 quality, less is better, 0 is lossless", unit="crf", low=0, high=51)
     batch: int = option(8, "frames a call of the renderer; changes memory and speed alone", low=1, high=64)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        from face.detect import parse_choice
-        from lipsync.spans import parse_spans
+        from mouthpiece.face.detect import parse_face_choice
+        from mouthpiece.lipsync.film.spans import parse_spans
 
-        parse_choice(self.face)
+        parse_face_choice(self.face)
         parse_spans(self.spans)

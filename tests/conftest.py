@@ -1,4 +1,5 @@
-"""What whole-pipeline tests share: weights of debug size, a portrait, a recording, the command line called in this process.
+"""What whole-pipeline tests share: weights of debug size, a portrait, a recording, the command line called in this
+process.
 
 One thread for the whole suite: results do not depend on the number of cores, and machines stay usable.
 """
@@ -8,10 +9,12 @@ from collections import namedtuple
 
 import pytest
 
+pytest_plugins = ["clip_fixtures"]
+
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-Answer = namedtuple("Answer", "code out err")
+CliResult = namedtuple("Answer", "code out err")
 QUICK = ("--size", "96", "--fps", "12")
 
 
@@ -52,7 +55,7 @@ def desk(tmp_path, head):
     """A folder with portrait.png and line.wav: 0.4 s of noise at 16 kHz."""
     import numpy as np
 
-    from engine.media import Sound, write_image, write_sound
+    from mouthpiece.engine.media.reading import Sound, write_image, write_sound
 
     write_image(tmp_path / "portrait.png", head)
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 6_400))
@@ -63,19 +66,21 @@ def desk(tmp_path, head):
 @pytest.fixture
 def call(capsys, debug_weights):
     """The command line, called with words; gives the exit code and what stood on both streams."""
-    import cli
+    from mouthpiece import command_line
 
     def call(*words):
         capsys.readouterr()
-        code = cli.main(list(words))
-        return Answer(code, *capsys.readouterr())
+        code = command_line.main(list(words))
+        return CliResult(code, *capsys.readouterr())
 
     return call
 
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Places a training on the meta device until it wants its weights back: what was forgotten on the CPU fails; numbers read are 0."""
+    """Places a training on the meta device until it wants its weights back: what was forgotten on the CPU fails;
+    numbers read are 0.
+    """
     from contextlib import nullcontext
     from types import SimpleNamespace
 
@@ -86,14 +91,14 @@ def elsewhere(monkeypatch):
 
     def elsewhere(recipe, *words, **settings):
         away = SimpleNamespace(device=torch.device("meta"), autocast=nullcontext)
-        monkeypatch.setattr(recipe, "place", lambda device: away)
+        monkeypatch.setattr(recipe, "choose_training_device", lambda device: away)
         with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
             recipe.train(*words, **settings)
 
     return elsewhere
 
 
-def contents(folder):
+def read_contents(folder):
     """Every file below a folder, hidden ones too: path -> bytes."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -103,10 +108,10 @@ def refuse(call, desk):
     """Calls `animate` with something bad; makes sure of one sentence with a remedy and of an untouched folder."""
 
     def refuse(code, *words, portrait="portrait.png", sound="line.wav", output="out.mp4"):
-        before = contents(desk)
+        before = read_contents(desk)
         names = (str(desk / name) for name in (portrait, sound))
         answer = call("animate", *names, "-o", str(desk / output), *QUICK, *words)
-        assert contents(desk) == before
+        assert read_contents(desk) == before
         assert (answer.code, answer.out) == (code, "")
         lines = [line for line in answer.err.splitlines() if not line.startswith('{"event"')]
         assert len(lines) == 1 and lines[0].startswith("mouthpiece: ")
@@ -124,12 +129,12 @@ def perform(call, desk):
     import json
 
     def perform(*words, portrait="portrait.png", sound="line.wav", output="out.mp4"):
-        before = contents(desk)
+        before = read_contents(desk)
         names = (str(desk / name) for name in (portrait, sound))
         answer = call("animate", *names, "-o", str(desk / output), "-q", *QUICK, *words)
         assert answer.code == 0, answer.err
         assert answer.err == "" and answer.out.startswith(str(desk / output)) and answer.out.count("\n") == 1
-        after = contents(desk)
+        after = read_contents(desk)
         sidecar = (desk / output).with_suffix(".json")
         assert {path: after[path] for path in before if path in after} == before
         assert set(after) - set(before) == {desk / output, sidecar}

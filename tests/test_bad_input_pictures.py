@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.media import read_image
-from face.detect import Face
+from mouthpiece.engine.media.reading import read_image
+from mouthpiece.face.detect import Face
 
 
 def save(desk, pixels, name="other.png", **settings):
@@ -146,7 +146,7 @@ def test_of_three_faces_the_largest_speaks_unless_another_is_named(perform, refu
 def test_a_face_seen_from_the_side_is_refused_unless_pointed_at(refuse, perform, monkeypatch):
     points = np.array([[110.0, 100], [130, 100], [112, 140], [132, 140]])
     side = Face(np.array([80.0, 60, 180, 180]), points, 0.99, "mtcnn", np.array([165.0, 120]))
-    monkeypatch.setattr("face.detect.find_faces_mtcnn", lambda image: [side])
+    monkeypatch.setattr("mouthpiece.face.detect.find_faces_mtcnn", lambda image: [side])
     sentence = refuse(5)
     assert "turned about" in sentence and "--face x,y" in sentence
     assert perform("--face", "130,120")["face_source"] == "mtcnn"
@@ -159,7 +159,7 @@ def test_a_face_at_the_border_of_the_picture_works(perform, desk, head):
 
 
 def test_a_portrait_with_odd_sides_is_written_with_even_ones_and_the_facts_say_so(call, desk, head):
-    from engine.media import probe
+    from mouthpiece.engine.media.reading import probe
 
     save(desk, np.ascontiguousarray(head[:201, :223]))
     words = ("animate", str(desk / "other.png"), str(desk / "line.wav"), "-o", str(desk / "out.mp4"), "--fps", "12")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from engine.media import Sound, VideoWriter, read_sound, write_sound
+from mouthpiece.engine.media.reading import Sound, VideoWriter, read_sound, write_sound
 
 
 def tone(seconds, channels=1, rate_hz=16_000):

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 from debug_separator import write_separator
-from puppets import photographed
+from speaking_face import load_speaking_face
 
-import cli
-from engine.encoders.audio import PhoneticEncoder
-from engine.media import Sound, VideoReader, VideoWriter, probe, read_sound
-from face.measure import measure_frames
-from lipsync.film import see
-from lipsync.mouth import box_of
-from lipsync.patch import WORK_PX
-from voice import listen, stems
-from voice.plan import UNIT_S
+from mouthpiece import command_line
+from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
+from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.face.measure import measure_frames
+from mouthpiece.lipsync.film.face_scan import track_faces
+from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
+from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
+from mouthpiece.voice.asr import transcription
+from mouthpiece.voice.mix import source_separation
+from mouthpiece.voice.plan.speech_plan import UNIT_S
 
 RATE, FRAMES, WIDTH_PX, HEIGHT_PX = Fraction(25), 85, 384, 192
 FACES = {"ANNA": "96,96", "BOB": "288,96"}  # on the left, on the right
@@ -43,7 +44,7 @@ SILENT_DB = -90.0  # of a difference between stems that come as 24 bits
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     """3.4 s of two faces side by side whose mouths open and shut, with faint noise as sound."""
-    puppet, path = photographed(), tmp_path_factory.mktemp("film") / "two.mp4"
+    puppet, path = load_speaking_face(), tmp_path_factory.mktemp("film") / "two.mp4"
     noise = 2e-3 * np.random.default_rng(0).standard_normal((1, FRAMES * 48_000 // 25)).astype(np.float32)
     with VideoWriter(path, RATE, WIDTH_PX, HEIGHT_PX, Sound(noise, 48_000), crf=10) as writer:
         for opening in np.abs(np.sin(np.arange(FRAMES) / 2)):
@@ -55,10 +56,10 @@ def film(tmp_path_factory):
 def mouths(film):
     """{speaker: (F, H, W) bool}: the pixels that his or her mouth may change."""
     shape, out = (HEIGHT_PX, WIDTH_PX), {}
-    for name, track in zip(FACES, see(film, list(FACES.values())).tracks):
+    for name, track in zip(FACES, track_faces(film, list(FACES.values())).tracks):
         out[name] = np.zeros((FRAMES, *shape), bool)
         for index in range(FRAMES):
-            x0, y0, x1, y1 = box_of(track.crop(index, WORK_PX), shape)
+            x0, y0, x1, y1 = get_mouth_box(track.crop(index, WORK_PX), shape)
             out[name][index, y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = True  # a pixel more: colours are coded in pairs
     assert not (out["ANNA"] & out["BOB"]).any() and all(0.05 < mouth.mean() < 0.3 for mouth in out.values())
     return out
@@ -99,7 +100,7 @@ def level_db(wave):
 def deaf(monkeypatch):
     """Nothing may be recognised: neither phones nor words."""
     monkeypatch.setattr(PhoneticEncoder, "forward", lambda *words: pytest.fail("the sound was listened to"))
-    monkeypatch.setattr(listen, "recogniser", lambda *words: pytest.fail("words were recognised"))
+    monkeypatch.setattr(transcription, "open_transcriber", lambda *words: pytest.fail("words were recognised"))
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def said_by(desk, text, *words):
     """`animate --text`; gives its frames and facts."""
     path = desk / "said.mp4"
     portrait = str(desk / "portrait.png")
-    assert cli.main(["animate", portrait, "--text", text, "-o", str(path), "--force", *ANIMATE, *words]) == 0
+    assert command_line.main(["animate", portrait, "--text", text, "-o", str(path), "--force", *ANIMATE, *words]) == 0
     return frames_of(path), json.loads(path.with_suffix(".json").read_text())["facts"]
 
 
@@ -202,13 +203,15 @@ def separator(tmp_path_factory, monkeypatch):
     """Random weights where the package of separation has its own; gives the shapes that its networks have seen."""
     folder = tmp_path_factory.mktemp("packages")
     for name, digest in write_separator(folder).items():
-        monkeypatch.setitem(stems.SHA256, name, digest)
+        monkeypatch.setitem(source_separation.SHA256, name, digest)
     monkeypatch.syspath_prepend(folder)
-    seen, forward = [], stems.UNet.forward
-    monkeypatch.setattr(stems.UNet, "forward", lambda self, x: seen.append(x.shape) or forward(self, x))
-    stems.load_spleeter.cache_clear()
+    seen, forward = [], source_separation.SpleeterUNet.forward
+    monkeypatch.setattr(
+        source_separation.SpleeterUNet, "forward", lambda self, x: seen.append(x.shape) or forward(self, x)
+    )
+    source_separation.load_spleeter.cache_clear()
     yield seen
-    stems.load_spleeter.cache_clear()
+    source_separation.load_spleeter.cache_clear()
 
 
 def test_a_separated_bed_and_its_dialogue_sum_to_the_mix(stage, film, separator):
@@ -218,7 +221,9 @@ def test_a_separated_bed_and_its_dialogue_sum_to_the_mix(stage, film, separator)
     assert facts["bed"] == {"bed": "separate", "by": "Spleeter 2 stems", "samples": original.shape[1]}
     assert "<dt>bed</dt><dd>separate</dd>" in (kept / "report.html").read_text()
     named = {name: digest for name, digest in sidecar["models"].items() if name.startswith("spleeter")}
-    assert named == {f"spleeter {name.removesuffix('.ckpt')}": digest for name, digest in stems.SHA256.items()}
+    assert named == {
+        f"spleeter {name.removesuffix('.ckpt')}": digest for name, digest in source_separation.SHA256.items()
+    }
 
     dialogue, bed, mix = (read_sound(kept / f"{name}.wav").samples for name in ("dialogue", "bed", "mix"))
     assert dialogue.shape == bed.shape == mix.shape and level_db(mix - dialogue - bed) < SILENT_DB

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-import cli
-from engine.config import check_given, flag_of
-from engine.errors import ExitCode
+from mouthpiece import command_line
+from mouthpiece.engine.config import to_flag, validate_given
+from mouthpiece.engine.errors import ExitCode
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 MANUAL = (DOCS / "commands.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", MANUAL, re.MULTILINE))
 SHARED = "".join(text for title, text in SECTIONS.items() if title.startswith("What "))
-BORROWED = {"dub": "speak"}            # whose options a section does not say again
-ELSEWHERE = {"batch": "batch.md"}      # where the options of a section stand
-COMMANDS = list(cli.commands())
+BORROWED = {"dub": "speak"}  # whose options a section does not say again
+ELSEWHERE = {"batch": "batch.md"}  # where the options of a section stand
+COMMANDS = list(command_line.load_commands())
 
 
 def text_of(command):
@@ -34,13 +34,19 @@ def table_of(text):
 
 def printed(value):
     """A default as the manual writes it: on, off, nothing for what is not set, no needless decimals."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else "" if value is None else str(value).removesuffix(".0")
+    return (
+        {True: "on", False: "off"}[value]
+        if isinstance(value, bool)
+        else ""
+        if value is None
+        else str(value).removesuffix(".0")
+    )
 
 
 def options_of(command):
     """{flag: default as printed} of the option dataclasses of a command."""
-    classes = cli.parser_of(command).get_default("option_classes") or ()
-    return {flag_of(field.name): printed(field.default) for cls in classes for field in dataclasses.fields(cls)}
+    classes = command_line.get_parser(command).get_default("option_classes") or ()
+    return {to_flag(field.name): printed(field.default) for cls in classes for field in dataclasses.fields(cls)}
 
 
 def test_every_command_has_its_section_and_every_section_its_command():
@@ -59,11 +65,13 @@ def test_a_table_of_options_has_the_names_and_defaults_of_the_program(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_section_names_every_flag_of_its_command_and_no_other(command):
-    flags = {flag for action in cli.parser_of(command)._actions for flag in action.option_strings}
+    flags = {flag for action in command_line.get_parser(command)._actions for flag in action.option_strings}
     told = text_of(command) + SHARED + (text_of(BORROWED[command]) if command in BORROWED else "")
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
     assert flags - named - {f"--no-{flag[2:]}" for flag in named} == set()
-    every = {flag for name in COMMANDS for action in cli.parser_of(name)._actions for flag in action.option_strings}
+    every = {
+        flag for name in COMMANDS for action in command_line.get_parser(name)._actions for flag in action.option_strings
+    }
     assert set(re.findall(r"`(--[a-z][a-z-]*)", text_of(command))) <= every
 
 
@@ -72,8 +80,8 @@ def test_example_lines_are_understood():
     examples = [line for block in blocks for line in block.splitlines() if line.startswith("mouthpiece ")]
     assert {shlex.split(line)[1] for line in examples} >= set(COMMANDS) - {"doctor", "train"}
     for line in examples:
-        args = cli.build_parser().parse_args(shlex.split(line, comments=True)[1:])
-        check_given(getattr(args, "option_classes", ()), vars(args))
+        args = command_line.build_parser().parse_args(shlex.split(line, comments=True)[1:])
+        validate_given(getattr(args, "option_classes", ()), vars(args))
 
 
 def test_every_exit_code_is_explained():

@@ -1,15 +1,24 @@
 """What `speak` can be asked for."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.config import Options, option, refuse_idle
-from engine.errors import UsageProblem
+from mouthpiece.engine.config import Options, option, reject_unused_options
+from mouthpiece.engine.errors import UsageError
 
-MATCH = "match"
-OF_SCRIPTS = ("cue_rate", "encoding")              # options that say something of a script file
-OF_FILMS = ("prosody", "register", "register_shift", "mouth", "face")   # and of the actor in a film
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mouthpiece.voice.scripts.formats import ScriptReadOptions
+    from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
+
+MATCH_VOICE = "match"
+SCRIPT_OPTIONS = ("cue_rate", "encoding")  # options that say something of a script file
+FILM_OPTIONS = ("prosody", "register", "register_shift", "mouth", "face")  # and of the actor in a film
 
 
 @dataclass(frozen=True)
@@ -17,16 +26,23 @@ class DialogueOptions(Options):
     """How the lines of a script are spoken, in `speak` and in `dub`; refuses nonsense at birth.
 
     Raises UsageProblem naming the flag, the value and what is accepted.
-    Source: ours.
     """
 
-    voice: str | None = option(None, "a voice or mix for all, or NAME=VOICE,NAME=VOICE for speakers; 'match' is nearest to the actor")
-    language: str | None = option(None, "what is spoken, such as en-us, en-gb or fr; the script's or the voice's own by default")
+    voice: str | None = option(
+        None, "a voice or mix for all, or NAME=VOICE,NAME=VOICE for speakers; 'match' is nearest to the actor"
+    )
+    language: str | None = option(
+        None, "what is spoken, such as en-us, en-gb or fr; the script's or the voice's own by default"
+    )
     speed: float = option(1.0, "tempo of the voice before lines are fitted", low=0.5, high=2.0)
     takes: int = option(1, "takes of each line that differ in tempo, melody and pauses", low=1, high=20)
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
-    prosody: str = option("source", "times, melody and loudness of the actor's own line: source, neutral, or a share from 0 to 1")
-    register: str = option("source", "whose register the melody has: the actor's or the voice's own", choices=("source", "voice"))
+    prosody: str = option(
+        "source", "times, melody and loudness of the actor's own line: source, neutral, or a share from 0 to 1"
+    )
+    register: str = option(
+        "source", "whose register the melody has: the actor's or the voice's own", choices=("source", "voice")
+    )
     register_shift: float = option(0.0, "moves the register further", unit="semitones", low=-12.0, high=12.0)
     mouth: str = option("auto", "let visible lips time lines that the recording does not", choices=("auto", "off"))
     face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
@@ -35,29 +51,36 @@ class DialogueOptions(Options):
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        from face.detect import parse_choice
+        from mouthpiece.face.detect import parse_face_choice
 
-        parse_choice(self.face)
-        self.way_of_speaking()
+        parse_face_choice(self.face)
+        self.get_prosody_options()
 
-    def reading(self, duration):
-        """What is told of a script beside its file: voice.script.Reading. duration: Fraction, seconds of the film. Source: ours."""
-        from voice.script import Reading
+    def get_script_reading(self, duration: Fraction) -> ScriptReadOptions:
+        """What is told of a script beside its file: mouthpiece.voice.scripts.formats.ScriptReadOptions. duration:
+        Fraction, seconds of the film.
+        """
+        from mouthpiece.voice.scripts.formats import ScriptReadOptions
 
-        return Reading(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
+        return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
 
-    def refuse_idle_prosody(self, flags):
-        """Refuses flags that rest on the actor's own line where it has no say. flags: as for config.refuse_idle. Source: ours."""
-        from voice.actor import amount_of
+    def reject_unused_prosody(self, flags: dict[str, Any]) -> None:
+        """Refuses flags that rest on the actor's own line where it has no say. flags: as for config.refuse_idle."""
+        from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
-        if amount_of(self.prosody) == 0:
-            refuse_idle(flags, ("register", "register_shift"), f"with --prosody {self.prosody}", "The voice speaks in its own way; leave it out, or give --prosody a share.")
+        if parse_prosody_amount(self.prosody) == 0:
+            reject_unused_options(
+                flags,
+                ("register", "register_shift"),
+                f"with --prosody {self.prosody}",
+                "The voice speaks in its own way; leave it out, or give --prosody a share.",
+            )
 
-    def way_of_speaking(self):
-        """The actor.ProsodyOptions among these. Source: ours."""
-        from voice.actor import ProsodyOptions
+    def get_prosody_options(self) -> ProsodyOptions:
+        """The actor.ProsodyOptions among these."""
+        from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
         return ProsodyOptions(self.prosody, self.register, self.register_shift)
 
@@ -67,7 +90,6 @@ class SpeakOptions(DialogueOptions):
     """Options of `mouthpiece speak`: those of dialogue, and how long a text without script shall last.
 
     Raises UsageProblem as DialogueOptions does.
-    Source: ours.
     """
 
     slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
@@ -78,7 +100,6 @@ class DubOptions(DialogueOptions):
     """Options of `mouthpiece dub`: those of dialogue, and what is heard and seen beside it.
 
     Raises UsageProblem as DialogueOptions does.
-    Source: ours.
     """
 
     lines: str | None = option(None, "speak these again, as ids or places: 3,7-9; by default those that changed")
@@ -86,28 +107,36 @@ class DubOptions(DialogueOptions):
     loudness: str = option("r128", "r128, netflix, web, or LUFS as a number")
     lips: bool = option(True, "move the lips of lines that do not follow the actor's own timing")
     map: str | None = option(None, "whose face is whose: NAME=FACE;NAME=FACE, faces as for --face")
-    on_missing_face: str = option("pass", "frames without the face: leave them, hold the line, or fail", choices=("pass", "hold", "fail"))
-    auto: bool = option(False, "without a script: go on with what was recognised instead of stopping for you to edit it")
+    on_missing_face: str = option(
+        "pass", "frames without the face: leave them, hold the line, or fail", choices=("pass", "hold", "fail")
+    )
+    auto: bool = option(
+        False, "without a script: go on with what was recognised instead of stopping for you to edit it"
+    )
     quality: int = option(17, "H.264 quality, less is better", unit="crf", low=0, high=51)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        from voice.loudness import target_of
+        from mouthpiece.engine.audio.loudness import parse_loudness_target
 
-        target_of(self.loudness)
-        faces_of(self.map)
+        parse_loudness_target(self.loudness)
+        parse_face_map(self.map)
 
 
-def faces_of(text):
-    """{speaker: face} of --map; empty without. Raises UsageProblem. Source: ours."""
-    from face.detect import parse_choice
+def parse_face_map(text) -> dict:
+    """{speaker: face} of --map; empty without. Raises UsageProblem."""
+    from mouthpiece.face.detect import parse_face_choice
 
     faces = {}
     for part in filter(None, (part.strip() for part in (text or "").split(";"))):
         speaker, equals, face = (x.strip() for x in part.rpartition("="))
         if not equals or not speaker or not face:
-            raise UsageProblem(f"--map {text}: '{part}' names no speaker or no face.", hint="Write NAME=FACE;NAME=FACE.", code="bad_option")
-        parse_choice(face)
+            raise UsageError(
+                f"--map {text}: '{part}' names no speaker or no face.",
+                hint="Write NAME=FACE;NAME=FACE.",
+                code="bad_option",
+            )
+        parse_face_choice(face)
         faces[speaker] = face
     return faces

@@ -1,9 +1,9 @@
 """Parts that networks in every room are built from: attention, embeddings, norms and blocks."""
 
-from engine.nn.attention import Attention
-from engine.nn.blocks import DiTBlock, MixBlock, ModulatedHead
-from engine.nn.embeddings import LevelEmbedding, Rotary, apply_rotary, rotary, sinusoidal
-from engine.nn.norms import Modulation, modulate
+from mouthpiece.engine.nn.attention import Attention
+from mouthpiece.engine.nn.blocks import DiTBlock, MixBlock, ModulatedHead
+from mouthpiece.engine.nn.embeddings import LevelEmbedding, Rotary, apply_rotary, embed_sinusoidal, make_rotary
+from mouthpiece.engine.nn.norms import Modulation, modulate
 
 __all__ = [
     "Attention",
@@ -15,6 +15,6 @@ __all__ = [
     "Rotary",
     "apply_rotary",
     "modulate",
-    "rotary",
-    "sinusoidal",
+    "make_rotary",
+    "embed_sinusoidal",
 ]

@@ -1,11 +1,13 @@
 """Attention over tokens placed in seconds, among themselves or to a context."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.errors import UsageProblem
-from engine.nn.embeddings import Rotary, apply_rotary
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.nn.embeddings import Rotary, apply_rotary
 
 
 class Attention(nn.Module):
@@ -18,10 +20,10 @@ class Attention(nn.Module):
     Source: 1706.03762; normalised queries and keys from ViT-22B, 2302.05442 section 2.
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None):
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
         super().__init__()
         if heads < 1 or width % (2 * heads):
-            raise UsageProblem(
+            raise UsageError(
                 f"width {width} does not split into {heads} heads of an even width.",
                 hint="Choose a width that is a multiple of twice the number of heads.",
             )
@@ -46,11 +48,11 @@ class Attention(nn.Module):
         Source: 1706.03762 equation 1.
         """
         if angles is not None and source is not None:
-            raise UsageProblem("rotary angles were given for attention to a context.", hint="Leave them out.")
+            raise UsageError("rotary angles were given for attention to a context.", hint="Leave them out.")
         source = x if source is None else source
         present = None
         if mask is not None:
-            check_mask(mask)
+            check_bool_mask(mask)
             source = source.masked_fill(~mask.unsqueeze(-1), 0)
             # A row without any source would divide by zero: let it see the zeros, and drop what it gathers below.
             empty = ~mask.any(dim=-1)
@@ -68,7 +70,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def check_mask(mask: Tensor) -> None:
-    """Refuses a mask that is not bool: added as numbers it would bias instead of hide. Source: ours."""
+def check_bool_mask(mask: Tensor) -> None:
+    """Refuses a mask that is not bool: added as numbers it would bias instead of hide."""
     if mask.dtype is not torch.bool:
-        raise UsageProblem(f"mask is {mask.dtype}, not bool.", hint="Give True for present tokens, False for absent.")
+        raise UsageError(f"mask is {mask.dtype}, not bool.", hint="Give True for present tokens, False for absent.")

@@ -1,11 +1,13 @@
 """Blocks that networks are stacked from: a steered transformer block and a convolutional mixer."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
-from engine.errors import UsageProblem
-from engine.nn.attention import Attention, check_mask
-from engine.nn.embeddings import Rotary, rotary
-from engine.nn.norms import Modulation, modulate
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.nn.attention import Attention, check_bool_mask
+from mouthpiece.engine.nn.embeddings import Rotary, make_rotary
+from mouthpiece.engine.nn.norms import Modulation, modulate
 
 
 class DiTBlock(nn.Module):
@@ -19,7 +21,7 @@ class DiTBlock(nn.Module):
     Source: DiT, 2212.09748 figure 3; cross-attention without a gate from PixArt, 2310.00426 section 2.3.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, context_width: int | None = None):
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, context_width: int | None = None) -> None:
         super().__init__()
         hidden = round(width * mlp_ratio)
         self.head_width = width // heads if heads else 0
@@ -56,16 +58,16 @@ class DiTBlock(nn.Module):
         Source: DiT, 2212.09748 figure 3.
         """
         if context is not None and self.cross is None:
-            raise UsageProblem("this block has no cross-attention.", hint="Build it with context_width=....")
-        angles = positions_s if isinstance(positions_s, Rotary) else rotary(positions_s, self.head_width)
-        x = hide(x, mask)
+            raise UsageError("this block has no cross-attention.", hint="Build it with context_width=....")
+        angles = positions_s if isinstance(positions_s, Rotary) else make_rotary(positions_s, self.head_width)
+        x = mask_tokens(x, mask)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(e)
         steered = modulate(self.attention_norm(x), shift_a, scale_a)
         x = x + gate_a * self.attention(steered, mask=mask, angles=angles)
         if context is not None:
             x = x + self.cross(self.cross_norm(x), context, context_mask)
         x = x + gate_m * self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
-        return hide(x, mask)
+        return mask_tokens(x, mask)
 
 
 class ModulatedHead(nn.Module):
@@ -76,7 +78,7 @@ class ModulatedHead(nn.Module):
     Source: DiT, 2212.09748 section 3.2 (transformer decoder).
     """
 
-    def __init__(self, width: int, out_width: int):
+    def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
         self.modulation = Modulation(width, parts=2)
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -100,15 +102,15 @@ class MixBlock(nn.Module):
     Source: ConvNeXt, 2201.03545 figure 4, in one dimension with a 3-fold hidden width.
     """
 
-    def __init__(self, width: int, kernel: int = 9, dilation: int = 1, dropout: float = 0.0):
+    def __init__(self, width: int, kernel: int = 9, dilation: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0 or dilation < 1:
-            raise UsageProblem(
+            raise UsageError(
                 f"kernel {kernel} with dilation {dilation} has no middle tap.",
                 hint="Choose an odd kernel and a dilation of 1 or more.",
             )
         if not 0 <= dropout < 1:
-            raise UsageProblem(f"dropout {dropout:g} is not in [0, 1).", hint="0.1 is a common choice.")
+            raise UsageError(f"dropout {dropout:g} is not in [0, 1).", hint="0.1 is a common choice.")
         padding = dilation * (kernel // 2)
         self.mix = nn.Conv1d(width, width, kernel, padding=padding, dilation=dilation, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -120,14 +122,14 @@ class MixBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Ticks one block on, (B, N, width); absent ticks (mask (B, N) bool False) read as zeros and come out so."""
-        x = hide(x, mask)
+        x = mask_tokens(x, mask)
         mixed = self.mix(x.transpose(1, 2)).transpose(1, 2)
-        return hide(x + self.mlp(self.norm(mixed)), mask)
+        return mask_tokens(x + self.mlp(self.norm(mixed)), mask)
 
 
-def hide(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Tokens x (B, N, C) with zeros where mask (B, N) is False; all of them without a mask. Source: ours."""
+def mask_tokens(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Tokens x (B, N, C) with zeros where mask (B, N) is False; all of them without a mask."""
     if mask is None:
         return x
-    check_mask(mask)
+    check_bool_mask(mask)
     return x.masked_fill(~mask.unsqueeze(-1), 0)

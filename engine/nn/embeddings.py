@@ -1,15 +1,17 @@
 """Numbers turned into vectors: instants in seconds (rotary) and noise levels (sinusoids)."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
 
 # Fastest rotary frequency: one radian per 20 ms, the articulation tick, so that neighbours at 50 Hz stay apart.
-FASTEST_RAD_PER_S = 50.0
+MAX_RAD_PER_S = 50.0
 # Levels lie in [0, 1]; networks of the diffusion kind count to 1000, and the sinusoids are laid out for that.
 LEVEL_SCALE = 1000.0
 
@@ -21,7 +23,7 @@ class Rotary(NamedTuple):
     sin: Tensor
 
 
-def rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
+def make_rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
     """Angles that depend on the instant of a token alone, so streams of any rate share one clock.
 
     times_s: (..., N) seconds; angles are taken in float64, so an hour keeps its milliseconds.
@@ -31,11 +33,11 @@ def rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
     Source: RoFormer, 2104.09864 section 3.2; seconds instead of indices: ours.
     """
     if dim < 2 or dim % 2:
-        raise UsageProblem(f"rotary width {dim} cannot be split in pairs.", hint="Choose an even head width.")
+        raise UsageError(f"rotary width {dim} cannot be split in pairs.", hint="Choose an even head width.")
     if base <= 1:
-        raise UsageProblem(f"rotary base {base:g} must exceed 1.", hint="10000 suits windows of seconds to minutes.")
+        raise UsageError(f"rotary base {base:g} must exceed 1.", hint="10000 suits windows of seconds to minutes.")
     pairs = torch.arange(dim // 2, dtype=torch.float64, device=times_s.device)
-    rad_per_s = FASTEST_RAD_PER_S * base ** (-2 * pairs / dim)
+    rad_per_s = MAX_RAD_PER_S * base ** (-2 * pairs / dim)
     angles = times_s.double().unsqueeze(-1) * rad_per_s
     return Rotary(angles.cos().float(), angles.sin().float())
 
@@ -52,7 +54,7 @@ def apply_rotary(x: Tensor, angles: Rotary) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
-def sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0) -> Tensor:
+def embed_sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0) -> Tensor:
     """Sinusoids of noise levels, float32 whatever comes in: half precision cannot tell 0.998 from 0.999.
 
     levels: (...) in [0, 1].
@@ -62,7 +64,7 @@ def sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0) -> T
     Source: Attention is all you need, 1706.03762 section 3.5.
     """
     if width < 2 or width % 2:
-        raise UsageProblem(f"sinusoid width {width} is not even.", hint="Sines and cosines come in pairs.")
+        raise UsageError(f"sinusoid width {width} is not even.", hint="Sines and cosines come in pairs.")
     pairs = torch.arange(width // 2, dtype=torch.float32, device=levels.device)
     rates = torch.exp(-math.log(longest_period) * pairs / (width // 2))
     angles = levels.float().unsqueeze(-1) * LEVEL_SCALE * rates
@@ -77,11 +79,11 @@ class LevelEmbedding(nn.Module):
     Source: DiT, 2212.09748 section 3.2.
     """
 
-    def __init__(self, width: int, sinusoids: int = 256):
+    def __init__(self, width: int, sinusoids: int = 256) -> None:
         super().__init__()
         self.sinusoids = sinusoids
         self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, levels: Tensor) -> Tensor:
         """Vectors (..., width) of levels (...) in [0, 1], in the dtype of the weights."""
-        return self.mlp(sinusoidal(levels, self.sinusoids).to(self.mlp[0].weight.dtype))
+        return self.mlp(embed_sinusoidal(levels, self.sinusoids).to(self.mlp[0].weight.dtype))

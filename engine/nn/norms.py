@@ -1,5 +1,7 @@
 """Normalisation steered by a condition (adaLN-zero)."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 
@@ -11,7 +13,7 @@ class Modulation(nn.Module):
     Source: DiT, 2212.09748 section 3.2 (adaLN-zero).
     """
 
-    def __init__(self, width: int, parts: int):
+    def __init__(self, width: int, parts: int) -> None:
         super().__init__()
         self.parts = parts
         self.linear = nn.Linear(width, parts * width)

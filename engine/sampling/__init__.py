@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
-from engine.sampling.adapters import (
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling.adapters import (
     Adapter,
     DataAdapter,
     EpsilonAdapter,
@@ -20,30 +20,36 @@ from engine.sampling.adapters import (
     Prediction,
     VelocityAdapter,
 )
-from engine.sampling.guidance import Guidance, guide
-from engine.sampling.noise import item_noise, step_noise, tick_noise
-from engine.sampling.schedules import (
-    Level,
-    betas,
+from mouthpiece.engine.sampling.guidance import Guidance, make_guided_denoiser
+from mouthpiece.engine.sampling.noise import draw_item_noise, draw_step_noise, draw_tick_noise
+from mouthpiece.engine.sampling.schedules import (
+    NoiseLevel,
     check_levels,
-    cosine_levels,
-    diffusion_levels,
-    draw_times,
-    flow_levels,
-    karras_levels,
+    draw_training_times,
+    make_betas,
+    make_cosine_levels,
+    make_diffusion_levels,
+    make_flow_levels,
+    make_karras_levels,
 )
-from engine.sampling.solvers import SOLVERS, Denoiser, Solver, make_ddim
-from engine.sampling.windows import Window, overlap_add, overlap_weights, plan, stream_windows
+from mouthpiece.engine.sampling.solvers import SOLVERS, Denoiser, Solver, make_ddim
+from mouthpiece.engine.sampling.windows import (
+    Window,
+    compute_overlap_weights,
+    overlap_add,
+    plan_windows,
+    stream_windows,
+)
 
 __all__ = [
-    "SOLVERS", "Adapter", "DataAdapter", "EpsilonAdapter", "FlowAdapter", "Given", "Guidance", "Level", "Prediction",
-    "VelocityAdapter", "Window", "betas", "cosine_levels", "diffusion_levels", "draw_times", "flow_levels",
-    "item_noise", "karras_levels", "overlap_add", "overlap_weights", "plan", "sample", "step_noise",
-    "stream_windows", "tick_noise",
+    "SOLVERS", "Adapter", "DataAdapter", "EpsilonAdapter", "FlowAdapter", "KnownValues", "Guidance", "NoiseLevel", "Prediction",
+    "VelocityAdapter", "Window", "make_betas", "make_cosine_levels", "make_diffusion_levels", "draw_training_times", "make_flow_levels",
+    "draw_item_noise", "make_karras_levels", "overlap_add", "compute_overlap_weights", "plan_windows", "sample", "draw_step_noise",
+    "stream_windows", "draw_tick_noise",
 ]  # fmt: skip
 
 
-class Given(NamedTuple):
+class KnownValues(NamedTuple):
     """What must come out as it is: values like the noise, read where mask is True (bool, broadcast to it)."""
 
     values: Tensor
@@ -54,7 +60,7 @@ class Given(NamedTuple):
 def sample(
     model: Adapter,
     noise: Tensor,
-    levels: list[Level],
+    levels: list[NoiseLevel],
     conditions: Any = None,
     *,
     null: Any = None,
@@ -62,7 +68,7 @@ def sample(
     solver: str | Solver = "euler",
     eta: float = 0.0,
     fresh_noise: Iterator[Tensor] | None = None,
-    given: Given | None = None,
+    given: KnownValues | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Data that the model makes of noise, like the noise.
@@ -78,12 +84,11 @@ def sample(
     given: ticks to keep: noised to each level on the way, exact at the end.
     on_step: called with (steps done, steps in all).
     Raises UsageProblem for options that do not go together.
-    Source: ours.
     """
     check_levels(levels)
     step = choose_solver(solver, eta, fresh_noise)
     denoise = choose_denoiser(model, conditions, null, guidance)
-    denoise, finish = keep_given(denoise, given, noise)
+    denoise, finish = make_inpainting_denoiser(denoise, given, noise)
     x = noise * (levels[0].alpha ** 2 + levels[0].sigma ** 2) ** 0.5
     past = None
     for done, (here, there) in enumerate(pairwise(levels), start=1):
@@ -94,28 +99,28 @@ def sample(
 
 
 def choose_solver(solver: str | Solver, eta: float, fresh_noise: Iterator[Tensor] | None) -> Solver:
-    """Solver by name; raises UsageProblem for an unknown one, or an eta that it would ignore. Source: ours."""
+    """Solver by name; raises UsageProblem for an unknown one, or an eta that it would ignore."""
     if solver == "ddim":
         return make_ddim(eta, fresh_noise)
     if eta:
-        raise UsageProblem(f"eta {eta:g} has no meaning for solver {solver}.", hint="Use it with solver ddim.")
+        raise UsageError(f"eta {eta:g} has no meaning for solver {solver}.", hint="Use it with solver ddim.")
     if callable(solver):
         return solver
     if solver not in SOLVERS:
-        raise UsageProblem(f"solver '{solver}' is unknown.", hint=f"Choose one of {', '.join(SOLVERS)}.")
+        raise UsageError(f"solver '{solver}' is unknown.", hint=f"Choose one of {', '.join(SOLVERS)}.")
     return SOLVERS[solver]
 
 
 def choose_denoiser(model: Adapter, conditions: Any, null: Any, guidance: Guidance | None) -> Denoiser:
-    """Model under its conditions, guided where asked. Source: ours."""
+    """Model under its conditions, guided where asked."""
     if guidance is None:
         return lambda x, level: model(x, level, conditions)
-    return guide(model, conditions if isinstance(conditions, list) else [conditions], null, guidance)
+    return make_guided_denoiser(model, conditions if isinstance(conditions, list) else [conditions], null, guidance)
 
 
-def keep_given(
-    denoise: Denoiser, given: Given | None, noise: Tensor
-) -> tuple[Denoiser, Callable[[Tensor, Level], Tensor]]:
+def make_inpainting_denoiser(
+    denoise: Denoiser, given: KnownValues | None, noise: Tensor
+) -> tuple[Denoiser, Callable[[Tensor, NoiseLevel], Tensor]]:
     """Denoiser that sees the given ticks at its level, and what puts them in at the end.
 
     denoise: as it is without them.
@@ -127,7 +132,7 @@ def keep_given(
     if given is None:
         return denoise, lambda x, level: x
     if given.values.shape != noise.shape or given.mask.dtype is not torch.bool:
-        raise UsageProblem(
+        raise UsageError(
             f"given values {tuple(given.values.shape)} with a {given.mask.dtype} mask do not fit "
             f"noise {tuple(noise.shape)}.",
             hint="Values are shaped like the noise; the mask is bool, True where a value is given.",
@@ -135,7 +140,7 @@ def keep_given(
     # Values outside the mask may be anything, NaN too: `where` never reads them.
     values, mask = given.values.to(noise), given.mask.to(noise.device)
 
-    def put(x: Tensor, level: Level) -> Tensor:
+    def put(x: Tensor, level: NoiseLevel) -> Tensor:
         return torch.where(mask, level.alpha * values + level.sigma * noise, x)
 
     return lambda x, level: denoise(put(x, level), level), put

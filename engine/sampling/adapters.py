@@ -1,16 +1,18 @@
 """Networks of every kind under one contract: at a level, what they take for the data and for the noise."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from engine.errors import UsageProblem
-from engine.sampling.schedules import Level
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling.schedules import NoiseLevel
 
 # x (B, ...), time (B,) in the network's own count, conditions -> a tensor like x.
-Network = Callable[[Tensor, Tensor, Any], Tensor]
+NetworkFunction = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Prediction(NamedTuple):
@@ -27,34 +29,33 @@ class Adapter(ABC):
     Source: k-diffusion's external wrappers, as an idea.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: NetworkFunction) -> None:
         self.network = network
 
-    def ask(self, x: Tensor, level: Level, conditions: Any) -> Tensor:
+    def predict_raw(self, x: Tensor, level: NoiseLevel, conditions: Any) -> Tensor:
         """Raw output of the network, in the dtype of x.
 
         x: (B, ...) at the level.
         level: where x is; its time must not be None.
         conditions: passed on untouched.
         Raises UsageProblem for an output of another shape.
-        Source: ours.
         """
         time = x.new_full((x.shape[0],), level.time, dtype=x.dtype)
         output = self.network(x, time, conditions)
         if output.shape != x.shape:
-            raise UsageProblem(
+            raise UsageError(
                 f"the network turned {tuple(x.shape)} into {tuple(output.shape)}.",
                 hint="A sampler needs an output shaped like its input; split learned variances off first.",
             )
         return output.to(x.dtype)
 
     @abstractmethod
-    def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
+    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
         """Data and noise that the output stands for, given x at the level."""
 
-    def __call__(self, x: Tensor, level: Level, conditions: Any) -> Prediction:
-        """Data and noise of x at the level under the conditions. Source: ours."""
-        return self.read(self.ask(x, level, conditions), x, level)
+    def __call__(self, x: Tensor, level: NoiseLevel, conditions: Any) -> Prediction:
+        """Data and noise of x at the level under the conditions."""
+        return self.read(self.predict_raw(x, level, conditions), x, level)
 
 
 class FlowAdapter(Adapter):
@@ -63,8 +64,8 @@ class FlowAdapter(Adapter):
     Source: 2209.03003; for other paths x = alpha data + sigma noise solved together with it: ours.
     """
 
-    def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
-        """Data and noise by adding and taking away; defined at every level. Source: ours."""
+    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Data and noise by adding and taking away; defined at every level."""
         whole = level.alpha + level.sigma
         return Prediction((x + level.sigma * output) / whole, (x - level.alpha * output) / whole)
 
@@ -72,10 +73,10 @@ class FlowAdapter(Adapter):
 class EpsilonAdapter(Adapter):
     """Network that gives the noise. Source: DDPM, 2006.11239 section 3.2."""
 
-    def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
+    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
         """Data is what remains without the noise; raises UsageProblem where there is none. Source: 2010.02502 eq. 9."""
         if level.alpha == 0:
-            raise UsageProblem(
+            raise UsageError(
                 "a network that predicts noise says nothing about data at zero SNR.",
                 hint="Use betas whose ends are as_is, or a v-predicting network.",
             )
@@ -85,10 +86,10 @@ class EpsilonAdapter(Adapter):
 class DataAdapter(Adapter):
     """Network that gives the clean data. Source: 2010.02502 section 4.1."""
 
-    def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
+    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
         """Noise is what remains without the data; raises UsageProblem where there is none. Source: 2010.02502 eq. 9."""
         if level.sigma == 0:
-            raise UsageProblem(
+            raise UsageError(
                 "a network that predicts data says nothing about noise at the last level.",
                 hint="Use a solver that does not ask there: euler, ddim, ab2 or dpm2m.",
             )
@@ -101,10 +102,10 @@ class VelocityAdapter(Adapter):
     Source: 2202.00512 appendix D.
     """
 
-    def read(self, output: Tensor, x: Tensor, level: Level) -> Prediction:
+    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
         """Data and noise by turning (x, v) back; defined at every level there. Source: 2202.00512 appendix D."""
         if abs(level.alpha**2 + level.sigma**2 - 1) > 1e-6:
-            raise UsageProblem(
+            raise UsageError(
                 f"v-prediction was asked at alpha {level.alpha:g}, sigma {level.sigma:g}, off the circle.",
                 hint="Use diffusion_levels, karras_levels or cosine_levels; flow networks take FlowAdapter.",
             )

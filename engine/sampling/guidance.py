@@ -1,5 +1,7 @@
 """Conditions made stronger or weaker than the network learned them, each by its own scale."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
-from engine.sampling.adapters import Adapter, Prediction
-from engine.sampling.schedules import Level
-from engine.sampling.solvers import Denoiser
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling.adapters import Adapter, Prediction
+from mouthpiece.engine.sampling.schedules import NoiseLevel
+from mouthpiece.engine.sampling.solvers import Denoiser
 
-WAYS = ("batched", "sequential")
+GUIDANCE_MODES = ("batched", "sequential")
 
 
 @dataclass(frozen=True)
@@ -26,25 +28,27 @@ class Guidance:
     scales: tuple[float, ...] = (1.0,)  # one a condition; 1 as learned, 0 ignores it, usual 1 to 7
     interval: tuple[float, float] = (0.0, 1.0)  # flow time, 0 noise to 1 data; outside it no scale exceeds 1
     rescale: float = 0.0  # [0, 1]; how far the deviation is brought back to the one at scales of at most 1
-    way: str = "batched"  # one network call for all; "sequential": one each, less memory, same result
+    mode: str = "batched"  # one network call for all; "sequential": one each, less memory, same result
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.scales or not all(math.isfinite(scale) for scale in self.scales):
-            raise UsageProblem(f"guidance scales {self.scales} are not numbers, one a condition.", hint="Try 2.5.")
+            raise UsageError(f"guidance scales {self.scales} are not numbers, one a condition.", hint="Try 2.5.")
         if not 0 <= self.interval[0] <= self.interval[1] <= 1:
-            raise UsageProblem(f"guidance interval {self.interval} does not lie in [0, 1].", hint="(0, 1) is always.")
+            raise UsageError(f"guidance interval {self.interval} does not lie in [0, 1].", hint="(0, 1) is always.")
         if not 0 <= self.rescale <= 1:
-            raise UsageProblem(f"guidance rescale {self.rescale:g} is not in [0, 1].", hint="0.7 is usual, 0 is off.")
-        if self.way not in WAYS:
-            raise UsageProblem(f"guidance way '{self.way}' is unknown.", hint=f"Choose one of {', '.join(WAYS)}.")
+            raise UsageError(f"guidance rescale {self.rescale:g} is not in [0, 1].", hint="0.7 is usual, 0 is off.")
+        if self.mode not in GUIDANCE_MODES:
+            raise UsageError(
+                f"guidance way '{self.mode}' is unknown.", hint=f"Choose one of {', '.join(GUIDANCE_MODES)}."
+            )
 
     def weights(self, clock: float) -> list[float]:
-        """Weight of the null output, then of each condition's, at a flow time; they sum to one. Source: ours."""
+        """Weight of the null output, then of each condition's, at a flow time; they sum to one."""
         inside = self.interval[0] <= clock <= self.interval[1]
-        return with_null(self.scales if inside else calm(self.scales))
+        return append_null_weight(self.scales if inside else limit_scales(self.scales))
 
 
-def guide(model: Adapter, conditions: Sequence[Any], null: Any, guidance: Guidance) -> Denoiser:
+def make_guided_denoiser(model: Adapter, conditions: Sequence[Any], null: Any, guidance: Guidance) -> Denoiser:
     """Denoiser whose network is asked only for what counts: nothing of weight zero is computed.
 
     model: adapter around the network; outputs are mixed raw, before the adapter reads them.
@@ -55,82 +59,81 @@ def guide(model: Adapter, conditions: Sequence[Any], null: Any, guidance: Guidan
     Source: 2207.12598 equation 6; rescale 2305.08891 equations 14 to 16.
     """
     if len(conditions) != len(guidance.scales):
-        raise UsageProblem(
+        raise UsageError(
             f"{len(conditions)} conditions came with {len(guidance.scales)} guidance scales.",
             hint="Give each condition one scale.",
         )
     trees = [null, *conditions]
 
-    def denoise(x: Tensor, level: Level) -> Prediction:
+    def denoise(x: Tensor, level: NoiseLevel) -> Prediction:
         weights = guidance.weights(level.clock)
-        natural = with_null(calm(guidance.scales)) if guidance.rescale else [0.0] * len(weights)
+        natural = append_null_weight(limit_scales(guidance.scales)) if guidance.rescale else [0.0] * len(weights)
         asked = [n for n, pair in enumerate(zip(weights, natural, strict=True)) if any(abs(w) > 1e-12 for w in pair)]
-        outputs = ask_all(model, x, level, [trees[n] for n in asked], guidance.way)
-        mixed = mix(outputs, [weights[n] for n in asked])
+        outputs = evaluate_branches(model, x, level, [trees[n] for n in asked], guidance.mode)
+        mixed = combine_outputs(outputs, [weights[n] for n in asked])
         if guidance.rescale:
-            plain = mix(outputs, [natural[n] for n in asked])
-            mixed = rescale_to(mixed, plain, guidance.rescale)
+            plain = combine_outputs(outputs, [natural[n] for n in asked])
+            mixed = rescale_guided(mixed, plain, guidance.rescale)
         return model.read(mixed, x, level)
 
     return denoise
 
 
-def ask_all(model: Adapter, x: Tensor, level: Level, trees: list[Any], way: str) -> list[Tensor]:
-    """Raw outputs under each tree of conditions, in one network call or one each. Source: ours."""
+def evaluate_branches(model: Adapter, x: Tensor, level: NoiseLevel, trees: list[Any], way: str) -> list[Tensor]:
+    """Raw outputs under each tree of conditions, in one network call or one each."""
     if way == "sequential" or len(trees) == 1:
-        return [model.ask(x, level, tree) for tree in trees]
-    together = join(trees, x.shape[0])
-    return list(model.ask(torch.cat([x] * len(trees)), level, together).chunk(len(trees)))
+        return [model.predict_raw(x, level, tree) for tree in trees]
+    together = concatenate_trees(trees, x.shape[0])
+    return list(model.predict_raw(torch.cat([x] * len(trees)), level, together).chunk(len(trees)))
 
 
-def join(trees: list[Any], batch: int) -> Any:
+def concatenate_trees(trees: list[Any], batch: int) -> Any:
     """Trees of conditions as one, tensors one after the other along the batch.
 
     trees: same shape of tree; tensors (batch, ...); anything else must be equal in all.
     batch: items in each.
     Raises UsageProblem for trees that do not fit together.
-    Source: ours.
     """
     first = trees[0]
     if any(type(tree) is not type(first) for tree in trees):
         kinds = ", ".join(type(tree).__name__ for tree in trees)
-        raise UsageProblem(f"conditions differ in kind ({kinds}).", hint="Give zeros or a mask where one is absent.")
+        raise UsageError(f"conditions differ in kind ({kinds}).", hint="Give zeros or a mask where one is absent.")
     if isinstance(first, Tensor):
         if any(tree.dim() == 0 or tree.shape[0] != batch for tree in trees):
-            raise UsageProblem(
+            raise UsageError(
                 f"a condition of shape {tuple(first.shape)} does not begin with the batch of {batch}.",
                 hint="Repeat it for each item, or use guidance way 'sequential'.",
             )
         return torch.cat(trees)
     if isinstance(first, dict):
         if any(tree.keys() != first.keys() for tree in trees):
-            raise UsageProblem("conditions differ in their names.", hint="Give every tree the same keys.")
-        return {key: join([tree[key] for tree in trees], batch) for key in first}
+            raise UsageError("conditions differ in their names.", hint="Give every tree the same keys.")
+        return {key: concatenate_trees([tree[key] for tree in trees], batch) for key in first}
     if isinstance(first, list | tuple):
         if any(len(tree) != len(first) for tree in trees):
-            raise UsageProblem("conditions differ in number.", hint="Give every tree the same entries.")
-        return [join(list(parts), batch) for parts in zip(*trees, strict=True)]
+            raise UsageError("conditions differ in number.", hint="Give every tree the same entries.")
+        return [concatenate_trees(list(parts), batch) for parts in zip(*trees, strict=True)]
     if any(tree != first for tree in trees):
-        raise UsageProblem(f"condition {first!r} differs between trees and is no tensor.", hint="Make it a tensor.")
+        raise UsageError(f"condition {first!r} differs between trees and is no tensor.", hint="Make it a tensor.")
     return first
 
 
-def calm(scales: Sequence[float]) -> list[float]:
-    """Scales held to at most 1, the strength that the network learned. Source: ours."""
+def limit_scales(scales: Sequence[float]) -> list[float]:
+    """Scales held to at most 1, the strength that the network learned."""
     return [min(scale, 1.0) for scale in scales]
 
 
-def with_null(scales: Sequence[float]) -> list[float]:
+def append_null_weight(scales: Sequence[float]) -> list[float]:
     """Weights of null and conditions, summing to one. Source: 2207.12598 equation 6, sorted by output."""
     return [1 - sum(scales), *scales]
 
 
-def mix(outputs: list[Tensor], weights: list[float]) -> Tensor:
-    """Outputs weighted and summed. Source: ours."""
+def combine_outputs(outputs: list[Tensor], weights: list[float]) -> Tensor:
+    """Outputs weighted and summed."""
     return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
 
 
-def rescale_to(guided: Tensor, plain: Tensor, share: float) -> Tensor:
+def rescale_guided(guided: Tensor, plain: Tensor, share: float) -> Tensor:
     """Guided output with the deviation of each item brought back by `share` to that of the plain one.
 
     guided, plain: (B, ...).

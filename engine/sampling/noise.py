@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
 
 # Ticks drawn at once; any window of ticks is cut out of such blocks. Changing it changes every result.
 BLOCK_TICKS = 64
 
 
-def item_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
+def draw_item_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
     """Normal noise (len(items), *shape), float32 on the CPU; an item's part depends on seed and item alone.
 
     shape: of one item.
@@ -22,45 +22,45 @@ def item_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> T
     Raises UsageProblem for an empty batch or a seed that is not whole.
     Source: flux's CPU seeds, as an idea; per item: ours.
     """
-    return stack([draw(shape, (seed, item, "item"), block=0) for item in checked(items, seed)])
+    return stack_items([draw_normal(shape, (seed, item, "item"), block=0) for item in check_items(items, seed)])
 
 
-def tick_noise(start: int, stop: int, shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
+def draw_tick_noise(start: int, stop: int, shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
     """Normal noise (len(items), stop - start, *shape) of global ticks: windows that overlap see the same noise there.
 
     start, stop: global ticks, 0 <= start < stop.
     shape: of one tick.
     seed, items: as in `item_noise`.
     Raises UsageProblem for ticks out of order.
-    Source: ours.
     """
     if not 0 <= start < stop:
-        raise UsageProblem(f"ticks {start} to {stop} are no span.", hint="Give 0 <= start < stop.")
+        raise UsageError(f"ticks {start} to {stop} are no span.", hint="Give 0 <= start < stop.")
     first, last = start // BLOCK_TICKS, (stop - 1) // BLOCK_TICKS
     cut = slice(start - first * BLOCK_TICKS, stop - first * BLOCK_TICKS)
     block_shape = (BLOCK_TICKS, *shape)
-    return stack(
+    return stack_items(
         [
-            np.concatenate([draw(block_shape, (seed, item, "tick"), block) for block in range(first, last + 1)])[cut]
-            for item in checked(items, seed)
+            np.concatenate([draw_normal(block_shape, (seed, item, "tick"), block) for block in range(first, last + 1)])[
+                cut
+            ]
+            for item in check_items(items, seed)
         ]
     )
 
 
-def step_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Iterator[Tensor]:
+def draw_step_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Iterator[Tensor]:
     """Fresh noise for each step of a stochastic solver, endless; each like `item_noise` and unlike it.
 
     shape, seed, items: as in `item_noise`.
-    Source: ours.
     """
-    items = checked(items, seed)
+    items = check_items(items, seed)
     step = 0
     while True:
-        yield stack([draw(shape, (seed, item, "step"), block=step) for item in items])
+        yield stack_items([draw_normal(shape, (seed, item, "step"), block=step) for item in items])
         step += 1
 
 
-def draw(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
+def draw_normal(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
     """Normal float32 numbers of a counter-based generator: key names the stream, block the place in it.
 
     Source: Philox, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
@@ -70,15 +70,15 @@ def draw(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
     return np.random.Generator(philox).standard_normal(tuple(shape), dtype=np.float32)
 
 
-def stack(parts: list[np.ndarray]) -> Tensor:
-    """Items as one float32 tensor. Source: ours."""
+def stack_items(parts: list[np.ndarray]) -> Tensor:
+    """Items as one float32 tensor."""
     return torch.from_numpy(np.stack(parts))
 
 
-def checked(items: Sequence[int | str], seed: int) -> Sequence[int | str]:
-    """Items as given; refuses none at all, and a seed that is no whole number. Source: ours."""
+def check_items(items: Sequence[int | str], seed: int) -> Sequence[int | str]:
+    """Items as given; refuses none at all, and a seed that is no whole number."""
     if not isinstance(seed, int) or isinstance(seed, bool):
-        raise UsageProblem(f"seed {seed!r} is not a whole number.", hint="Any whole number will do.")
+        raise UsageError(f"seed {seed!r} is not a whole number.", hint="Any whole number will do.")
     if isinstance(items, str) or len(items) == 0:
-        raise UsageProblem(f"items {items!r} name no batch.", hint="Give a list with one number or name an item.")
+        raise UsageError(f"items {items!r} name no batch.", hint="Give a list with one number or name an item.")
     return items

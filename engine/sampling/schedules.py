@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
 
 SPACINGS = ("leading", "linspace", "trailing")
 BETA_KINDS = ("linear", "scaled_linear", "cosine")
 
 
-class Level(NamedTuple):
+class NoiseLevel(NamedTuple):
     """A place between noise and data: x = alpha data + sigma noise.
 
     time: what the network is told there, in its own count; None where no network may be asked.
@@ -29,7 +29,7 @@ class Level(NamedTuple):
 
     @property
     def clock(self) -> float:
-        """Flow time of the level, 0 noise to 1 data, whatever path it lies on. Source: ours."""
+        """Flow time of the level, 0 noise to 1 data, whatever path it lies on."""
         return self.alpha / (self.alpha + self.sigma)
 
     @property
@@ -40,7 +40,7 @@ class Level(NamedTuple):
         return math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
 
 
-def flow_levels(steps: int, shift: float = 1.0) -> list[Level]:
+def make_flow_levels(steps: int, shift: float = 1.0) -> list[NoiseLevel]:
     """Levels of the straight path x = t data + (1 - t) noise, steps + 1 of them.
 
     steps: network steps, 1 or more.
@@ -50,13 +50,13 @@ def flow_levels(steps: int, shift: float = 1.0) -> list[Level]:
     """
     check_steps(steps)
     if not 0 < shift < math.inf:
-        raise UsageProblem(f"flow shift {shift:g} is not above 0.", hint="1 is even spacing; 3 suits long sequences.")
+        raise UsageError(f"flow shift {shift:g} is not above 0.", hint="1 is even spacing; 3 suits long sequences.")
     even = [step / steps for step in range(steps + 1)]
     times = [t / (t + shift * (1 - t)) for t in even]
-    return [Level(t, t, 1 - t) for t in times]
+    return [NoiseLevel(t, t, 1 - t) for t in times]
 
 
-def cosine_levels(steps: int) -> list[Level]:
+def make_cosine_levels(steps: int) -> list[NoiseLevel]:
     """Levels of the path x = sin(t pi/2) data + cos(t pi/2) noise, evenly spaced in t, steps + 1 of them.
 
     steps: network steps, 1 or more.
@@ -65,10 +65,14 @@ def cosine_levels(steps: int) -> list[Level]:
     """
     check_steps(steps)
     angles = [math.pi / 2 * step / steps for step in range(steps)]
-    return [Level(step / steps, math.sin(a), math.cos(a)) for step, a in enumerate(angles)] + [Level(None, 1.0, 0.0)]
+    return [NoiseLevel(step / steps, math.sin(a), math.cos(a)) for step, a in enumerate(angles)] + [
+        NoiseLevel(None, 1.0, 0.0)
+    ]
 
 
-def draw_times(shape: tuple[int, ...], generator: torch.Generator, mean: float = 0.0, spread: float = 1.0) -> Tensor:
+def draw_training_times(
+    shape: tuple[int, ...], generator: torch.Generator, mean: float = 0.0, spread: float = 1.0
+) -> Tensor:
     """Training times in (0, 1), logit-normal: most where the prediction is hardest.
 
     shape: of the tensor, float32 on the CPU.
@@ -79,11 +83,13 @@ def draw_times(shape: tuple[int, ...], generator: torch.Generator, mean: float =
     Source: SD3, 2403.03206 section 3.1.
     """
     if not spread > 0:
-        raise UsageProblem(f"logit spread {spread:g} is not above 0.", hint="1 is the usual choice.")
+        raise UsageError(f"logit spread {spread:g} is not above 0.", hint="1 is the usual choice.")
     return torch.sigmoid(mean + spread * torch.randn(shape, generator=generator))
 
 
-def betas(kind: str, count: int = 1000, first: float = 0.00085, last: float = 0.012, ends: str = "as_is") -> Tensor:
+def make_betas(
+    kind: str, count: int = 1000, first: float = 0.00085, last: float = 0.012, ends: str = "as_is"
+) -> Tensor:
     """Variances of the training steps of a diffusion network, (count,) float64.
 
     kind: linear, scaled_linear (linear in the root) or cosine (which reads neither first nor last).
@@ -94,11 +100,11 @@ def betas(kind: str, count: int = 1000, first: float = 0.00085, last: float = 0.
     Source: DDPM 2006.11239 section 4; LDM 2112.10752; cosine 2102.09672 eq. 17; zero SNR 2305.08891 algorithm 1.
     """
     if kind not in BETA_KINDS:
-        raise UsageProblem(f"beta kind '{kind}' is unknown.", hint=f"Choose one of {', '.join(BETA_KINDS)}.")
+        raise UsageError(f"beta kind '{kind}' is unknown.", hint=f"Choose one of {', '.join(BETA_KINDS)}.")
     if ends not in ("as_is", "zero_snr"):
-        raise UsageProblem(f"beta ends '{ends}' are unknown.", hint="Choose as_is or zero_snr.")
+        raise UsageError(f"beta ends '{ends}' are unknown.", hint="Choose as_is or zero_snr.")
     if count < 2 or not 0 < first <= last < 1:
-        raise UsageProblem(
+        raise UsageError(
             f"{count} betas from {first:g} to {last:g} make no schedule.",
             hint="Give 2 or more steps and 0 < first <= last < 1.",
         )
@@ -110,10 +116,10 @@ def betas(kind: str, count: int = 1000, first: float = 0.00085, last: float = 0.
         u = torch.arange(count + 1, dtype=torch.float64) / count
         bars = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
         variances = (1 - bars[1:] / bars[:-1]).clamp(max=0.999)
-    return variances if ends == "as_is" else end_in_noise(variances)
+    return variances if ends == "as_is" else rescale_to_zero_snr(variances)
 
 
-def end_in_noise(variances: Tensor) -> Tensor:
+def rescale_to_zero_snr(variances: Tensor) -> Tensor:
     """Variances rescaled so that the last step holds no data at all, (count,) float64. Source: 2305.08891 alg. 1."""
     roots = torch.cumprod(1 - variances, 0).sqrt()
     roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
@@ -121,7 +127,7 @@ def end_in_noise(variances: Tensor) -> Tensor:
     return 1 - torch.cat([bars[:1], bars[1:] / bars[:-1]])
 
 
-def timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0) -> list[int]:
+def make_timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0) -> list[int]:
     """Training steps that a sampler visits, falling.
 
     count: training steps.
@@ -132,14 +138,14 @@ def timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0
     Source: 2305.08891 table 2.
     """
     if spacing not in SPACINGS:
-        raise UsageProblem(f"spacing '{spacing}' is unknown.", hint=f"Choose one of {', '.join(SPACINGS)}.")
+        raise UsageError(f"spacing '{spacing}' is unknown.", hint=f"Choose one of {', '.join(SPACINGS)}.")
     check_steps(steps)
     if steps > count:
-        raise UsageProblem(
+        raise UsageError(
             f"{steps} steps were asked of a network trained on {count}.", hint=f"Use {count} steps or fewer."
         )
     if offset and spacing != "leading":
-        raise UsageProblem(f"offset {offset} has no meaning with {spacing} spacing.", hint="Use it with leading.")
+        raise UsageError(f"offset {offset} has no meaning with {spacing} spacing.", hint="Use it with leading.")
     if spacing == "leading":
         visited = np.arange(steps)[::-1] * (count // steps) + offset
     elif spacing == "linspace":
@@ -147,15 +153,13 @@ def timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0
     else:
         visited = np.round(np.arange(count, 0, -count / steps)[:steps]) - 1
     if visited[0] > count - 1 or visited[-1] < 0:
-        raise UsageProblem(
-            f"offset {offset} leaves the {count} training steps.", hint="Stable Diffusion's offset is 1."
-        )
+        raise UsageError(f"offset {offset} leaves the {count} training steps.", hint="Stable Diffusion's offset is 1.")
     return [int(t) for t in visited]
 
 
-def diffusion_levels(
+def make_diffusion_levels(
     variances: Tensor, steps: int, spacing: str = "trailing", offset: int = 0, final: str = "data"
-) -> list[Level]:
+) -> list[NoiseLevel]:
     """Levels of a network trained on discrete steps, steps + 1 of them; each step leads to the next one visited.
 
     variances: betas, (count,).
@@ -165,19 +169,19 @@ def diffusion_levels(
     Source: DDIM 2010.02502 eq. 12; spacing 2305.08891 table 2.
     """
     if final not in ("data", "first"):
-        raise UsageProblem(f"final level '{final}' is unknown.", hint="Choose data or first.")
+        raise UsageError(f"final level '{final}' is unknown.", hint="Choose data or first.")
     bars = torch.cumprod(1 - variances.double(), 0).tolist()
-    visited = timesteps(len(bars), steps, spacing, offset)
+    visited = make_timesteps(len(bars), steps, spacing, offset)
     if final == "first" and visited[-1] == 0:
-        raise UsageProblem(
+        raise UsageError(
             "the last step starts and ends at training step 0.",
             hint="Choose final data, or leading spacing with offset 1.",
         )
-    end = Level(None, 1.0, 0.0) if final == "data" else Level(None, bars[0] ** 0.5, (1 - bars[0]) ** 0.5)
-    return [Level(float(t), bars[t] ** 0.5, (1 - bars[t]) ** 0.5) for t in visited] + [end]
+    end = NoiseLevel(None, 1.0, 0.0) if final == "data" else NoiseLevel(None, bars[0] ** 0.5, (1 - bars[0]) ** 0.5)
+    return [NoiseLevel(float(t), bars[t] ** 0.5, (1 - bars[t]) ** 0.5) for t in visited] + [end]
 
 
-def karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[Level]:
+def make_karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[NoiseLevel]:
     """Levels spaced evenly in sigma^(1/rho), on the path and in the count of a network trained on discrete steps.
 
     variances: betas, (count,), without a zero-SNR end.
@@ -188,31 +192,31 @@ def karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[Level
     """
     check_steps(steps)
     if not 0 < rho < math.inf:
-        raise UsageProblem(f"Karras rho {rho:g} is not above 0.", hint="7 is the paper's choice.")
+        raise UsageError(f"Karras rho {rho:g} is not above 0.", hint="7 is the paper's choice.")
     bars = torch.cumprod(1 - variances.double(), 0).numpy()
     if bars[-1] <= 0:
-        raise UsageProblem("Karras levels need a finite largest sigma.", hint="Use betas whose ends are as_is.")
+        raise UsageError("Karras levels need a finite largest sigma.", hint="Use betas whose ends are as_is.")
     table = np.sqrt((1 - bars) / bars)
     most, least = table[-1] ** (1 / rho), table[0] ** (1 / rho)
     sigmas = (most + np.linspace(0, 1, steps) * (least - most)) ** rho
     times = np.interp(np.log(sigmas), np.log(table), np.arange(len(table)))
     alphas = 1 / np.sqrt(1 + sigmas**2)
-    levels = [Level(float(t), float(a), float(a * s)) for t, a, s in zip(times, alphas, sigmas, strict=True)]
-    return [*levels, Level(None, 1.0, 0.0)]
+    levels = [NoiseLevel(float(t), float(a), float(a * s)) for t, a, s in zip(times, alphas, sigmas, strict=True)]
+    return [*levels, NoiseLevel(None, 1.0, 0.0)]
 
 
 def check_steps(steps: int) -> None:
-    """Refuses a number of steps that is not a whole number above 0. Source: ours."""
+    """Refuses a number of steps that is not a whole number above 0."""
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise UsageProblem(f"steps {steps} is not a whole number of 1 or more.", hint="8 to 50 are usual.")
+        raise UsageError(f"steps {steps} is not a whole number of 1 or more.", hint="8 to 50 are usual.")
 
 
-def check_levels(levels: list[Level]) -> None:
-    """Refuses levels that do not rise from noise to data, one after the other. Source: ours."""
+def check_levels(levels: list[NoiseLevel]) -> None:
+    """Refuses levels that do not rise from noise to data, one after the other."""
     if len(levels) < 2:
-        raise UsageProblem(f"{len(levels)} level makes no step.", hint="Make levels with flow_levels(steps).")
+        raise UsageError(f"{len(levels)} level makes no step.", hint="Make levels with flow_levels(steps).")
     clocks = [level.clock for level in levels]
     if not all(early < late for early, late in pairwise(clocks)):
-        raise UsageProblem("levels do not rise from noise to data.", hint="Time runs from 0, noise, to 1, data.")
+        raise UsageError("levels do not rise from noise to data.", hint="Time runs from 0, noise, to 1, data.")
     if any(level.time is None for level in levels[:-1]):
-        raise UsageProblem("a level before the last has no time for the network.", hint="Give every level its time.")
+        raise UsageError("a level before the last has no time for the network.", hint="Give every level its time.")

@@ -6,44 +6,50 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from engine.errors import UsageProblem
-from engine.sampling.adapters import Prediction
-from engine.sampling.schedules import Level
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling.adapters import Prediction
+from mouthpiece.engine.sampling.schedules import NoiseLevel
 
-Denoiser = Callable[[Tensor, Level], Prediction]
+Denoiser = Callable[[Tensor, NoiseLevel], Prediction]
 
 
-class Past(NamedTuple):
+class SolverHistory(NamedTuple):
     """Where the network was asked last, and what it said."""
 
-    level: Level
+    level: NoiseLevel
     prediction: Prediction
 
 
 # denoise, x at `here`, here, there, what the last step left (None at first) -> x at `there`, what this one leaves.
-Solver = Callable[[Denoiser, Tensor, Level, Level, Past | None], tuple[Tensor, Past]]
+Solver = Callable[[Denoiser, Tensor, NoiseLevel, NoiseLevel, SolverHistory | None], tuple[Tensor, SolverHistory]]
 
 
-def euler(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+def euler(
+    denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+) -> tuple[Tensor, SolverHistory]:
     """One call, first order: data and noise stay as predicted. On the straight path x + dt v. Source: Euler."""
     prediction = denoise(x, here)
-    return drift(x, here, there, prediction), Past(here, prediction)
+    return advance_sample(x, here, there, prediction), SolverHistory(here, prediction)
 
 
-def heun(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+def heun(
+    denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+) -> tuple[Tensor, SolverHistory]:
     """Two calls, second order: predictions at both ends averaged; one call where the far end cannot be asked.
 
     Source: EDM, 2206.00364 algorithm 1, for any path.
     """
     first = denoise(x, here)
-    guess = drift(x, here, there, first)
+    guess = advance_sample(x, here, there, first)
     if there.time is None:
-        return guess, Past(here, first)
+        return guess, SolverHistory(here, first)
     second = denoise(guess, there)
-    return drift(x, here, there, blend(first, second, 0.5)), Past(here, first)
+    return advance_sample(x, here, there, extrapolate_prediction(first, second, 0.5)), SolverHistory(here, first)
 
 
-def ab2(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+def ab2(
+    denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+) -> tuple[Tensor, SolverHistory]:
     """One call, second order: the last two predictions carried on to the middle of the step; Euler at first.
 
     Source: Adams-Bashforth, with steps of any size in flow time.
@@ -52,11 +58,13 @@ def ab2(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | No
     middle = prediction
     if past is not None:
         ahead = (there.clock - here.clock) / (here.clock - past.level.clock) / 2
-        middle = blend(past.prediction, prediction, 1 + ahead)
-    return drift(x, here, there, middle), Past(here, prediction)
+        middle = extrapolate_prediction(past.prediction, prediction, 1 + ahead)
+    return advance_sample(x, here, there, middle), SolverHistory(here, prediction)
 
 
-def dpm2m(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+def dpm2m(
+    denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+) -> tuple[Tensor, SolverHistory]:
     """One call, second order in log SNR, of the data alone; first order at either infinite end.
 
     Source: DPM-Solver++(2M), 2211.01095 algorithm 2.
@@ -68,7 +76,7 @@ def dpm2m(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | 
         before = here.log_snr_half - past.level.log_snr_half
         data = data + step / before / 2 * (data - past.prediction.data)
     kept = there.sigma / here.sigma
-    return kept * x + (there.alpha - here.alpha * kept) * data, Past(here, prediction)
+    return kept * x + (there.alpha - here.alpha * kept) * data, SolverHistory(here, prediction)
 
 
 def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> Solver:
@@ -80,30 +88,32 @@ def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> 
     Source: DDIM, 2010.02502 equations 12 and 16; the deviation written for any path: ours.
     """
     if not 0 <= eta <= 1:
-        raise UsageProblem(f"eta {eta:g} is not in [0, 1].", hint="0 is deterministic, 1 is DDPM.")
+        raise UsageError(f"eta {eta:g} is not in [0, 1].", hint="0 is deterministic, 1 is DDPM.")
     if eta > 0 and fresh_noise is None:
-        raise UsageProblem(f"eta {eta:g} needs fresh noise in each step.", hint="Give fresh_noise=step_noise(...).")
+        raise UsageError(f"eta {eta:g} needs fresh noise in each step.", hint="Give fresh_noise=step_noise(...).")
 
-    def ddim(denoise: Denoiser, x: Tensor, here: Level, there: Level, past: Past | None) -> tuple[Tensor, Past]:
+    def ddim(
+        denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+    ) -> tuple[Tensor, SolverHistory]:
         data, noise = prediction = denoise(x, here)
         if eta == 0:
-            return there.alpha * data + there.sigma * noise, Past(here, prediction)
+            return there.alpha * data + there.sigma * noise, SolverHistory(here, prediction)
         between = here.sigma**2 - (here.alpha / there.alpha * there.sigma) ** 2
         drawn = eta * there.sigma / here.sigma * math.sqrt(max(between, 0.0))
         kept = math.sqrt(max(there.sigma**2 - drawn**2, 0.0))
         fresh = next(fresh_noise).to(x)
-        return there.alpha * data + kept * noise + drawn * fresh, Past(here, prediction)
+        return there.alpha * data + kept * noise + drawn * fresh, SolverHistory(here, prediction)
 
     return ddim
 
 
-def drift(x: Tensor, here: Level, there: Level, mean: Prediction) -> Tensor:
-    """x at `there` when data and noise have these means over the step: x + Δalpha data + Δsigma noise. Source: ours."""
+def advance_sample(x: Tensor, here: NoiseLevel, there: NoiseLevel, mean: Prediction) -> Tensor:
+    """x at `there` when data and noise have these means over the step: x + Δalpha data + Δsigma noise."""
     return x + (there.alpha - here.alpha) * mean.data + (there.sigma - here.sigma) * mean.noise
 
 
-def blend(first: Prediction, second: Prediction, share: float) -> Prediction:
-    """Line through two predictions at `share`: 0 the first, 1 the second, beyond that carried on. Source: ours."""
+def extrapolate_prediction(first: Prediction, second: Prediction, share: float) -> Prediction:
+    """Line through two predictions at `share`: 0 the first, 1 the second, beyond that carried on."""
     return Prediction(*(a + share * (b - a) for a, b in zip(first, second, strict=True)))
 
 

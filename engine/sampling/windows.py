@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
 
-JOINS = ("blend", "carry")
+JOIN_MODES = ("blend", "carry")
 
 
 class Window(NamedTuple):
@@ -20,22 +20,21 @@ class Window(NamedTuple):
 
 
 # A window, and the ticks given at its beginning (B, given, ...) or None -> result (B, window, ...).
-Make = Callable[[Window, Tensor | None], Tensor]
+WindowFunction = Callable[[Window, Tensor | None], Tensor]
 
 
-def plan(total: int, length: int, overlap: int) -> list[Window]:
+def plan_windows(total: int, length: int, overlap: int) -> list[Window]:
     """Windows that cover ticks 0 to total exactly; the last one is moved back rather than cut short.
 
     total: ticks, 0 or more.
     length: ticks of a window, 1 or more; a single window holds all when they fit.
     overlap: ticks shared with the window before, 0 to length - 1; more at the last one.
     Raises UsageProblem for numbers out of range.
-    Source: ours.
     """
     if total < 0 or length < 1:
-        raise UsageProblem(f"{total} ticks in windows of {length} cannot be.", hint="Give 1 tick or more a window.")
+        raise UsageError(f"{total} ticks in windows of {length} cannot be.", hint="Give 1 tick or more a window.")
     if not 0 <= overlap < length:
-        raise UsageProblem(
+        raise UsageError(
             f"overlap of {overlap} ticks does not fit windows of {length}.", hint=f"Choose 0 to {length - 1}."
         )
     if total <= length:
@@ -44,7 +43,7 @@ def plan(total: int, length: int, overlap: int) -> list[Window]:
     return [Window(start, start + length) for start in starts]
 
 
-def overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
+def compute_overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
     """Weight of each tick of one window, (ticks,) float32 above 0; over all windows they sum to one at every tick.
 
     windows: of `plan`.
@@ -53,11 +52,11 @@ def overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
     """
     here = windows[index]
     total = torch.zeros(here.stop - here.start, dtype=torch.float64)
-    for other in neighbours(windows, index):
-        there, raised = windows[other], raised_cosine(windows, other)
+    for other in find_neighbours(windows, index):
+        there, raised = windows[other], compute_raised_cosine(windows, other)
         start, stop = max(here.start, there.start), min(here.stop, there.stop)
         total[start - here.start : stop - here.start] += raised[start - there.start : stop - there.start]
-    return (raised_cosine(windows, index) / total).float()
+    return (compute_raised_cosine(windows, index) / total).float()
 
 
 def overlap_add(pieces: Iterable[Tensor], windows: Sequence[Window]) -> Tensor:
@@ -66,33 +65,33 @@ def overlap_add(pieces: Iterable[Tensor], windows: Sequence[Window]) -> Tensor:
     pieces: (B, ticks of its window, ...) each.
     windows: of `plan`, as many.
     Raises UsageProblem for pieces that do not fill their windows.
-    Source: ours.
     """
     pieces = list(pieces)
     if len(pieces) != len(windows) or not pieces:
-        raise UsageProblem(f"{len(pieces)} pieces came for {len(windows)} windows.", hint="Give one a window.")
+        raise UsageError(f"{len(pieces)} pieces came for {len(windows)} windows.", hint="Give one a window.")
     ready = iter(pieces)
     return torch.cat(list(stream_windows(windows, lambda window, given: next(ready), "blend")), dim=1)
 
 
-def stream_windows(windows: Sequence[Window], make: Make, how: str = "blend") -> Iterator[Tensor]:
+def stream_windows(windows: Sequence[Window], make: WindowFunction, join_mode: str = "blend") -> Iterator[Tensor]:
     """Final ticks (B, ticks, ...), in order and without gap, as soon as no later window can change them.
 
     windows: of `plan`; two pieces at most are held at a time, however many there are.
     make: called once a window, in order: (window, given) -> (B, window ticks, ...).
     how: blend weighs overlapping ticks (given is None); carry hands them to the next window, which keeps them.
     Raises UsageProblem for an unknown way or a piece that does not fill its window.
-    Source: ours.
     """
-    if how not in JOINS:
-        raise UsageProblem(f"joining windows by '{how}' is unknown.", hint=f"Choose one of {', '.join(JOINS)}.")
+    if join_mode not in JOIN_MODES:
+        raise UsageError(
+            f"joining windows by '{join_mode}' is unknown.", hint=f"Choose one of {', '.join(JOIN_MODES)}."
+        )
     held = None  # ticks from the start of the window at hand that earlier windows reached: given, or partial sums
     for index, window in enumerate(windows):
-        piece = make(window, held if how == "carry" else None)
+        piece = make(window, held if join_mode == "carry" else None)
         check_piece(piece, window)
         known = 0 if held is None else held.shape[1]
-        if how == "blend":
-            piece = piece * along_ticks(overlap_weights(windows, index), piece)
+        if join_mode == "blend":
+            piece = piece * expand_weights(compute_overlap_weights(windows, index), piece)
             if known:
                 piece = torch.cat([piece[:, :known] + held, piece[:, known:]], dim=1)
         elif known:
@@ -103,26 +102,26 @@ def stream_windows(windows: Sequence[Window], make: Make, how: str = "blend") ->
         yield piece[:, :final]
 
 
-def raised_cosine(windows: Sequence[Window], index: int) -> Tensor:
+def compute_raised_cosine(windows: Sequence[Window], index: int) -> Tensor:
     """Weight of a window before division: up over what it shares with the one before, down over the next's. float64."""
     here = windows[index]
     weight = torch.ones(here.stop - here.start, dtype=torch.float64)
     rising = windows[index - 1].stop - here.start if index else 0
     falling = here.stop - windows[index + 1].start if index + 1 < len(windows) else 0
     if rising > 0:
-        weight[:rising] *= ramp(rising)
+        weight[:rising] *= make_ramp(rising)
     if falling > 0:
-        weight[-falling:] *= ramp(falling).flip(0)
+        weight[-falling:] *= make_ramp(falling).flip(0)
     return weight
 
 
-def ramp(ticks: int) -> Tensor:
+def make_ramp(ticks: int) -> Tensor:
     """Rise from above 0 to below 1 that sums to one with its mirror image, (ticks,) float64. Source: Hann."""
     return torch.sin(math.pi / 2 * (torch.arange(ticks, dtype=torch.float64) + 0.5) / ticks) ** 2
 
 
-def neighbours(windows: Sequence[Window], index: int) -> list[int]:
-    """Windows that share a tick with this one, itself among them. Source: ours."""
+def find_neighbours(windows: Sequence[Window], index: int) -> list[int]:
+    """Windows that share a tick with this one, itself among them."""
     first = last = index
     while first > 0 and windows[first - 1].stop > windows[index].start:
         first -= 1
@@ -131,15 +130,15 @@ def neighbours(windows: Sequence[Window], index: int) -> list[int]:
     return list(range(first, last + 1))
 
 
-def along_ticks(weights: Tensor, piece: Tensor) -> Tensor:
-    """Weights (ticks,) shaped to multiply a piece (B, ticks, ...). Source: ours."""
+def expand_weights(weights: Tensor, piece: Tensor) -> Tensor:
+    """Weights (ticks,) shaped to multiply a piece (B, ticks, ...)."""
     return weights.to(piece).view(1, -1, *[1] * (piece.dim() - 2))
 
 
 def check_piece(piece: Tensor, window: Window) -> None:
-    """Refuses a piece that is not (B, ticks of its window, ...). Source: ours."""
+    """Refuses a piece that is not (B, ticks of its window, ...)."""
     if piece.dim() < 2 or piece.shape[1] != window.stop - window.start:
-        raise UsageProblem(
+        raise UsageError(
             f"window {window.start} to {window.stop} came back as {tuple(piece.shape)}.",
             hint=f"Its second dimension must be {window.stop - window.start} ticks.",
         )

@@ -3,13 +3,18 @@
 Names of modules are those of the published files; the order of operations is EchoMimic's.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from mouthpiece.lipsync.echomimic.config import NetworkConfig
 
 RESNET_EPS, ATTENTION_EPS = 1e-5, 1e-6  # of the group norms in resnets, and in spatial and motion transformers
 
@@ -22,7 +27,7 @@ class KeyValue(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
+class BlockContext:
     """What all blocks of one pass are told.
 
     time: (B f, 4 C0) vectors of the noise level, one a row.
@@ -30,30 +35,29 @@ class Surroundings:
     tokens: (B f, N, audio_width) what each row hears; None in the reference network.
     portrait: name of a block -> (1, N, C) what the reference network saw there, or its KeyValue; empty for none.
     strangers: rows, the first ones, that are not told of the portrait.
-    seen: where the reference network puts what it sees; None elsewhere.
+    captured: where the reference network puts what it sees; None elsewhere.
     speed: (B, f, W) the head's speed in each frame for the speed layers; None without.
-    moving: whether the motion modules take part; not where single pictures are learned.
-    Source: ours.
+    use_motion: whether the motion modules take part; not where single pictures are learned.
     """
 
     time: Tensor
     frames: int = 1
     tokens: Tensor | None = None
     portrait: dict = field(default_factory=dict)
-    strangers: int = 0
-    seen: dict | None = None
+    unconditional_rows: int = 0
+    captured: dict | None = None
     speed: Tensor | None = None
-    moving: bool = True
+    use_motion: bool = True
 
 
-class Attention(nn.Module):
+class CrossAttention(nn.Module):
     """Multi-head attention without biases on the way in.
 
     width: of the queries.  heads: divides it.  source_width: of what is looked at; None for the same.
     Source: 1706.03762; names of diffusers.
     """
 
-    def __init__(self, width: int, heads: int, source_width: int | None = None):
+    def __init__(self, width: int, heads: int, source_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(width, width, bias=False)
@@ -84,7 +88,7 @@ class Attention(nn.Module):
 class GEGLU(nn.Module):
     """Linear map to twice the width, half of it gating the other by the exact GELU. Source: 2002.05202."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.proj = nn.Linear(width, 2 * hidden)
 
@@ -97,7 +101,7 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """GEGLU to four times the width and back. Source: names of diffusers."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
 
@@ -114,26 +118,26 @@ class SpatialBlock(nn.Module):
     Source: EMO 2402.17485 section 3.2; EchoMimic's gain.
     """
 
-    def __init__(self, width: int, heads: int, audio_width: int | None, gain: float):
+    def __init__(self, width: int, heads: int, audio_width: int | None, gain: float) -> None:
         super().__init__()
         self.gain = gain
-        self.norm1, self.attn1 = nn.LayerNorm(width), Attention(width, heads)
+        self.norm1, self.attn1 = nn.LayerNorm(width), CrossAttention(width, heads)
         self.attn2 = None
         if audio_width is not None:
-            self.norm2, self.attn2 = nn.LayerNorm(width), Attention(width, heads, audio_width)
+            self.norm2, self.attn2 = nn.LayerNorm(width), CrossAttention(width, heads, audio_width)
         self.norm3, self.ff = nn.LayerNorm(width), FeedForward(width)
 
-    def forward(self, y: Tensor, around: Surroundings, portrait: Tensor | KeyValue | None) -> Tensor:
+    def forward(self, y: Tensor, context: BlockContext, portrait: Tensor | KeyValue | None) -> Tensor:
         """y (B f, N, width) one block on. portrait: what the reference network saw here; None for nothing."""
         z = self.norm1(y)
-        if portrait is None or around.strangers == 0 or around.strangers == len(y):
-            gathered = self.attn1(z, beside=portrait if around.strangers < len(y) else None)
+        if portrait is None or context.unconditional_rows == 0 or context.unconditional_rows == len(y):
+            gathered = self.attn1(z, beside=portrait if context.unconditional_rows < len(y) else None)
         else:
-            alone, told = z[: around.strangers], z[around.strangers :]
+            alone, told = z[: context.unconditional_rows], z[context.unconditional_rows :]
             gathered = torch.cat([self.attn1(alone), self.attn1(told, beside=portrait)])
         y = y + gathered
         if self.attn2 is not None:
-            y = y + self.gain * self.attn2(self.norm2(y), around.tokens)
+            y = y + self.gain * self.attn2(self.norm2(y), context.tokens)
         return y + self.ff(self.norm3(y))
 
 
@@ -145,7 +149,7 @@ class SpatialTransformer(nn.Module):
     Source: LDM, 2112.10752 section 3.3.
     """
 
-    def __init__(self, name: str, width: int, shape, audio_width: int | None):
+    def __init__(self, name: str, width: int, shape: NetworkConfig, audio_width: int | None) -> None:
         super().__init__()
         self.name, self.last = name, False
         self.norm = nn.GroupNorm(shape.groups, width, eps=ATTENTION_EPS)
@@ -153,39 +157,41 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([SpatialBlock(width, shape.heads, audio_width, shape.audio_gain)])
         self.proj_out = nn.Conv2d(width, width, 1)
 
-    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         """x (B f, width, h, w) -> the same shape; notes what it sees where the pass asks for it."""
         block = self.transformer_blocks[0]
         y = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        if around.seen is not None:
-            around.seen[self.name] = block.norm1(y)
+        if context.captured is not None:
+            context.captured[self.name] = block.norm1(y)
             if self.last:  # nothing after it is read by anyone
                 return x
-        y = block(y, around, around.portrait.get(self.name))
+        y = block(y, context, context.portrait.get(self.name))
         return x + self.proj_out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
-class Places(nn.Module):
+class PositionTable(nn.Module):
     """Table of sinusoids for the places in a window, (1, places, width): sine and cosine in turn. Source: 1706.03762."""
 
-    def __init__(self, width: int, places: int):
+    def __init__(self, width: int, places: int) -> None:
         super().__init__()
-        self.register_buffer("pe", place_table(width, places))
+        self.register_buffer("pe", make_position_table(width, places))
 
 
-def place_table(width: int, places: int) -> Tensor:
+def make_position_table(width: int, places: int) -> Tensor:
     """(1, places, width) float32: interleaved sine and cosine of place * 10000^(-2 i / width). Source: 1706.03762."""
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(places)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
 
 
-class TemporalAttention(Attention):
-    """Attention among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff, 2307.04725."""
+class TemporalAttention(CrossAttention):
+    """Attention among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff,
+    2307.04725.
+    """
 
-    def __init__(self, width: int, shape):
+    def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__(width, shape.heads)
-        self.pos_encoder = Places(width, shape.places)
+        self.pos_encoder = PositionTable(width, shape.places)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x (B f, N, width), items of f frames -> the same shape."""
@@ -201,7 +207,7 @@ class TemporalBlock(nn.Module):
     Source: AnimateDiff; speed layers: EMO, 2402.17485 section 3.2, zero at birth.
     """
 
-    def __init__(self, width: int, shape):
+    def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__()
         self.attention_blocks = nn.ModuleList(TemporalAttention(width, shape) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
@@ -209,23 +215,23 @@ class TemporalBlock(nn.Module):
         self.speed_attention = None
         if shape.speed_buckets:
             self.speed_norm = nn.LayerNorm(width)
-            self.speed_attention = Attention(width, shape.heads, SPEED_WIDTH)
+            self.speed_attention = CrossAttention(width, shape.heads, SPEED_WIDTH)
             nn.init.zeros_(self.speed_attention.to_out[0].weight)
             nn.init.zeros_(self.speed_attention.to_out[0].bias)
 
-    def forward(self, y: Tensor, around: Surroundings) -> Tensor:
+    def forward(self, y: Tensor, context: BlockContext) -> Tensor:
         """y (B f, N, width) -> the same shape."""
         for norm, attention in zip(self.norms, self.attention_blocks):
-            y = y + attention(norm(y), around.frames)
-        if self.speed_attention is not None and around.speed is not None:
-            y = y + self.follow(y, around)
+            y = y + attention(norm(y), context.frames)
+        if self.speed_attention is not None and context.speed is not None:
+            y = y + self.follow(y, context)
         return y + self.ff(self.ff_norm(y))
 
-    def follow(self, y: Tensor, around: Surroundings) -> Tensor:
+    def follow(self, y: Tensor, context: BlockContext) -> Tensor:
         """What each frame's places take of all frames' speeds, (B f, N, width). Source: EMO, 2402.17485 section 3.2."""
-        table = self.attention_blocks[0].pos_encoder.pe[0, : around.frames, None]
-        asking = self.speed_norm(y).unflatten(0, (-1, around.frames)) + table
-        gathered = self.speed_attention(asking.flatten(1, 2), around.speed)
+        table = self.attention_blocks[0].pos_encoder.pe[0, : context.frames, None]
+        asking = self.speed_norm(y).unflatten(0, (-1, context.frames)) + table
+        gathered = self.speed_attention(asking.flatten(1, 2), context.speed)
         return gathered.unflatten(1, asking.shape[1:3]).flatten(0, 1)
 
 
@@ -235,36 +241,36 @@ SPEED_WIDTH = 64  # numbers that the head's speed becomes
 class TemporalTransformer(nn.Module):
     """Group norm, linear maps and a TemporalBlock between. Source: AnimateDiff, 2307.04725 section 4.2."""
 
-    def __init__(self, width: int, shape):
+    def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(shape.groups, width, eps=ATTENTION_EPS)
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(width, shape)])
         self.proj_out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         """x (B f, width, h, w) -> what is added to it."""
         y = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
-        y = self.proj_out(self.transformer_blocks[0](y, around))
+        y = self.proj_out(self.transformer_blocks[0](y, context))
         return y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class MotionModule(nn.Module):
     """What makes a clip of frames. Source: AnimateDiff v2's names."""
 
-    def __init__(self, width: int, shape):
+    def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__()
         self.temporal_transformer = TemporalTransformer(width, shape)
 
-    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         """x (B f, width, h, w) -> the same shape."""
-        return x + self.temporal_transformer(x, around)
+        return x + self.temporal_transformer(x, context)
 
 
-class Resnet(nn.Module):
+class ResnetBlock(nn.Module):
     """Two convolutions told of the noise level between them. Source: DDPM; names of diffusers."""
 
-    def __init__(self, width_in: int, width: int, time_width: int, groups: int):
+    def __init__(self, width_in: int, width: int, time_width: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, width_in, eps=RESNET_EPS)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
@@ -283,7 +289,7 @@ class Resnet(nn.Module):
 class Downsampler(nn.Module):
     """Half the size by a convolution."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
@@ -295,7 +301,7 @@ class Downsampler(nn.Module):
 class Upsampler(nn.Module):
     """Nearest pixels up to a size, then a convolution."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 

@@ -1,34 +1,36 @@
 """The three networks: what looks at the portrait, what locates the face, and what takes noise away."""
 
+from __future__ import annotations
+
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.errors import UsageProblem
-from lipsync.echomimic.blocks import (
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.lipsync.echomimic.blocks import (
     RESNET_EPS,
     SPEED_WIDTH,
-    Attention,
+    BlockContext,
+    CrossAttention,
     Downsampler,
     KeyValue,
     MotionModule,
-    Resnet,
+    ResnetBlock,
     SpatialTransformer,
-    Surroundings,
     Upsampler,
-    place_table,
+    make_position_table,
 )
-from lipsync.echomimic.shape import LATENT_CHANNELS, SPATIAL_LEVELS, Shape
+from mouthpiece.lipsync.echomimic.config import LATENT_CHANNELS, SPATIAL_LEVELS, NetworkConfig
 
-SPEED_REACH_FRAMES = 2  # frames on each side whose speed a frame is told
+SPEED_CONTEXT_FRAMES = 2  # frames on each side whose speed a frame is told
 
 
 class TimeProjection(nn.Module):
     """Cosines, then sines of a time at `width` / 2 rates, (..., width) float32. Source: DDPM; flipped as in SD."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
 
@@ -40,10 +42,10 @@ class TimeProjection(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], -1)
 
 
-class TimeEmbedding(nn.Module):
+class TimestepEmbedding(nn.Module):
     """Two linear maps with SiLU between. Source: names of diffusers."""
 
-    def __init__(self, width: int, out_width: int):
+    def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
         self.linear_1, self.linear_2 = nn.Linear(width, out_width), nn.Linear(out_width, out_width)
 
@@ -52,7 +54,7 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
-class Layers(nn.Module):
+class UNetLevel(nn.Module):
     """Resnets of one size, each followed by attention and motion where the network has them.
 
     name: path in the network.
@@ -62,36 +64,38 @@ class Layers(nn.Module):
     Source: SD 1.5's U-Net as AnimateDiff and EchoMimic extend it.
     """
 
-    def __init__(self, name: str, ins, width: int, shape: Shape, *, audio_width: int | None, spatial: bool):
+    def __init__(
+        self, name: str, ins: list[int], width: int, shape: NetworkConfig, *, audio_width: int | None, spatial: bool
+    ) -> None:
         super().__init__()
         time_width = 4 * shape.widths[0]
-        self.resnets = nn.ModuleList(Resnet(n, width, time_width, shape.groups) for n in ins)
+        self.resnets = nn.ModuleList(ResnetBlock(n, width, time_width, shape.groups) for n in ins)
         self.attentions = nn.ModuleList(
             SpatialTransformer(f"{name}.attentions.{j}", width, shape, audio_width) for j in range(len(ins) * spatial)
         )
         motions = len(ins) if audio_width is not None else 0
         self.motion_modules = nn.ModuleList(MotionModule(width, shape) for _ in range(motions))
 
-    def layer(self, j: int, x: Tensor, around: Surroundings) -> Tensor:
+    def run_layer(self, j: int, x: Tensor, context: BlockContext) -> Tensor:
         """Layer j: resnet, attention, motion. Source: EchoMimic's order."""
-        x = self.resnets[j](x, around.time)
+        x = self.resnets[j](x, context.time)
         if self.attentions:
-            x = self.attentions[j](x, around)
-        return self.motion_modules[j](x, around) if self.motion_modules and around.moving else x
+            x = self.attentions[j](x, context)
+        return self.motion_modules[j](x, context) if self.motion_modules and context.use_motion else x
 
 
-class DownBlock(Layers):
+class DownBlock(UNetLevel):
     """A level on the way down; last: no halving at its end."""
 
-    def __init__(self, *sizes, last: bool, **more):
+    def __init__(self, *sizes, last: bool, **more) -> None:
         super().__init__(*sizes, **more)
         self.downsamplers = nn.ModuleList([] if last else [Downsampler(sizes[2])])
 
-    def forward(self, x: Tensor, around: Surroundings) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, context: BlockContext) -> tuple[Tensor, list[Tensor]]:
         """x (B f, C, h, w) -> the block's output and what the way up will be given."""
         kept = []
         for j in range(len(self.resnets)):
-            x = self.layer(j, x, around)
+            x = self.run_layer(j, x, context)
             kept.append(x)
         for down in self.downsamplers:
             x = down(x)
@@ -99,17 +103,17 @@ class DownBlock(Layers):
         return x, kept
 
 
-class UpBlock(Layers):
+class UpBlock(UNetLevel):
     """A level on the way up; last: no doubling at its end."""
 
-    def __init__(self, *sizes, last: bool, **more):
+    def __init__(self, *sizes, last: bool, **more) -> None:
         super().__init__(*sizes, **more)
         self.upsamplers = nn.ModuleList([] if last else [Upsampler(sizes[2])])
 
-    def forward(self, x: Tensor, around: Surroundings, kept: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext, kept: list[Tensor]) -> Tensor:
         """x (B f, C, h, w) with the way down's outputs, of which it takes its own off the end."""
         for j in range(len(self.resnets)):
-            x = self.layer(j, torch.cat([x, kept.pop()], 1), around)
+            x = self.run_layer(j, torch.cat([x, kept.pop()], 1), context)
         for up in self.upsamplers:
             x = up(x, kept[-1].shape[2:])
         return x
@@ -118,36 +122,36 @@ class UpBlock(Layers):
 class MidBlock(nn.Module):
     """Resnet, attention, motion, resnet at the smallest size."""
 
-    def __init__(self, width: int, shape: Shape, audio_width: int | None):
+    def __init__(self, width: int, shape: NetworkConfig, audio_width: int | None) -> None:
         super().__init__()
         time_width = 4 * shape.widths[0]
-        self.resnets = nn.ModuleList(Resnet(width, width, time_width, shape.groups) for _ in range(2))
+        self.resnets = nn.ModuleList(ResnetBlock(width, width, time_width, shape.groups) for _ in range(2))
         self.attentions = nn.ModuleList([SpatialTransformer("mid_block.attentions.0", width, shape, audio_width)])
         self.motion_modules = nn.ModuleList([MotionModule(width, shape)] if audio_width is not None else [])
 
-    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         """x (B f, C, h, w) -> the same shape."""
-        x = self.attentions[0](self.resnets[0](x, around.time), around)
-        if self.motion_modules and around.moving:
-            x = self.motion_modules[0](x, around)
-        return self.resnets[1](x, around.time)
+        x = self.attentions[0](self.resnets[0](x, context.time), context)
+        if self.motion_modules and context.use_motion:
+            x = self.motion_modules[0](x, context)
+        return self.resnets[1](x, context.time)
 
 
-class UNet(nn.Module):
+class EchoMimicUNet(nn.Module):
     """The tree that reference and denoising network share.
 
     shape: Shape.  audio_width: None for the reference network.
     Source: SD 1.5, 2112.10752.
     """
 
-    def __init__(self, shape: Shape, audio_width: int | None):
+    def __init__(self, shape: NetworkConfig, audio_width: int | None) -> None:
         super().__init__()
         self.shape = shape
         widths, count = shape.widths, len(shape.widths)
         more = dict(audio_width=audio_width)
         self.conv_in = nn.Conv2d(LATENT_CHANNELS, widths[0], 3, padding=1)
         self.time_proj = TimeProjection(widths[0])
-        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0])
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         kept = [widths[0]]
         for i, width in enumerate(widths):
@@ -166,7 +170,7 @@ class UNet(nn.Module):
             self.up_blocks.append(UpBlock(f"up_blocks.{i}", ins, width, shape, **where, **more))
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         """Precision of the weights."""
         return self.conv_in.weight.dtype
 
@@ -174,22 +178,22 @@ class UNet(nn.Module):
         """Vectors (..., 4 C0) of times (...) in training steps. Source: DDPM."""
         return self.time_embedding(self.time_proj(time).to(self.dtype))
 
-    def climb(self, x: Tensor, around: Surroundings) -> Tensor:
+    def run_blocks(self, x: Tensor, context: BlockContext) -> Tensor:
         """Features (B f, C0, h, w) of the first convolution's output x, down and up again. Source: 1505.04597."""
         kept = [x]
         for block in self.down_blocks:
-            x, more = block(x, around)
+            x, more = block(x, context)
             kept += more
-        x = self.mid_block(x, around)
+        x = self.mid_block(x, context)
         for block in self.up_blocks:
-            x = block(x, around, kept)
+            x = block(x, context, kept)
         return x
 
 
-class ReferenceNet(UNet):
+class ReferenceNet(EchoMimicUNet):
     """Looks at the portrait once a clip. shape: Shape. Source: EMO, 2402.17485 section 3.2."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: NetworkConfig) -> None:
         super().__init__(shape, None)
         self.up_blocks[-1].attentions[-1].last = True
 
@@ -201,7 +205,7 @@ class ReferenceNet(UNet):
         """
         seen = {}
         time = self.embed(torch.zeros(len(latents), device=latents.device))
-        self.climb(self.conv_in(latents.to(self.dtype)), Surroundings(time, seen=seen))
+        self.run_blocks(self.conv_in(latents.to(self.dtype)), BlockContext(time, captured=seen))
         return seen
 
 
@@ -212,7 +216,7 @@ class FaceLocator(nn.Module):
     Source: EMO section 3.2; EchoMimic's eight convolutions.
     """
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: NetworkConfig) -> None:
         super().__init__()
         widths = shape.locator_widths
         self.conv_in = nn.Conv2d(1, widths[0], 3, padding=1)
@@ -241,47 +245,49 @@ class SpeedLayers(nn.Module):
 
     FASTEST = 2.0
 
-    def __init__(self, buckets: int):
+    def __init__(self, buckets: int) -> None:
         super().__init__()
         self.buckets, self.radius = buckets, self.FASTEST / (2 * buckets)
         self.reset_constants()
-        inner = (2 * SPEED_REACH_FRAMES + 1) * buckets
+        inner = (2 * SPEED_CONTEXT_FRAMES + 1) * buckets
         self.mlp = nn.Sequential(nn.Linear(inner, SPEED_WIDTH), nn.SiLU(), nn.Linear(SPEED_WIDTH, SPEED_WIDTH))
 
-    def reset_constants(self):
-        """Computes the centres anew; they are not among the weights. Source: ours."""
+    def reset_constants(self) -> None:
+        """Computes the centres anew; they are not among the weights."""
         centres = torch.linspace(self.radius, self.FASTEST - self.radius, self.buckets)
         self.register_buffer("centres", centres, persistent=False)
 
     def forward(self, speed: Tensor) -> Tensor:
         """(B, f, SPEED_WIDTH) of speeds (B, f), each with its place in the window."""
-        near = F.pad(speed[:, None], (SPEED_REACH_FRAMES,) * 2, mode="replicate")[:, 0]
-        near = near.unfold(1, 2 * SPEED_REACH_FRAMES + 1, 1)
+        near = F.pad(speed[:, None], (SPEED_CONTEXT_FRAMES,) * 2, mode="replicate")[:, 0]
+        near = near.unfold(1, 2 * SPEED_CONTEXT_FRAMES + 1, 1)
         told = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
         tokens = self.mlp(told.flatten(2).to(self.mlp[0].weight.dtype))
-        return tokens + place_table(SPEED_WIDTH, speed.shape[1]).to(tokens)
+        return tokens + make_position_table(SPEED_WIDTH, speed.shape[1]).to(tokens)
 
 
-class Denoiser(UNet):
+class Denoiser(EchoMimicUNet):
     """Takes noise away from a window of frames, told of portrait, sound, face region and, where built, head speed.
 
     shape: Shape.
     Source: EMO, 2402.17485 section 3.2; EchoMimic v1.
     """
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: NetworkConfig) -> None:
         super().__init__(shape, shape.audio_width)
         self.conv_norm_out = nn.GroupNorm(shape.groups, shape.widths[0], eps=RESNET_EPS)
         self.conv_out = nn.Conv2d(shape.widths[0], LATENT_CHANNELS, 3, padding=1)
-        self.moving = True  # False where single pictures are learned
+        self.use_motion = True  # False where single pictures are learned
         self.speed_layers = SpeedLayers(shape.speed_buckets) if shape.speed_buckets else None
 
-    def compile_blocks(self):
-        """Lets torch compile each block at its first call; what is read off the conditions stays outside. Source: torch.compile."""
+    def compile_blocks(self) -> None:
+        """Lets torch compile each block at its first call; what is read off the conditions stays outside. Source:
+        torch.compile.
+        """
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             block.compile()
 
-    def forward(self, x: Tensor, time: Tensor, told: dict, portrait: dict) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: dict, portrait: dict) -> Tensor:
         """v (B, 4, f, h, w).
 
         x: (B, 4, f, h, w) noisy latents.
@@ -293,38 +299,50 @@ class Denoiser(UNet):
         Source: EchoMimic v1; a time for each frame: ours.
         """
         items, _, frames, height, width = x.shape
-        known = told["known"]
+        known = condition["known"]
         if not 1 <= frames <= self.shape.places or len(known) != items or (known[:-1] & ~known[1:]).any():
-            raise UsageProblem(
+            raise UsageError(
                 f"{frames} frames, items told {known.tolist()}: need 1 to {self.shape.places} frames, untold items first.",
                 hint="Make windows shorter.",
             )
         rows = x.transpose(1, 2).flatten(0, 1).to(self.dtype)
         time = (time[:, None].expand(-1, frames) if time.dim() == 1 else time).flatten()
-        speed = self.speed_layers(told["speed"]) if self.speed_layers is not None and "speed" in told else None
-        around = Surroundings(
+        speed = (
+            self.speed_layers(condition["speed"]) if self.speed_layers is not None and "speed" in condition else None
+        )
+        around = BlockContext(
             self.embed(time),
             frames,
-            told["audio"].flatten(0, 1).to(self.dtype),
+            condition["audio"].flatten(0, 1).to(self.dtype),
             portrait,
             frames * int((~known).sum()),
             speed=speed,
-            moving=self.moving,
+            use_motion=self.use_motion,
         )
-        face = told["face"].to(self.dtype)
+        face = condition["face"].to(self.dtype)
         y = self.conv_in(rows) + face.repeat_interleave(frames, 0)
-        y = self.conv_out(F.silu(self.conv_norm_out(self.climb(y, around))))
+        y = self.conv_out(F.silu(self.conv_norm_out(self.run_blocks(y, around))))
         return y.unflatten(0, (items, frames)).transpose(1, 2)
 
 
-def remember(denoiser: Denoiser, seen: dict[str, Tensor]) -> dict[str, KeyValue]:
+def cache_keys_and_values(denoiser: Denoiser, seen: dict[str, Tensor]) -> dict[str, KeyValue]:
     """Keys and values of the portrait for every attention, made once a clip instead of once a step.
 
     denoiser: whose attentions will look.  seen: what ReferenceNet gives, (1, N, C) each.
     Source: ours; the weights and the portrait are the same in every step.
     """
-    attentions = {m.name: m.transformer_blocks[0].attn1 for m in denoiser.modules() if isinstance(m, SpatialTransformer)}
+    attentions = {
+        m.name: m.transformer_blocks[0].attn1 for m in denoiser.modules() if isinstance(m, SpatialTransformer)
+    }
     return {name: attention.project(seen[name]) for name, attention in attentions.items()}
 
 
-__all__ = ["Attention", "Denoiser", "FaceLocator", "KeyValue", "ReferenceNet", "SpeedLayers", "remember"]
+__all__ = [
+    "CrossAttention",
+    "Denoiser",
+    "FaceLocator",
+    "KeyValue",
+    "ReferenceNet",
+    "SpeedLayers",
+    "cache_keys_and_values",
+]

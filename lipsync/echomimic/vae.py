@@ -1,13 +1,21 @@
 """Pictures to latents and back: Stable Diffusion's VAE, built by diffusers."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-SCALE = 0.18215  # latents are the mean times this
-SHRINK = 8  # pixels per latent
-OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+
+LATENT_SCALE = 0.18215  # latents are the mean times this
+PIXELS_PER_LATENT = 8  # pixels per latent
+LEGACY_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class Vae(nn.Module):
@@ -17,7 +25,7 @@ class Vae(nn.Module):
     Source: LDM, 2112.10752; diffusers.
     """
 
-    def __init__(self, sizes=None):
+    def __init__(self, sizes: dict[str, Any] | None = None) -> None:
         from diffusers import AutoencoderKL  # slow to import
 
         super().__init__()
@@ -30,28 +38,28 @@ class Vae(nn.Module):
             layers_per_block=sizes["layers"],
             latent_channels=4,
             norm_num_groups=min(32, *sizes["widths"]),
-            scaling_factor=SCALE,
+            scaling_factor=LATENT_SCALE,
         )
 
     def state_dict(self, *args, **settings):
         """Under the published names, without a prefix."""
         return self.net.state_dict(*args, **settings)
 
-    def load_state_dict(self, state, strict=True):
+    def load_state_dict(self, state: dict[str, torch.Tensor], strict: bool = True):
         """Of the published names."""
         return self.net.load_state_dict(state, strict)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents (B, 4, h, w), means, of pictures (B, 3, 8 h, 8 w) in [-1, 1]. Source: EchoMimic v1."""
-        return self.net.encode(pixels.to(self.net.dtype)).latent_dist.mean.float() * SCALE
+        return self.net.encode(pixels.to(self.net.dtype)).latent_dist.mean.float() * LATENT_SCALE
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (B, 3, 8 h, 8 w), about [-1, 1], of latents (B, 4, h, w). Source: EchoMimic v1."""
-        return self.net.decode((latents / SCALE).to(self.net.dtype)).sample.float()
+        return self.net.decode((latents / LATENT_SCALE).to(self.net.dtype)).sample.float()
 
 
-def vae_sizes(state):
-    """Sizes of a Vae by the shapes of its tensors. Source: ours."""
+def infer_vae_sizes(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Sizes of a Vae by the shapes of its tensors."""
     widths = []
     while (weight := state.get(f"encoder.down_blocks.{len(widths)}.resnets.0.conv2.weight")) is not None:
         widths.append(weight.shape[0])
@@ -59,16 +67,20 @@ def vae_sizes(state):
     return {"widths": tuple(widths), "layers": layers} if widths else None
 
 
-def modern_names(state):
-    """Tensors under the names of today's diffusers; the published file still has those of 2022. Source: diffusers' own renaming."""
+def rename_legacy_keys(state):
+    """Tensors under the names of today's diffusers; the published file still has those of 2022. Source: diffusers' own
+    renaming.
+    """
     out = {}
     for key, tensor in state.items():
-        name = re.sub(r"(mid_block\.attentions\.0)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{OLD_NAMES[m[2]]}.", key)
+        name = re.sub(
+            r"(mid_block\.attentions\.0)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{LEGACY_NAMES[m[2]]}.", key
+        )
         linear = name != key and name.endswith("weight") and tensor.dim() == 4
         out[name] = tensor[:, :, 0, 0] if linear else tensor
     return out
 
 
-def to_pixels(pictures: Tensor):
-    """uint8 (B, H, W, 3) numpy of pictures (B, 3, H, W) in [-1, 1]. Source: ours."""
+def to_pixels(pictures: Tensor) -> np.ndarray:
+    """uint8 (B, H, W, 3) numpy of pictures (B, 3, H, W) in [-1, 1]."""
     return ((pictures.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

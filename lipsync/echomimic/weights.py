@@ -1,30 +1,40 @@
-"""Weights from public files or our own: read without running code, checked name by name, converted once, loaded strictly."""
+"""Weights from public files or our own: read without running code, checked name by name, converted once, loaded
+strictly.
+"""
+
+from __future__ import annotations
 
 import json
 import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.errors import Missing, Refused, UsageProblem
-from engine.files import input_file, replacing, sha256_of
-from engine.pull import model_path
-from engine.weights import load_into
-from lipsync.echomimic.blocks import place_table
-from lipsync.echomimic.ears import Ears
-from lipsync.echomimic.networks import Denoiser, FaceLocator, ReferenceNet
-from lipsync.echomimic.shape import FULL, Shape, shape_from, shape_of
-from lipsync.echomimic.vae import Vae, modern_names, vae_sizes
+from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, UsageError
+from mouthpiece.engine.files import atomic_write, check_input_file, compute_sha256
+from mouthpiece.engine.weights.download import get_model_folder
+from mouthpiece.engine.weights.loading import load_state_into
+from mouthpiece.lipsync.echomimic.audio_encoder import WhisperAudioEncoder
+from mouthpiece.lipsync.echomimic.blocks import make_position_table
+from mouthpiece.lipsync.echomimic.config import FULL_CONFIG, NetworkConfig, infer_config, read_config
+from mouthpiece.lipsync.echomimic.networks import Denoiser, FaceLocator, ReferenceNet
+from mouthpiece.lipsync.echomimic.vae import Vae, infer_vae_sizes, rename_legacy_keys
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mouthpiece.engine.device import Placement
 
 VARIANTS = ("echomimic", "echomimic-acc")
-TABLE = ".pos_encoder.pe"
-RECORD, CONVERTED = "record.json", "converted"
-PULL = "Run 'mouthpiece models pull {}'; it shows size and licence first."
+POSITION_TABLE_SUFFIX = ".pos_encoder.pe"
+RECORD_FILE, CONVERTED_FOLDER = "record.json", "converted"
+PULL_HINT = "Run 'mouthpiece models pull {}'; it shows size and licence first."
 LICENCES = {
     "networks": "Apache-2.0 (EchoMimic), fine-tuned from Stable Diffusion 1.5: its CreativeML OpenRAIL-M use restrictions may apply",
     "vae": "MIT (sd-vae-ft-mse)",
@@ -41,135 +51,144 @@ PUBLISHED = {
     "vae": (("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "sd-vae-ft-mse/diffusion_pytorch_model.bin"), "vae"),
     "ears": (("audio_processor/whisper_tiny.pt", "audio_processor/tiny.pt"), "ears"),
 }
-COMMON = ("reference", "locator", "vae", "ears")
+COMMON_PARTS = ("reference", "locator", "vae", "ears")
 
 
-def parts_of(variant):
+def list_parts(variant: str) -> tuple[str, ...]:
     """Names of the files that a variant is made of. variant: one of VARIANTS. Source: EchoMimic v1."""
     suffix = "-acc" if variant.endswith("-acc") else ""
-    return (*COMMON, f"denoising{suffix}", f"motion{suffix}")
+    return (*COMMON_PARTS, f"denoising{suffix}", f"motion{suffix}")
 
 
 @dataclass(frozen=True, eq=False)
-class Models:
+class EchoMimicModels:
     """A variant ready to run, everything in eval.
 
     reference, locator, denoiser: the networks.  vae: Vae.  ears: Ears.  shape: Shape.
     hashes: file -> SHA-256.
-    Source: ours.
     """
 
     reference: nn.Module
     locator: nn.Module
     denoiser: nn.Module
     vae: nn.Module
-    ears: nn.Module
-    shape: Shape
+    audio_encoder: nn.Module
+    shape: NetworkConfig
     hashes: dict
 
 
-def filled(network, shape, state, name):
+def build_network(
+    network: type, shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
+) -> Denoiser | ReferenceNet | FaceLocator | None:
     """A network with the tensors of a state dict; every name and size must fit, position tables may be absent.
 
     network: class taking a Shape.  shape: Shape.
     state: dict of tensors.  name: what to call them in the error.
     Raises Missing with the first five that do not fit.
-    Source: ours.
     """
     with torch.device("meta"):
         empty = network(shape)
     sizes = empty.state_dict()
-    missing = [key for key in sizes if key.endswith(TABLE) and key not in state]
-    tables = {key: place_table(sizes[key].shape[2], sizes[key].shape[1]) for key in missing}
+    missing = [key for key in sizes if key.endswith(POSITION_TABLE_SUFFIX) and key not in state]
+    tables = {key: make_position_table(sizes[key].shape[2], sizes[key].shape[1]) for key in missing}
     module = empty.to_empty(device="cpu")
     for part in module.modules():
         if hasattr(part, "reset_constants"):  # what is computed, not stored
             part.reset_constants()
-    return load_into(module, state | tables, name)
+    return load_state_into(module, state | tables, name)
 
 
-def folder_of(variant, path=None):
-    """Where a variant's converted weights lie. path: a folder of one's own, or None for the cache. Source: ours."""
-    return model_path(variant) / CONVERTED if path is None else Path(path)
+def get_weights_folder(variant: str, path: Path | None = None) -> Path:
+    """Where a variant's converted weights lie. path: a folder of one's own, or None for the cache."""
+    return get_model_folder(variant) / CONVERTED_FOLDER if path is None else Path(path)
 
 
-def at_hand(variant, folder=None):
+def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path] | None:
     """The files of a variant, all of which are there: part -> path; what both variants share may lie with the other.
 
     variant, folder: as for load_models.
     Raises Missing with the command that gets them.
-    Source: ours.
     """
-    folders = [folder_of(variant, folder)] + ([folder_of(other) for other in VARIANTS] if folder is None else [])
+    folders = [get_weights_folder(variant, folder)] + (
+        [get_weights_folder(other) for other in VARIANTS] if folder is None else []
+    )
     found = {}
-    for part in parts_of(variant):
+    for part in list_parts(variant):
         paths = (place / f"{part}.safetensors" for place in folders)
         found[part] = next((path for path in paths if path.is_file()), None)
     absent = [f"{part}.safetensors" for part, path in found.items() if path is None]
     if absent:
-        hint = PULL.format(variant) if folder is None else "Give --weights a folder that 'models convert' or 'train' has written."
-        raise Missing(f"{variant}: {', '.join(absent)} not in {folders[0]}.", hint=hint, code="no_weights")
+        hint = (
+            PULL_HINT.format(variant)
+            if folder is None
+            else "Give --weights a folder that 'models convert' or 'train' has written."
+        )
+        raise MissingDependencyError(
+            f"{variant}: {', '.join(absent)} not in {folders[0]}.", hint=hint, code="no_weights"
+        )
     return found
 
 
-def load_models(placement, variant="echomimic", folder=None):
+def load_models(placement: Placement, variant: str = "echomimic", folder: Path | None = None) -> EchoMimicModels | None:
     """The Models of a variant, the networks in the placement's precision on its device.
 
     placement: device.Placement.  variant: one of VARIANTS.
     folder: of converted or trained files; None is the cache that `mouthpiece models pull` fills.
     Raises Missing for files that are not there, are broken, were changed, or do not fit.
-    Source: ours.
     """
-    name, paths = variant, at_hand(variant, folder)
-    hashes = verified(paths)
+    name, paths = variant, locate_files(variant, folder)
+    hashes = verify_hashes(paths)
 
     def placed(net):
         return net.eval().to(placement.device, placement.dtype)
 
-    def read(part):
-        return read_file(paths[part])
+    def read(part: str) -> tuple:
+        return read_safetensors(paths[part])
 
     *_, first, second = paths
     denoising, config = read(first)
-    state = joined(denoising, read(second)[0])
+    state = merge_states(denoising, read(second)[0])
     locator = read("locator")[0]
-    shape = shape_of(config) if config else shape_from(state, locator)
-    denoiser = placed(filled(Denoiser, shape, state, f"{name} denoising and motion"))
+    shape = read_config(config) if config else infer_config(state, locator)
+    denoiser = placed(build_network(Denoiser, shape, state, f"{name} denoising and motion"))
     del denoising, state  # gigabytes
-    reference = placed(filled(ReferenceNet, shape, read("reference")[0], f"{name} reference"))
-    locator = placed(filled(FaceLocator, shape, locator, f"{name} locator"))
-    vae = placed(filled_vae(read("vae")[0]))
+    reference = placed(build_network(ReferenceNet, shape, read("reference")[0], f"{name} reference"))
+    locator = placed(build_network(FaceLocator, shape, locator, f"{name} locator"))
+    vae = placed(build_vae(read("vae")[0]))
     state, config = read("ears")
-    ears = load_into(Ears(**config), state, f"{name} ears").eval().float().to(placement.device)
-    return Models(reference, locator, denoiser, vae, ears, shape, hashes)
+    ears = load_state_into(WhisperAudioEncoder(**config), state, f"{name} ears").eval().float().to(placement.device)
+    return EchoMimicModels(reference, locator, denoiser, vae, ears, shape, hashes)
 
 
-def filled_vae(state):
-    """A Vae with the tensors of a state dict. Raises Missing with the first five that do not fit. Source: ours."""
-    return load_into(Vae(vae_sizes(state)), state, "vae")
+def build_vae(state: dict[str, torch.Tensor]) -> Vae:
+    """A Vae with the tensors of a state dict. Raises Missing with the first five that do not fit."""
+    return load_state_into(Vae(infer_vae_sizes(state)), state, "vae")
 
 
-def joined(denoising, motion):
-    """Tensors of both files in one dict. Raises Refused for a name in both. Source: ours; the original overlays them in silence."""
+def merge_states(denoising, motion: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """Tensors of both files in one dict. Raises Refused for a name in both. Source: ours; the original overlays them in
+    silence.
+    """
     twice = sorted(denoising.keys() & motion.keys())
     if twice:
-        raise Refused(f"denoising and motion weights both hold {', '.join(twice[:5])}.", hint="Give the files as published.")
+        raise InvalidInputError(
+            f"denoising and motion weights both hold {', '.join(twice[:5])}.", hint="Give the files as published."
+        )
     return denoising | motion
 
 
-def verified(paths):
+def verify_hashes(paths: dict[str, Path]) -> dict[str, str]:
     """SHA-256 of each part's file, compared with the record beside it where there is one.
 
     paths: part -> path.
     Raises Missing for a file that was changed since it was converted.
-    Source: ours.
     """
     found = {}
     for part, path in paths.items():
-        found[part] = sha256_of(path)
-        wanted = record_of(path.parent).get(part, {}).get("sha256", found[part])
+        found[part] = compute_sha256(path)
+        wanted = read_record(path.parent).get(part, {}).get("sha256", found[part])
         if found[part] != wanted:
-            raise Missing(
+            raise MissingDependencyError(
                 f"{path} is not the file that was converted (SHA-256 {found[part][:12]}, need {wanted[:12]}).",
                 hint="Run 'mouthpiece models convert echomimic' again.",
                 code="bad_weights",
@@ -177,46 +196,58 @@ def verified(paths):
     return found
 
 
-def record_of(folder):
-    """What a folder's record says of its files: part -> facts; empty without one. Source: ours."""
-    path = folder / RECORD
+def read_record(folder: Path) -> dict:
+    """What a folder's record says of its files: part -> facts; empty without one."""
+    path = folder / RECORD_FILE
     return json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else {}
 
 
-def read_file(path):
-    """(tensors on the CPU, config of the header) of a safetensors file. Raises Missing when it is broken. Source: ours."""
+def read_safetensors(path: Path) -> tuple:
+    """(tensors on the CPU, config of the header) of a safetensors file. Raises Missing when it is broken."""
     try:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get("config", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, config
     except (SafetensorError, ValueError) as error:
-        raise Missing(f"{path} is broken ({error}).", hint=PULL.format("echomimic"), code="bad_weights") from error
+        raise MissingDependencyError(
+            f"{path} is broken ({error}).", hint=PULL_HINT.format("echomimic"), code="bad_weights"
+        ) from error
 
 
 def read_published(path):
-    """Tensors of a published file, a pickle or safetensors; nothing in a pickle but tensors and plain values is accepted.
+    """Tensors of a published file, a pickle or safetensors; nothing in a pickle but tensors and plain values is
+    accepted.
 
     path: file.
     Raises Refused for a truncated or strange file, and for a pickle that would run code.
     Source: torch.load(weights_only=True).
     """
-    path = input_file(path, "weights file")
+    path = check_input_file(path, "weights file")
     again = "Pull it again: mouthpiece models pull echomimic."
     try:
         if path.suffix == ".safetensors":
-            return read_file(path)[0]
+            return read_safetensors(path)[0]
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if re.search(r"unsupported (global|class)|trying to (load|call|instantiate)", str(error), re.IGNORECASE):  # what tensors do not need
+        # what tensors do not need
+        if re.search(r"unsupported (global|class)|trying to (load|call|instantiate)", str(error), re.IGNORECASE):
             message = f"{path}: holds more than tensors, which could run code; refused."
-            raise Refused(message, hint="Get the file from its publisher, or convert it to safetensors there.", code="unsafe_pickle") from error
-        raise Refused(f"{path}: no weights file.", hint=again, code="broken_weights") from error
-    except (Missing, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidInputError(
+                message,
+                hint="Get the file from its publisher, or convert it to safetensors there.",
+                code="unsafe_pickle",
+            ) from error
+        raise InvalidInputError(f"{path}: no weights file.", hint=again, code="broken_weights") from error
+    except (MissingDependencyError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise Refused(f"{path}: truncated or no weights file ({short}).", hint=again, code="broken_weights") from error
+        raise InvalidInputError(
+            f"{path}: truncated or no weights file ({short}).", hint=again, code="broken_weights"
+        ) from error
     state = state.get("model_state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise Refused(f"{path}: holds {type(state).__name__} other than named tensors.", hint=again, code="broken_weights")
+        raise InvalidInputError(
+            f"{path}: holds {type(state).__name__} other than named tensors.", hint=again, code="broken_weights"
+        )
     return state
 
 
@@ -226,7 +257,7 @@ def find_published(folder, part):
     return next((path for path in found if path.is_file()), None)
 
 
-def convert(source, target=None, progress=None, shape=FULL):
+def convert(source, target=None, progress=None, shape=FULL_CONFIG):
     """Published files as safetensors, once; gives the folder where they lie.
 
     source: folder with the names of the hub, or some of them.
@@ -236,51 +267,52 @@ def convert(source, target=None, progress=None, shape=FULL):
     Source: ours; every tensor keeps its precision; licence and SHA-256 of the source stand in the record.
     """
     source = Path(source)
-    target = source / CONVERTED if target is None else Path(target)
+    target = source / CONVERTED_FOLDER if target is None else Path(target)
     found = {part: path for part in PUBLISHED if (path := find_published(source, part)) is not None}
     if not found:
         names = ", ".join(names[0] for names, _ in PUBLISHED.values())
-        raise UsageProblem(f"{source}: none of EchoMimic's files is there.", hint=f"Expected: {names}.", code="no_weights")
+        raise UsageError(
+            f"{source}: none of EchoMimic's files is there.", hint=f"Expected: {names}.", code="no_weights"
+        )
     target.mkdir(parents=True, exist_ok=True)
-    files = record_of(target)
+    files = read_record(target)
     for part, path in found.items():
-        state, config = fitting(part, read_published(path), path, shape)
+        state, config = check_published_part(part, read_published(path), path, shape)
         out = target / f"{part}.safetensors"
-        write(out, state, config, LICENCES[PUBLISHED[part][1]])
+        write_safetensors(out, state, config, LICENCES[PUBLISHED[part][1]])
         files[part] = {
-            "sha256": sha256_of(out), "bytes": out.stat().st_size, "licence": LICENCES[PUBLISHED[part][1]],
-            "source": path.name, "source_sha256": sha256_of(path),
+            "sha256": compute_sha256(out), "bytes": out.stat().st_size, "licence": LICENCES[PUBLISHED[part][1]],
+            "source": path.name, "source_sha256": compute_sha256(path),
         }  # fmt: skip
-        with replacing(target / RECORD, overwrite=True) as beside:
+        with atomic_write(target / RECORD_FILE, overwrite=True) as beside:
             beside.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
         if progress is not None:
             progress.note(f"{path.name} -> {out.name}")
     return target
 
 
-def write(path, state, config, licence):
-    """Writes tensors as they are, with config and licence in the header. Raises WriteFailed for the disk. Source: ours."""
+def write_safetensors(path: Path, state, config: dict[str, Any], licence: str) -> None:
+    """Writes tensors as they are, with config and licence in the header. Raises WriteFailed for the disk."""
     plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
-    with replacing(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         save_file(plain, part, metadata={"config": json.dumps(config), "licence": licence})
 
 
-def fitting(part, state, path, shape):
+def check_published_part(part, state, path, shape):
     """(tensors, config) of a published part, after a look at every name and size.
 
     Raises Refused with the first five that are wrong.
-    Source: ours.
     """
     if part == "vae":
-        state = modern_names(state)
-        wanted, config = Vae(vae_sizes(state)).state_dict(), {}
+        state = rename_legacy_keys(state)
+        wanted, config = Vae(infer_vae_sizes(state)).state_dict(), {}
     elif part == "ears":
         state = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
         config = {}
-        wanted = Ears().state_dict()
+        wanted = WhisperAudioEncoder().state_dict()
     else:
-        wanted, config = wanted_of(part.removesuffix("-acc"), shape), shape.as_dict()
-    wrong = [f"{key} is missing" for key in wanted if key not in state and not key.endswith(TABLE)]
+        wanted, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
+    wrong = [f"{key} is missing" for key in wanted if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
     wrong += [f"{key} is not known" for key in state if key not in wanted]
     wrong += [
         f"{key} is {tuple(state[key].shape)}, need {tuple(wanted[key].shape)}"
@@ -290,11 +322,11 @@ def fitting(part, state, path, shape):
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         message = f"{path}: not EchoMimic's {part}: {'; '.join(wrong[:5])}{more}."
-        raise Refused(message, hint="Give the file as published.", code="bad_weights")
+        raise InvalidInputError(message, hint="Give the file as published.", code="bad_weights")
     return state, config
 
 
-def wanted_of(part, shape):
+def get_expected_tensors(part, shape):
     """Names and sizes that a published part must have, tensors on the meta device. Source: EchoMimic v1."""
     with torch.device("meta"):
         if part == "reference":

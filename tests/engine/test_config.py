@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Options, add_flags, option, read_preset, resolve
-from engine.errors import UsageProblem
+from mouthpiece.engine.config import Options, add_flags, option, read_preset, resolve_options
+from mouthpiece.engine.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Dance(Options):
 def from_command_line(*words, preset=None):
     parser = argparse.ArgumentParser()
     add_flags(parser, Dance)
-    return resolve(Dance, preset, vars(parser.parse_args(words)))
+    return resolve_options(Dance, preset, vars(parser.parse_args(words)))
 
 
 def test_the_side_car_of_another_command_says_whose_it_is_and_speaks_is_a_dubs_too(tmp_path):
     path = tmp_path / "out.json"
     path.write_text('{"command": "dub", "settings": {"seed": 3}}')
-    with pytest.raises(UsageProblem, match="it belongs to 'dub', not to 'animate'"):
+    with pytest.raises(UsageError, match="it belongs to 'dub', not to 'animate'"):
         read_preset(path, "animate")
     assert read_preset(path, "dub") == read_preset(path) == {"seed": 3}
     path.write_text('{"command": "speak", "settings": {"seed": 4}}')
@@ -50,11 +50,11 @@ def test_flags_win_over_the_preset_and_the_preset_over_defaults():
 def test_a_zero_and_a_no_are_given_values():
     options = from_command_line("--sway", "0", "--no-mirror", preset={"sway": 1.5, "mirror": True})
     assert options.sway == 0.0 and options.mirror is False
-    assert resolve(Dance, {"sway": 0, "mirror": False}, {}).sway == 0.0
+    assert resolve_options(Dance, {"sway": 0, "mirror": False}, {}).sway == 0.0
 
 
 def test_a_none_never_overlays():
-    assert resolve(Dance, {"steps": 5, "size": None}, {"steps": None}).steps == 5
+    assert resolve_options(Dance, {"steps": 5, "size": None}, {"steps": None}).steps == 5
 
 
 def test_every_flag_changes_its_own_field():
@@ -81,7 +81,7 @@ def test_every_flag_changes_its_own_field():
     ],
 )
 def test_nonsense_is_refused_with_flag_value_and_range(words, said):
-    with pytest.raises(UsageProblem, match=said):
+    with pytest.raises(UsageError, match=said):
         from_command_line(*words)
 
 
@@ -89,7 +89,7 @@ def test_nonsense_is_refused_with_flag_value_and_range(words, said):
     "values", [{"steps": 0}, {"steps": True}, {"steps": 2.0}, {"mirror": 1}, {"style": None}, {"sway": float("inf")}]
 )
 def test_options_refuse_nonsense_at_birth(values):
-    with pytest.raises(UsageProblem, match="--" + next(iter(values))):
+    with pytest.raises(UsageError, match="--" + next(iter(values))):
         Dance(**values)
 
 
@@ -98,10 +98,10 @@ def test_an_option_that_is_gone_and_was_not_given_in_an_older_side_car_is_passed
 
 
 def test_an_unknown_key_in_a_preset_is_refused_with_the_nearest_name():
-    with pytest.raises(UsageProblem, match="'stepps'.*Did you mean steps"):
-        resolve(Dance, {"stepps": 5}, {})
-    with pytest.raises(UsageProblem, match="'zzz'.*Known: steps"):
-        resolve(Dance, {"zzz": 5}, {})
+    with pytest.raises(UsageError, match="'stepps'.*Did you mean steps"):
+        resolve_options(Dance, {"stepps": 5}, {})
+    with pytest.raises(UsageError, match="'zzz'.*Known: steps"):
+        resolve_options(Dance, {"zzz": 5}, {})
 
 
 def test_keys_may_be_written_as_in_flags():
@@ -109,31 +109,31 @@ def test_keys_may_be_written_as_in_flags():
     class Two(Options):
         head_speed: float = option(1.0, "x")
 
-    assert resolve(Two, {"head-speed": 2}, {}) == Two(head_speed=2.0)
+    assert resolve_options(Two, {"head-speed": 2}, {}) == Two(head_speed=2.0)
 
 
 def test_settings_given_back_as_a_side_car_make_the_same_options(tmp_path):
     options = Dance(steps=3, fps=Fraction(30000, 1001), mirror=False, shoes=Path("a.png"))
     path = tmp_path / "out.json"
     path.write_text(json.dumps({"version": "x", "settings": options.settings()}))
-    assert resolve(Dance, read_preset(path), {}) == options
+    assert resolve_options(Dance, read_preset(path), {}) == options
 
 
 def test_a_toml_preset_states_only_differences(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text('steps = 4\nfps = "30000/1001"\n')
-    assert resolve(Dance, read_preset(path), {}) == Dance(steps=4, fps=Fraction(30000, 1001))
+    assert resolve_options(Dance, read_preset(path), {}) == Dance(steps=4, fps=Fraction(30000, 1001))
 
 
 def test_a_preset_that_is_not_there_or_broken_is_refused_by_name(tmp_path):
     for name in ("nowhere", "weights"):
-        with pytest.raises(UsageProblem, match=f"{name}.*animate"):
+        with pytest.raises(UsageError, match=f"{name}.*animate"):
             read_preset(name)
     (tmp_path / "a.toml").write_text("steps = = 4")
     (tmp_path / "a.json").write_text("[1, 2]")
     (tmp_path / "b.json").write_text('{"settings": 4}')
     for name in ("a.toml", "a.json", "b.json"):
-        with pytest.raises(UsageProblem, match=name):
+        with pytest.raises(UsageError, match=name):
             read_preset(tmp_path / name)
 
 

@@ -4,9 +4,20 @@ from fractions import Fraction
 import pytest
 import torch
 
-from engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore, Known, core_of, pack, unpack
-from engine.sampling import FlowAdapter, Given, flow_levels, item_noise, sample
-from engine.timeline import ARTICULATION_HZ, MOTION_HZ
+from mouthpiece.engine.core import (
+    ABSENT,
+    CODE_WIDTH,
+    GENERATED,
+    GIVEN,
+    PACKED_WIDTH,
+    AVCore,
+    StreamConditions,
+    build_core,
+    pack_streams,
+    unpack_streams,
+)
+from mouthpiece.engine.sampling import FlowAdapter, KnownValues, draw_item_noise, make_flow_levels, sample
+from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
 
 STATES = (ABSENT, GIVEN, GENERATED)
 SOUND = slice(CODE_WIDTH, None)
@@ -23,7 +34,7 @@ def grown_core(seed=0):
 
 def told(motion, sound, batch=2, ticks=9, seed=1):
     values = torch.randn(batch, ticks, PACKED_WIDTH, generator=torch.Generator().manual_seed(seed))
-    return Known(values, torch.full((batch, ticks), motion), torch.full((batch, ticks), sound))
+    return StreamConditions(values, torch.full((batch, ticks), motion), torch.full((batch, ticks), sound))
 
 
 def noise_of(known, seed=2):
@@ -37,9 +48,9 @@ def core():
 
 def test_streams_packed_and_unpacked_are_what_they_were():
     motion, sound = torch.randn(3, 7, 32), torch.randn(3, 14, 43)
-    packed = pack(motion, sound)
+    packed = pack_streams(motion, sound)
     assert packed.shape == (3, 7, PACKED_WIDTH) == (3, 7, 118)
-    assert all(torch.equal(a, b) for a, b in zip(unpack(packed), (motion, sound)))
+    assert all(torch.equal(a, b) for a, b in zip(unpack_streams(packed), (motion, sound)))
     assert torch.equal(packed[:, 3, 32:75], sound[:, 6]) and torch.equal(packed[:, 3, 75:], sound[:, 7])
 
 
@@ -87,11 +98,11 @@ def test_the_flow_time_matters_only_to_what_is_generated(core):
 
 def test_a_batch_gives_what_its_items_give_alone(core):
     states = torch.tensor(list(itertools.product(STATES, STATES)))
-    known = Known(torch.randn(9, 11, PACKED_WIDTH), *(s[:, None].repeat(1, 11) for s in states.T))
+    known = StreamConditions(torch.randn(9, 11, PACKED_WIDTH), *(s[:, None].repeat(1, 11) for s in states.T))
     x, time = torch.randn(9, 11, PACKED_WIDTH), torch.rand(9)
     together = core(x, time, known)
     for i in range(9):
-        alone = core(x[i : i + 1], time[i : i + 1], Known(*(k[i : i + 1] for k in known)))
+        alone = core(x[i : i + 1], time[i : i + 1], StreamConditions(*(k[i : i + 1] for k in known)))
         assert torch.allclose(alone[0], together[i], atol=1e-5)
 
 
@@ -121,15 +132,17 @@ def test_flow_matching_teaches_a_core_to_follow_its_sound():
         return values.contiguous(), torch.full((count, 8), GENERATED), torch.full((count, 8), GIVEN)
 
     for _ in range(140):
-        known = Known(*batch(16))
+        known = StreamConditions(*batch(16))
         time, noise = torch.rand(16, generator=generator), torch.randn(known.values.shape, generator=generator)
         x = torch.lerp(noise, known.values, time[:, None, None])
         loss = ((core(x, time, known) - (known.values - noise))[..., :CODE_WIDTH] ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    known = Known(*batch(16))
-    made = sample(FlowAdapter(core.eval()), item_noise((8, PACKED_WIDTH), 0, range(16)), flow_levels(8), known)
+    known = StreamConditions(*batch(16))
+    made = sample(
+        FlowAdapter(core.eval()), draw_item_noise((8, PACKED_WIDTH), 0, range(16)), make_flow_levels(8), known
+    )
     track, drawn = known.values[..., 0].flatten(), made[..., :CODE_WIDTH].mean(-1).flatten()
     assert float(torch.corrcoef(torch.stack([track, drawn]))[0, 1]) > 0.8
 
@@ -145,13 +158,13 @@ def test_in_filling_keeps_what_stands_and_the_core_sees_it_clean(core):
     known.motion[:, :4], known.articulation[:, 7:] = GIVEN, GIVEN
     mask = torch.zeros(1, 12, PACKED_WIDTH, dtype=torch.bool)
     mask[:, :4, :CODE_WIDTH], mask[:, 7:, SOUND] = True, True
-    out = sample(FlowAdapter(network), item_noise((12, PACKED_WIDTH), 0, [0]), flow_levels(4), known,
-                 given=Given(known.values, mask))  # fmt: skip
+    out = sample(FlowAdapter(network), draw_item_noise((12, PACKED_WIDTH), 0, [0]), make_flow_levels(4), known,
+                 given=KnownValues(known.values, mask))  # fmt: skip
     assert torch.equal(out[mask], known.values[mask]) and not torch.isclose(out, known.values)[~mask].all()
     changed = known.values.clone()
-    changed[:, 4:, :CODE_WIDTH] += 1        # what is not given is not read
-    again = sample(FlowAdapter(core), item_noise((12, PACKED_WIDTH), 0, [0]), flow_levels(4),
-                   known._replace(values=changed), given=Given(known.values, mask))  # fmt: skip
+    changed[:, 4:, :CODE_WIDTH] += 1  # what is not given is not read
+    again = sample(FlowAdapter(core), draw_item_noise((12, PACKED_WIDTH), 0, [0]), make_flow_levels(4),
+                   known._replace(values=changed), given=KnownValues(known.values, mask))  # fmt: skip
     assert torch.equal(out, again) and len(seen) == 4
 
 
@@ -160,20 +173,22 @@ def test_given_phones_are_heard_as_their_likeness_to_all_and_generated_ones_as_t
     plain, kin = AVCore(24, 1, 2), AVCore(24, 1, 2, relatives=True)
     for p in plain.parameters():
         p.data += torch.randn(p.shape) * 0.1
-    kin.load_state_dict(plain.state_dict())            # weights are of the same shapes; what they mean is in the config
+    kin.load_state_dict(plain.state_dict())  # weights are of the same shapes; what they mean is in the config
     time = torch.tensor([0.4, 0.4])
     known = told(GENERATED, GENERATED)
     x = noise_of(known)
     assert torch.equal(plain(x, time, known), kin(x, time, known))
     known = told(GENERATED, GIVEN)
-    motion, sound = unpack(known.values)
+    motion, sound = unpack_streams(known.values)
     alike = torch.cat([sound[..., :40] @ kin.likeness, sound[..., 40:]], -1)
     assert not torch.allclose(plain(x, time, known), kin(x, time, known))
-    assert torch.allclose(plain(x, time, known._replace(values=pack(motion, alike))), kin(x, time, known), atol=1e-5)
+    assert torch.allclose(
+        plain(x, time, known._replace(values=pack_streams(motion, alike))), kin(x, time, known), atol=1e-5
+    )
 
 
 def test_a_core_is_built_as_its_file_says(core):
     for relatives in (False, True):
         net = AVCore(24, 2, 2, relatives)
-        assert core_of(net.state_dict(), net.config).config == net.config
-    assert core_of(core.state_dict(), dict(width=24, depth=2, heads=2)).likeness is None
+        assert build_core(net.state_dict(), net.config).config == net.config
+    assert build_core(core.state_dict(), dict(width=24, depth=2, heads=2)).likeness is None

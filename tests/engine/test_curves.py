@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.curves import smoothstep
+from mouthpiece.engine.curves import smoothstep
 
 
 def test_a_smoothstep_is_level_at_both_ends_and_half_in_the_middle():

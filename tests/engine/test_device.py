@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from engine import device
-from engine.errors import Missing, UsageProblem
+from mouthpiece.engine import device
+from mouthpiece.engine.errors import MissingDependencyError, UsageError
 
 
 def without_gpu(monkeypatch):
@@ -46,17 +46,17 @@ def test_the_cpu_computes_in_bfloat16_only_where_it_can(monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_missing_and_the_cpu_offered(monkeypatch):
     without_gpu(monkeypatch)
-    with pytest.raises(Missing, match="--device cuda: no GPU.*--device cpu") as caught:
+    with pytest.raises(MissingDependencyError, match="--device cuda: no GPU.*--device cpu") as caught:
         device.choose_device("cuda")
     assert caught.value.exit_code == 3
     with_gpus(monkeypatch, 1)
-    with pytest.raises(Missing, match="cuda:1: 1 GPU"):
+    with pytest.raises(MissingDependencyError, match="cuda:1: 1 GPU"):
         device.choose_device("cuda:1")
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "", "CPU"])
 def test_another_word_is_refused_with_what_is_accepted(text):
-    with pytest.raises(UsageProblem, match="auto, cpu, cuda or cuda:INDEX"):
+    with pytest.raises(UsageError, match="auto, cpu, cuda or cuda:INDEX"):
         device.choose_device(text)
 
 
@@ -75,9 +75,9 @@ def test_autocast_lowers_precision_only_when_the_placement_says_so():
 def test_threads_are_set_when_given_and_only_told_otherwise(monkeypatch):
     seen = []
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
-    assert device.threads() == torch.get_num_threads()
+    assert device.set_cpu_threads() == torch.get_num_threads()
     assert seen == []
-    device.threads(3)
+    device.set_cpu_threads(3)
     assert seen == [3]
-    with pytest.raises(UsageProblem, match="--threads 0"):
-        device.threads(0)
+    with pytest.raises(UsageError, match="--threads 0"):
+        device.set_cpu_threads(0)

@@ -3,17 +3,24 @@ import pickle
 
 import pytest
 
-from engine.errors import ExitCode, Missing, MouthpieceError, Refused, UsageProblem, WriteFailed
+from mouthpiece.engine.errors import (
+    ExitCode,
+    InvalidInputError,
+    MissingDependencyError,
+    MouthpieceError,
+    OutputError,
+    UsageError,
+)
 
 
 @pytest.mark.parametrize(
     "error, kind, code",
     [
         (MouthpieceError, "internal", 1),
-        (UsageProblem, "usage", 2),
-        (Missing, "missing", 3),
-        (Refused, "refused", 5),
-        (WriteFailed, "write", 5),
+        (UsageError, "usage", 2),
+        (MissingDependencyError, "missing", 3),
+        (InvalidInputError, "refused", 5),
+        (OutputError, "write", 5),
     ],
 )
 def test_each_error_knows_its_kind_and_its_exit_code(error, kind, code):
@@ -26,13 +33,13 @@ def test_the_exit_codes_are_those_of_the_contract():
 
 
 def test_the_sentence_holds_cause_then_remedy():
-    error = Refused("a.wav: empty file.", hint="Give a recording.")
+    error = InvalidInputError("a.wav: empty file.", hint="Give a recording.")
     assert str(error) == "a.wav: empty file. Give a recording."
-    assert str(Refused("a.wav: empty file.")) == "a.wav: empty file."
+    assert str(InvalidInputError("a.wav: empty file.")) == "a.wav: empty file."
 
 
 def test_an_error_as_dict_is_json_with_the_five_fields():
-    error = Missing("no GPU.", hint="Use --device cpu.", code="no_gpu", retryable=True)
+    error = MissingDependencyError("no GPU.", hint="Use --device cpu.", code="no_gpu", retryable=True)
     back = json.loads(json.dumps(error.as_dict()))
     assert back == {
         "kind": "missing",
@@ -41,16 +48,19 @@ def test_an_error_as_dict_is_json_with_the_five_fields():
         "hint": "Use --device cpu.",
         "retryable": True,
     }
-    assert Missing("x").as_dict()["code"] == "missing"
+    assert MissingDependencyError("x").as_dict()["code"] == "missing"
 
 
 def test_an_error_survives_the_way_between_processes():
-    error = pickle.loads(pickle.dumps(Refused("a", hint="b", code="c", retryable=True)))
-    assert type(error) is Refused
-    assert error.as_dict() == Refused("a", hint="b", code="c", retryable=True).as_dict()
+    error = pickle.loads(pickle.dumps(InvalidInputError("a", hint="b", code="c", retryable=True)))
+    assert type(error) is InvalidInputError
+    assert error.as_dict() == InvalidInputError("a", hint="b", code="c", retryable=True).as_dict()
 
 
 def test_a_forgotten_full_stop_stands_between_message_and_hint():
-    assert str(Refused("a.srt: nothing in it", hint="Give another.")) == "a.srt: nothing in it. Give another."
-    assert str(Refused("Is it one?", hint="Look.")) == "Is it one? Look."
-    assert str(Refused("2 bad rows:\n  3: no sound\n", hint="Correct them.")) == "2 bad rows:\n  3: no sound\nCorrect them."
+    assert str(InvalidInputError("a.srt: nothing in it", hint="Give another.")) == "a.srt: nothing in it. Give another."
+    assert str(InvalidInputError("Is it one?", hint="Look.")) == "Is it one? Look."
+    assert (
+        str(InvalidInputError("2 bad rows:\n  3: no sound\n", hint="Correct them."))
+        == "2 bad rows:\n  3: no sound\nCorrect them."
+    )

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from engine.errors import UsageProblem
-from engine.nn import Attention, DiTBlock, MixBlock, ModulatedHead, apply_rotary, rotary
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.nn import Attention, DiTBlock, MixBlock, ModulatedHead, apply_rotary, make_rotary
 
 POSITIONS_S = torch.arange(6) / 50
 
@@ -24,7 +24,7 @@ def drawn(*shape, seed=0):
 def slow_attention(attention, x, mask, times_s):
     """Attention one head, one token and one source at a time."""
     width = x.shape[-1] // attention.heads
-    angles = rotary(times_s, width)
+    angles = make_rotary(times_s, width)
 
     def split(y):
         return y.unflatten(-1, (attention.heads, width)).transpose(1, 2)
@@ -46,7 +46,7 @@ def slow_attention(attention, x, mask, times_s):
 def test_attention_agrees_with_a_slow_loop():
     attention, x = awake(Attention(8, 2)), drawn(2, 6, 8)
     mask = torch.tensor([[1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 0]]).bool()
-    fast = attention(x, mask=mask, angles=rotary(POSITIONS_S, 4))
+    fast = attention(x, mask=mask, angles=make_rotary(POSITIONS_S, 4))
     assert torch.allclose(fast, slow_attention(attention, x, mask, POSITIONS_S), atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_a_block_knows_time_differences_and_not_the_hour():
     block, x, e = awake(DiTBlock(8, 2)), drawn(1, 6, 8), drawn(1, 8)
     now = block(x, e, POSITIONS_S)
     assert torch.allclose(now, block(x, e, POSITIONS_S.double() + 3600), atol=1e-4)
-    assert torch.equal(now, block(x, e, rotary(POSITIONS_S, 4)))
+    assert torch.equal(now, block(x, e, make_rotary(POSITIONS_S, 4)))
     assert (now - block(x, e, POSITIONS_S * 2)).abs().max() > 1e-3
 
 
@@ -162,10 +162,10 @@ def test_dropout_changes_training_and_not_inference():
         (lambda: MixBlock(8, dropout=1.0), "dropout 1"),
         (lambda: DiTBlock(8, 2)(drawn(1, 6, 8), drawn(1, 8), POSITIONS_S, context=drawn(1, 2, 4)), "cross-attention"),
         (lambda: MixBlock(8)(drawn(1, 6, 8), torch.ones(1, 6)), "not bool"),
-        (lambda: Attention(8, 2, 4)(drawn(1, 6, 8), drawn(1, 2, 4), angles=rotary(POSITIONS_S, 4)), "rotary"),
+        (lambda: Attention(8, 2, 4)(drawn(1, 6, 8), drawn(1, 2, 4), angles=make_rotary(POSITIONS_S, 4)), "rotary"),
     ],
 )
 def test_nonsense_is_refused_in_words(make, words):
-    with pytest.raises(UsageProblem, match=words) as refusal:
+    with pytest.raises(UsageError, match=words) as refusal:
         make()
     assert refusal.value.hint

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from engine.errors import UsageProblem
-from engine.progress import Progress
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.progress import Progress
 
 
 class Clock:
@@ -74,5 +74,5 @@ def test_none_is_silent_and_still_counts_for_its_caller():
 
 
 def test_another_mode_is_refused():
-    with pytest.raises(UsageProblem, match="--progress loud: need auto or bar"):
+    with pytest.raises(UsageError, match="--progress loud: need auto or bar"):
         Progress("loud")

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from engine.errors import UsageProblem
-from engine.sampling import EpsilonAdapter, FlowAdapter, Guidance, Level, flow_levels, sample
-from engine.sampling.guidance import guide
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling import EpsilonAdapter, FlowAdapter, Guidance, NoiseLevel, make_flow_levels, sample
+from mouthpiece.engine.sampling.guidance import make_guided_denoiser
 
-LEVEL = Level(0.5, 0.5, 0.5)
+LEVEL = NoiseLevel(0.5, 0.5, 0.5)
 X = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,7 +30,7 @@ NULL, SOUND, TEXT = tree(0.0), tree(1.0, 0.2), tree(-2.0, 0.5)
 
 def ask(guidance, conditions, kind=FlowAdapter, level=LEVEL):
     network = Counted()
-    return guide(kind(network), conditions, NULL, guidance)(X, level), network
+    return make_guided_denoiser(kind(network), conditions, NULL, guidance)(X, level), network
 
 
 def raw(conditions, level=LEVEL):
@@ -48,7 +48,7 @@ def test_each_condition_pulls_by_its_own_scale():
 @pytest.mark.parametrize("scales", [(2.5, 0.5), (1.0, 1.0), (3.0, 0.0), (0.5, 0.5), (-1.0, 4.0)])
 def test_batched_and_sequential_guidance_agree(scales, rescale):
     together, batched = ask(Guidance(scales, rescale=rescale), [SOUND, TEXT])
-    apart, sequential = ask(Guidance(scales, rescale=rescale, way="sequential"), [SOUND, TEXT])
+    apart, sequential = ask(Guidance(scales, rescale=rescale, mode="sequential"), [SOUND, TEXT])
     assert torch.allclose(together.data, apart.data, atol=1e-5)
     assert batched.calls == 1
     assert batched.items == sequential.items == 2 * sequential.calls
@@ -60,7 +60,7 @@ def test_batched_and_sequential_guidance_agree(scales, rescale):
      ((0.5, 0.5), 2), ((1.0, 1.0), 3), ((2.0, 3.0), 3)],
 )  # fmt: skip
 def test_what_has_no_weight_is_not_computed(scales, networks):
-    _, network = ask(Guidance(scales, way="sequential"), [SOUND, TEXT][: len(scales)])
+    _, network = ask(Guidance(scales, mode="sequential"), [SOUND, TEXT][: len(scales)])
     assert network.calls == networks
 
 
@@ -72,7 +72,7 @@ def test_scale_one_is_the_condition_and_scale_zero_the_null_to_the_bit():
 
 def test_guidance_acts_inside_its_interval_alone():
     guidance = Guidance((3.0, 0.5), interval=(0.4, 0.8))
-    early, inside = Level(0.2, 0.2, 0.8), Level(0.5, 0.5, 0.5)
+    early, inside = NoiseLevel(0.2, 0.2, 0.8), NoiseLevel(0.5, 0.5, 0.5)
     calmed, _ = ask(Guidance((1.0, 0.5)), [SOUND, TEXT], level=early)
     assert torch.allclose(ask(guidance, [SOUND, TEXT], level=early)[0].data, calmed.data)
     strong, _ = ask(Guidance((3.0, 0.5)), [SOUND, TEXT], level=inside)
@@ -81,8 +81,8 @@ def test_guidance_acts_inside_its_interval_alone():
 
 def test_guidance_outside_its_interval_costs_one_call_of_one_condition():
     network = Counted()
-    guidance = Guidance((3.0,), interval=(0.5, 1.0), way="sequential")
-    sample(FlowAdapter(network), X, flow_levels(4), [SOUND], null=NULL, guidance=guidance)
+    guidance = Guidance((3.0,), interval=(0.5, 1.0), mode="sequential")
+    sample(FlowAdapter(network), X, make_flow_levels(4), [SOUND], null=NULL, guidance=guidance)
     assert network.calls == 1 + 1 + 2 + 2
 
 
@@ -94,8 +94,8 @@ def test_full_rescale_restores_the_deviation_of_the_conditioned_output():
 
 
 def test_sampling_with_scale_one_equals_sampling_without_guidance():
-    guided = sample(FlowAdapter(Counted()), X, flow_levels(4), SOUND, null=NULL, guidance=Guidance((1.0,)))
-    assert torch.equal(guided, sample(FlowAdapter(Counted()), X, flow_levels(4), SOUND))
+    guided = sample(FlowAdapter(Counted()), X, make_flow_levels(4), SOUND, null=NULL, guidance=Guidance((1.0,)))
+    assert torch.equal(guided, sample(FlowAdapter(Counted()), X, make_flow_levels(4), SOUND))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_sampling_with_scale_one_equals_sampling_without_guidance():
         (lambda: Guidance((float("nan"),)), "not numbers"),
         (lambda: Guidance(interval=(0.8, 0.2)), "interval"),
         (lambda: Guidance(rescale=1.5), "rescale 1.5"),
-        (lambda: Guidance(way="both"), "'both'"),
+        (lambda: Guidance(mode="both"), "'both'"),
         (lambda: ask(Guidance((2.0,)), [SOUND, TEXT]), "2 conditions came with 1"),
         (lambda: ask(Guidance((2.0,)), [None]), "differ in kind"),
         (lambda: ask(Guidance((2.0,)), [{"pull": torch.ones(2, 1)}]), "names"),
@@ -115,6 +115,6 @@ def test_sampling_with_scale_one_equals_sampling_without_guidance():
     ],
 )
 def test_nonsense_is_refused_in_words(make, words):
-    with pytest.raises(UsageProblem, match=words) as refusal:
+    with pytest.raises(UsageError, match=words) as refusal:
         make()
     assert refusal.value.hint

@@ -4,17 +4,17 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from engine.sampling import (
+from mouthpiece.engine.sampling import (
     DataAdapter,
     EpsilonAdapter,
     VelocityAdapter,
-    betas,
-    diffusion_levels,
-    karras_levels,
+    make_betas,
+    make_diffusion_levels,
+    make_karras_levels,
     sample,
 )
-from engine.sampling.guidance import rescale_to
-from engine.sampling.schedules import timesteps
+from mouthpiece.engine.sampling.guidance import rescale_guided
+from mouthpiece.engine.sampling.schedules import make_timesteps
 
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 PLAIN = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
@@ -27,7 +27,7 @@ def network(x, time, conditions=None):
 
 
 def variances(config, ends="as_is"):
-    return betas(config["beta_schedule"], first=config["beta_start"], last=config["beta_end"], ends=ends)
+    return make_betas(config["beta_schedule"], first=config["beta_start"], last=config["beta_end"], ends=ends)
 
 
 def noise():
@@ -48,7 +48,7 @@ def walk(scheduler, x, extra):
 def test_ddim_follows_diffusers_through_the_whole_loop(kind, config, spacing, steps):
     scheduler = DDIMScheduler(**config, prediction_type=kind, timestep_spacing=spacing, clip_sample=False)
     scheduler.set_timesteps(steps)
-    levels = diffusion_levels(variances(config), steps, spacing)
+    levels = make_diffusion_levels(variances(config), steps, spacing)
     ours = sample(ADAPTERS[kind](network), noise(), levels, solver="ddim")
     assert torch.allclose(ours, walk(scheduler, noise(), dict), atol=2e-4, rtol=2e-4)
 
@@ -60,7 +60,7 @@ def test_ddim_with_zero_snr_and_trailing_follows_diffusers(kind, steps):
         **STABLE, prediction_type=kind, timestep_spacing="trailing", clip_sample=False, rescale_betas_zero_snr=True
     )
     scheduler.set_timesteps(steps)
-    levels = diffusion_levels(variances(STABLE, "zero_snr"), steps, "trailing")
+    levels = make_diffusion_levels(variances(STABLE, "zero_snr"), steps, "trailing")
     ours = sample(ADAPTERS[kind](network), noise(), levels, solver="ddim")
     assert torch.allclose(ours, walk(scheduler, noise(), dict), atol=2e-4, rtol=2e-4)
 
@@ -75,7 +75,7 @@ def test_stochastic_ddim_follows_diffusers_given_the_same_noise(eta):
     fresh = torch.randn(10, 2, 3, 4, generator=torch.Generator().manual_seed(1))
     theirs = iter(fresh)
     expected = walk(scheduler, noise(), lambda: {"eta": eta, "variance_noise": next(theirs)})
-    levels = diffusion_levels(variances(STABLE, "zero_snr"), 10)
+    levels = make_diffusion_levels(variances(STABLE, "zero_snr"), 10)
     ours = sample(VelocityAdapter(network), noise(), levels, solver="ddim", eta=eta, fresh_noise=iter(fresh))
     assert torch.allclose(ours, expected, atol=2e-4, rtol=2e-4)
 
@@ -85,7 +85,7 @@ def test_ddim_with_offset_and_without_a_final_alpha_of_one_follows_diffusers():
         **STABLE, timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False, clip_sample=False
     )
     scheduler.set_timesteps(25)
-    levels = diffusion_levels(variances(STABLE), 25, "leading", offset=1, final="first")
+    levels = make_diffusion_levels(variances(STABLE), 25, "leading", offset=1, final="first")
     ours = sample(EpsilonAdapter(network), noise(), levels, solver="ddim")
     assert torch.allclose(ours, walk(scheduler, noise(), dict), atol=2e-4, rtol=2e-4)
 
@@ -95,7 +95,7 @@ def test_ddim_with_offset_and_without_a_final_alpha_of_one_follows_diffusers():
 def test_second_order_multistep_follows_diffusers_through_the_whole_loop(kind, steps):
     scheduler = DPMSolverMultistepScheduler(**STABLE, prediction_type=kind, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
-    levels = diffusion_levels(variances(STABLE), steps, "trailing")
+    levels = make_diffusion_levels(variances(STABLE), steps, "trailing")
     ours = sample(ADAPTERS[kind](network), noise(), levels, solver="dpm2m")
     assert torch.allclose(ours, walk(scheduler, noise(), dict), atol=5e-4, rtol=5e-4)
 
@@ -104,7 +104,7 @@ def test_karras_levels_and_multistep_follow_diffusers():
     # The cosine schedule is the one for which diffusers does not round the interpolated times.
     scheduler = DPMSolverMultistepScheduler(beta_schedule="squaredcos_cap_v2", use_karras_sigmas=True)
     scheduler.set_timesteps(12)
-    levels = karras_levels(betas("cosine"), 12)
+    levels = make_karras_levels(make_betas("cosine"), 12)
     theirs = scheduler.sigmas[:-1].double()
     assert torch.allclose(torch.tensor([lv.sigma / lv.alpha for lv in levels[:-1]]).double(), theirs, rtol=2e-3)
     assert all(abs(lv.time - t) < 1.01 for lv, t in zip(levels, scheduler.timesteps.tolist(), strict=False))
@@ -115,7 +115,7 @@ def test_visited_timesteps_equal_those_of_diffusers_for_every_number_of_steps(sp
     scheduler = DDIMScheduler(timestep_spacing=spacing)
     for steps in range(1, 200):
         scheduler.set_timesteps(steps)
-        assert timesteps(1000, steps, spacing) == scheduler.timesteps.tolist()[:steps], steps
+        assert make_timesteps(1000, steps, spacing) == scheduler.timesteps.tolist()[:steps], steps
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "cosine"])
@@ -125,11 +125,13 @@ def test_betas_equal_those_of_diffusers(kind, ends):
     scheduler = DDIMScheduler(
         beta_schedule=named, beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=ends == "zero_snr"
     )
-    assert torch.allclose(torch.cumprod(1 - betas(kind, ends=ends), 0).float(), scheduler.alphas_cumprod, atol=2e-5)
+    assert torch.allclose(
+        torch.cumprod(1 - make_betas(kind, ends=ends), 0).float(), scheduler.alphas_cumprod, atol=2e-5
+    )
 
 
 def test_guidance_rescale_equals_that_of_diffusers():
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
     guided, plain = 3 * noise() + 1, noise().roll(1)
-    assert torch.allclose(rescale_to(guided, plain, 0.7), rescale_noise_cfg(guided, plain, 0.7), atol=1e-6)
+    assert torch.allclose(rescale_guided(guided, plain, 0.7), rescale_noise_cfg(guided, plain, 0.7), atol=1e-6)

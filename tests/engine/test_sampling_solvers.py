@@ -4,26 +4,26 @@ from itertools import pairwise
 import pytest
 import torch
 
-from engine.errors import UsageProblem
-from engine.sampling import (
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.sampling import (
     SOLVERS,
     DataAdapter,
     EpsilonAdapter,
     FlowAdapter,
-    Level,
+    NoiseLevel,
     Prediction,
     VelocityAdapter,
-    betas,
-    cosine_levels,
-    diffusion_levels,
-    flow_levels,
-    karras_levels,
+    make_betas,
+    make_cosine_levels,
     make_ddim,
+    make_diffusion_levels,
+    make_flow_levels,
+    make_karras_levels,
     sample,
 )
 
 MEAN, DEVIATION = 0.7, 0.4
-PATHS = {"straight": flow_levels, "circle": cosine_levels}
+PATHS = {"straight": make_flow_levels, "circle": make_cosine_levels}
 ORDERS = {"euler": 1, "ddim": 1, "heun": 2, "ab2": 2}
 
 
@@ -64,7 +64,7 @@ def test_halving_the_step_divides_the_error_by_two_to_the_order(solver, path):
 def test_dpm2m_is_of_second_order_between_finite_levels_of_log_snr():
     def levels(steps):
         logits = torch.linspace(-3, 3, steps + 1, dtype=torch.float64)
-        return [Level(t, t, 1 - t) for t in torch.sigmoid(logits).tolist()]
+        return [NoiseLevel(t, t, 1 - t) for t in torch.sigmoid(logits).tolist()]
 
     errors = [error("dpm2m", levels(steps)) for steps in (40, 80, 160)]
     assert all(1.75 < math.log2(a / b) < 2.6 for a, b in pairwise(errors)), errors
@@ -73,17 +73,17 @@ def test_dpm2m_is_of_second_order_between_finite_levels_of_log_snr():
 @pytest.mark.parametrize("solver", ["heun", "ab2", "dpm2m"])
 def test_second_order_beats_first_on_every_schedule(solver):
     for levels in (
-        flow_levels(20),
-        flow_levels(20, shift=3.0),
-        cosine_levels(20),
-        karras_levels(betas("scaled_linear"), 20),
-        diffusion_levels(betas("scaled_linear", ends="zero_snr"), 20),
+        make_flow_levels(20),
+        make_flow_levels(20, shift=3.0),
+        make_cosine_levels(20),
+        make_karras_levels(make_betas("scaled_linear"), 20),
+        make_diffusion_levels(make_betas("scaled_linear", ends="zero_snr"), 20),
     ):
         assert error(solver, levels) < 0.8 * error("euler", levels)
 
 
 def test_euler_is_ddim_without_new_noise():
-    for levels in (flow_levels(5, shift=2.0), cosine_levels(5)):
+    for levels in (make_flow_levels(5, shift=2.0), make_cosine_levels(5)):
         x = torch.randn(8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         assert torch.allclose(solve("euler", levels, x), solve("ddim", levels, x), atol=1e-12)
 
@@ -98,13 +98,13 @@ def test_heun_on_the_straight_path_is_the_textbook_step():
         first = velocity(expected, torch.full((3,), here), None)
         second = velocity(expected + 0.5 * first, torch.full((3,), there), None)
         expected = expected + 0.25 * (first + second)
-    assert torch.allclose(sample(FlowAdapter(velocity), x, flow_levels(2), solver="heun"), expected, atol=1e-6)
+    assert torch.allclose(sample(FlowAdapter(velocity), x, make_flow_levels(2), solver="heun"), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_stochastic_ddim_keeps_the_distribution(eta):
     generator = torch.Generator().manual_seed(0)
-    levels = cosine_levels(150)
+    levels = make_cosine_levels(150)
     fresh = iter(lambda: torch.randn(5000, generator=generator), None)
     step = make_ddim(eta, fresh)
     x, past = torch.randn(5000, generator=generator), None
@@ -116,7 +116,7 @@ def test_stochastic_ddim_keeps_the_distribution(eta):
     assert torch.corrcoef(torch.stack([x, deterministic]))[0, 1] < 0.9
 
 
-@pytest.mark.parametrize("level", [Level(3.0, 0.6, 0.8), Level(3.0, 0.28, 0.96)])
+@pytest.mark.parametrize("level", [NoiseLevel(3.0, 0.6, 0.8), NoiseLevel(3.0, 0.28, 0.96)])
 def test_adapters_of_every_kind_read_the_same_data_and_noise(level):
     data, noise = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     x = level.alpha * data + level.sigma * noise
@@ -139,15 +139,15 @@ def test_networks_hear_their_own_count_of_time_and_the_untouched_conditions():
         heard.append((time.tolist(), conditions))
         return torch.zeros_like(x)
 
-    sample(VelocityAdapter(network), torch.zeros(2, 3), diffusion_levels(betas("linear"), 2), "words")
-    sample(FlowAdapter(network), torch.zeros(2, 3), flow_levels(2), "words")
+    sample(VelocityAdapter(network), torch.zeros(2, 3), make_diffusion_levels(make_betas("linear"), 2), "words")
+    sample(FlowAdapter(network), torch.zeros(2, 3), make_flow_levels(2), "words")
     assert heard == [([t, t], "words") for t in (999.0, 499.0, 0.0, 0.5)]
 
 
 def test_a_network_in_half_precision_leaves_the_sample_in_float32():
     for kind in (FlowAdapter, EpsilonAdapter, DataAdapter):
         model = kind(lambda x, time, conditions: x.bfloat16())
-        prediction = model(torch.ones(1, 2), Level(0.5, 0.6, 0.8), None)
+        prediction = model(torch.ones(1, 2), NoiseLevel(0.5, 0.6, 0.8), None)
         assert prediction.data.dtype == prediction.noise.dtype == torch.float32
 
 
@@ -160,15 +160,18 @@ def identity(x, time, conditions):
     [
         (lambda: make_ddim(1.5), "eta 1.5"),
         (lambda: make_ddim(0.5), "fresh noise"),
-        (lambda: sample(FlowAdapter(identity), torch.zeros(1, 2), flow_levels(2), solver="rk4"), "'rk4' is unknown"),
-        (lambda: sample(FlowAdapter(identity), torch.zeros(1, 2), flow_levels(2), eta=0.5), "no meaning"),
-        (lambda: sample(VelocityAdapter(identity), torch.zeros(1, 2), flow_levels(2)), "off the circle"),
-        (lambda: sample(EpsilonAdapter(identity), torch.zeros(1, 2), cosine_levels(2)), "zero SNR"),
-        (lambda: sample(DataAdapter(identity), torch.zeros(1, 2), flow_levels(2), solver="heun"), "last level"),
-        (lambda: sample(FlowAdapter(lambda x, t, c: x[:, :1]), torch.zeros(1, 2), flow_levels(2)), "shaped like"),
+        (
+            lambda: sample(FlowAdapter(identity), torch.zeros(1, 2), make_flow_levels(2), solver="rk4"),
+            "'rk4' is unknown",
+        ),
+        (lambda: sample(FlowAdapter(identity), torch.zeros(1, 2), make_flow_levels(2), eta=0.5), "no meaning"),
+        (lambda: sample(VelocityAdapter(identity), torch.zeros(1, 2), make_flow_levels(2)), "off the circle"),
+        (lambda: sample(EpsilonAdapter(identity), torch.zeros(1, 2), make_cosine_levels(2)), "zero SNR"),
+        (lambda: sample(DataAdapter(identity), torch.zeros(1, 2), make_flow_levels(2), solver="heun"), "last level"),
+        (lambda: sample(FlowAdapter(lambda x, t, c: x[:, :1]), torch.zeros(1, 2), make_flow_levels(2)), "shaped like"),
     ],
 )
 def test_nonsense_is_refused_in_words(make, words):
-    with pytest.raises(UsageProblem, match=words) as refusal:
+    with pytest.raises(UsageError, match=words) as refusal:
         make()
     assert refusal.value.hint

@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.errors import UsageProblem
-from face.composite import ColorMatch, Paster, match_colors
-from face.crop import crop_of
-from face.masks import edge, region
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.face.composite import ColorMatch, CropCompositor, match_colors
+from mouthpiece.face.crop import make_crop
+from mouthpiece.face.masks import make_edge_mask, make_region_mask
 
 POINTS = np.array([[205, 101.7], [246.8, 103.7], [201.7, 139.2], [245.3, 141.9]])
 SHIFTS = [np.array([0, 0]), np.array([-190, -95]), np.array([255, 350])]  # in the middle, over two corners
@@ -19,8 +19,8 @@ def noisy():
 @pytest.mark.parametrize("shift", SHIFTS, ids=str)
 @pytest.mark.parametrize("size_px", [64, 256])
 def test_only_pixels_under_the_mask_change(noisy, shift, size_px):
-    crop = crop_of(POINTS + shift, size_px)
-    paster = Paster(noisy.shape, crop, region("lower", size_px))
+    crop = make_crop(POINTS + shift, size_px)
+    paster = CropCompositor(noisy.shape, crop, make_region_mask("lower", size_px))
     before = noisy.copy()
     out = paster.paste(noisy, np.full((size_px, size_px, 3), 255, np.uint8))
     assert (noisy == before).all()
@@ -28,7 +28,7 @@ def test_only_pixels_under_the_mask_change(noisy, shift, size_px):
     x0, y0, x1, y1 = paster.box_xyxy
     box = np.zeros(changed.shape, bool)
     box[y0:y1, x0:x1] = True
-    warped = cv2.warpAffine(region("lower", size_px), crop.frame_from_crop, (512, 512))
+    warped = cv2.warpAffine(make_region_mask("lower", size_px), crop.frame_from_crop, (512, 512))
     assert changed.any() and not changed[~box].any() and not changed[cv2.dilate(warped, np.ones((9, 9))) == 0].any()
     assert box.sum() < 0.5 * box.size
 
@@ -36,14 +36,16 @@ def test_only_pixels_under_the_mask_change(noisy, shift, size_px):
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_what_was_cut_out_goes_back_without_a_seam(photo, scale):
     frame = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    crop = crop_of((POINTS + 0.5) * scale - 0.5, 256)
-    out = Paster(frame.shape, crop, region("oval", 256)).paste(frame, crop.take(frame))
+    crop = make_crop((POINTS + 0.5) * scale - 0.5, 256)
+    out = CropCompositor(frame.shape, crop, make_region_mask("oval", 256)).paste(frame, crop.take(frame))
     assert np.abs(out.astype(int) - frame).mean() < 0.1
 
 
 def test_the_middle_of_the_mask_shows_the_render_and_its_edge_blends():
-    frame, crop = np.zeros((512, 512, 3), np.uint8), crop_of(POINTS, 128)
-    out = Paster(frame.shape, crop, region("oval", 128)).paste(frame, np.full((128, 128, 3), 200, np.uint8))[..., 0]
+    frame, crop = np.zeros((512, 512, 3), np.uint8), make_crop(POINTS, 128)
+    out = CropCompositor(frame.shape, crop, make_region_mask("oval", 128)).paste(
+        frame, np.full((128, 128, 3), 200, np.uint8)
+    )[..., 0]
     x, y = np.rint(POINTS.mean(0)).astype(int)
     assert out[y, x] == 200
     row = out[y].astype(int)
@@ -52,8 +54,8 @@ def test_the_middle_of_the_mask_shows_the_render_and_its_edge_blends():
 
 @pytest.mark.parametrize("tint", [(1.0, 0.9, 1.1), (0.85, 0.85, 0.85), (1.15, 1.0, 0.95)])
 def test_colour_match_takes_a_tint_away(photo, tint):
-    crop = crop_of(POINTS, 256)
-    paster = Paster(photo.shape, crop, region("oval", 256))
+    crop = make_crop(POINTS, 256)
+    paster = CropCompositor(photo.shape, crop, make_region_mask("oval", 256))
     tinted = np.clip(crop.take(photo) * np.array(tint) + 8, 0, 255).astype(np.uint8)
     plain = paster.paste(photo, tinted).astype(int)
     matched = paster.paste(photo, tinted, paster.match(photo, tinted)).astype(int)
@@ -76,18 +78,18 @@ def test_colour_match_is_limited_and_leaves_flat_patches_their_contrast():
 
 
 def test_no_match_and_the_neutral_match_are_the_same(photo):
-    crop = crop_of(POINTS, 128)
-    paster = Paster(photo.shape, crop, edge(128))
+    crop = make_crop(POINTS, 128)
+    paster = CropCompositor(photo.shape, crop, make_edge_mask(128))
     render = crop.take(photo)
     neutral = ColorMatch(np.ones(3), np.zeros(3))
     assert (paster.paste(photo, render) == paster.paste(photo, render, neutral)).all()
 
 
 def test_a_small_face_gets_a_filtered_render_not_an_aliased_one(noisy):
-    frame, crop = np.full((512, 512, 3), 128, np.uint8), crop_of(POINTS, 512)
+    frame, crop = np.full((512, 512, 3), 128, np.uint8), make_crop(POINTS, 512)
     assert crop.scale > 3
     render = np.ascontiguousarray(noisy)
-    paster = Paster(frame.shape, crop, region("lower", 512))
+    paster = CropCompositor(frame.shape, crop, make_region_mask("lower", 512))
     x0, y0, x1, y1 = paster.box_xyxy
     aliased = cv2.warpAffine(render, crop.frame_from_crop, (512, 512), flags=cv2.INTER_CUBIC)
     centre = (slice((y0 + y1) // 2 - 8, (y0 + y1) // 2 + 8), slice((x0 + x1) // 2 - 8, (x0 + x1) // 2 + 8))
@@ -95,12 +97,14 @@ def test_a_small_face_gets_a_filtered_render_not_an_aliased_one(noisy):
 
 
 def test_wrong_sizes_and_masks_off_the_frame_are_named(photo):
-    crop = crop_of(POINTS, 64)
-    with pytest.raises(UsageProblem, match="the crop's size"):
-        Paster(photo.shape, crop, region("oval", 32))
-    with pytest.raises(UsageProblem, match="empty"):
-        Paster(photo.shape, crop, np.zeros((64, 64), np.float32))
-    with pytest.raises(UsageProblem, match="outside"):
-        Paster(photo.shape, crop_of(POINTS + 2000, 64), region("oval", 64))
-    with pytest.raises(UsageProblem, match="need"):
-        Paster(photo.shape, crop, region("oval", 64)).paste(photo[:100], np.zeros((64, 64, 3), np.uint8))
+    crop = make_crop(POINTS, 64)
+    with pytest.raises(UsageError, match="the crop's size"):
+        CropCompositor(photo.shape, crop, make_region_mask("oval", 32))
+    with pytest.raises(UsageError, match="empty"):
+        CropCompositor(photo.shape, crop, np.zeros((64, 64), np.float32))
+    with pytest.raises(UsageError, match="outside"):
+        CropCompositor(photo.shape, make_crop(POINTS + 2000, 64), make_region_mask("oval", 64))
+    with pytest.raises(UsageError, match="need"):
+        CropCompositor(photo.shape, crop, make_region_mask("oval", 64)).paste(
+            photo[:100], np.zeros((64, 64, 3), np.uint8)
+        )

@@ -2,18 +2,18 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.errors import ExitCode, Refused, UsageProblem
-from face.crop import place
-from face.detect import (
+from mouthpiece.engine.errors import ExitCode, InvalidInputError, UsageError
+from mouthpiece.face.crop import transform_points
+from mouthpiece.face.detect import (
     Face,
     choose_face,
-    confirm,
+    confirm_face,
     find_faces,
+    find_faces_fast,
     find_faces_mediapipe,
     find_faces_mtcnn,
-    find_faces_quick,
-    hand_face,
-    parse_choice,
+    make_face_at_point,
+    parse_face_choice,
     pick_face,
 )
 
@@ -29,7 +29,7 @@ def test_the_photographed_face_is_found_with_its_eyes_and_mouth_where_they_are(p
     faces = find_faces(photo)
     assert len(faces) == 1 and faces[0].source == "mtcnn" and faces[0].score > 0.99
     assert np.abs(faces[0].points - EYES_AND_MOUTH).max() < 0.5
-    assert abs(faces[0].yaw_hint) < 10 and not faces[0].is_profile
+    assert abs(faces[0].rough_yaw_deg) < 10 and not faces[0].is_profile
 
 
 @pytest.mark.parametrize("angle_deg, scale", [(30, 1.0), (-45, 0.8), (90, 1.0), (180, 1.0), (0, 0.3)])
@@ -38,7 +38,7 @@ def test_points_follow_a_turned_or_scaled_copy(photo, angle_deg, scale):
     matrix[:, 2] += [32, 120]
     turned = cv2.warpAffine(photo, matrix, (512, 512), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     face = find_faces(turned)[0]
-    assert np.abs(face.points - place(matrix, EYES_AND_MOUTH)).max() < 0.1 * 42 * scale + 1
+    assert np.abs(face.points - transform_points(matrix, EYES_AND_MOUTH)).max() < 0.1 * 42 * scale + 1
 
 
 def test_a_picture_of_twelve_megapixels_gives_the_same_face_as_a_small_one(photo):
@@ -58,9 +58,9 @@ def test_a_drawn_face_is_found_by_both_detectors_in_the_same_place(drawing):
 
 
 def test_mediapipe_takes_over_where_mtcnn_sees_nothing(drawing, monkeypatch):
-    monkeypatch.setattr("face.detect.find_faces_mtcnn", lambda image: [])
+    monkeypatch.setattr("mouthpiece.face.detect.find_faces_mtcnn", lambda image: [])
     faces = find_faces(drawing)
-    assert [f.source for f in faces] == ["mediapipe"] and find_faces_quick(drawing)[0].source == "mediapipe"
+    assert [f.source for f in faces] == ["mediapipe"] and find_faces_fast(drawing)[0].source == "mediapipe"
 
 
 def test_three_faces_are_counted_and_chosen_by_size_index_and_place(photo):
@@ -73,21 +73,21 @@ def test_three_faces_are_counted_and_chosen_by_size_index_and_place(photo):
     assert 220 < choose_face(faces, "largest", "row.png").centre[0] < 520
     assert 560 < choose_face(faces, "1", "row.png").centre[0] < 780
     assert choose_face(faces, "90,90", "row.png") is faces[2]
-    with pytest.raises(Refused, match=r"row.png: face 3 asked for, 3 found .*--face 0 to 2"):
+    with pytest.raises(InvalidInputError, match=r"row.png: face 3 asked for, 3 found .*--face 0 to 2"):
         choose_face(faces, "3", "row.png")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (12, 12, 3), (240, 320, 3)])
 def test_a_picture_without_a_face_is_refused_with_both_scores_and_the_way_out(shape):
     with pytest.raises(
-        Refused, match=r"blank.png: no face found \(best score 0\.\d\d, need 0\.60\)\. .*--face x,y"
+        InvalidInputError, match=r"blank.png: no face found \(best score 0\.\d\d, need 0\.60\)\. .*--face x,y"
     ) as caught:
         pick_face(np.full(shape, 128, np.uint8), name="blank.png")
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
 def test_a_face_no_detector_sees_is_refused_and_then_placed_by_hand(plain_drawing):
-    with pytest.raises(Refused, match="--face x,y"):
+    with pytest.raises(InvalidInputError, match="--face x,y"):
         pick_face(plain_drawing)
     face = pick_face(plain_drawing, "150,147,110")
     assert face.source == "hand" and np.allclose(face.points.mean(0), [150, 147])
@@ -96,9 +96,9 @@ def test_a_face_no_detector_sees_is_refused_and_then_placed_by_hand(plain_drawin
 
 
 def test_pointing_near_a_border_places_a_face_that_stays_in_the_picture():
-    face = hand_face((300, 400, 3), (30, 150))
+    face = make_face_at_point((300, 400, 3), (30, 150))
     assert face.source == "hand" and face.box_xyxy[0] >= 0 and abs(face.points.mean(0)[0] - 30) < 1e-9
-    assert hand_face((300, 400, 3), (200, 150)).area_px > face.area_px
+    assert make_face_at_point((300, 400, 3), (200, 150)).area_px > face.area_px
     assert pick_face(np.zeros((1, 1, 3), np.uint8), "0,0").source == "hand"
 
 
@@ -111,48 +111,48 @@ def test_pointing_at_a_small_face_finds_its_true_points_in_an_enlarged_view(phot
 
 
 def test_pointing_outside_the_picture_says_what_is_inside(photo):
-    with pytest.raises(UsageProblem, match=r"--face 900,20 lies outside the picture \(512 x 512 px\)"):
+    with pytest.raises(UsageError, match=r"--face 900,20 lies outside the picture \(512 x 512 px\)"):
         pick_face(photo, "900,20")
 
 
 def test_yaw_grows_with_the_nose_leaving_the_middle_and_changes_sign_with_it():
-    turns = [frontal(nose_shift=s).yaw_hint for s in (-40, -10, 0, 10, 40)]
+    turns = [frontal(nose_shift=s).rough_yaw_deg for s in (-40, -10, 0, 10, 40)]
     assert turns == sorted(turns) and turns[2] == 0 and turns[3] == -turns[1]
-    assert abs(frontal(nose_shift=20).yaw_hint - 45) < 1e-9 and frontal(nose_shift=20).is_profile
+    assert abs(frontal(nose_shift=20).rough_yaw_deg - 45) < 1e-9 and frontal(nose_shift=20).is_profile
 
 
 def test_an_extreme_profile_is_refused_unless_pointed_at():
     side = frontal(nose_shift=60)
-    with pytest.raises(Refused, match=r"turned about \d\d degrees away.*--face x,y"):
+    with pytest.raises(InvalidInputError, match=r"turned about \d\d degrees away.*--face x,y"):
         choose_face([side], "largest", "side.png")
     assert choose_face([side], "100,100", "side.png") is side
 
 
 @pytest.mark.parametrize("choice", ["", "smallest", "-1", "1.5", "3,4,5,6", "nan,3", "4,-3", "3,4,0", "a,b"])
 def test_a_choice_of_face_that_means_nothing_is_a_usage_problem(choice):
-    with pytest.raises(UsageProblem, match="largest, an index"):
-        parse_choice(choice)
+    with pytest.raises(UsageError, match="largest, an index"):
+        parse_face_choice(choice)
 
 
 def test_choices_are_read_as_written():
-    assert parse_choice("largest") == (None, None, None)
-    assert parse_choice(" 2 ").index == 2
-    assert parse_choice("10.5,20") == (None, (10.5, 20), None)
-    assert parse_choice("10,20,80").width_px == 80
+    assert parse_face_choice("largest") == (None, None, None)
+    assert parse_face_choice(" 2 ").index == 2
+    assert parse_face_choice("10.5,20") == (None, (10.5, 20), None)
+    assert parse_face_choice("10,20,80").width_px == 80
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), None]
 )
 def test_what_is_no_image_is_named(image):
-    with pytest.raises(UsageProblem, match="need RGB uint8"):
+    with pytest.raises(UsageError, match="need RGB uint8"):
         find_faces(image)
 
 
 def test_confirming_keeps_the_place_and_denies_an_empty_one(photo):
     face = find_faces_mtcnn(photo)[0]
-    assert np.abs(confirm(photo, face).points - face.points).max() < 2.5
-    assert confirm(photo, hand_face(photo.shape, (420, 420), 80)) is None
+    assert np.abs(confirm_face(photo, face).points - face.points).max() < 2.5
+    assert confirm_face(photo, make_face_at_point(photo.shape, (420, 420), 80)) is None
 
 
 def test_a_face_moved_there_and_back_is_the_same():

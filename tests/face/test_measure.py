@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.errors import UsageProblem
-from face.crop import crop_of
-from face.detect import find_faces_mtcnn
-from face.measure import (
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.face.crop import make_crop
+from mouthpiece.face.detect import find_faces_mtcnn
+from mouthpiece.face.measure import (
     BROW_UP,
     CHIN,
     INNER_LIPS,
@@ -13,19 +13,19 @@ from face.measure import (
     LIP_LEFT,
     LIP_RIGHT,
     LIP_UP,
-    Measures,
-    acceleration,
-    best_lag,
-    blink_depths,
-    blink_rate,
-    blinks,
-    closures,
-    correlation,
-    head_pose,
-    jitter,
+    FaceMeasurements,
+    compute_acceleration,
+    compute_blink_rate,
+    compute_correlation,
+    compute_jitter,
+    estimate_head_pose,
+    find_best_lag,
+    find_blinks,
+    measure_blink_depths,
+    measure_closures,
     measure_frames,
     measure_landmarks,
-    stillness,
+    measure_stillness,
 )
 
 RATE_HZ = 25
@@ -69,7 +69,7 @@ def test_head_pose_names_each_turn_with_its_sign(axis):
     for angle in (-30, 15):
         turn = np.zeros(3)
         turn[axis] = angle
-        assert head_pose(mesh_of(turn_deg=turn)) == pytest.approx(turn, abs=1e-9)
+        assert estimate_head_pose(mesh_of(turn_deg=turn)) == pytest.approx(turn, abs=1e-9)
 
 
 def test_pitch_down_brings_the_forehead_to_the_front():
@@ -78,7 +78,7 @@ def test_pitch_down_brings_the_forehead_to_the_front():
 
 
 def test_a_clip_is_measured_frame_by_frame_with_gaps_where_no_face_is(photo):
-    crop = crop_of(find_faces_mtcnn(photo)[0].points, 160).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 160).take(photo)
     blank = np.zeros_like(crop)
     measures = measure_frames(f for f in [crop, crop, crop, crop, blank, crop])
     assert len(measures) == 6 and measures.present.tolist() == [True, True, True, True, False, True]
@@ -89,7 +89,7 @@ def test_a_clip_is_measured_frame_by_frame_with_gaps_where_no_face_is(photo):
 
 
 def test_a_closed_mouth_measures_smaller_and_a_turned_picture_the_same(photo):
-    crop = crop_of(find_faces_mtcnn(photo)[0].points, 256).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 256).take(photo)
     turned = cv2.warpAffine(
         crop, cv2.getRotationMatrix2D((128, 128), -12, 1), (256, 256), borderMode=cv2.BORDER_REPLICATE
     )
@@ -100,17 +100,22 @@ def test_a_closed_mouth_measures_smaller_and_a_turned_picture_the_same(photo):
 
 def test_no_frames_give_empty_measures():
     measures = measure_frames([])
-    assert isinstance(measures, Measures) and len(measures) == 0 and measures.points.shape[0] == 0
+    assert isinstance(measures, FaceMeasurements) and len(measures) == 0 and measures.points.shape[0] == 0
 
 
 def test_acceleration_of_straight_motion_is_zero_and_of_a_zigzag_is_four_halves():
     t = np.arange(6.0)
     straight = np.stack([t * 2, t * -1], -1)[:, None]
-    assert np.allclose(acceleration(straight, 10)[1:-1], 0) and np.isnan(acceleration(straight, 10)[[0, -1]]).all()
+    assert (
+        np.allclose(compute_acceleration(straight, 10)[1:-1], 0)
+        and np.isnan(compute_acceleration(straight, 10)[[0, -1]]).all()
+    )
     zigzag = np.stack([t % 2, 0 * t], -1)[:, None]
-    assert np.allclose(acceleration(zigzag, 10)[1:-1], 0.2)
-    assert jitter(zigzag, 10) == pytest.approx(0.2)
-    assert np.isnan(jitter(zigzag, 10, np.zeros(6, bool))) and np.isnan(acceleration(zigzag[:2], 10)).all()
+    assert np.allclose(compute_acceleration(zigzag, 10)[1:-1], 0.2)
+    assert compute_jitter(zigzag, 10) == pytest.approx(0.2)
+    assert (
+        np.isnan(compute_jitter(zigzag, 10, np.zeros(6, bool))) and np.isnan(compute_acceleration(zigzag[:2], 10)).all()
+    )
 
 
 def test_blinks_are_short_dips_and_are_counted_a_minute():
@@ -119,40 +124,40 @@ def test_blinks_are_short_dips_and_are_counted_a_minute():
         openness[start : start + 4] = 0.05
     openness[402] = 0.02
     openness[1200 : 1200 + 2 * RATE_HZ] = 0.05  # eyes shut for two seconds: no blink
-    assert blinks(openness, RATE_HZ).tolist() == [100, 402, 900]
-    assert blink_rate(openness, RATE_HZ) == pytest.approx(3)
+    assert find_blinks(openness, RATE_HZ).tolist() == [100, 402, 900]
+    assert compute_blink_rate(openness, RATE_HZ) == pytest.approx(3)
     openness[750:] = np.nan
-    assert blink_rate(openness, RATE_HZ) == pytest.approx(2 / 0.5)
-    assert np.isnan(blink_rate(np.full(5, np.nan), RATE_HZ)) and len(blinks(np.full(9, 0.3), RATE_HZ)) == 0
+    assert compute_blink_rate(openness, RATE_HZ) == pytest.approx(2 / 0.5)
+    assert np.isnan(compute_blink_rate(np.full(5, np.nan), RATE_HZ)) and len(find_blinks(np.full(9, 0.3), RATE_HZ)) == 0
 
 
 def test_the_best_lag_is_the_shift_that_was_put_in():
     rng = np.random.default_rng(0)
     a = np.convolve(rng.normal(size=220), np.ones(5) / 5, "same")
-    assert best_lag(a[10:200], a[10:200], 5) == (pytest.approx(1), 0)
-    assert best_lag(a[10:200], a[7:197], 5) == (pytest.approx(1), 3)
-    assert best_lag(a[10:200], -2 * a[12:202] + 1, 1)[0] < 0.9
-    value, lag = best_lag(a[10:200], a[12:202], 5)
+    assert find_best_lag(a[10:200], a[10:200], 5) == (pytest.approx(1), 0)
+    assert find_best_lag(a[10:200], a[7:197], 5) == (pytest.approx(1), 3)
+    assert find_best_lag(a[10:200], -2 * a[12:202] + 1, 1)[0] < 0.9
+    value, lag = find_best_lag(a[10:200], a[12:202], 5)
     assert (value, lag) == (pytest.approx(1), -2)
 
 
 def test_correlation_skips_missing_frames_and_knows_when_there_is_none():
     a = np.array([0, 1, 2, np.nan, 4.0])
-    assert correlation(a, 3 * a + 1) == pytest.approx(1) and correlation(a, -a) == pytest.approx(-1)
-    assert np.isnan(correlation(a, np.ones(5))) and np.isnan(correlation(a[:2], a[:2]))
-    value, lag = best_lag(np.ones(9), np.arange(9.0), 2)
+    assert compute_correlation(a, 3 * a + 1) == pytest.approx(1) and compute_correlation(a, -a) == pytest.approx(-1)
+    assert np.isnan(compute_correlation(a, np.ones(5))) and np.isnan(compute_correlation(a[:2], a[:2]))
+    value, lag = find_best_lag(np.ones(9), np.arange(9.0), 2)
     assert np.isnan(value) and lag == 0
-    with pytest.raises(UsageProblem, match="one length"):
-        best_lag(np.ones(3), np.ones(4), 1)
+    with pytest.raises(UsageError, match="one length"):
+        find_best_lag(np.ones(3), np.ones(4), 1)
 
 
 def test_stillness_is_the_ratio_of_deviations():
     opening = np.array([0.1, 0.1, 0.1, 0.0, 0.4, 0.0, 0.4, np.nan])
     silent = np.array([1, 1, 1, 0, 0, 0, 0, 1], bool)
-    assert stillness(opening, silent) == pytest.approx(0)
+    assert measure_stillness(opening, silent) == pytest.approx(0)
     opening[:3] = [0.0, 0.2, 0.1]
-    assert stillness(opening, silent) == pytest.approx(np.std([0, 0.2, 0.1]) / 0.2)
-    assert np.isnan(stillness(opening, ~silent & False)) and np.isnan(stillness(np.ones(8), silent))
+    assert measure_stillness(opening, silent) == pytest.approx(np.std([0, 0.2, 0.1]) / 0.2)
+    assert np.isnan(measure_stillness(opening, ~silent & False)) and np.isnan(measure_stillness(np.ones(8), silent))
 
 
 def test_closed_lips_are_measured_against_the_usual_opening_of_voiced_frames():
@@ -161,11 +166,18 @@ def test_closed_lips_are_measured_against_the_usual_opening_of_voiced_frames():
     opening[10:13] = [0.012, 0.004, 0.01]
     opening[20] = np.nan
     shut, voiced = [(0.41, 0.47), (0.0, 0.04), (0.8, 0.8)], [(0.04, 0.36), (0.6, 0.76)]
-    assert closures(opening, times, shut, voiced, margin_s=0.0) == pytest.approx([0.2, 1, np.nan], nan_ok=True)
-    assert closures(opening, times, shut[:1], voiced, rest=0.002)[0] == pytest.approx(1 / 9)
-    assert closures(opening, times, shut[:1], voiced, rest=0.01)[0] == 0 and np.isnan(closures(opening, times, shut, voiced, rest=0.02)).all()
-    assert closures(opening, times, [(0.33, 0.36)], voiced)[0] == pytest.approx(0.6)  # one frame later is still looked at
-    assert np.isnan(closures(opening, times, shut, [])).all() and len(closures(opening, times, [], voiced)) == 0
+    assert measure_closures(opening, times, shut, voiced, margin_s=0.0) == pytest.approx([0.2, 1, np.nan], nan_ok=True)
+    assert measure_closures(opening, times, shut[:1], voiced, rest=0.002)[0] == pytest.approx(1 / 9)
+    assert (
+        measure_closures(opening, times, shut[:1], voiced, rest=0.01)[0] == 0
+        and np.isnan(measure_closures(opening, times, shut, voiced, rest=0.02)).all()
+    )
+    # one frame later is still looked at
+    assert measure_closures(opening, times, [(0.33, 0.36)], voiced)[0] == pytest.approx(0.6)
+    assert (
+        np.isnan(measure_closures(opening, times, shut, [])).all()
+        and len(measure_closures(opening, times, [], voiced)) == 0
+    )
 
 
 def test_an_eye_that_stays_open_in_a_blink_is_seen():
@@ -174,6 +186,6 @@ def test_an_eye_that_stays_open_in_a_blink_is_seen():
     left[40:43], right[41:44] = [0.1, 0.03, 0.1], [0.1, 0.05, 0.14]
     left[70:73] = 0.06
     right[71] = 0.18
-    depths = blink_depths(left, right, RATE_HZ)
+    depths = measure_blink_depths(left, right, RATE_HZ)
     assert depths == pytest.approx(np.array([[0.1, 0.25], [0.2, 0.9]]))
-    assert blink_depths(np.full(50, 0.3), np.full(50, 0.3), RATE_HZ).shape == (0, 2)
+    assert measure_blink_depths(np.full(50, 0.3), np.full(50, 0.3), RATE_HZ).shape == (0, 2)

@@ -3,23 +3,32 @@ import numpy as np
 import pytest
 from skimage import data
 
-from engine.errors import Refused, UsageProblem
-from face.crop import place
-from face.detect import confirm, find_faces_mtcnn
-from face.track import CutFinder, Span, Track, Tracker, TrackOptions, bridge, smooth, track_face
+from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.face.crop import transform_points
+from mouthpiece.face.detect import confirm_face, find_faces_mtcnn
+from mouthpiece.face.track import (
+    FaceTrack,
+    FaceTracker,
+    ShotCutDetector,
+    TrackOptions,
+    TrackSegment,
+    fill_gaps,
+    smooth_points,
+    track_face,
+)
 
 
 @pytest.fixture(scope="module")
 def clip(photo):
     """40 frames of a moving, turning, growing face, and its true points (40, 4, 2)."""
-    still = confirm(photo, find_faces_mtcnn(photo)[0]).points
+    still = confirm_face(photo, find_faces_mtcnn(photo)[0]).points
     rng, frames, points = np.random.default_rng(0), [], []
     for t in range(40):
         matrix = cv2.getRotationMatrix2D((224, 120), 12 * np.sin(t / 9), 0.8 + 0.15 * np.sin(t / 13))
         matrix[:, 2] += [10 + 40 * np.sin(t / 10), 60 + 15 * np.cos(t / 7)]
         frame = cv2.warpAffine(photo, matrix, (480, 360), borderMode=cv2.BORDER_REPLICATE)
         frames.append(np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
-        points.append(place(matrix, still))
+        points.append(transform_points(matrix, still))
     return frames, np.array(points)
 
 
@@ -38,7 +47,7 @@ def covered(clip, hidden):
 
 def made(points, shot=None):
     points = np.asarray(points, float)
-    return Track(points, np.zeros(len(points), int) if shot is None else np.asarray(shot), np.zeros(len(points)))
+    return FaceTrack(points, np.zeros(len(points), int) if shot is None else np.asarray(shot), np.zeros(len(points)))
 
 
 def line(count):
@@ -49,9 +58,10 @@ def test_a_moving_face_is_followed_to_a_pixel_and_shakes_less_than_its_detection
     frames, points = clip
     track = track_face(iter(frames))
     wrong = track.points - points
-    assert track.spans() == [Span(0, 40, 0, True)]
+    assert track.spans() == [TrackSegment(0, 40, 0, True)]
     off = np.hypot(*wrong.transpose(2, 0, 1))
-    assert off.mean() < 1.25 and off.max() < 2.5        # another kind of CPU finds the same corner up to 0.1 px elsewhere
+    # another kind of CPU finds the same corner up to 0.1 px elsewhere
+    assert off.mean() < 1.25 and off.max() < 2.5
     raw = np.array([find_faces_mtcnn(f)[0].points for f in frames[:15]]) - points[:15]
     assert np.abs(np.diff(wrong, 2, axis=0)).mean() < 0.1 * np.abs(np.diff(raw, 2, axis=0)).mean()
     assert np.abs(track.yaw_deg).max() < 20
@@ -61,7 +71,11 @@ def test_a_moving_face_is_followed_to_a_pixel_and_shakes_less_than_its_detection
 def test_shot_cuts_split_the_clip_and_a_shot_without_a_face_is_absent(clip, empty):
     frames = clip[0]
     track = track_face(frames[:9] + [empty] * 6 + frames[25:32] + [f[:, ::-1].copy() for f in frames[:5]])
-    assert track.spans()[:3] == [Span(0, 9, 0, True), Span(9, 15, 1, False), Span(15, 22, 2, True)]
+    assert track.spans()[:3] == [
+        TrackSegment(0, 9, 0, True),
+        TrackSegment(9, 15, 1, False),
+        TrackSegment(15, 22, 2, True),
+    ]
     assert track.present[22:].all() and track[10] is None and track.crop(10, 64) is None
     assert np.isnan(track.points[9:15]).all() and np.abs(track.points[15:22] - clip[1][25:32]).max() < 2.5
 
@@ -93,7 +107,7 @@ def test_the_face_pointed_at_is_followed_not_the_largest(photo):
         track = track_face(frames, choice)
         assert track.present.all() and (track.points[:, :, 0] > 330).all()
         assert np.abs(track.points[8].mean(0) - track.points[0].mean(0) - [8, 0]).max() < 1
-    with pytest.raises(Refused, match="two.mp4: face 2 asked for, at most 2 seen at once"):
+    with pytest.raises(InvalidInputError, match="two.mp4: face 2 asked for, at most 2 seen at once"):
         track_face(frames[:2], "2", "two.mp4")
 
 
@@ -106,7 +120,7 @@ def test_a_face_placed_by_hand_is_followed_without_any_detector(plain_drawing):
 
 
 def test_a_drawn_face_that_only_mediapipe_sees_is_followed_in_one_run(drawing, monkeypatch):
-    monkeypatch.setattr("face.detect.find_faces_mtcnn", lambda image: [])
+    monkeypatch.setattr("mouthpiece.face.detect.find_faces_mtcnn", lambda image: [])
     frames = [np.roll(drawing, 2 * t, axis=1) for t in range(16)]
     track = track_face(frames, options=TrackOptions(every_frames=4))
     assert track.present.all()
@@ -141,14 +155,14 @@ def test_an_identity_finds_the_person_again_after_a_cut(photo, empty):
 
 
 def test_a_clip_without_a_face_or_without_frames_is_refused(empty):
-    with pytest.raises(Refused, match=r"cup.mp4: no face found in 3 frames .*--face x,y"):
+    with pytest.raises(InvalidInputError, match=r"cup.mp4: no face found in 3 frames .*--face x,y"):
         track_face([empty] * 3, name="cup.mp4")
-    with pytest.raises(Refused, match="in 0 frames"):
+    with pytest.raises(InvalidInputError, match="in 0 frames"):
         track_face([])
 
 
 def test_the_tracker_keeps_no_frames(clip):
-    tracker = Tracker()
+    tracker = FaceTracker()
     for frame in clip[0][:4]:
         tracker.push(frame)
     held = [
@@ -164,10 +178,10 @@ def test_spans_cover_the_clip_without_holes():
     points = line(10)
     points[3:5] = np.nan
     assert made(points, [0] * 7 + [1] * 3).spans() == [
-        Span(0, 3, 0, True),
-        Span(3, 5, 0, False),
-        Span(5, 7, 0, True),
-        Span(7, 10, 1, True),
+        TrackSegment(0, 3, 0, True),
+        TrackSegment(3, 5, 0, False),
+        TrackSegment(5, 7, 0, True),
+        TrackSegment(7, 10, 1, True),
     ]
     assert made(np.zeros((0, 4, 2))).spans() == []
 
@@ -175,34 +189,34 @@ def test_spans_cover_the_clip_without_holes():
 def test_bridging_fills_short_gaps_by_straight_lines_but_no_cut():
     points = line(12)
     points[4:6] = np.nan
-    filled, yaw = bridge(made(points), 2)
+    filled, yaw = fill_gaps(made(points), 2)
     assert np.allclose(filled, line(12)) and np.isfinite(yaw).all()
-    assert np.isnan(bridge(made(points), 1)[0][4:6]).all()
+    assert np.isnan(fill_gaps(made(points), 1)[0][4:6]).all()
     for cut in (4, 5, 6):
-        assert np.isnan(bridge(made(points, [0] * cut + [1] * (12 - cut)), 2)[0][4:6]).all()
+        assert np.isnan(fill_gaps(made(points, [0] * cut + [1] * (12 - cut)), 2)[0][4:6]).all()
 
 
 def test_smoothing_leaves_straight_motion_alone_and_does_not_lag():
-    assert np.allclose(smooth(made(line(20)), 2.0), line(20))
+    assert np.allclose(smooth_points(made(line(20)), 2.0), line(20))
     bump = np.zeros((21, 4, 2))
     bump[10] = 1
-    soft = smooth(made(bump), 1.5)
+    soft = smooth_points(made(bump), 1.5)
     assert np.allclose(soft, soft[::-1]) and soft[10].max() == soft.max() < 1
-    assert (smooth(made(bump), 0) == bump).all()
+    assert (smooth_points(made(bump), 0) == bump).all()
 
 
 def test_smoothing_does_not_cross_gaps_and_cuts():
     points = np.zeros((30, 4, 2))
     points[10:20] = np.nan
     points[20:] = 100
-    soft = smooth(made(points), 2.0)
+    soft = smooth_points(made(points), 2.0)
     assert np.allclose(soft[:10], 0) and np.isnan(soft[10:20]).all() and np.allclose(soft[20:], 100)
     jump = np.r_[np.zeros((5, 4, 2)), np.full((5, 4, 2), 50.0)]
-    assert np.allclose(smooth(made(jump, [0] * 5 + [1] * 5), 2.0), jump)
+    assert np.allclose(smooth_points(made(jump, [0] * 5 + [1] * 5), 2.0), jump)
 
 
 def test_a_cut_is_a_new_picture_not_a_moving_one(clip, empty):
-    finder = CutFinder()
+    finder = ShotCutDetector()
     assert not any(finder.is_cut(frame) for frame in clip[0])
     assert finder.is_cut(empty) and not finder.is_cut(empty) and finder.is_cut(clip[0][0])
 
@@ -218,5 +232,5 @@ def test_a_cut_is_a_new_picture_not_a_moving_one(clip, empty):
     ],
 )
 def test_options_refuse_nonsense(option):
-    with pytest.raises(UsageProblem, match="The default is"):
+    with pytest.raises(UsageError, match="The default is"):
         TrackOptions(**option)

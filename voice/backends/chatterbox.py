@@ -1,15 +1,19 @@
-"""Chatterbox behind the same door: speaks text in the voice of a recording, in its own time; for a GPU, where its package is installed."""
+"""Chatterbox behind the same door: speaks text in the voice of a recording, in its own time; for a GPU, where its
+package is installed.
+"""
+
+from __future__ import annotations
 
 from importlib.util import find_spec
 
 import numpy as np
 
-from engine.cache import digest_of
-from engine.errors import Missing, UsageProblem
-from engine.files import input_file
-from engine.pull import at_hand, entry_of, model_path
-from engine.warm import kept_warm
-from voice.plan import RATE_HZ
+from mouthpiece.engine.errors import MissingDependencyError, UsageError
+from mouthpiece.engine.files import check_input_file
+from mouthpiece.engine.weights.download import get_model_entry, get_model_folder, is_model_available
+from mouthpiece.engine.weights.file_cache import get_sha256
+from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.voice.plan.speech_plan import VOICE_RATE_HZ
 
 NAME, LANGUAGE = "chatterbox", "en-us"
 _REMEDY = "Run: pip install chatterbox-tts, then: mouthpiece models pull chatterbox. Or use --voice hibari."
@@ -19,30 +23,35 @@ class Chatterbox:
     """A voice that clones a recording; its lines cannot be planned.
 
     reference: path of a recording of the voice, or None for the model's own.
-    device: as for engine.device.choose_device.
+    device: as for mouthpiece.engine.device.choose_device.
     Raises Missing when the package or its weights are not there, Refused for an unreadable recording.
     Source: Resemble AI, Chatterbox (MIT).
     """
 
     timed = False
-    rate_hz = RATE_HZ
+    rate_hz = VOICE_RATE_HZ
     language = LANGUAGE
 
-    def __init__(self, reference=None, device="auto"):
+    def __init__(self, reference=None, device: str = "auto") -> None:
         self.name = NAME if reference is None else f"{NAME}:{reference}"
-        self._reference = None if reference is None else str(input_file(reference, "recording of a voice"))
-        self._model = _loaded(device)
+        self._reference = None if reference is None else str(check_input_file(reference, "recording of a voice"))
+        self._model = _load_model(device)
 
-    def natural(self, utterance, speed=1.0):
+    def predict_plan(self, utterance, speed: float = 1.0):
         """Raises UsageProblem: this voice tells no times beforehand."""
-        raise UsageProblem(f"voice {self.name}: it cannot be planned.", hint="Use say(utterance), or a voice of Kokoro or hibari.", code="untimed")
+        raise UsageError(
+            f"voice {self.name}: it cannot be planned.",
+            hint="Use say(utterance), or a voice of Kokoro or hibari.",
+            code="untimed",
+        )
 
-    speak = natural
+    speak = predict_plan
 
-    def say(self, utterance, seed=0):
+    def speak_utterance(self, utterance, seed: int = 0):
         """The utterance as sound: (1, S) float32 in [-1, 1] at 24 kHz, as long as the voice takes.
 
-        utterance: voice.phones.Utterance; its text is spoken.  seed: int; the same seed gives the same samples on the same machine.
+        utterance: mouthpiece.voice.text.phones.Utterance; its text is spoken.  seed: int; the same seed gives the same
+        samples on the same machine.
         Source: Chatterbox's generate.
         """
         import torch
@@ -54,24 +63,28 @@ class Chatterbox:
         return np.clip(np.asarray(wave, np.float32).reshape(1, -1), -1, 1)
 
 
-def installed():
-    """Whether package and weights are there; nothing is loaded. Source: ours."""
-    return find_spec(NAME) is not None and at_hand(NAME)
+def is_installed() -> bool:
+    """Whether package and weights are there; nothing is loaded."""
+    return find_spec(NAME) is not None and is_model_available(NAME)
 
 
-@kept_warm(1)
-def _loaded(device):
+@cached_model(1)
+def _load_model(device: str) -> None:
     if find_spec(NAME) is None:
-        raise Missing("voice chatterbox: the package chatterbox-tts is not installed.", hint=_REMEDY, code="no_chatterbox")
-    if not at_hand(NAME):
-        raise Missing("voice chatterbox: its weights are not on this machine.", hint=_REMEDY, code="no_chatterbox")
+        raise MissingDependencyError(
+            "voice chatterbox: the package chatterbox-tts is not installed.", hint=_REMEDY, code="no_chatterbox"
+        )
+    if not is_model_available(NAME):
+        raise MissingDependencyError(
+            "voice chatterbox: its weights are not on this machine.", hint=_REMEDY, code="no_chatterbox"
+        )
     from chatterbox.tts import ChatterboxTTS
 
-    from engine.device import choose_device
-    from engine.weights import record
+    from mouthpiece.engine.device import choose_device
+    from mouthpiece.engine.weights.loading import record_model
 
-    for file in entry_of(NAME)["files"]:
-        path = model_path(NAME) / file["path"]
+    for file in get_model_entry(NAME)["files"]:
+        path = get_model_folder(NAME) / file["path"]
         if path.suffix != ".json":
-            record(f"{NAME} {path.stem}", path, digest_of(path))
-    return ChatterboxTTS.from_local(model_path(NAME), str(choose_device(device).device))
+            record_model(f"{NAME} {path.stem}", path, get_sha256(path))
+    return ChatterboxTTS.from_local(get_model_folder(NAME), str(choose_device(device).device))

@@ -1,4 +1,8 @@
-"""Kokoro-82M on our clock: its graph cut in two, a planner (phones to times, melody, loudness) and a speaker of such plans."""
+"""Kokoro-82M on our clock: its graph cut in two, a planner (phones to times, melody, loudness) and a speaker of such
+plans.
+"""
+
+from __future__ import annotations
 
 import json
 from functools import cache
@@ -7,21 +11,31 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from engine.cache import cache_folder, is_verified
-from engine.errors import Missing
-from engine.files import replacing, sha256_of
-from engine.pull import FOLDER, entry_of, model_file
-from engine.warm import kept_warm
-from voice.backends.graph import FLOAT, cut
-from voice.backends.timed import TimedVoice, session
+from mouthpiece.engine.errors import MissingDependencyError
+from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.weights.download import MODELS_FOLDER, get_model_entry, get_model_file
+from mouthpiece.engine.weights.file_cache import is_verified, make_cache_folder
+from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
+from mouthpiece.voice.backends.timed_voice import TimedVoice, open_session
 
 NAME = "kokoro"
-CUT_VERSION = 1                        # raise it when the cut below changes: files in caches are made anew
-STYLES = Path(__file__).parents[1] / "styles" / "kokoro.safetensors"
+SPLIT_VERSION = 1  # raise it when the cut below changes: files in caches are made anew
+STYLES_FILE = Path(__file__).parents[1] / "styles" / "kokoro.safetensors"
 STYLES_SHA256 = "77341eb74e302f7cd818e1af188be26bc8dbf2057335fd5e05e19a160bf32492"
 DURATIONS, F0, ENERGY = "/encoder/Clip_output_0", "/encoder/Squeeze_output_0", "/encoder/Squeeze_1_output_0"
-LANGUAGES = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-br", "z": "zh"}
-GENDERS = {"f": "female", "m": "male"}
+LANGUAGE_OF_LETTER = {
+    "a": "en-us",
+    "b": "en-gb",
+    "e": "es",
+    "f": "fr",
+    "h": "hi",
+    "i": "it",
+    "j": "ja",
+    "p": "pt-br",
+    "z": "zh",
+}
+GENDER_OF_LETTER = {"f": "female", "m": "male"}
 
 
 class Kokoro(TimedVoice):
@@ -34,72 +48,84 @@ class Kokoro(TimedVoice):
     Source: hexgrad, Kokoro-82M; cut where durations, F0 and energy appear.
     """
 
-    def __init__(self, name, language, style, threads=None):
+    def __init__(self, name: str, language: str, style: np.ndarray, threads: int | None = None) -> None:
         super().__init__(name, language)
         self._style = style
-        self._planner, self._speaker = _sessions(threads)
+        self._planner, self._speaker = _load_sessions(threads)
 
-    def _planned(self, ids, speed):
-        given = {"tokens": ids[None], "style": self._row(ids), "speed": np.array([speed], np.float32)}
+    def _predict_prosody(self, ids: np.ndarray, speed: float) -> list[np.ndarray]:
+        given = {"tokens": ids[None], "style": self._get_style_row(ids), "speed": np.array([speed], np.float32)}
         return [out[0] for out in self._planner.run([DURATIONS, F0, ENERGY], given)]
 
-    def _spoken(self, ids, durations, f0, energy):
-        given = {"tokens": ids[None], "style": self._row(ids), DURATIONS: durations[None], F0: f0[None], ENERGY: energy[None]}
+    def _synthesize(self, ids: np.ndarray, durations: np.ndarray, f0: np.ndarray, energy: np.ndarray) -> np.ndarray:
+        given = {
+            "tokens": ids[None],
+            "style": self._get_style_row(ids),
+            DURATIONS: durations[None],
+            F0: f0[None],
+            ENERGY: energy[None],
+        }
         return self._speaker.run(None, given)[0].reshape(-1)
 
-    def _row(self, ids):
+    def _get_style_row(self, ids: np.ndarray) -> np.ndarray:
         return self._style[min(len(ids) - 2, len(self._style)) - 1][None]
 
 
 @cache
-def names():
+def list_names() -> list[str]:
     """The voices whose styles ship with the package, sorted: a list. Source: npm kokoro-js 1.2.1."""
-    with safe_open(STYLES, framework="np") as file:
+    with safe_open(STYLES_FILE, framework="np") as file:
         return sorted(file.keys())
 
 
-def mixed_style(weights):
+def mix_styles(weights: dict[str, float]) -> np.ndarray | None:
     """The convex mix of styles: (510, 256) float32.
 
     weights: dict, voice name -> share; the shares sum to one.
     Raises Missing when the file of styles is another than was shipped.
     Source: StyleTTS 2 styles are vectors; their mixes are voices.
     """
-    if not is_verified(STYLES, STYLES_SHA256):
-        raise Missing(f"styles of the voices: {STYLES} is not the file that was shipped.", hint="Install mouthpiece again.", code="bad_weights")
-    with safe_open(STYLES, framework="np") as file:
+    if not is_verified(STYLES_FILE, STYLES_SHA256):
+        raise MissingDependencyError(
+            f"styles of the voices: {STYLES_FILE} is not the file that was shipped.",
+            hint="Install mouthpiece again.",
+            code="bad_weights",
+        )
+    with safe_open(STYLES_FILE, framework="np") as file:
         return sum(np.float32(share) * file.get_tensor(name).astype(np.float32) for name, share in weights.items())
 
 
-@kept_warm(2)
-def _sessions(threads):
-    planner, speaker = cut_files()
-    return session(planner, threads, NAME), session(speaker, threads, NAME)
+@cached_model(2)
+def _load_sessions(threads: int | None) -> tuple | None:
+    planner, speaker = split_model()
+    return open_session(planner, threads, NAME), open_session(speaker, threads, NAME)
 
 
-def cut_files():
+def split_model() -> tuple[Path, Path] | None:
     """The two halves of the verified model, cut once and kept in the cache: paths of planner and speaker.
 
     Raises Missing with the command that helps, Refused for a damaged model, WriteFailed for the disk.
-    Source: ours.
     """
-    from engine.weights import record  # brings torch with it
+    from mouthpiece.engine.weights.loading import record_model  # brings torch with it
 
-    source = model_file(NAME)
-    record(NAME, source, entry_of(NAME)["files"][0]["sha256"])
-    folder = cache_folder(FOLDER, NAME, f"cut-{CUT_VERSION}")
+    source = get_model_file(NAME)
+    record_model(NAME, source, get_model_entry(NAME)["files"][0]["sha256"])
+    folder = make_cache_folder(MODELS_FOLDER, NAME, f"cut-{SPLIT_VERSION}")
     halves, ledger = (folder / "planner.onnx", folder / "speaker.onnx"), folder / "sha256.json"
     try:
         known = json.loads(ledger.read_text(encoding="utf-8"))
         if all(is_verified(path, known[path.name]) for path in halves):
             return halves
     except (OSError, ValueError, KeyError, TypeError):
-        pass                           # nothing there yet, or not ours: made anew below
+        pass  # nothing there yet, or not ours: made anew below
     model = source.read_bytes()
-    graphs = cut(model, {}, [DURATIONS, F0, ENERGY]), cut(model, dict.fromkeys((DURATIONS, F0, ENERGY), (FLOAT, 2)), ["audio"])
+    graphs = (
+        extract_subgraph(model, {}, [DURATIONS, F0, ENERGY]),
+        extract_subgraph(model, dict.fromkeys((DURATIONS, F0, ENERGY), (FLOAT, 2)), ["audio"]),
+    )
     for path, graph in zip(halves, graphs):
-        with replacing(path, overwrite=True) as part:
+        with atomic_write(path, overwrite=True) as part:
             part.write_bytes(graph)
-    with replacing(ledger, overwrite=True) as part:
-        part.write_text(json.dumps({path.name: sha256_of(path) for path in halves}), encoding="utf-8")
+    with atomic_write(ledger, overwrite=True) as part:
+        part.write_text(json.dumps({path.name: compute_sha256(path) for path in halves}), encoding="utf-8")
     return halves

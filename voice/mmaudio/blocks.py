@@ -1,10 +1,12 @@
 """What MMAudio's flow network is stacked from; parameter names are those of the published files."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-THETA = 10000.0
+ROTARY_THETA = 10000.0
 
 
 class TimeConv(nn.Conv1d):
@@ -13,15 +15,15 @@ class TimeConv(nn.Conv1d):
     Source: MMAudio, 2412.15322 section 3.3.
     """
 
-    def __init__(self, width_in, width_out, kernel, bias=True):
+    def __init__(self, width_in: int, width_out: int, kernel: int, bias: bool = True) -> None:
         super().__init__(width_in, width_out, kernel, padding=kernel // 2, bias=bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
-def mapping(width_in, width_out, kernel, bias=True):
-    """A TimeConv, or a Linear where the kernel is None. Source: ours."""
+def make_linear(width_in: int, width_out: int, kernel: int | None, bias: bool = True) -> TimeConv | torch.nn.Module:
+    """A TimeConv, or a Linear where the kernel is None."""
     return nn.Linear(width_in, width_out, bias) if kernel is None else TimeConv(width_in, width_out, kernel, bias)
 
 
@@ -31,29 +33,31 @@ class GatedLayer(nn.Module):
     Source: GLU variants, 2002.05202; MMAudio for the convolutions.
     """
 
-    def __init__(self, width, inner, kernel=None):
+    def __init__(self, width: int, inner: int, kernel: int | None = None) -> None:
         super().__init__()
-        self.w1 = mapping(width, inner, kernel, bias=False)
-        self.w2 = mapping(inner, width, kernel, bias=False)
-        self.w3 = mapping(width, inner, kernel, bias=False)
+        self.w1 = make_linear(width, inner, kernel, bias=False)
+        self.w2 = make_linear(inner, width, kernel, bias=False)
+        self.w3 = make_linear(width, inner, kernel, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
-def rotary_angles(count, head_dim, speed=1.0, device=None):
+def compute_rotary_angles(
+    count: int, head_dim: int, speed: float = 1.0, device: torch.device | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(cos, sin) of each position's angles, (count, head_dim / 2) float32.
 
     count: positions, from 0.  speed: what the frequencies are multiplied by.
     Source: RoFormer, 2104.09864 section 3.2.
     """
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device)
-    rates = 1.0 / THETA ** (pairs / head_dim) * speed
+    rates = 1.0 / ROTARY_THETA ** (pairs / head_dim) * speed
     angles = torch.arange(count, dtype=torch.float32, device=device)[:, None] * rates
     return angles.cos(), angles.sin()
 
 
-def rotated(x, angles):
+def apply_rotary(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
     """x (B, H, N, D) with neighbouring numbers turned as pairs, in float32; None turns nothing. Source: as above."""
     if angles is None:
         return x
@@ -63,30 +67,32 @@ def rotated(x, angles):
     return turned.flatten(-2).to(x.dtype)
 
 
-class Projection(nn.Module):
+class QKVProjection(nn.Module):
     """Queries, keys and values of one stream, (B, H, N, D) each; rows of qkv are packed (head, D, 3).
 
     Source: MMAudio; normalised queries and keys from 2302.05442.
     """
 
-    def __init__(self, width, heads):
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.q_norm = nn.RMSNorm(width // heads)
         self.k_norm = nn.RMSNorm(width // heads)
 
-    def forward(self, x, angles):
+    def forward(
+        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         q, k, v = self.qkv(x).unflatten(-1, (self.heads, -1, 3)).permute(4, 0, 2, 1, 3)
-        return rotated(self.q_norm(q).to(v.dtype), angles), rotated(self.k_norm(k).to(v.dtype), angles), v
+        return apply_rotary(self.q_norm(q).to(v.dtype), angles), apply_rotary(self.k_norm(k).to(v.dtype), angles), v
 
 
-def attend(q, k, v):
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """What queries gather, (B, N, width). Source: 1706.03762 equation 1."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def steered(x, shift, scale):
+def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Layer norm without parameters, then x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
@@ -99,27 +105,27 @@ class StreamBlock(nn.Module):
     Source: MMAudio, 2412.15322 section 3.2; adaLN-zero from 2212.09748.
     """
 
-    def __init__(self, width, heads, inner, kernel, ends_here=False):
+    def __init__(self, width: int, heads: int, inner: int, kernel: int | None, ends_here: bool = False) -> None:
         super().__init__()
-        self.attn = Projection(width, heads)
+        self.attn = QKVProjection(width, heads)
         self.ends_here = ends_here
         if not ends_here:
-            self.linear1 = mapping(width, width, kernel)
+            self.linear1 = make_linear(width, width, kernel)
             self.ffn = GatedLayer(width, inner, kernel)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, (2 if ends_here else 6) * width))
 
-    def before(self, x, e, angles):
+    def before(self, x: torch.Tensor, e: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor] | None) -> tuple:
         """(q, k, v) of tokens x (B, N, width) under e (B, 1 or N, width), and what `after` needs."""
         shift, scale, *rest = self.adaLN_modulation(e).chunk(2 if self.ends_here else 6, -1)
-        return self.attn(steered(x, shift, scale), angles), rest
+        return self.attn(modulate(x, shift, scale), angles), rest
 
-    def after(self, x, gathered, rest):
+    def after(self, x: torch.Tensor, gathered: torch.Tensor, rest: list[torch.Tensor]) -> torch.Tensor:
         """Tokens one block on, from what the attention gathered."""
         gate_a, shift, scale, gate_f = rest
         x = x + gate_a * self.linear1(gathered)
-        return x + gate_f * self.ffn(steered(x, shift, scale))
+        return x + gate_f * self.ffn(modulate(x, shift, scale))
 
-    def forward(self, x, e, angles):
+    def forward(self, x: torch.Tensor, e: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """The block on one stream alone, (B, N, width)."""
         qkv, rest = self.before(x, e, angles)
         return self.after(x, attend(*qkv), rest)
@@ -132,17 +138,24 @@ class JointBlock(nn.Module):
     Source: MMAudio, 2412.15322 section 3.2; MM-DiT, 2403.03206.
     """
 
-    def __init__(self, width, heads, inner, last=False):
+    def __init__(self, width: int, heads: int, inner: int, last: bool = False) -> None:
         super().__init__()
         self.latent_block = StreamBlock(width, heads, inner, 3)
         self.clip_block = StreamBlock(width, heads, inner, 3, last)
         self.text_block = StreamBlock(width, heads, inner, None, last)
         self.last = last
 
-    def forward(self, streams, each, shared, angles):
+    def forward(
+        self,
+        streams: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        each: torch.Tensor,
+        shared: torch.Tensor,
+        angles: tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(latent, clip, text) one block on.
 
-        streams: (B, N, width) each.  each: (B, N latents, width), steers latents.  shared: (B, 1, width), steers the rest.
+        streams: (B, N, width) each.  each: (B, N latents, width), steers latents.  shared: (B, 1, width), steers the
+        rest.
         angles: (latent, clip) tables; text is not turned.
         """
         blocks = (self.latent_block, self.clip_block, self.text_block)
@@ -155,30 +168,31 @@ class JointBlock(nn.Module):
         return tuple(done) + tuple(streams[len(done) :])
 
 
-class TimeEmbedding(nn.Module):
+class FlowTimeEmbedding(nn.Module):
     """Flow times (B,) as vectors (B, width), in float32 whatever the precision around it.
 
-    sinusoids: numbers a time.  speed: what the frequencies are multiplied by; with 10000 angles reach 10000 rad, and half
+    sinusoids: numbers a time.  speed: what the frequencies are multiplied by; with 10000 angles reach 10000 rad, and
+    half
     precision would scramble them (tests: the embedding under autocast equals the one without).
     Source: MMAudio; sinusoids as 1706.03762 section 3.5.
     """
 
-    def __init__(self, width, sinusoids, speed):
+    def __init__(self, width: int, sinusoids: int, speed: float) -> None:
         super().__init__()
         self.sinusoids, self.speed = sinusoids, speed
         self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
 
-    def frequencies(self, device=None):
+    def frequencies(self, device: torch.device | None = None) -> torch.Tensor:
         """(sinusoids / 2,) float32, radians a unit of flow time."""
         pairs = torch.arange(0, self.sinusoids, 2, dtype=torch.float32, device=device)
-        return 1.0 / THETA ** (pairs / self.sinusoids) * self.speed
+        return 1.0 / ROTARY_THETA ** (pairs / self.sinusoids) * self.speed
 
-    def sinusoid(self, time):
+    def sinusoid(self, time: torch.Tensor) -> torch.Tensor:
         """(B, sinusoids) float32 of times (B,)."""
         angles = time.float()[:, None] * self.frequencies(time.device)
         return torch.cat([angles.cos(), angles.sin()], -1)
 
-    def forward(self, time):
+    def forward(self, time: torch.Tensor) -> torch.Tensor:
         with torch.autocast(time.device.type, enabled=False):
             first, _, last = self.mlp
             hidden = F.linear(self.sinusoid(time), first.weight.float(), first.bias.float())
@@ -188,10 +202,10 @@ class TimeEmbedding(nn.Module):
 class FinalLayer(nn.Module):
     """Tokens to flow, steered by the shared vector alone. Source: MMAudio."""
 
-    def __init__(self, width, width_out):
+    def __init__(self, width: int, width_out: int) -> None:
         super().__init__()
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.conv = TimeConv(width, width_out, 7)
 
-    def forward(self, x, e):
-        return self.conv(steered(x, *self.adaLN_modulation(e).chunk(2, -1)))
+    def forward(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        return self.conv(modulate(x, *self.adaLN_modulation(e).chunk(2, -1)))

@@ -1,16 +1,22 @@
 """How large the networks of each public MMAudio file are, and how many numbers a second every stream has."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from engine.errors import UsageProblem
+from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import Any
 
 CLIP_HZ, SYNC_FRAME_HZ = Fraction(8), Fraction(25)  # frames a second that CLIP and the sync encoder look at
 SYNC_WINDOW, SYNC_STEP = 16, 8  # frames of one sync window, and from one to the next; each step gives 8 features
 SYNC_FEATURES = 8
-SHORTEST = SYNC_WINDOW / SYNC_FRAME_HZ  # seconds; below it there is no sync window
-TRAINED = Fraction(8)  # seconds that the published weights were trained on
+MIN_DURATION_S = SYNC_WINDOW / SYNC_FRAME_HZ  # seconds; below it there is no sync window
+TRAINED_DURATION_S = Fraction(8)  # seconds that the published weights were trained on
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,15 @@ class NetworkSize:
     mlp_ratio: float = 4.0
 
     @property
-    def inner_dim(self):
+    def inner_dim(self) -> int:
         """Width inside the gated feed-forward layers."""
         return 256 * math.ceil(int(2 * int(self.hidden_dim * self.mlp_ratio) / 3) / 256)
 
 
 @dataclass(frozen=True)
 class VaeSize:
-    """Sizes of the mel VAE: mel bands, numbers per latent, channels of the first level, their multiples, blocks a level.
+    """Sizes of the mel VAE: mel bands, numbers per latent, channels of the first level, their multiples, blocks a
+    level.
 
     clip_act: activations are held within plus and minus this.
     Source: MMAudio, 2412.15322 appendix; EDM2, 2312.02696.
@@ -121,7 +128,7 @@ class ClipSize:
 
 
 @dataclass(frozen=True)
-class Rates:
+class AudioRates:
     """The clocks of one kind of sound: everything that counts in samples, mel frames or latents.
 
     mode: "16k" or "44k".  rate_hz: samples a second.  hop_samples: of a mel frame; two frames make a latent.
@@ -138,31 +145,33 @@ class Rates:
     log_base: float
 
     @property
-    def latent_samples(self):
+    def latent_samples(self) -> int:
         """Samples of one latent."""
         return 2 * self.hop_samples
 
     @property
-    def latent_hz(self):
+    def latent_hz(self) -> Fraction:
         """Latents a second: Fraction."""
         return Fraction(self.rate_hz, self.latent_samples)
 
-    def lengths(self, duration):
+    def lengths(self, duration: Fraction | int) -> tuple[int, int, int]:
         """(latents, CLIP pictures, sync features) of a duration in seconds (Fraction, float or int).
 
         Raises UsageProblem below SHORTEST.
         Source: MMAudio, sequence lengths; ours for exact fractions.
         """
         duration = Fraction(duration).limit_denominator(10**6)
-        if duration < SHORTEST:
-            raise UsageProblem(f"{float(duration):.2f} s is shorter than one sync window of {float(SHORTEST):.2f} s.")
+        if duration < MIN_DURATION_S:
+            raise UsageError(
+                f"{float(duration):.2f} s is shorter than one sync window of {float(MIN_DURATION_S):.2f} s."
+            )
         windows = (math.floor(duration * SYNC_FRAME_HZ) - SYNC_WINDOW) // SYNC_STEP + 1
         return math.ceil(duration * self.latent_hz), math.floor(duration * CLIP_HZ), windows * SYNC_FEATURES
 
 
 RATES = {
-    "16k": Rates("16k", 16_000, 256, 1024, 80, 8_000, 10),
-    "44k": Rates("44k", 44_100, 512, 2048, 128, 22_050, math.e),
+    "16k": AudioRates("16k", 16_000, 256, 1024, 80, 8_000, 10),
+    "44k": AudioRates("44k", 44_100, 512, 2048, 128, 22_050, math.e),
 }
 VAES = {"16k": VaeSize(80, 20, 384), "44k": VaeSize(128, 40, 512)}
 VOCODERS = {
@@ -174,7 +183,7 @@ VOCODERS = {
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelVariant:
     """One public model: its name, the kind of sound, and its flow network.
 
     Source: MMAudio's published files.
@@ -185,7 +194,7 @@ class Variant:
     network: NetworkSize
 
     @property
-    def rates(self):
+    def rates(self) -> AudioRates:
         """The Rates of its sound."""
         return RATES[self.mode]
 
@@ -195,33 +204,33 @@ _LARGE = _MEDIUM | {"depth": 21, "fused_depth": 14}
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("mmaudio-small-16k", "16k", NetworkSize(20)),
-        Variant("mmaudio-small-44k", "44k", NetworkSize(40)),
-        Variant("mmaudio-medium-44k", "44k", NetworkSize(40, **_MEDIUM)),
-        Variant("mmaudio-large-44k", "44k", NetworkSize(40, **_LARGE)),
-        Variant("mmaudio-large-44k-v2", "44k", NetworkSize(40, **_LARGE, v2=True)),
+        ModelVariant("mmaudio-small-16k", "16k", NetworkSize(20)),
+        ModelVariant("mmaudio-small-44k", "44k", NetworkSize(40)),
+        ModelVariant("mmaudio-medium-44k", "44k", NetworkSize(40, **_MEDIUM)),
+        ModelVariant("mmaudio-large-44k", "44k", NetworkSize(40, **_LARGE)),
+        ModelVariant("mmaudio-large-44k-v2", "44k", NetworkSize(40, **_LARGE, v2=True)),
     )
 }
 
 
-def size_of(kind, config):
-    """A size dataclass from a dict such as a weights header or a config.json holds; names it does not know are left out.
+def parse_size(kind: type, config: dict[str, Any]):
+    """A size dataclass from a dict such as a weights header or a config.json holds; names it does not know are left
+    out.
 
     kind: one of the size dataclasses.  config: dict.
     Raises UsageProblem when a name without default is missing.
-    Source: ours.
     """
-    known = {name: _frozen(value) for name, value in config.items() if name in kind.__dataclass_fields__}
+    known = {name: _freeze(value) for name, value in config.items() if name in kind.__dataclass_fields__}
     try:
         return kind(**known)
     except TypeError as error:
-        raise UsageProblem(f"{kind.__name__}: the config says too little ({error}).") from error
+        raise UsageError(f"{kind.__name__}: the config says too little ({error}).") from error
 
 
-def config_of(size):
-    """A size as JSON-ready dict; size_of makes it again. Source: ours."""
+def convert_to_config(size) -> dict[str, Any]:
+    """A size as JSON-ready dict; size_of makes it again."""
     return asdict(size)
 
 
-def _frozen(value):
-    return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
+def _freeze(value: float | list[int]) -> float | tuple[int, ...]:
+    return tuple(_freeze(part) for part in value) if isinstance(value, list) else value

@@ -1,8 +1,15 @@
 """BigVGAN, both versions: log-mel to wave, with snake activations between an upsampling and a filtering."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from mouthpiece.voice.mmaudio.sizes import VocoderSize
 
 _TAPS = 12  # of the filters; they are stored with the weights
 
@@ -10,13 +17,13 @@ _TAPS = 12  # of the filters; they are stored with the weights
 class Snake(nn.Module):
     """x + sin(x e^alpha)^2 / e^beta for each channel. Source: BigVGAN, 2206.04658 section 3.1; 2006.08195."""
 
-    def __init__(self, width, logscale):
+    def __init__(self, width: int, logscale: bool) -> None:
         super().__init__()
         self.logscale = logscale
         self.alpha = nn.Parameter(torch.zeros(width) if logscale else torch.ones(width))
         self.beta = nn.Parameter(torch.zeros(width) if logscale else torch.ones(width))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         alpha, beta = self.alpha[:, None], self.beta[:, None]
         if self.logscale:
             alpha, beta = alpha.exp(), beta.exp()
@@ -26,22 +33,22 @@ class Snake(nn.Module):
 class _Filter(nn.Module):
     """The 12 taps of one filter, in the file."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("filter", torch.zeros(1, 1, _TAPS))
 
 
-class Activation(nn.Module):
+class AntialiasedSnake(nn.Module):
     """Snake at twice the rate, so that what it folds over is filtered away. Source: BigVGAN section 3.2; 2106.12423."""
 
-    def __init__(self, width, logscale):
+    def __init__(self, width: int, logscale: bool) -> None:
         super().__init__()
         self.act = Snake(width, logscale)
         self.upsample = _Filter()
         self.downsample = nn.Module()
         self.downsample.lowpass = _Filter()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         width = x.shape[1]
         up, down = (taps.filter.expand(width, -1, -1) for taps in (self.upsample, self.downsample.lowpass))
         x = 2 * F.conv_transpose1d(F.pad(x, (5, 5), "replicate"), up, stride=2, groups=width)[..., 15:-15]
@@ -51,15 +58,15 @@ class Activation(nn.Module):
 class ResidualStack(nn.Module):
     """Three rounds of activation, dilated convolution, activation, convolution (AMP block). Source: BigVGAN figure 2."""
 
-    def __init__(self, width, kernel, dilations, logscale):
+    def __init__(self, width: int, kernel: int, dilations: tuple[int], logscale: bool) -> None:
         super().__init__()
         self.convs1 = nn.ModuleList(
             nn.Conv1d(width, width, kernel, padding=(kernel - 1) * d // 2, dilation=d) for d in dilations
         )
         self.convs2 = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in dilations)
-        self.activations = nn.ModuleList(Activation(width, logscale) for _ in range(2 * len(dilations)))
+        self.activations = nn.ModuleList(AntialiasedSnake(width, logscale) for _ in range(2 * len(dilations)))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         for first, second, a, b in zip(self.convs1, self.convs2, self.activations[::2], self.activations[1::2]):
             x = x + second(b(first(a(x))))
         return x
@@ -73,7 +80,7 @@ class Vocoder(nn.Module):
     Source: BigVGAN, 2206.04658.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: VocoderSize) -> None:
         super().__init__()
         self.size = size
         width, logscale = size.upsample_initial_channel, size.snake_logscale
@@ -84,10 +91,10 @@ class Vocoder(nn.Module):
             width //= 2
             for taps, dilations in zip(size.resblock_kernel_sizes, size.resblock_dilation_sizes):
                 self.resblocks.append(ResidualStack(width, taps, dilations, logscale))
-        self.activation_post = Activation(width, logscale)
+        self.activation_post = AntialiasedSnake(width, logscale)
         self.conv_post = nn.Conv1d(width, 1, 7, padding=3, bias=size.use_bias_at_final)
 
-    def forward(self, mel):
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x, stacks = self.conv_pre(mel), len(self.size.resblock_kernel_sizes)
         for index, (up,) in enumerate(self.ups):
             x = up(x)
@@ -96,20 +103,20 @@ class Vocoder(nn.Module):
         return torch.tanh(x) if self.size.use_tanh_at_final else x.clamp(-1, 1)
 
 
-_SPELLINGS = (
+_WEIGHT_NORM_KEYS = (
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
     (".weight_g", ".weight_v"),
 )
 
 
-def folded(state):
+def fold_weight_norm(state) -> dict[str, torch.Tensor]:
     """A vocoder's tensors with each pair of magnitude and direction made one weight: g v / |v|, per first axis.
 
     state: dict of tensors; both spellings of weight norm, and weights already folded, are taken.
     Source: weight normalisation, 1602.07868 equation 2.
     """
     plain = dict(state)
-    for magnitude, direction in _SPELLINGS:
+    for magnitude, direction in _WEIGHT_NORM_KEYS:
         for key in [key for key in state if key.endswith(magnitude)]:
             layer = key.removesuffix(magnitude)
             if layer + direction in state:

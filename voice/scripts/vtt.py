@@ -3,22 +3,24 @@
 pysubs2 1.8.1 speaks cue names and NOTE blocks, and drops every voice; ttconv 1.2.3 drops the voices.
 """
 
+from __future__ import annotations
+
 import html
 import re
 from dataclasses import replace
 
-from engine.errors import Refused
-from voice.scripts.clock import parse_clock, write_clock
-from voice.scripts.line import Line, Remark, Script, cleaned, unique_ids
-from voice.scripts.placing import split_slot
-from voice.scripts.speakers import named
-from voice.scripts.srt import TAG, TIMING, VOICE
+from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.voice.scripts.line_placement import split_slot
+from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
+from mouthpiece.voice.scripts.speaker_prefix import split_speakers
+from mouthpiece.voice.scripts.srt import TAG, TIMING, VOICE_TAG
+from mouthpiece.voice.scripts.timestamps import format_timestamp, parse_timestamp
 
-_SKIPPED = ("NOTE", "STYLE", "REGION")
+_SKIPPED_BLOCKS = ("NOTE", "STYLE", "REGION")
 _VOICES_ONLY = "NOTE Speakers are named in voice tags only."
 
 
-def read_vtt(text, name):
+def read_vtt(text: str, name: str) -> Script:
     """Script of a WebVTT file; a cue with several voices becomes several lines.
 
     text: str.  name: of the file.
@@ -32,39 +34,45 @@ def read_vtt(text, name):
     found, remarks = [], []
     for block in blocks:
         timing = TIMING.search(block)
-        if timing is None or block.split("\n", 1)[0].split(" ")[0] in _SKIPPED and not _timed(block.split("\n", 1)[0]):
+        if (
+            timing is None
+            or block.split("\n", 1)[0].split(" ")[0] in _SKIPPED_BLOCKS
+            and not _is_timing(block.split("\n", 1)[0])
+        ):
             continue
-        start, end = parse_clock(timing[1]), parse_clock(timing[2])
+        start, end = parse_timestamp(timing[1]), parse_timestamp(timing[2])
         if start is None or end is None:
-            raise Refused(f"{name}: '{timing[0].strip()}' is no pair of times.", hint="Mend that cue.", code="bad_time")
+            raise InvalidInputError(
+                f"{name}: '{timing[0].strip()}' is no pair of times.", hint="Mend that cue.", code="bad_time"
+            )
         before = block[: timing.start()].strip("\n").split("\n")[-1]
-        parts = _voices(block[timing.end() :])
+        parts = _split_voices(block[timing.end() :])
         cue_id = "" if before.startswith("WEBVTT") else before
         if len(parts) > 1:
             remarks.append((len(found), len(parts)))
         for k, (who, said) in enumerate(parts):
             slot = split_slot(start, end, [t for _, t in parts])[k]
             found.append((f"{cue_id}{chr(97 + k) if len(parts) > 1 and cue_id else ''}", *slot, who, said))
-    if not any(VOICE.search(block) for block in blocks) and _VOICES_ONLY not in blocks:
-        spoken = named([said for *_, said in found])
+    if not any(VOICE_TAG.search(block) for block in blocks) and _VOICES_ONLY not in blocks:
+        spoken = split_speakers([said for *_, said in found])
         found = [(*cue[:3], *pair) for cue, pair in zip(found, spoken)]
-    ids = unique_ids([cue[0] for cue in found])
+    ids = make_unique_ids([cue[0] for cue in found])
     lines = tuple(Line(i, who, start, end, said) for i, (_, start, end, who, said) in zip(ids, found))
     notes = (Remark("split", f"A cue with {n} voices is now {n} lines from {ids[k]} on.", ids[k]) for k, n in remarks)
     title = head[0].removeprefix("WEBVTT").strip(" -\t")
     return Script(lines, language=language, title=title, source=name, remarks=tuple(notes))
 
 
-def _timed(row):
+def _is_timing(row):
     return TIMING.match(row) is not None
 
 
-def _voices(body):
+def _split_voices(body: str) -> list[tuple[str, str]]:
     """[(speaker, text)] of a cue; what stands before the first voice belongs to it."""
-    pieces = VOICE.split(body)
-    parts = [("", plain(pieces[0]))]
+    pieces = VOICE_TAG.split(body)
+    parts = [("", strip_vtt_markup(pieces[0]))]
     for who, said in zip(pieces[1::2], pieces[2::2]):
-        who, said = html.unescape(who or "").strip(), plain(said)
+        who, said = html.unescape(who or "").strip(), strip_vtt_markup(said)
         if parts and (parts[-1][0] == who or not parts[-1][1]):
             parts[-1] = (who, "\n".join(filter(None, (parts[-1][1], said))))
         else:
@@ -72,12 +80,12 @@ def _voices(body):
     return parts
 
 
-def plain(body):
+def strip_vtt_markup(body: str) -> str:
     """Text of a cue without markup and with characters in place of their names. Source: W3C WebVTT, section 6.4."""
-    return cleaned(html.unescape(TAG.sub("", body)))
+    return clean_text(html.unescape(TAG.sub("", body)))
 
 
-def write_vtt(script):
+def write_vtt(script: Script) -> str:
     """Text of a WebVTT file that reads back with the same ids, speakers, texts and milliseconds.
 
     script: Script with times.
@@ -85,15 +93,15 @@ def write_vtt(script):
     """
     title = " ".join(script.title.replace("-->", " ").split())
     head = "WEBVTT" + (f" {title}" if title else "") + (f"\nLanguage: {script.language}" if script.language else "")
-    blocks = [head] + [_block(line) for line in script.lines]
+    blocks = [head] + [_format_cue(line) for line in script.lines]
     text = "\n\n".join(blocks) + "\n"
-    bare = replace(script, lines=tuple(replace(line, text=cleaned(line.text)) for line in script.lines))
+    bare = replace(script, lines=tuple(replace(line, text=clean_text(line.text)) for line in script.lines))
     if [line.speaker for line in read_vtt(text, "").lines] != [line.speaker for line in bare.lines]:
         text = "\n\n".join([head, _VOICES_ONLY, *blocks[1:]]) + "\n"
     return text
 
 
-def _block(line):
-    said = html.escape(cleaned(line.text), quote=False)
+def _format_cue(line: Line) -> str:
+    said = html.escape(clean_text(line.text), quote=False)
     voice = f"<v {html.escape(line.speaker, quote=False)}>" if line.speaker else ""
-    return f"{line.id}\n{write_clock(line.start)} --> {write_clock(line.end)}\n{voice}{said}"
+    return f"{line.id}\n{format_timestamp(line.start)} --> {format_timestamp(line.end)}\n{voice}{said}"

@@ -1,0 +1,145 @@
+"""Faces into motion: an aligned crop becomes a lattice of displacements from the face's own rest, the lattice a short
+code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mouthpiece.engine.weights.loading import load_state_into
+
+LATTICE_NODES = 32  # nodes a side, over the unit square of the crop
+CROP_PX = 128  # what the encoder looks at
+LOWER_FACE_WIDTH, BROW_WIDTH, POSE_WIDTH = 21, 4, 6  # numbers of the code: mouth and jaw; brows; head
+BLINK_INDEX = LOWER_FACE_WIDTH  # index of the eyelids
+EXPRESSION_WIDTH = LOWER_FACE_WIDTH + 1 + BROW_WIDTH
+CODE_WIDTH = EXPRESSION_WIDTH + POSE_WIDTH  # 32
+
+
+class ResBlock(nn.Module):
+    """Pre-activation residual block, the identity at birth. Source: 1603.05027."""
+
+    def __init__(self, width: int, groups: int = 8) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.GroupNorm(groups, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(groups, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.net(x)
+
+
+def make_coordinate_grid(height: int, width: int, device: torch.device | None = None) -> torch.Tensor:
+    """Pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y. Source: align_corners=False."""
+    y = (torch.arange(height, device=device) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=device) + 0.5) / width * 2 - 1
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y])[None]
+
+
+class MotionEncoder(nn.Module):
+    """Crops (B, 3, 128, 128) in [-1, 1] -> displacement from rest (B, 2, 32, 32) in units of the crop, head motion
+    excluded.
+
+    Taught by a mesh on talking clips and puppets; needs no landmarks at inference.
+    width: channels at half resolution, a multiple of 8.
+    Source: ours, docs/log.md.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.config = dict(width=width)
+        w = width
+        self.inlet = nn.Sequential(nn.Conv2d(4 * 3 + 2, w, 3, padding=1), ResBlock(w))
+        self.high = nn.Sequential(nn.Conv2d(w, 2 * w, 3, 2, 1), ResBlock(2 * w), ResBlock(2 * w))
+        self.mid = nn.Sequential(nn.Conv2d(2 * w, 3 * w, 3, 2, 1), ResBlock(3 * w), ResBlock(3 * w))
+        self.low = nn.Sequential(nn.Conv2d(3 * w, 4 * w, 3, 2, 1), ResBlock(4 * w), ResBlock(4 * w))
+        self.from_low, self.from_mid = nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1)
+        self.up_mid, self.up_high = ResBlock(3 * w), ResBlock(2 * w)
+        self.out = nn.Sequential(nn.GroupNorm(8, 2 * w), nn.SiLU(), nn.Conv2d(2 * w, 2, 3, padding=1))
+        nn.init.zeros_(self.out[-1].weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = F.pixel_unshuffle(x, 2)
+        a = self.inlet(
+            torch.cat(
+                [u, make_coordinate_grid(*u.shape[2:], device=u.device).to(u.dtype).expand(len(u), -1, -1, -1)], 1
+            )
+        )
+        h = self.high(a)
+        m = self.mid(h)
+        m = self.up_mid(m + F.interpolate(self.from_low(self.low(m)), scale_factor=2.0))
+        h = self.up_high(h + F.interpolate(self.from_mid(m), scale_factor=2.0))
+        return self.out(h).float() * 0.1
+
+
+@dataclass(frozen=True)
+class MotionSpace:
+    """The code: a linear basis of lattices (mouth and jaw, eyelids, brows) beside six numbers of the head.
+
+    basis: (26, 2, 32, 32) lattices, unit code each.  projection: (26, 2048) back from a lattice.
+    pose_std: (6,) units of the head's numbers.
+    lips: (26,) inner-lip opening in units of the crop for a unit code.
+    Source: PCA of the teacher's lattices; training/motion_space.py.
+    """
+
+    basis: torch.Tensor
+    projection: torch.Tensor
+    pose_std: torch.Tensor
+    lips: torch.Tensor
+
+    def lattice(self, code: torch.Tensor) -> torch.Tensor:
+        """Displacement (..., 2, 32, 32) of the expression part of a code (..., 32)."""
+        flat = code[..., :EXPRESSION_WIDTH] @ self.basis.reshape(EXPRESSION_WIDTH, -1).to(code)
+        return flat.reshape(*code.shape[:-1], 2, LATTICE_NODES, LATTICE_NODES)
+
+    def code(self, lattice: torch.Tensor) -> torch.Tensor:
+        """Expression part (..., 26) of the code of a displacement (..., 2, 32, 32)."""
+        return lattice.reshape(*lattice.shape[:-3], -1) @ self.projection.T.to(lattice)
+
+    def pose(self, code: torch.Tensor) -> torch.Tensor:
+        """Head pose (..., 6) of a code: shift x, y in units of the crop, log scale, roll, yaw, pitch in radians."""
+        return code[..., EXPRESSION_WIDTH:] * self.pose_std.to(code)
+
+    def compute_mouth_opening(self, code: torch.Tensor) -> torch.Tensor:
+        """Inner-lip opening (...,) in units of the crop, 0 with lips shut."""
+        return code[..., :EXPRESSION_WIDTH] @ self.lips.to(code)
+
+
+@torch.inference_mode()
+def encode_crops(encoder: MotionEncoder, space: MotionSpace, crops: np.ndarray, batch: int = 32) -> np.ndarray:
+    """Expression codes (N, 26) float32 of crops, each on its own: batches only save time.
+
+    crops: (N, S, S, 3) uint8, resized to what the encoder looks at.
+    batch: crops a call of the encoder.
+    """
+    out = []
+    for i in range(0, len(crops), batch):
+        x = torch.as_tensor(np.ascontiguousarray(crops[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        if x.shape[-1] != CROP_PX:
+            x = F.interpolate(x, size=CROP_PX, mode="area" if x.shape[-1] > CROP_PX else "bilinear")
+        out.append(space.code(encoder(x)).float())
+    return torch.cat(out).numpy()
+
+
+def build_motion_encoder(state: dict[str, torch.Tensor], config: dict[str, int]) -> tuple[MotionEncoder, MotionSpace]:
+    """(MotionEncoder in eval, MotionSpace) of the tensors and the config of a motion weights file, float32.
+
+    state: dict of tensors, left as it is.  config: dict of the header.
+    Raises Missing when they do not fit.
+    """
+    own = {k: v for k, v in state.items() if not k.startswith("space.")}
+    space = MotionSpace(**{k: state[f"space.{k}"].float() for k in MotionSpace.__dataclass_fields__})
+    return load_state_into(MotionEncoder(config["width"]), own, "motion").eval().float(), space

@@ -1,0 +1,294 @@
+"""The mark on every output: a signed C2PA manifest that says what was generated, by what, and which seconds."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mouthpiece.engine import __version__
+from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
+from mouthpiece.engine.files import atomic_write, check_output_file, compute_sha256
+from mouthpiece.engine.provenance.consent import NOT_RECORDED, read_consent
+from mouthpiece.engine.provenance.signing import Credentials, load_credentials
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+ASSERTION_LABEL = "org.mouthpiece.generation"  # label of our own assertion in the manifest
+SOURCE_TYPE_PREFIX = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+CREATED_TYPE, COMPOSITE_TYPE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
+EMBEDDABLE_TYPES = {  # containers that carry a manifest inside, by ending
+    ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".m4a": "audio/mp4", ".wav": "audio/wav", ".mp3": "audio/mpeg",
+    ".flac": "audio/flac", ".avi": "video/avi", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
+}  # fmt: skip
+EXTERNAL_SUFFIX = ".c2pa"
+# the C2PA library holds a WAV in memory twice while it embeds; larger ones get their manifest beside them
+LARGEST_WAV_BYTES = 256_000_000
+OFFLINE_SETTINGS = {"remote_manifest_fetch": False, "ocsp_fetch": False}
+_UNKNOWN_TYPE = "application/octet-stream"
+_SILENT_WAV = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\x08\0\0\0" + 8 * b"\0"
+
+
+@dataclass(frozen=True)
+class Marking:
+    """How the output of a job is to be marked; decided before the work.
+
+    credentials: Credentials; None leaves outputs without mark.
+    consent: Consent, or None when none was given.
+    source: path of the video that the output is a changed version of; None: all of the output was generated.
+    spans_s: pairs (start, stop) in seconds, what was generated within a source; None: all of it; empty: nothing.
+    watermark: dict, what was measured of a watermark in the sound; None: there was none to embed.
+    """
+
+    credentials: Credentials | None
+    consent: object = None
+    source: Path | None = None
+    spans_s: tuple | None = None
+    watermark: dict | None = None
+
+    def of(
+        self, source: Path | None = None, spans_s: list[tuple[float, float]] | tuple | None = None, watermark=None
+    ) -> Marking:
+        """The same marking for an output that changes `source` within `spans_s`, with what is known of its watermark."""
+        spans_s = None if spans_s is None else tuple((float(start), float(stop)) for start, stop in spans_s)
+        return replace(self, source=source, spans_s=spans_s, watermark=watermark)
+
+
+def add_provenance_flags(parser) -> None:
+    """Adds --no-provenance, --consent, --signing-key and --signing-cert to an argparse parser."""
+    group = parser.add_argument_group("provenance")
+    group.add_argument(
+        "--no-provenance", action="store_true", help="leave the output without mark; the side-car says so"
+    )
+    group.add_argument(
+        "--consent", type=Path, metavar="FILE.json", help="who allowed what; expired or for something else is refused"
+    )
+    group.add_argument(
+        "--signing-key", type=Path, metavar="KEY.pem", help="sign with this key instead of the installation's own"
+    )
+    group.add_argument(
+        "--signing-cert", type=Path, metavar="CERT.pem", help="certificates of that key, the signer's first"
+    )
+
+
+def make_marking(
+    args: argparse.Namespace, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = ()
+) -> Marking:
+    """The Marking that a command line asks for; call it before the work, so that what is refused is refused early.
+
+    args: parsed arguments with those of marking_flags.
+    command: name of the command.
+    inputs: paths of what it reads.  languages: codes of what will be spoken, where known; both for the consent.
+    Nothing is written with --dry-run.
+    Raises what read_consent and signing.credentials raise; Refused for credentials that cannot sign.
+    """
+    consent = None if args.consent is None else read_consent(args.consent, command, inputs, languages)
+    if args.no_provenance:
+        if args.signing_key is not None or args.signing_cert is not None:
+            raise UsageError(
+                "--no-provenance with --signing-key: nothing will be signed.", hint="Leave one out.", code="usage"
+            )
+        return Marking(None, consent)
+    output = getattr(args, "output", None)
+    if output is not None and get_manifest_path(output) != output:
+        check_output_file(get_manifest_path(output), args.force, inputs)
+    if getattr(args, "dry_run", False) and args.signing_key is None:
+        return Marking(None, consent)
+    made = load_credentials(args.signing_key, args.signing_cert)
+    if made.own:
+        _test_credentials(made)
+    return Marking(made, consent)
+
+
+def get_manifest_path(output: Path) -> Path:
+    """Where the manifest of an output goes: into the output itself, or into OUT.c2pa beside it.
+
+    output: Path.
+    Source: C2PA 2.2, section 11.4: external manifests.
+    """
+    return output if output.suffix.lower() in EMBEDDABLE_TYPES else output.with_suffix(EXTERNAL_SUFFIX)
+
+
+def get_external_manifest_path(path: Path) -> Path:
+    """Where the manifest of a file lies that is not inside it: OUT.wav.c2pa where that is there, else OUT.c2pa. path:
+    Path.
+    """
+    own = path.with_name(path.name + EXTERNAL_SUFFIX)
+    return own if own.is_file() else path.with_suffix(EXTERNAL_SUFFIX)
+
+
+def _test_credentials(made: Credentials) -> None:
+    """Signs a moment of silence in memory: a certificate that C2PA refuses is found before the work."""
+    try:
+        _sign_media(
+            io.BytesIO(_SILENT_WAV),
+            io.BytesIO(),
+            "audio/wav",
+            {"assertions": [_build_action("c2pa.created", CREATED_TYPE)]},
+            made,
+        )
+    except MouthpieceError as error:
+        hint = (
+            "C2PA wants a chain, not one self-signed certificate, with the use digitalSignature and e-mail protection."
+        )
+        raise InvalidInputError(
+            f"--signing-cert: cannot sign with it ({error.message.rstrip('.')}).", hint=hint, code="bad_certificate"
+        ) from error
+
+
+def mark_output(
+    output: Path, payload: dict[str, Any], marking: Marking, inputs: tuple[Path, ...] = ()
+) -> dict[str, Any] | None:
+    """Marks a finished output, replaced as a whole or not at all; gives what the side-car says of it.
+
+    output: path of the file.  payload: dict from report.report_of.
+    marking: Marking.  inputs: paths read by the job; they become ingredients.
+    The record: marked, and where; by whom signed; the SHA-256 before the mark (the same for the same job) and of the
+    file as it is.
+    Raises MouthpieceError when the file cannot be marked, WriteFailed for the disk.
+    Source: C2PA 2.2; IPTC digital source types.
+    """
+    output = Path(output)
+    record = {
+        "file": output.name,
+        "marked": False,
+        "consent": NOT_RECORDED if marking.consent is None else marking.consent.record(),
+    }
+    record["watermark"] = marking.watermark or {"embedded": False, "reason": "no dialogue was watermarked"}
+    record["sha256_unmarked"] = compute_sha256(output)
+    if marking.credentials is None:
+        return record | {"reason": "--no-provenance", "sha256": record["sha256_unmarked"]}
+    ingredients = _list_ingredients(marking, inputs)
+    manifest = _build_manifest(output, payload, marking, record)
+    manifest["assertions"].append(_build_actions(marking, manifest, len(ingredients)))
+    mime, place = EMBEDDABLE_TYPES.get(output.suffix.lower()), get_manifest_path(output)
+    if output.suffix.lower() == ".wav" and output.stat().st_size > LARGEST_WAV_BYTES:
+        mime, place = None, output.with_name(output.name + EXTERNAL_SUFFIX)  # OUT.c2pa may be that of OUT.mkv
+    with atomic_write(place, overwrite=True, inputs=inputs) as part:
+        with open(output, "rb") as media:
+            if mime:
+                with open(part, "w+b") as signed:
+                    _sign_media(media, signed, mime, manifest, marking.credentials, ingredients)
+            else:
+                part.write_bytes(_sign_media(media, None, _UNKNOWN_TYPE, manifest, marking.credentials, ingredients))
+    record |= {
+        "marked": True,
+        "manifest": place.name,
+        "signed_by": marking.credentials.signer,
+        "sha256": compute_sha256(output),
+    }
+    record["credential"] = "the user's own" if marking.credentials.own else "self-signed by this installation"
+    if not mime:
+        why = (
+            "carries no C2PA manifest"
+            if place == get_manifest_path(output)
+            else "is too large to carry a C2PA manifest"
+        )
+        record["note"] = f"{output.suffix or 'this file'} {why}; it lies beside the file, keep the two together."
+    return record
+
+
+def _build_manifest(output: Path, payload: dict[str, Any], marking: Marking, record: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's definition with our own assertion; standard readers find the same in the actions."""
+    keys = ("mouthpiece", "command", "seed", "models")
+    inputs = [{"name": Path(row["path"]).name, "sha256": row["sha256"]} for row in payload["inputs"]]
+    facts = {key: payload[key] for key in keys} | {"model": payload["settings"].get("model", ""), "inputs": inputs}
+    facts |= {"consent": record["consent"], "watermark": record["watermark"]}
+    part = marking.source is not None and marking.spans_s is not None
+    facts["seconds"] = [list(map(_to_npt, span)) for span in marking.spans_s] if part else "all"
+    facts["generated"] = COMPOSITE_TYPE if marking.source else CREATED_TYPE
+    return {"title": output.name, "assertions": [{"label": ASSERTION_LABEL, "data": facts}]}
+
+
+def _build_actions(marking: Marking, manifest: dict[str, Any], ingredients: int) -> dict[str, Any]:
+    """The assertion of what was done, in the words that standard readers know."""
+    facts = manifest["assertions"][0]["data"]
+    agent = {"name": f"mouthpiece {facts['model']}".strip(), "version": __version__}
+    names = [f"input-{k}" for k in range(ingredients)]
+    if marking.source is None:
+        return _build_action("c2pa.created", CREATED_TYPE, agent, names)
+    made = _build_action("c2pa.edited", COMPOSITE_TYPE, agent, names[1:])
+    if marking.spans_s:
+        times = [{"type": "npt", "start": start, "end": stop} for start, stop in facts["seconds"]]
+        made["data"]["actions"][0]["changes"] = [{"region": [{"type": "temporal", "time": time}]} for time in times]
+    made["data"]["actions"].insert(0, {"action": "c2pa.opened", "parameters": {"ingredientIds": names[:1]}})
+    return made
+
+
+def _to_npt(seconds: float) -> str:
+    """Seconds as C2PA writes them in a region of time. Source: RFC 2326, normal play time."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _build_action(
+    name: str, source_type: str, agent: dict[str, str] | None = None, ingredients: tuple | list[str] = ()
+) -> dict[str, Any]:
+    action = {
+        "action": name,
+        "digitalSourceType": SOURCE_TYPE_PREFIX + source_type,
+        "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    if agent:
+        action["softwareAgent"] = agent
+    if ingredients:
+        action["parameters"] = {"ingredientIds": list(ingredients)}
+    return {"label": "c2pa.actions.v2", "data": {"actions": [action]}}
+
+
+def _list_ingredients(marking: Marking, inputs: tuple[Path, ...]) -> list[tuple[Path, str]]:
+    """(path, relationship) of every input; a source comes first and is the parent."""
+    rest = [path for path in inputs if marking.source is None or Path(path) != Path(marking.source)]
+    parent = [] if marking.source is None else [(Path(marking.source), "parentOf")]
+    return parent + [(Path(path), "inputTo") for path in rest]
+
+
+def _sign_media(
+    media,
+    signed,
+    mime: str,
+    manifest: dict[str, Any],
+    made: Credentials,
+    ingredients: tuple | list[tuple[Path, str]] = (),
+) -> bytes | None:
+    """Bytes of the manifest of a media stream, written into the stream `signed`; None: it is to lie beside the file."""
+    import c2pa
+
+    settings = {
+        "builder": {"thumbnail": {"enabled": False}},
+        "verify": {"verify_after_sign": True, "verify_trust": False} | OFFLINE_SETTINGS,
+    }
+    settings["core"] = {"backing_store_memory_threshold_in_mb": 16}  # above it, work goes through a temporary file
+    claim = {"claim_generator_info": [{"name": "mouthpiece", "version": __version__}]}
+    try:
+        info = c2pa.C2paSignerInfo(made.algorithm, made.certificates, made.key, None)
+        builder = c2pa.Builder(claim | manifest, context=c2pa.Context.from_dict(settings))
+        for number, (path, relationship) in enumerate(ingredients):
+            name = f"input-{number}"
+            _add_ingredient(
+                builder, path, {"title": path.name, "relationship": relationship, "instance_id": name, "label": name}
+            )
+        if signed is None:
+            builder.set_no_embed()
+            return builder.sign(c2pa.Signer.from_info(info), mime, media)
+        return builder.sign(c2pa.Signer.from_info(info), mime, media, signed)
+    except (c2pa.C2paError, ValueError) as error:
+        title = manifest.get("title", "the output")
+        hint = "The file was not kept; --no-provenance leaves the mark out, and the side-car says so."
+        raise MouthpieceError(f"{title}: cannot be marked ({error}).", hint=hint, code="not_marked") from error
+
+
+def _add_ingredient(builder, path: Path, facts: dict[str, str]) -> None:
+    """Adds an ingredient; one that is not what its ending says is added as a file of unknown kind."""
+    import c2pa
+
+    for kind in (EMBEDDABLE_TYPES.get(path.suffix.lower(), _UNKNOWN_TYPE), _UNKNOWN_TYPE):
+        try:
+            with open(path, "rb") as stream:
+                return builder.add_ingredient(facts, kind, stream)
+        except c2pa.C2paError:
+            if kind == _UNKNOWN_TYPE:
+                raise

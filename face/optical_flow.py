@@ -1,0 +1,91 @@
+"""How a face moves from one frame to the next, from the image alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from mouthpiece.face.crop import make_crop, transform_points
+from mouthpiece.face.masks import make_region_mask
+
+if TYPE_CHECKING:
+    from mouthpiece.face.crop import Crop
+
+VIEW_PX = 112  # side of the aligned crop in which motion is measured, a border around it
+MAX_CORNERS = 60  # image corners followed from frame to frame
+MIN_INLIERS = 6
+LUCAS_KANADE_OPTIONS = {"winSize": (21, 21), "maxLevel": 3, "minEigThreshold": 1e-5}
+MIN_CORRELATION = 0.5  # correlation of the face with itself one frame earlier
+
+
+class FaceFlow:
+    """Motion of the face from frame to frame, from corners of its rigid part, as a similarity in frame pixels."""
+
+    def __init__(self) -> None:
+        self._view = self._gray = self._first = None
+
+    def begin(self, frame: np.ndarray, points: np.ndarray) -> None:
+        """A new run starts here: its first view is kept to come back to."""
+        self.start(frame, points)
+        self._first = self._gray, self._view.to_crop(points)
+
+    def start(self, frame: np.ndarray, points: np.ndarray) -> None:
+        self._view = make_crop(points, VIEW_PX).with_border(0.25)
+        self._gray = _extract_gray(self._view, frame)
+
+    def step(self, frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The points moved to this frame, and the (2, 3) frame_from_frame motion; None when the face is lost."""
+        now = _extract_gray(self._view, frame)
+        mask = _make_rigid_mask()
+        motion = _estimate_motion(self._gray, now, mask)
+        if motion is None or not 0.7 < np.hypot(*motion[:, 0]) < 1.4:
+            return None
+        frame_from_frame = compose_affine(
+            self._view.frame_from_crop, compose_affine(motion, self._view.crop_from_frame)
+        )
+        moved = transform_points(frame_from_frame, points)
+        before = self._gray[mask > 0].astype(float)
+        self.start(frame, moved)
+        likeness = np.corrcoef(before, self._gray[mask > 0])[0, 1] if before.std() > 0 else 0.0
+        return (moved, frame_from_frame) if likeness >= MIN_CORRELATION else None
+
+    def register(self) -> np.ndarray:
+        """The points of the run's first view found again in the newest frame, so nothing drifts; None when unlike."""
+        motion = _estimate_motion(self._first[0], self._gray, _make_rigid_mask())
+        return None if motion is None else self._view.to_frame(transform_points(motion, self._first[1]))
+
+
+@lru_cache(maxsize=1)
+def _make_rigid_mask() -> np.ndarray:
+    """Where the face moves as one piece in a view: not the mouth and jaw."""
+    pad = round(0.25 * VIEW_PX)
+    mask = np.pad((make_region_mask("oval", VIEW_PX) > 0.3).astype(np.uint8) * 255, pad)
+    mask[pad + int(0.58 * VIEW_PX) :] = 0
+    return mask
+
+
+def _estimate_motion(before: np.ndarray, now: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(2, 3) similarity now_from_before of image corners followed there and back; None when too few agree."""
+    corners = cv2.goodFeaturesToTrack(before, MAX_CORNERS, 0.01, 4, mask=mask)
+    if corners is None or len(corners) < MIN_INLIERS:
+        return None
+    needed = max(MIN_INLIERS, 0.4 * len(corners))
+    there, ok, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **LUCAS_KANADE_OPTIONS)
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(now, before, there, None, **LUCAS_KANADE_OPTIONS)
+    good = (ok & ok_back).ravel().astype(bool) & (np.abs(back - corners).max((1, 2)) < 1.0)
+    if good.sum() < needed:
+        return None
+    motion, inliers = cv2.estimateAffinePartial2D(corners[good], there[good], ransacReprojThreshold=1.5)
+    return motion if motion is not None and inliers.sum() >= needed else None
+
+
+def compose_affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a @ np.r_[b, [[0, 0, 1]]]
+
+
+def _extract_gray(view: Crop, frame: np.ndarray) -> np.ndarray:
+    part, near = view.to_local(frame)
+    return near.take(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))

@@ -1,0 +1,250 @@
+"""Latents of a clip: the published schedule, causal windows in constant memory, and the published closed loop."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mouthpiece.engine.sampling import (
+    SOLVERS,
+    Guidance,
+    KnownValues,
+    NoiseLevel,
+    VelocityAdapter,
+    draw_tick_noise,
+    make_diffusion_levels,
+    plan_windows,
+    sample,
+    stream_windows,
+)
+from mouthpiece.lipsync.echomimic.config import LATENT_CHANNELS, OVERLAP_FRAMES, WINDOW_FRAMES
+from mouthpiece.lipsync.echomimic.networks import Denoiser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mouthpiece.engine.sampling.solvers import SolverHistory
+    from mouthpiece.engine.sampling.windows import Window
+    from mouthpiece.lipsync.echomimic.options import EchoMimicOptions
+
+TRAINING_STEPS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
+NOISE_LIMIT = 1.5  # the published pipelines clamp their noise to this
+PER_FRAME_CONDITIONS = ("audio", "speed")  # what frames are told one by one
+SHIFT_FRAMES = 2  # how far the closed loop's windows move each step
+
+
+@cache
+def compute_betas() -> Tensor:
+    """Betas (1000,) of training, float64: linear, ending in pure noise, with the rounding of the float32 table they
+    were tuned on.
+
+    Source: EchoMimic v1; 2305.08891 algorithm 1, as diffusers computes it; `mouthpiece.engine.sampling.make_betas`
+    without the rounding.
+    """
+    roots = torch.cumprod(1 - torch.linspace(FIRST_BETA, LAST_BETA, TRAINING_STEPS), 0).sqrt()
+    roots = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+    squares = roots**2
+    rounded = 1 - torch.cat([squares[:1], squares[1:] / squares[:-1]])
+    bars = torch.cumprod(1 - rounded, 0).double()
+    return 1 - torch.cat([bars[:1], bars[1:] / bars[:-1]])
+
+
+def make_levels(steps: int) -> list[NoiseLevel]:
+    """Levels that a sampler of so many steps visits, trailing. Raises UsageProblem. Source: EchoMimic v1."""
+    return make_diffusion_levels(compute_betas(), steps)
+
+
+def find_published_level(time: float, steps: int) -> NoiseLevel:
+    """Where a step from a training step ends as published: 1000 // steps below, which need not be where the next one
+    begins.
+
+    time: where it begins.  steps: of the schedule.
+    Source: diffusers' DDIMScheduler, which EchoMimic was tuned with; at 6 or 30 steps the two differ by one in 1000.
+    """
+    at = int(time) - TRAINING_STEPS // steps
+    if at < 0:
+        return NoiseLevel(None, 1.0, 0.0)
+    bar = float(torch.cumprod(1 - compute_betas(), 0)[at])
+    return NoiseLevel(float(at), bar**0.5, (1 - bar) ** 0.5)
+
+
+def make_published_ddim(steps: int) -> Callable:
+    """DDIM whose steps end at their `landing`, a solver for `sample`. steps: of the schedule. Source: EchoMimic v1."""
+
+    def step(
+        denoise: Callable, x: torch.Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
+    ) -> tuple[torch.Tensor, SolverHistory]:
+        return SOLVERS["ddim"](denoise, x, here, find_published_level(here.time, steps), past)
+
+    return step
+
+
+class PortraitDenoiser:
+    """A denoiser with a portrait in mind, as a network for the sampler.
+
+    denoiser: Denoiser.  portrait: of `ReferenceNet`, or `remember`.
+    """
+
+    def __init__(self, denoiser: Denoiser, portrait: dict) -> None:
+        self.denoiser, self.portrait = denoiser, portrait
+
+    def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
+        """v (B, 4, f, h, w) of x."""
+        return self.denoiser(x, time, condition, self.portrait)
+
+
+class CleanPrefixDenoiser:
+    """A network whose first frames are known: they are shown clean, as at time 0, whatever the level of the rest.
+
+    network: Speaking.  values: (1, 4, k, h, w), the known frames.
+    Source: ours; for weights trained so (`train echomimic`), as EMO's motion frames.
+    """
+
+    def __init__(self, network: PortraitDenoiser, values: Tensor) -> None:
+        self.network, self.values = network, values
+
+    def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
+        """v (B, 4, f, h, w) of x."""
+        kept = self.values.shape[2]
+        x = torch.cat([self.values.to(x).expand(len(x), -1, -1, -1, -1), x[:, :, kept:]], 2)
+        times = time[:, None].repeat(1, x.shape[2])
+        times[:, :kept] = 0
+        return self.network(x, times, condition)
+
+
+def make_circular_windows(frames: int, window: int = WINDOW_FRAMES, overlap: int = OVERLAP_FRAMES) -> list[list[int]]:
+    """Frames of each window of the closed loop, in order; the last one goes on with the first frames.
+
+    frames: of the clip.  window, overlap: frames, overlap below window.
+    Source: EchoMimic v1's context scheduler, stride 1.
+    """
+    if frames <= window:
+        return [list(range(frames))]
+    return [[(start + k) % frames for k in range(window)] for start in range(0, frames, window - overlap)]
+
+
+class ClosedLoopDenoiser:
+    """A network for a whole clip at once: windows around a circle, moved on each step, averaged by visits.
+
+    network: Speaking.
+    steps: of the schedule; the windows move by SHIFT_FRAMES each.
+    window, overlap: frames.
+    on_window: called with (step, window, v) for each; None for nobody.
+    Source: EchoMimic v1; memory grows with the clip.
+    """
+
+    def __init__(
+        self,
+        network: PortraitDenoiser,
+        steps: int,
+        window: int = WINDOW_FRAMES,
+        overlap: int = OVERLAP_FRAMES,
+        on_window=None,
+    ) -> None:
+        self.network, self.window, self.overlap, self.on_window = network, window, overlap, on_window
+        self.step_indices = {level.time: i for i, level in enumerate(make_levels(steps)[:-1])}
+
+    def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
+        """v (B, 4, F, h, w) of x, all frames of the clip."""
+        step, frames = self.step_indices[float(time[0])], x.shape[2]
+        total, visits = torch.zeros_like(x), torch.zeros(frames, device=x.device)
+        for number, window in enumerate(make_circular_windows(frames, self.window, self.overlap)):
+            at = (torch.tensor(window, device=x.device) + SHIFT_FRAMES * step) % frames
+            v = self.network(
+                x[:, :, at],
+                time,
+                condition | {key: condition[key][:, at] for key in PER_FRAME_CONDITIONS if key in condition},
+            ).to(x.dtype)
+            if self.on_window is not None:
+                self.on_window(step, number, v)
+            total[:, :, at] += v
+            visits[at] += 1
+        return total / visits[:, None, None]
+
+
+def make_condition(condition: dict) -> dict:
+    """Conditions of a clip that is told everything: audio (1, F, N, W) and face (1, C0, h, w)."""
+    return condition | {"known": torch.ones(1, dtype=torch.bool)}
+
+
+def make_null_condition(condition: dict) -> dict:
+    """The null side of guidance: silence as zeros, no region, no portrait. Source: EchoMimic v1."""
+    blank = {name: torch.zeros_like(condition[name]) for name in ("audio", "face")}
+    return condition | blank | {"known": torch.zeros(1, dtype=torch.bool)}
+
+
+def denoise_latents(
+    network: CleanPrefixDenoiser | PortraitDenoiser, noise: Tensor, condition: dict, steps: int, guidance: float, **more
+) -> Tensor:
+    """Latents (1, 4, f, h, w) of noise; the null side runs only where guidance is not 1.
+
+    network: Speaking, Continued or ClosedLoop.
+    noise: (1, 4, f, h, w), clamped already.
+    told: audio (1, f, N, W) and face (1, C0, h, w).
+    more: given and on_step, for `sample`.
+    Source: EchoMimic v1: 30 steps at guidance 2.5, or 6 at 1.
+    """
+    return sample(
+        VelocityAdapter(network), noise, make_levels(steps), [make_condition(condition)],
+        null=make_null_condition(condition), guidance=Guidance((guidance,)), solver=make_published_ddim(steps), **more,
+    )  # fmt: skip
+
+
+def draw_published_noise(frames: int, size: tuple[int, int], seed: int) -> Tensor:
+    """(1, 4, F, h, w) as the published pipelines draw it, unclamped: a frame's noise depends on the clip's length."""
+    return torch.randn((1, LATENT_CHANNELS, frames, *size), generator=torch.Generator().manual_seed(seed))
+
+
+def denoise_whole_clip(
+    network: PortraitDenoiser,
+    make_conditions: Callable,
+    face: Tensor,
+    frames: int,
+    options: EchoMimicOptions,
+    on_step=None,
+) -> Tensor:
+    """Latents (1, 4, F, h, w) of all frames by the published closed loop.
+
+    network, tell, face, frames, options: as for `streamed`.
+    Source: EchoMimic v1.
+    """
+    noise = draw_published_noise(frames, face.shape[-2:], options.seed).clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
+    loop = ClosedLoopDenoiser(network, options.steps, options.window, options.overlap)
+    told = make_conditions(0, frames) | {"face": face}
+    return denoise_latents(loop, noise, told, options.steps, options.guidance, on_step=on_step)
+
+
+def stream_latents(
+    network: PortraitDenoiser, make_conditions: Callable, face: Tensor, frames: int, options
+) -> Iterator[torch.Tensor]:
+    """Latents (1, k, 4, h, w) of the next frames, in order, as soon as they are final; memory does not grow with the
+    clip.
+
+    network: Speaking.
+    tell: (start, stop) -> what these frames are told: audio (1, stop - start, N, W), perhaps speed (1, stop - start).
+    face: (1, C0, h, w).
+    frames: of the clip.
+    options: with seed, steps, guidance, window, overlap and carry.
+    Each window begins with the last frames of the one before: noised to every level on the way, or shown clean.
+    Source: ours; carried frames as EMO's motion frames, 2402.17485 section 3.2; noised as in RePaint.
+    """
+
+    def make(window: Window, carried: torch.Tensor | None) -> torch.Tensor:
+        start, stop = window
+        told = make_conditions(start, stop) | {"face": face}
+        shape = (LATENT_CHANNELS, *face.shape[-2:])
+        noise = draw_tick_noise(start, stop, shape, options.seed, ["echomimic"]).transpose(1, 2)
+        noise = noise.clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
+        ask, given = network, None
+        if carried is not None:
+            values, mask = torch.zeros_like(noise), torch.zeros(1, 1, stop - start, 1, 1, dtype=torch.bool)
+            known = carried.shape[1]
+            values[:, :, :known], mask[:, :, :known] = carried.transpose(1, 2), True
+            given = KnownValues(values, mask)
+            ask = CleanPrefixDenoiser(network, values[:, :, :known]) if options.carry == "clean" else network
+        return denoise_latents(ask, noise, told, options.steps, options.guidance, given=given).transpose(1, 2)
+
+    yield from stream_windows(plan_windows(frames, options.window, options.overlap), make, "carry")

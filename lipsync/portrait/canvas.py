@@ -1,0 +1,272 @@
+"""A portrait at its own resolution, moved: face flow, painted mouth and head motion composed in one reading of the
+pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+
+from mouthpiece.engine.curves import smoothstep
+from mouthpiece.face.crop import Crop
+from mouthpiece.face.matte import get_head_window
+from mouthpiece.lipsync.portrait.eyelid_warp import UpperEyelid, draw_eyelid
+from mouthpiece.lipsync.portrait.layers import LARGEST_UPSAMPLED_PX, separate_layers, upsample_twice
+from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
+from mouthpiece.lipsync.portrait.renderer import Rendering, make_edge_fade
+from mouthpiece.lipsync.portrait.teeth import compute_floor_shading, shading, visibility
+
+if TYPE_CHECKING:
+    from mouthpiece.lipsync.portrait.opening_segmenter import EyeContour
+
+MASK_RANGE = (0.35, 0.80)  # what becomes 0 and 1 of the mask
+# the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
+MASK_SHARPNESS = 0.75
+HEAD_FIELD_PX = 64  # grid of the head's field
+BROW_CROP_PX = 400  # crop in which brows are looked for
+BLINK_MARGIN_PX = 6  # of the working crop: further than brows and cheeks move a lid
+FLOW_FADE_WIDTH = 0.06  # of the crop: where the face flow fades out
+# where the head's shift is measured and about which it turns: the teacher's still points
+HEAD_PIVOT = (0.5, 0.26)
+
+
+@dataclass(frozen=True)
+class FrameParts:
+    """One frame of a rendering as numpy.
+
+    flow: (96, 96, 2) units of the crop.
+    paint: (64, 112, 4) colours 0–255 times mask, and mask; or (64, 112, 5), colours without teeth and the light on them
+    besides.
+    """
+
+    flow: np.ndarray
+    paint: np.ndarray
+
+
+def tighten_mask(rendering: Rendering) -> Rendering:
+    """The Rendering with its mask drawn tighter than learned, so that lips keep the portrait's own pixels, and its
+    paint in the lower lip's shade.
+
+    rendering: Rendering, float32.
+    Source: ours; looked at on portraits kept out.
+    """
+    low, high = MASK_RANGE
+    mask = ((rendering.mask - low) / (high - low)).clamp(0, 1)
+    return Rendering(rendering.flow, (rendering.paint + 1) * compute_floor_shading(mask) - 1, mask)
+
+
+def to_frame_parts(rendering: Rendering, own: torch.Tensor | None = None) -> list[FrameParts]:
+    """FrameParts of every frame of a `Rendering`.
+
+    own: (B, 1, 64, 112) of the teeth that the canvas shall lay over; None where they are in the paint or not wanted.
+    """
+    mask = rendering.mask.float() * make_edge_fade(*rendering.mask.shape[-2:])
+    parts = [
+        (rendering.paint.float() + 1) * 127.5 * mask,
+        mask,
+        *([] if own is None else [shading(rendering.mask.float(), own)]),
+    ]
+    flow = rendering.flow.float().permute(0, 2, 3, 1).numpy()
+    paint = torch.cat(parts, 1).permute(0, 2, 3, 1).numpy()
+    return [FrameParts(f, p) for f, p in zip(flow, paint)]
+
+
+def compute_head_depth(u: np.ndarray) -> np.ndarray:
+    """How far a face stands out before its still points (...,), in units of the crop; behind them it is negative.
+
+    u: (..., 2) places in the unit square of the crop.
+    Source: paraboloid fitted to the meshes of talking clips, 0.036 off in the mean.
+    """
+    return np.maximum(0.076 - 2.9 * (u[..., 0] - 0.5) ** 2 - 0.41 * (u[..., 1] - 0.39) ** 2, -0.26)
+
+
+def compute_ellipse_rigidity(u: np.ndarray) -> np.ndarray:
+    """How far a place moves with the head (...,), 1 within it, falling to nothing one head further out, slower below
+    the chin.
+
+    u: (..., 2) places in the unit square of the crop.
+    Source: ours; where nothing tells head from background.
+    """
+    dx, dy = (u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    r = np.hypot(dx, dy)
+    return 1 - smoothstep((r - 0.95) / (0.9 + 0.4 * smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
+
+
+def compute_person_rigidity(u: np.ndarray) -> np.ndarray:
+    """How far a place of a person moves with the head (...,): all hair does, hats too; from the chin it falls to
+    nothing at the collar.
+
+    u: (..., 2) places in the unit square of the crop.
+    Source: ours; where a matte keeps the background still.
+    """
+    dx, dy = np.abs(u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    wide = 0.95 + 0.55 * (1 - smoothstep((u[..., 1] - 0.5) / 0.5))  # hair is wider than the neck
+    beside = np.maximum(dx - wide, 0) / 1.2
+    beyond = np.where(dy > 0, np.maximum(dy - 0.95, 0) / 0.9, np.maximum(-dy - 2, 0))
+    return 1 - smoothstep(np.hypot(beside, beyond))
+
+
+class Canvas:
+    """Draws frames of one portrait.
+
+    pixels: uint8 (H, W, 3).
+    crop: Crop of its face, size WORK_PX; it may reach outside the picture.
+    matte: float32 (H, W), share of the person whose head it is, as mouthpiece.face.matte gives it; the rest stays
+    still. Without one
+    the background beside the head moves along a little.
+    teeth: (h, w, 5) float32 of `teeth.teeth_of`, at about the picture's own resolution; None paints none.
+    eyes: those that can blink, `finder.Eye`.
+    Source: ours; head motion is a field that is rigid on the head and fades over the neck.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        crop: Crop,
+        matte: np.ndarray | None = None,
+        teeth: np.ndarray | None = None,
+        eyes: tuple[EyeContour, ...] = (),
+    ) -> None:
+        self.pixels, self.crop, self.teeth = (
+            pixels,
+            crop,
+            None if teeth is None else np.ascontiguousarray(teeth[..., :4]),
+        )
+        size = pixels.shape[1::-1]
+        self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
+        if matte is not None:
+            self._layers = separate_layers(pixels, matte, WORK_PX / crop.scale, get_head_window(crop, size))
+            self._window = self._window if self._layers is None else self._layers.window
+        fine = self._layers is None and size[0] * size[1] <= LARGEST_UPSAMPLED_PX
+        self._upsampled, self._upsampling = (upsample_twice(pixels), 2) if fine else (pixels, 1)
+        self._corner = np.array([part.start for part in self._window[::-1]], np.float32)
+        h, w = (part.stop - part.start for part in self._window)
+        self._grid = (
+            np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
+        )
+        self._field = self._build_head_field(h, w)
+        self._fade = self._build_flow_fade()
+        light = crop.with_size(BROW_CROP_PX).take(pixels).mean(-1) if eyes else None
+        self._lids = tuple(UpperEyelid(eye, light) for eye in eyes)
+
+    def _box(self, part: tuple[int, int, int, int], reach_px: float) -> tuple[slice, slice]:
+        """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves
+        by reach_px.
+        """
+        top, bottom, left, right = part
+        p = self.crop.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]) - 0.5)
+        rows, cols = self._window
+        low, high = (cols.start, rows.start), (cols.stop, rows.stop)
+        x0, y0 = np.clip(np.floor(p.min(0) - reach_px), low, high).astype(int)
+        x1, y1 = np.clip(np.ceil(p.max(0) + reach_px) + 1, low, high).astype(int)
+        return slice(y0, y1), slice(x0, x1)
+
+    def _to_crop_units(self, p: np.ndarray) -> np.ndarray:
+        """Frame positions (..., 2) in units of the crop, the middle of its first pixel at 0.5 / size."""
+        m = self.crop.crop_from_frame
+        return (p @ m[:, :2].T.astype(np.float32) + m[:, 2].astype(np.float32) + 0.5) / WORK_PX
+
+    def _build_head_field(self, h: int, w: int) -> np.ndarray:
+        """Basis (6, n, m, 2): displacement in frame pixels of where a pixel reads, for one unit of each pose number."""
+        n, m = (max(2, round(HEAD_FIELD_PX * s / max(h, w))) for s in (h, w))
+        y, x = np.mgrid[0:n, 0:m]
+        at = np.stack([(x + 0.5) * w / m - 0.5, (y + 0.5) * h / n - 0.5], -1).astype(np.float32) + self._corner
+        u = self._to_crop_units(at)
+        rigid = compute_ellipse_rigidity(u) if self._layers is None else compute_person_rigidity(u)
+        depth = compute_head_depth(u)
+        px, py = u[..., 0] - HEAD_PIVOT[0], u[..., 1] - HEAD_PIVOT[1]
+        zero = np.zeros_like(px)
+        basis = [(1 + zero, zero), (zero, 1 + zero), (px, py), (-py, px), (-depth, zero), (zero, depth)]
+        turn = self.crop.frame_from_crop[:, :2] * WORK_PX
+        return np.array([-(np.stack(b, -1) * rigid[..., None]) @ turn.T for b in basis], np.float32)
+
+    def _build_flow_fade(self) -> np.ndarray:
+        ramp = smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / FLOW_FADE_WIDTH)
+        return (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
+
+    def draw(self, parts: FrameParts, pose: np.ndarray, lid_closure: float = 0.0) -> np.ndarray:
+        """One frame, uint8 (H, W, 3).
+
+        parts: FrameParts of the renderer.  pose: (6,) of the head as `MotionSpace.pose` gives it.
+        shut: how far the lids are lowered, 0 as in the portrait to 1.
+        Source: ours; flow and paint are looked up where the head's motion reads, so they move along with it.
+        """
+        h, w = self._grid.shape[:2]
+        moved = np.tensordot(pose.astype(np.float32), self._field, 1)
+        reach_px = float(np.abs(moved).max())
+        read = self._grid + cv2.resize(moved, (w, h), interpolation=cv2.INTER_CUBIC) if reach_px else self._grid.copy()
+        box = self._box((0, WORK_PX, 0, WORK_PX), reach_px)
+        u = self._to_crop_units(self._crop_to_box(read, box))
+        flow, shift = (parts.flow * self._fade).astype(np.float32), None
+        if u.size and flow.any():
+            shift = cv2.remap(
+                flow,
+                u[..., 0] * FLOW_PX - 0.5,
+                u[..., 1] * FLOW_PX - 0.5,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT,
+            )
+            self._crop_to_box(read, box)[:] += shift @ (self.crop.frame_from_crop[:, :2].astype(np.float32) * WORK_PX).T
+        frame = self._compose_frame(read)
+        y0, x0 = box[0].start, box[1].start
+        for lid in self._lids if lid_closure > 0 else ():
+            rows, cols = self._box([edge * WORK_PX for edge in lid.box], reach_px + BLINK_MARGIN_PX / self.crop.scale)
+            part = slice(rows.start - y0, rows.stop - y0), slice(cols.start - x0, cols.stop - x0)
+            if u[part].size:
+                draw_eyelid(
+                    frame[rows, cols],
+                    lid,
+                    lid_closure,
+                    u[part] if shift is None else u[part] + shift[part],
+                    self.pixels,
+                    self.crop,
+                )
+        rows, cols = self._box(MOUTH_PATCH, reach_px)
+        self._blend_mouth(
+            frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0]
+        )
+        return frame
+
+    def _crop_to_box(self, field: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        """The part of something over the window that lies in a box of the frame."""
+        rows, cols = (
+            slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(box, self._window)
+        )
+        return field[rows, cols]
+
+    def _compose_frame(self, read: np.ndarray) -> np.ndarray:
+        """The frame whose window reads the picture at (h, w, 2); with layers the background stays."""
+        if self._layers is None:
+            return cv2.remap(
+                self._upsampled,
+                read * np.float32(self._upsampling),
+                None,
+                cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+        frame = self.pixels.copy()
+        frame[self._window] = self._layers.compose(read - self._corner)
+        return frame
+
+    def _blend_mouth(self, frame: np.ndarray, paint: np.ndarray, u: np.ndarray) -> None:
+        """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""
+        if not u.size:
+            return
+        top, _, left, _ = MOUTH_PATCH
+        paint, at = paint.astype(np.float32), (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
+        part = cv2.remap(paint[..., :4], *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        cover = np.clip(part[..., 3:4], 0, 1)
+        share = np.clip((cover - 0.5) * max(1.0, MASK_SHARPNESS / self.crop.scale) + 0.5, 0, 1)
+        out = frame * (1 - share) + part[..., :3] * (share / np.maximum(cover, 1e-3))
+        if self.teeth is not None and paint.shape[-1] == 5:
+            light = cv2.remap(paint[..., 4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
+            grow = len(self.teeth) / (MOUTH_PATCH[1] - MOUTH_PATCH[0])
+            at = ((u[..., 0] * WORK_PX - left) * grow - 0.5, (u[..., 1] * WORK_PX - top) * grow - 0.5)
+            teeth = cv2.remap(self.teeth, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            share = visibility(share) * teeth[..., 3:]
+            out += (teeth[..., :3] * light - out) * share
+        frame[:] = np.clip(out + 0.5, 0, 255).astype(np.uint8)

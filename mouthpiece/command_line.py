@@ -1,0 +1,333 @@
+"""The command line: the one door between the rooms, and the only file that prints."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+import mouthpiece.commands
+from mouthpiece.commands import models as models_command
+from mouthpiece.commands.command import to_json, to_json_value
+from mouthpiece.engine import __version__
+from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
+from mouthpiece.engine.progress import MODES, Progress
+from mouthpiece.engine.weights.model_cache import reset_model_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mouthpiece.commands.command import Command
+
+COMMAND_ORDER = (
+    "animate",
+    "lipsync",
+    "speak",
+    "dub",
+    "sound",
+    "batch",
+    "transcribe",
+    "voices",
+    "models",
+    "evaluate",
+    "verify",
+    "doctor",
+    "train",
+)
+CONVERTED_MODELS = ("kokoro", "echomimic", "echomimic-acc")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse whose complaints are our errors, and which takes options under their full names only."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+        self._words = []
+
+    def error(self, message: str) -> None:
+        hint = _suggest_dashed_file(self._words) or f"Run '{self.prog} --help' to see what is accepted."
+        raise UsageError(f"{self._of_command()}{message}.", hint=hint, code="usage")
+
+    def _of_command(self) -> str:
+        command = self.prog.removeprefix("mouthpiece").strip()
+        return f"{command}: " if command else ""
+
+    def parse_known_args(self, args: list[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
+        self._words = list(args or ())
+        found, unknown = super().parse_known_args(args, namespace)
+        strange = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
+        if strange:
+            close = difflib.get_close_matches(strange, self._option_string_actions, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"Run '{self.prog} --help' to see the options."
+            hint = "Options stand before --." if strange in close else _suggest_dashed_file([strange]) or hint
+            raise UsageError(f"{self._of_command()}there is no option {strange}.", hint=hint, code="unknown_option")
+        return found, unknown
+
+
+def _suggest_dashed_file(words: list[str]) -> str:
+    """How to write the first of these words that looks like an option and is a file; "" where none is."""
+    found = next((word for word in words if word.startswith("-") and Path(word).is_file()), None)
+    return f"Is the file of that name meant? Write ./{found}." if found else ""
+
+
+def build_parser():
+    """The whole command line."""
+    parser = CommandParser(prog="mouthpiece", description="Talking portraits and dubbing from one audio-visual core.")
+    parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
+    places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    for command in load_commands().values():
+        place = add_common_flags(places.add_parser(command.name, help=command.help))
+        # for commands that run others, in other processes too
+        place.set_defaults(door=("mouthpiece.command_line:get_parser", "mouthpiece.command_line:run_command"))
+        place.set_defaults(**get_services())
+        command.add(place)
+    return parser
+
+
+def convert_pulled_model(name, folder):
+    """Where a pulled model's files lie in the form that is loaded; made once."""
+    if name == "kokoro":
+        from mouthpiece.voice.backends.kokoro import split_model
+
+        return split_model()[0].parent
+    from mouthpiece.lipsync.echomimic.weights import convert
+
+    return convert(folder)
+
+
+def get_services() -> dict[str, Callable]:
+    """What the rooms lend each other, by the name under which commands find it among their arguments."""
+    return dict(speak=speak_for_face, relip=resync_dub, follow=track_dub_face, check_dub=check_dub, judge_dub=judge_dub)
+
+
+def speak_for_face(text, spec, seed):
+    """(Sound, articulation (T, 43), facts) of a text in our own voice: how the branch that moves faces borrows one."""
+    from mouthpiece.voice.text_to_speech import synthesize_for_face
+
+    return synthesize_for_face(text, spec, seed)
+
+
+def resync_dub(
+    video: Path, sound: Path, output: Path, job: dict[str, Any], progress: Progress, overwrite: bool = False
+) -> dict[str, Any] | None:
+    """Writes a film with other sound, its lips moved to it; facts for the report: how the branch that speaks borrows
+    the other one.
+
+    job: dict with lines, faces {speaker: face}, dialogue (path), options, cache (folder);
+    mouthpiece.lipsync.film.dubbing.lipsync_dub says more.
+    """
+    from mouthpiece.lipsync.film.dubbing import lipsync_dub
+
+    return lipsync_dub(video, sound, output, job, progress, overwrite)
+
+
+def track_dub_face(video: Path, face: str, folder: Path, progress: Progress) -> None:
+    """(Track, starts of frames in seconds) of a face in a film, kept in the folder for both branches."""
+    from mouthpiece.lipsync.film.dubbing import follow_face
+
+    return follow_face(video, face, folder, progress)
+
+
+def check_dub(video: Path, project: Path, listen: str) -> None:
+    """Refuses what could not be judged as a dub, before anything is measured; mouthpiece.evaluation.dub_evaluation says
+    more.
+    """
+    from mouthpiece.evaluation.dub_evaluation import check_dub as check
+
+    check(video, project, listen)
+
+
+def judge_dub(
+    video: Path, source: Path | None, project: Path, mouths, listen: str, progress: Progress
+) -> dict[str, Any]:
+    """Numbers of a finished dub: how the branch that moves faces borrows the ears of the other one;
+    mouthpiece.evaluation.dub_evaluation says more.
+    """
+    from mouthpiece.evaluation.dub_evaluation import evaluate_dub as judge
+
+    return judge(video, source, project, mouths, listen, progress)
+
+
+def get_parser(name: str):
+    """The parser of one command; KeyError when there is none of that name."""
+    command = load_commands()[name]
+    parser = add_common_flags(CommandParser(prog=f"mouthpiece {name}"))
+    parser.set_defaults(**get_services())
+    command.add(parser)
+    return parser
+
+
+def run_command(argv):
+    """Runs one command without a word; gives its exit code and the document that --json would show.
+
+    argv: list of words after the program's name.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        with silence_native_output():
+            outcome = load_commands()[args.command].run(args, Progress("none"))
+        return int(outcome.exit_code), {
+            "ok": outcome.exit_code == ExitCode.DONE,
+            "result": to_json_value(outcome.result),
+        }
+    except MouthpieceError as error:
+        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
+    except SystemExit as stop:
+        return int(stop.code or ExitCode.DONE), {"ok": True, "result": None}
+    except Exception as error:
+        error = MouthpieceError(
+            f"internal error: {type(error).__name__}: {error}.",
+            hint="Run the item alone with -vv and report what it shows.",
+        )
+        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
+
+
+@cache
+def load_commands() -> dict[str, Command]:
+    """{name: Command} of every file in the rooms' folders of commands, in the order of the help page."""
+    models_command.CONVERTERS.update({name: partial(convert_pulled_model, name) for name in CONVERTED_MODELS})
+    names = [file.name for file in iter_modules(mouthpiece.commands.__path__)]
+    found = [
+        module.COMMAND
+        for module in (import_module(f"mouthpiece.commands.{name}") for name in names)
+        if hasattr(module, "COMMAND")
+    ]
+    known = {name: k for k, name in enumerate(COMMAND_ORDER)}
+    return {command.name: command for command in sorted(found, key=lambda c: known.get(c.name, len(known)))}
+
+
+def add_common_flags(parser):
+    """Adds the options that every command has; gives the parser back."""
+    group = parser.add_argument_group("common")
+    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
+    group.add_argument("--progress", choices=MODES, default="auto", help="how progress is told on standard error")
+    return parser
+
+
+@contextmanager
+def stop_on_signals():
+    """Within it SIGTERM and SIGHUP stop the job the way Ctrl-C does, so that it cleans up behind itself."""
+
+    def stop(number: int, frame) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def silence_native_output():
+    """Within it native libraries, which write to descriptor 2 past Python, and warnings are not heard; our own words
+    are.
+    """
+    before = sys.stderr
+    try:
+        ours = os.fdopen(os.dup(before.fileno()), "w", buffering=1, encoding=before.encoding, errors=before.errors)
+    except (OSError, AttributeError):  # standard error is no file of the system, as in a notebook
+        ours = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if ours is None:
+            yield
+            return
+        native, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(native, 2)
+            for descriptor in (native, nowhere):
+                os.close(descriptor)
+            ours.close()
+
+
+def report_error(error: MouthpieceError, as_json: bool, verbosity: int) -> int:
+    """Tells an error in one sentence and a remedy; gives the exit code."""
+    if verbosity >= 2:
+        traceback.print_exc()
+    print(f"mouthpiece: {error}", file=sys.stderr)
+    if as_json:
+        print(to_json({"ok": False, "error": error.as_dict()}), flush=True)
+    return int(error.exit_code)
+
+
+class JobInterruptedError(MouthpieceError):
+    """Stopped by the user (exit 130)."""
+
+    kind = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+
+
+def run_and_report(argv: list[str]) -> int:
+    """Runs one command and tells its result or its error; gives the exit code."""
+    as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
+    try:
+        reset_model_records()
+        args = build_parser().parse_args(argv)
+        verbosity = args.verbose
+        command = load_commands()[args.command]
+        with silence_native_output() if not verbosity and not command.keep_native_output else nullcontext():
+            progress = Progress("none" if args.quiet else args.progress)
+            outcome = command.run(args, progress)
+        told = (
+            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.result})
+            if args.json
+            else outcome.lines
+        )
+        print(told, flush=True)
+        return int(outcome.exit_code)
+    except MouthpieceError as error:
+        return report_error(error, as_json, verbosity)
+    except KeyboardInterrupt:
+        hint = "Nothing half-written is left; run it again to start over."
+        return report_error(JobInterruptedError("interrupted.", hint=hint, retryable=True), as_json, verbosity)
+    except BrokenPipeError:
+        raise
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or ExitCode.DONE)
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error}."
+        hint = "Run again with -vv and report what it shows."
+        return report_error(MouthpieceError(text, hint=hint), as_json, verbosity)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; gives the exit code. No traceback unless -vv.
+
+    argv: list of words after the program's name; None takes those of the process.
+    """
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    try:
+        with stop_on_signals():
+            return run_and_report(argv)
+    except BrokenPipeError:  # nobody listens to standard output any more; keep the interpreter from trying again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.INTERNAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""`mouthpiece verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mouthpiece.commands.command import Command, CommandResult
+from mouthpiece.engine.errors import ExitCode
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mouthpiece.engine.progress import Progress
+
+
+def add(parser) -> None:
+    """Adds the arguments of `verify`."""
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="video, sound or picture; a .c2pa beside it is read too"
+    )
+    parser.add_argument("--trust", type=Path, metavar="ISSUERS.pem", help="certificates of issuers that you trust")
+
+
+def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
+    """Outcome of `verify`: exit code 0 for marked and intact, 5 for anything else."""
+    from mouthpiece.engine.provenance.verification import INTACT, format_verification, verify_file
+
+    with progress.stage("verifying", 1, "file") as advance:
+        found = verify_file(args.file, args.trust)
+        advance(1)
+    return CommandResult(
+        found, format_verification(found), ExitCode.DONE if found["state"] == INTACT else ExitCode.REFUSED
+    )
+
+
+COMMAND = Command("verify", "provenance: what was generated, which seconds, by which model", add, run)

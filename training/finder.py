@@ -1,0 +1,235 @@
+"""Training of the finder of open eyes and mouths, taught by the mesh on portraits and clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from mouthpiece.engine.weights.loading import save_state
+from mouthpiece.lipsync.portrait.opening_segmenter import (
+    EYE_WINDOW,
+    HEIGHT_PX,
+    MOUTH_WINDOW,
+    WIDTH_PX,
+    OpeningSegmenter,
+    measure_opening,
+)
+from mouthpiece.training.data.manifest import is_common_speaker
+from mouthpiece.training.mesh_geometry import (
+    INNER_LIP_RING,
+    LID_LOWER,
+    LID_UPPER,
+    measure_eye_aperture,
+    measure_mesh_opening,
+)
+from mouthpiece.training.motion import jitter_colour
+from mouthpiece.training.motion_space import iterate_meshes, split_crop_files
+from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
+
+PEAK_RATE = 2e-3  # learning rate
+EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner, of the eye at the left of the picture and the other
+# a clip shows its eye, and its mouth, so often; and where it is most shut
+EYE_EVERY_TICKS, MOUTH_EVERY_TICKS = 25, 6
+CLIP_ODDS = dict(eyes=0.25, mouth=0.08)  # a clip's picture is drawn so much less often than a portrait's
+COMMON_SPEAKER_ODDS = 0.1  # the speaker there is most of, less often again
+OCCLUDED_SHARE = 0.04  # share of eyes behind something dark
+SUPERSAMPLING = 4  # the wanted share is drawn so much larger
+# area that both sides of the overlap are given, so that something shut counts too
+DICE_SMOOTHING_PX = 8.0
+
+
+def get_eye_outline(marks, eye):
+    """(16, 2) outline of an open eye on the unit square. marks: (468 or more, 2).  eye: 0 at the left of the picture,
+    1.
+    """
+    outer, inner = EYE_CORNERS[eye]
+    return marks[[outer, *LID_UPPER[eye], inner, *LID_LOWER[eye][::-1]]]
+
+
+def mirror_crop(frame, marks):
+    """A crop (S, S, 3) and its marks (N, 2) the other way round, of the same memory."""
+    return frame[:, ::-1], marks * [-1, 1] + [1, 0]
+
+
+def list_eye_items(frame, marks):
+    """Items (crop, outline) of both eyes, the second of the mirrored crop."""
+    other, turned = mirror_crop(frame, marks)
+    return [(frame, get_eye_outline(marks, 0)), (other, get_eye_outline(turned, 1))]
+
+
+def list_mouth_items(frame, marks):
+    """Items (crop, outline) of the inner mouth, as it is and mirrored."""
+    other, turned = mirror_crop(frame, marks)
+    return [(frame, marks[INNER_LIP_RING]), (other, turned[INNER_LIP_RING])]
+
+
+class OutlineExamples:
+    """Crops with outlines of one kind.
+
+    kind: "eyes" or "mouth".  clips, portraits: paths of crop files.
+    """
+
+    def __init__(self, kind, clips, portraits) -> None:
+        self.view, self.occludes = (EYE_WINDOW, True) if kind == "eyes" else (MOUTH_WINDOW, False)
+        items_in, every, wide = (
+            (list_eye_items, EYE_EVERY_TICKS, measure_eye_aperture)
+            if kind == "eyes"
+            else (list_mouth_items, MOUTH_EVERY_TICKS, measure_mesh_opening)
+        )
+        self.items, odds = [], []
+        for path, marks in iterate_meshes(clips):
+            frames = np.load(path)["frames"]
+            for t in sorted({*range(0, len(marks), every), int(wide(marks[..., :2]).argmin())}):
+                self.items += items_in(frames[t].copy(), marks[t, :, :2].astype(np.float32))
+                odds += [CLIP_ODDS[kind] * (COMMON_SPEAKER_ODDS if is_common_speaker(path.name) else 1.0)] * 2
+        for path in portraits:
+            d = np.load(path)
+            self.items += items_in(d["frames"], d["marks"][:, :2].astype(np.float32))
+            odds += [1.0] * 2
+        self.odds = torch.tensor(odds)
+
+    def draw(self, count, generator):
+        """Pictures (B, 3, 64, 96) in [0, 1] and the shares wanted of them (B, 1, 64, 96)."""
+        drawn = torch.multinomial(self.odds, count, replacement=True, generator=generator).tolist()
+        pictures, shares = zip(*(render_example(*self.items[k], self.view, sample_placement(generator)) for k in drawn))
+        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        y = torch.from_numpy(np.stack(shares))[:, None]
+        x = degrade(jitter_colour(x, generator), generator)
+        return occlude(x, y, generator) if self.occludes else (x, y)
+
+
+def sample_placement(generator):
+    """(scale, turn, right, down) of a picture against where it is cut at inference, in units of the crop."""
+    a, b, c, d = (2 * torch.rand(4, generator=generator) - 1).tolist()
+    return 1.2**a, 0.25 * b, 0.02 * c, 0.015 * d
+
+
+def render_example(frame, points, view, how=(1.0, 0.0, 0.0, 0.0)):
+    """Picture uint8 (64, 96, 3) and share (64, 96) float32 of what an outline holds.
+
+    frame: (S, S, 3) crop.  points: (N, 2) outline.  view: View.  how: (scale, turn, right, down).
+    """
+    scale, turn, right, down = how
+    # picture from unit square
+    m = view.crop_px * scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    t = np.array([WIDTH_PX, HEIGHT_PX]) / 2 - m @ (np.array(view.at) + [right, down])
+    side = len(frame)
+    to_picture = np.c_[m / side, m @ np.full(2, 0.5 / side) + t - 0.5]
+    picture = cv2.warpAffine(
+        np.ascontiguousarray(frame),
+        to_picture,
+        (WIDTH_PX, HEIGHT_PX),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    large = np.zeros((HEIGHT_PX * SUPERSAMPLING, WIDTH_PX * SUPERSAMPLING), np.uint8)
+    corners = np.round(((points @ m.T + t) * SUPERSAMPLING - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(large, [corners], 255, shift=4)
+    return picture, cv2.resize(large, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def degrade(x, generator):
+    """Pictures (B, 3, 64, 96) in [0, 1] from worse cameras and by painters: blurred, small, flat in colour, noisy."""
+    n = len(x)
+    chance = torch.rand(n, 4, generator=generator)
+    for k in range(n):
+        if chance[k, 0] < 0.25:
+            small = F.interpolate(x[k : k + 1], scale_factor=0.25 + 0.6 * float(chance[k, 1]), mode="area")
+            x[k] = F.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=False)[0]
+        if chance[k, 2] < 0.08:
+            levels = 4 + 6 * float(chance[k, 1])
+            x[k] = (x[k] * levels).round() / levels
+    noise = torch.randn(x.shape, generator=generator) * 0.05 * chance[:, 3, None, None, None] ** 2
+    return (x + noise).clamp(0, 1)
+
+
+def occlude(x, y, generator):
+    """Pictures (B, 3, 64, 96) of which a few show dark glass and nothing behind. y: (B, 1, 64, 96)."""
+    covered = (torch.rand(len(x), generator=generator) < OCCLUDED_SHARE).view(-1, 1, 1, 1)
+    glass = torch.rand(len(x), 3, 1, 1, generator=generator) * 0.25 + 0.1 * x.mean(1, keepdim=True)
+    return torch.where(covered, glass, x), torch.where(covered, torch.zeros_like(y), y)
+
+
+def compute_loss(logits, wanted):
+    """Cross entropy, with the overlap besides, for eyes are small. logits, wanted: (B, 1, 64, 96). Source: V-Net's
+    dice, 1606.04797.
+    """
+    share = logits.sigmoid()
+    both = (share * wanted).sum((1, 2, 3))
+    dice = 1 - (2 * both + DICE_SMOOTHING_PX) / (share.sum((1, 2, 3)) + wanted.sum((1, 2, 3)) + DICE_SMOOTHING_PX)
+    return 4 * F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
+
+
+@torch.inference_mode()
+def score_finder(network, examples):
+    """Overlap over union in plain pictures, and of the greatest opening its error and its correlation with the mesh's;
+    in units of the crop.
+    """
+    unions, openings = [], []
+    for frame, points in examples.items:
+        picture, wanted = render_example(frame, points, examples.view)
+        share = network(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1).sigmoid()[0, 0].numpy()
+        unions.append(
+            (np.minimum(share, wanted).sum() + DICE_SMOOTHING_PX)
+            / (np.maximum(share, wanted).sum() + DICE_SMOOTHING_PX)
+        )
+        openings.append([measure_opening(s) * MOUTH_WINDOW.crop_px / examples.view.crop_px for s in (share, wanted)])
+    found, true = np.array(openings).T
+    alike = float(np.corrcoef(found, true)[0, 1]) if min(found.std(), true.std()) > 0 else None
+    return dict(
+        pictures=len(unions),
+        overlap=float(np.mean(unions)),
+        height_error=float(abs(found - true).mean()),
+        height_correlation=alike,
+    )
+
+
+def train(
+    out, minutes: float = 20.0, seed: int = 0, report=None, batch: int = 16, weights=None, *, device: str = "auto"
+):
+    """Train on OUT/crops; writes the weights and returns their scores on portraits and clips kept out.
+
+    out: working folder.  minutes: whole budget, earlier parts included.
+    report: as for `Run.advance`.  batch: eyes, and mouths, a step.  weights: file to write; None is
+    OUT/finder.safetensors.
+    device: one of DEVICE_CHOICES; what is saved lies on the CPU.
+    A finder.safetensors that is there without a checkpoint is trained on.
+    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    """
+    torch.manual_seed(seed)
+    placement, out = choose_training_device(device), Path(out)
+    parts = split_crop_files(out)
+    examples = {kind: OutlineExamples(kind, parts["clips"], parts["portraits"]) for kind in CLIP_ODDS}
+    net = OpeningSegmenter().to(placement.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.02)
+    average = WeightAverage(net)
+    load_earlier_weights(out / "finder.safetensors", "finder", net, average.module)
+    run = TrainingRun(out / "finder.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
+    generator = torch.Generator().manual_seed(seed + run.step)
+    while run.done < 1:
+        net.train()
+        losses = {}
+        for kind, drawn in examples.items():
+            x, y = (v.to(placement.device) for v in drawn.draw(batch, generator))
+            with placement.autocast():
+                logits = getattr(net, f"segment_{kind}")(2 * x - 1)
+            losses[kind] = compute_loss(logits, y)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        average.update(net, run.step)
+        run.advance({kind: loss.item() for kind, loss in losses.items()}, PEAK_RATE, report)
+    run.save()
+    found = average.module.cpu()
+    facts = {}
+    for kind in CLIP_ODDS:
+        for name in ("held_portraits", "held_clips"):
+            kept = OutlineExamples(kind, *([], parts[name]) if name == "held_portraits" else (parts[name], []))
+            facts[f"{kind}_{name}"] = score_finder(getattr(found, f"segment_{kind}"), kept) if kept.items else None
+    save_state(weights or out / "finder.safetensors", found.state_dict(), dict(net.config, facts=facts, steps=run.step))
+    return facts

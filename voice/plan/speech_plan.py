@@ -1,0 +1,143 @@
+"""The plan of a spoken line: which phone when, how high, how loud; all that a timed voice needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mouthpiece.engine.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+VOICE_RATE_HZ = 24000
+UNIT_SAMPLES = 600  # one duration unit
+UNIT_S = Fraction(UNIT_SAMPLES, VOICE_RATE_HZ)
+CURVE_VALUES_PER_UNIT = 2  # F0 and energy have two values a unit
+PAUSE = "$"  # the silence at both ends, and between words where a plan asks for one
+MARKS = frozenset(';:,.!?—…"()“” ' + PAUSE)  # symbols that are no speech sound: they may hold a pause
+
+
+@dataclass(frozen=True)
+class Word:
+    """A written word and the phones that speak it.
+
+    text: as written.  start, stop: phones[start:stop] of its plan or utterance.
+    chars: (from, to) in the text.
+    """
+
+    text: str
+    start: int
+    stop: int
+    chars: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechPlan:
+    """A line on the clock of 25 ms units; frozen: changing it makes another.
+
+    text: as written.  language: such as "en-us".
+    phones: N symbols of the voice's alphabet, spaces and punctuation among them; the first and the last are PAUSE.
+    durations: N whole units; 0 only for marks.
+    f0: (2 sum(durations),) float32, Hz; what it says in unvoiced sounds is not heard.
+    energy: (2 sum(durations),) float32, the voice's own measure.
+    words: in order; what lies between them are pauses and punctuation.
+    Raises Refused for parts that do not fit each other.
+    Source: ours; units of Kokoro-82M.
+    """
+
+    text: str
+    language: str
+    phones: tuple[str, ...]
+    durations: tuple[int, ...]
+    f0: np.ndarray = field(repr=False)
+    energy: np.ndarray = field(repr=False)
+    words: tuple[Word, ...] = ()
+
+    def __post_init__(self) -> None:
+        wanted = CURVE_VALUES_PER_UNIT * self.units
+        fits = len(self.phones) == len(self.durations) and len(self.f0) == len(self.energy) == wanted
+        fits = fits and all(d >= (0 if p in MARKS else 1) for p, d in zip(self.phones, self.durations))
+        fits = fits and len(self.phones) >= 3 and self.phones[0] == self.phones[-1] == PAUSE
+        if not fits:
+            hint = f"Need one duration a phone, at least 1 for a sound, and {wanted} values of F0 and energy."
+            raise InvalidInputError(f"plan of '{self.text[:40]}': its parts do not fit.", hint=hint, code="bad_plan")
+
+    @property
+    def units(self) -> int:
+        """Length in units."""
+        return int(sum(self.durations))
+
+    @property
+    def duration(self) -> Fraction:
+        """Length in seconds, a Fraction."""
+        return self.units * UNIT_S
+
+    @property
+    def samples(self) -> int:
+        """Length in samples at RATE_HZ."""
+        return self.units * UNIT_SAMPLES
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(N + 1,) int64: unit in which each phone starts, and the end."""
+        return np.concatenate([[0], np.cumsum(self.durations)]).astype(np.int64)
+
+    def retime(self, durations: np.ndarray | list[int] | tuple) -> SpeechPlan:
+        """The plan with other durations (N,), its curves stretched phone by phone."""
+        durations = tuple(int(d) for d in durations)
+        curves = (stretch_curve(c, self.durations, durations) for c in (self.f0, self.energy))
+        return replace(self, durations=durations, **dict(zip(("f0", "energy"), curves)))
+
+    def replace_curves(self, f0: np.ndarray | None = None, energy: np.ndarray | None = None) -> SpeechPlan:
+        """The plan with another F0 (2 U,) in Hz, another energy (2 U,), or both."""
+        f0, energy = (
+            old if new is None else np.asarray(new, np.float32) for new, old in ((f0, self.f0), (energy, self.energy))
+        )
+        return replace(self, f0=f0, energy=energy)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; `plan_from_dict` makes the same plan of it."""
+        return dict(
+            text=self.text,
+            language=self.language,
+            phones=list(self.phones),
+            durations=list(self.durations),
+            f0=[round(float(v), 2) for v in self.f0],
+            energy=[round(float(v), 4) for v in self.energy],
+            words=[[w.text, w.start, w.stop, *w.chars] for w in self.words],
+        )
+
+
+def read_plan(facts: dict[str, Any]) -> SpeechPlan:
+    """Plan from `Plan.as_dict`. Raises Refused."""
+    try:
+        words = tuple(Word(text, start, stop, (a, b)) for text, start, stop, a, b in facts["words"])
+        curves = (np.array(facts[name], np.float32) for name in ("f0", "energy"))
+        return SpeechPlan(
+            facts["text"], facts["language"], tuple(facts["phones"]), tuple(facts["durations"]), *curves, words
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"no plan of a line ({error}).", hint="Give the 'plan' of a side-car.", code="bad_plan"
+        ) from error
+
+
+def stretch_curve(curve: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+    """A curve (2 sum(old),) laid phone by phone on other durations: (2 sum(new),) float32.
+
+    A phone that had no time takes the value beside it.
+    Source: ours; linear between values.
+    """
+    edges, parts = CURVE_VALUES_PER_UNIT * np.concatenate([[0], np.cumsum(old)]).astype(int), []
+    for k, units in enumerate(new):
+        part = curve[edges[k] : edges[k + 1]]
+        if not len(part):
+            part = curve[max(0, min(edges[k], len(curve) - 1)) :][:1]
+        parts.append(
+            np.interp(np.linspace(0, len(part) - 1, CURVE_VALUES_PER_UNIT * int(units)), np.arange(len(part)), part)
+        )
+    return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)

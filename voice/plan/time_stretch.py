@@ -1,0 +1,41 @@
+"""Finished speech made shorter or longer at its own pitch: the last rung, and the only one for voices without a clock."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mouthpiece.engine.errors import UsageError
+
+MIN_F0_HZ, MAX_F0_HZ = 60.0, 600.0  # pitch searched
+MIN_FACTOR, MAX_FACTOR = 0.33, 3.0  # factors accepted
+
+
+def stretch_wave(wave: np.ndarray, rate_hz: int, factor: float) -> np.ndarray | None:
+    """The wave at `factor` times its length, pitch kept: (round(S factor),) float32.
+
+    wave: (S,) float32.  rate_hz: int.  factor: 0.33 to 3; 1.0 gives the wave itself.
+    Raises UsageProblem for another factor.
+    Source: Praat, "Lengthen (overlap-add)": Moulines and Charpentier 1990, pitch-synchronous overlap-add.
+    """
+    if not MIN_FACTOR <= factor <= MAX_FACTOR:
+        raise UsageError(f"stretch {factor}: need {MIN_FACTOR} to {MAX_FACTOR}.", code="bad_stretch")
+    wave = np.asarray(wave, np.float32).reshape(-1)
+    wanted = round(len(wave) * float(factor))
+    if factor == 1.0 or len(wave) < 4 * rate_hz / MIN_F0_HZ:  # Praat needs a few periods
+        return (
+            np.pad(wave[:wanted], (0, max(0, wanted - len(wave))))
+            if not np.any(wave) or factor == 1.0
+            else _resample_linearly(wave, wanted)
+        )
+    import parselmouth
+
+    sound = parselmouth.Sound(wave.astype(np.float64), rate_hz)
+    out = parselmouth.praat.call(sound, "Lengthen (overlap-add)", MIN_F0_HZ, MAX_F0_HZ, float(factor)).values[0]
+    return np.pad(out[:wanted], (0, max(0, wanted - len(out)))).astype(np.float32)
+
+
+def _resample_linearly(wave: np.ndarray, wanted: int) -> np.ndarray:
+    """A blip of a few periods by linear interpolation: too short to have a pitch."""
+    if wanted < 1:
+        return np.zeros(0, np.float32)
+    return np.interp(np.linspace(0, len(wave) - 1, wanted), np.arange(len(wave)), wave).astype(np.float32)

@@ -1,0 +1,40 @@
+"""Speakers that stand before the text: "ANNA: Come in."."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+_PREFIX = re.compile(r"(?P<name>[^\W\d_][\w .'’()&/-]{0,39}?)\s*(?::\s+|：\s*)(?P<rest>\S.*)", re.DOTALL)
+MAX_NAME_WORDS = 4
+
+
+def split_speakers(texts: list[str]) -> list[tuple[str, str]]:
+    """(speaker, text) of every text; the speaker is "" where no name stands before it.
+
+    texts: list of str.
+    A word and a colon are a name when the word is written in capitals, begins two texts, or when all texts begin so;
+    "Remember: be careful." once in a script stays as it is.
+    """
+    found = [_split_prefix(text) for text in texts]
+    counts = Counter(name for name, _ in filter(None, found))
+    spoken = sum(1 for text in texts if text)
+    everywhere = sum(counts.values()) == spoken > 1 and not any(map(_is_upper_case, counts))
+    result = []
+    for text, parts in zip(texts, found):
+        if parts and (everywhere or counts[parts[0]] > 1 or _is_upper_case(parts[0])):
+            result.append(parts)
+        else:
+            result.append(("", text))
+    return result
+
+
+def _is_upper_case(name: str) -> bool:
+    return name.upper() == name != name.lower()
+
+
+def _split_prefix(text: str) -> tuple[str, str] | None:
+    match = _PREFIX.fullmatch(text)
+    if match is None or len(match["name"].split()) > MAX_NAME_WORDS:
+        return None
+    return match["name"].strip(), match["rest"]

@@ -1,0 +1,95 @@
+"""A line spoken as the actor spoke it: the one call that aligns, transplants and says what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mouthpiece.engine.config import Options, option
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.voice.plan.speech_plan import SpeechPlan
+from mouthpiece.voice.timing.align import align
+from mouthpiece.voice.timing.phrase_prosody import transfer_phrase_prosody
+from mouthpiece.voice.timing.prosody import (
+    ProsodyTarget,
+    align_own_speech,
+    compute_register_shift,
+    transfer_word_prosody,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mouthpiece.voice.backends.hibari import Hibari
+
+PROSODY_AMOUNTS = {"source": 1.0, "neutral": 0.0}
+MAX_REGISTER_SHIFT_ST = 12.0
+
+
+@dataclass(frozen=True)
+class ProsodyOptions(Options):
+    """How much of the original actor's way of speaking is kept."""
+
+    prosody: str = option("source", "follow the original line: source, neutral, or a number from 0 to 1")
+    register: str = option("source", "whose register: the actor's or the voice's own", choices=("source", "voice"))
+    register_shift: float = option(
+        0.0, "moves the register further", unit="semitones", low=-MAX_REGISTER_SHIFT_ST, high=MAX_REGISTER_SHIFT_ST
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_prosody_amount(self.prosody)
+
+
+def parse_prosody_amount(prosody: str) -> float | None:
+    """0 to 1 for what --prosody takes: source, neutral, or a number as text. Raises UsageProblem for anything else."""
+    try:
+        amount = PROSODY_AMOUNTS[prosody] if prosody in PROSODY_AMOUNTS else float(prosody)
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0 <= amount <= 1:
+        raise UsageError(
+            f"--prosody {prosody}: need source, neutral or a number from 0 to 1.",
+            hint="0 is the voice's own way, 1 the actor's.",
+            code="bad_option",
+        )
+    return amount
+
+
+def transfer_prosody(
+    voice: Hibari,
+    plan: SpeechPlan,
+    recording: np.ndarray | None,
+    options: ProsodyOptions = ProsodyOptions(),
+    recording_language=None,
+    whisper=None,
+) -> ProsodyTarget:
+    """The plan in the actor's prosody, for `speak_as`; with a note instead of an error where the recording is of no
+    use.
+
+    voice: a timed voice.  plan: its natural plan.
+    recording: (S,) float32 at 16 kHz, the original line alone; None when there is none.
+    options: ProsodyOptions.
+    said: language of the recording when it is not the plan's; None when the actor says these very words.
+    whisper: a whisper.model.Whisper for plans in other languages than English.
+    """
+    amount = parse_prosody_amount(options.prosody)
+    if recording is None or amount == 0:
+        return ProsodyTarget(
+            plan,
+            facts=dict(method="none", amount=amount),
+            note="" if amount == 0 else "There is no recording of this line.",
+        )
+    shift_st = options.register_shift + (
+        compute_register_shift(plan, recording) if options.register == "voice" else 0.0
+    )
+    same = recording_language is None or recording_language.lower().split("-")[0] == plan.language.lower().split("-")[0]
+    if not same:
+        return transfer_phrase_prosody(plan, recording, amount, shift_st)
+    found = align(recording, plan.text, plan.language, whisper)
+    if found.ok:
+        return transfer_word_prosody(plan, recording, found, align_own_speech(voice, plan, whisper), amount, shift_st)
+    loose = transfer_phrase_prosody(plan, recording, amount, shift_st)
+    if loose.note:
+        return loose
+    return replace(loose, note=f"{found.note} Only pauses and phrases of the recording are followed.")
