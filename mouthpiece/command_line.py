@@ -98,10 +98,10 @@ def build_parser():
 
 def convert_pulled_model(name, folder):
     """Where a pulled model's files lie in the form that is loaded; made once."""
-    if name == "kokoro":
-        from mouthpiece.voice.backends.kokoro import split_model
+    from mouthpiece.voice.backends.registry import BACKENDS
 
-        return split_model()[0].parent
+    if name in BACKENDS:
+        return BACKENDS[name].converter(folder)
     from mouthpiece.lipsync.echomimic.weights import convert
 
     return convert(folder)
