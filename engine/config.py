@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.timeline import parse_rate
 
 if TYPE_CHECKING:
     from typing import Any
@@ -189,6 +188,8 @@ def _convert_value(field, value: str | bool, kind: type) -> str | float | Fracti
     """The value in its type; text from the command line and from JSON becomes numbers, rates and paths."""
     try:
         if kind is Fraction:
+            from mouthpiece.engine.timeline import parse_rate  # numpy: not for who only lists options
+
             return parse_rate(value)
         if kind is bool and isinstance(value, str):
             return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]

@@ -180,7 +180,7 @@ def run_command(argv):
             outcome = load_commands()[args.command].run(args, Progress("none"))
         return int(outcome.exit_code), {
             "ok": outcome.exit_code == ExitCode.DONE,
-            "result": to_json_value(outcome.result),
+            "result": to_json_value(outcome.document),
         }
     except MouthpieceError as error:
         return int(error.exit_code), {"ok": False, "error": error.as_dict()}
@@ -294,9 +294,9 @@ def run_and_report(argv: list[str]) -> int:
             progress = Progress("none" if args.quiet else args.progress)
             outcome = command.run(args, progress)
         told = (
-            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.result})
+            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})
             if args.json
-            else outcome.lines
+            else outcome.summary
         )
         print(told, flush=True)
         return int(outcome.exit_code)

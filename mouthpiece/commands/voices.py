@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, CommandResult, finalize_output
+from mouthpiece.commands.command import Command, CommandResult, add_provenance_flags, finalize_output
 from mouthpiece.engine.config import Options, add_flags, option, reject_unused_options, resolve_options
-from mouthpiece.engine.provenance.manifest import add_provenance_flags, make_marking
+from mouthpiece.engine.provenance.manifest import make_marking
 
 if TYPE_CHECKING:
     import argparse
