@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
-from mouthpiece.engine.config import add_flags, read_preset
+from mouthpiece.engine.config import add_option_groups, read_preset
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.weights.model_cache import get_cached_model
 from mouthpiece.lipsync.echomimic.options import EchoMimicControls
@@ -33,8 +33,7 @@ def add_arguments(parser) -> None:
         help="recording of speech or song; a video lends its sound; leave it out with --text",
     )
     add_output_flags(parser)
-    add_flags(parser.add_argument_group("animate"), AnimateOptions)
-    add_flags(parser.add_argument_group("with --model echomimic or echomimic-acc"), EchoMimicControls)
+    add_option_groups(parser, {"animate": AnimateOptions, "with --model echomimic or echomimic-acc": EchoMimicControls})
 
 
 def select_model(options: AnimateOptions, dry: bool) -> tuple[Callable, Callable]:
