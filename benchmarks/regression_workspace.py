@@ -62,6 +62,18 @@ def hash_sound(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hash_packets(path: Path) -> str:
+    """Hash the compressed packets of all streams with their times: a file without what its container adds."""
+    import av
+
+    digest = hashlib.sha256()
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            at = f"{packet.stream.index} {packet.pts} {packet.dts} {packet.time_base} {packet.duration}\n"
+            digest.update(at.encode() + bytes(packet))
+    return digest.hexdigest()
+
+
 def hash_arrays(path: Path) -> str:
     """Hash the numeric arrays of an .npz file without their names."""
     import numpy as np
@@ -106,7 +118,9 @@ class Workspace:
         return json.loads((self.folder / name).with_suffix(".json").read_text(encoding="utf-8"))
 
     def get_hash(self, name: str) -> str:
-        """Give the hash of an output before its mark, as its side-car has it."""
+        """Give the hash of an output before its mark, as its side-car has it; of Matroska that of its packets."""
+        if name.endswith(".mkv"):
+            return hash_packets(self.folder / name)
         return self.get_sidecar(name)["provenance"]["sha256_unmarked"]
 
     def make(self, output: str, *words: str, code: int = 0) -> dict[str, str]:

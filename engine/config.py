@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.timeline import parse_rate
 
 if TYPE_CHECKING:
     from typing import Any
@@ -330,6 +329,8 @@ def _convert_value(field: dataclasses.Field, value: Any, kind: type) -> Any:
     """Convert text from the command line or from JSON to a number, rate, path or bool."""
     try:
         if kind is Fraction:
+            from mouthpiece.engine.timeline import parse_rate  # numpy: not for who only lists options
+
             return parse_rate(value)
         if kind is bool and isinstance(value, str):
             return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]

@@ -99,10 +99,10 @@ def build_parser():
 
 def convert_pulled_model(name, folder):
     """Where a pulled model's files lie in the form that is loaded; made once."""
-    if name == "kokoro":
-        from mouthpiece.voice.backends.kokoro import split_model
+    from mouthpiece.voice.backends.registry import BACKENDS
 
-        return split_model()[0].parent
+    if name in BACKENDS:
+        return BACKENDS[name].converter(folder)
     from mouthpiece.lipsync.echomimic.weights import convert
 
     return convert(folder)
@@ -181,7 +181,7 @@ def run_command(argv):
             outcome = load_commands()[args.command].run(args, Progress("none"))
         return int(outcome.exit_code), {
             "ok": outcome.exit_code == ExitCode.DONE,
-            "result": to_json_value(outcome.result),
+            "result": to_json_value(outcome.document),
         }
     except MouthpieceError as error:
         return int(error.exit_code), {"ok": False, "error": error.as_dict()}
@@ -296,9 +296,9 @@ def run_and_report(argv: list[str]) -> int:
             with note_renamed_options(progress.note):
                 outcome = command.run(args, progress)
         told = (
-            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.result})
+            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})
             if args.json
-            else outcome.lines
+            else outcome.summary
         )
         print(told, flush=True)
         return int(outcome.exit_code)

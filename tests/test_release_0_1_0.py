@@ -89,6 +89,16 @@ def test_a_former_flag_sets_the_present_option_and_is_hidden(command, words, nam
     assert former not in parser.format_help().replace(",", " ").split()
 
 
+def test_former_names_in_a_request_of_python():
+    from mouthpiece.use_cases import USE_CASES
+
+    fields = dict(portrait="a.png", sound="b.wav", output="c.mp4", variety=0.5, level=0.25)
+    with pytest.warns(RenamedOptionWarning) as caught:
+        request = USE_CASES["animate"].from_fields(fields)
+    assert (request.options.temperature, request.options.normalize_mouth) == (0.5, 0.25)
+    assert len(caught) == 1 and request.given == dict(temperature=0.5, normalize_mouth=0.25)
+
+
 def test_the_command_line_names_the_present_flag_once_and_not_when_quiet(call, tmp_path):
     words = (
         "speak",
@@ -106,6 +116,8 @@ def test_the_command_line_names_the_present_flag_once_and_not_when_quiet(call, t
     assert answer.code == 0
     notes = [event["text"] for event in map(json.loads, answer.err.splitlines()) if event["event"] == "note"]
     assert notes == ["renamed options: --listen is now --recognizer."]
+    answer = call("animate", "none.png", "none.wav", "-o", "a.mp4", "--level", "1", "--progress", "json")
+    assert "--level is now --normalize-mouth" in answer.err and answer.code == 5
     assert call(*words, "-q").err == ""
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.progress import Progress
     from mouthpiece.engine.types import MediaInfo
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.scripts.script import Line
 
@@ -299,7 +299,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
     for speaker, spec in job.casting.items():
         if spec != "match":
             continue
-        from mouthpiece.voice.backends.registry import list_voices
+        from mouthpiece.voice.backends.registry import list_castable_voices
         from mouthpiece.voice.backends.voice_matching import make_reader, match_voice
 
         spans = [slots[line.id] for line in job.script.lines if line.speaker == speaker and line.id in slots]
@@ -316,11 +316,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
                 for s in spans
             ]
         )
-        names = [
-            r["name"]
-            for r in list_voices()
-            if r["language"].split("-")[0] == job.language.split("-")[0] and r["at_hand"] and r["backend"] == "kokoro"
-        ]
+        names = [candidate.name for candidate in list_castable_voices() if candidate.speaks(job.language)]
         matched[speaker] = match_voice(own, names, make_reader(load_voice, job.language), job.consent)
         casting[speaker] = matched[speaker].spec
     return casting, matched
@@ -349,7 +345,7 @@ def make_guide(
     )
 
 
-def speak_line(line: Line, slot: TimeSlot | None, voice: Hibari, guide: GuideTrack, how: tuple) -> SpokenLine:
+def speak_line(line: Line, slot: TimeSlot | None, voice: Voice, guide: GuideTrack, how: tuple) -> SpokenLine:
     """The Answer of one line; how: (DialogueOptions, Recogniser or None, Matched or None, index of the first take)."""
     options, ears, matched, first = how
     if slot is None:

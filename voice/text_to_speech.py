@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
 
 
@@ -56,7 +56,7 @@ class SpokenText:
                     why=s.why, plans=[plan.as_dict() | dict(start_s=float(at)) for plan, at in s.plans]) | s.facts  # fmt: skip
 
 
-def load_text_voice(options: SpeakOptions) -> Hibari | None:
+def load_text_voice(options: SpeakOptions) -> Voice:
     """The voice of a text: the one for everybody, else the default of the language. Raises UsageProblem."""
     from mouthpiece.engine.errors import UsageError
 
