@@ -183,7 +183,7 @@ def _time_script(script, video, info, options):
             hint=hint,
             code="no_times",
         )
-    choice = "auto" if options.listen == "off" else options.listen
+    choice = "auto" if options.recognizer == "off" else options.recognizer
     spans = [(p.start_s, p.stop_s, p.text) for p in open_transcriber(choice).transcribe(video)]
     if not spans:
         hint = "Give a script with times, such as SRT."
@@ -238,7 +238,7 @@ def speak_lines(
     )
     lips = _read_lips(job, [line for line in lines if line.id in slots], slots, progress)
     casting, matched = _match_voices(job, wave, slots)
-    ears = None if options.listen == "off" else open_transcriber(options.listen, job.language)
+    ears = None if options.recognizer == "off" else open_transcriber(options.recognizer, job.language)
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
             if line.id not in slots and _is_speakable(line) and line.start >= job.duration:
@@ -261,7 +261,7 @@ def needs_film_sound(job: SpeechJob) -> bool:
 
 def _read_lips(job: SpeechJob, lines: list[Line], slots: dict[str, Any], progress: Progress) -> dict:
     """{line id: Lips} where the mouth may have a say."""
-    if not job.has_picture or job.options.mouth == "off" or not lines:
+    if not job.has_picture or job.options.lip_timing == "off" or not lines:
         return {}
     out, by_face = {}, {}
     for line in lines:

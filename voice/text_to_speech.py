@@ -107,10 +107,12 @@ def speak_text(text: str, options: SpeakOptions, index: int = 0, advance: Callab
     else:
         spoken = speak_untimed(voice, text, slot, options) if slot else _speak_untimed(voice, text, options)
     spoken = spoken.add_review("", voice=voice.name)
-    if options.listen != "off":
+    if options.recognizer != "off":
         from mouthpiece.voice.asr.transcription import open_transcriber
 
-        spoken = review_intelligibility(spoken, text, open_transcriber(options.listen, voice.language), voice.language)
+        spoken = review_intelligibility(
+            spoken, text, open_transcriber(options.recognizer, voice.language), voice.language
+        )
     end = spoken.start_s + spoken.sound.duration
     samples = round_half_up((max(end, slot.end_s) if slot else end) * DELIVERY_HZ)
     if advance:
@@ -142,7 +144,7 @@ def synthesize_for_face(text, spec, seed):
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.plan.articulation import articulate_plan
 
-    options = SpeakOptions(voice=spec, seed=seed, listen="off")
+    options = SpeakOptions(voice=spec, seed=seed, recognizer="off")
     if not load_text_voice(options).timed:
         raise UsageError(
             f"--voice {spec}: this voice has no plan that could move a mouth.",
