@@ -15,7 +15,7 @@ from mouthpiece.engine.timeline import count_samples
 from mouthpiece.evaluation.dub_metrics import measure_picture_changes, summarize_lines
 from mouthpiece.evaluation.dub_report import MAX_MEASURED_S, measure_project_lines
 from mouthpiece.voice.asr.wer import get_base_language
-from mouthpiece.voice.scripts.project import read_project
+from mouthpiece.voice.scripts.project_file import read_project
 
 if TYPE_CHECKING:
     from typing import Any

@@ -269,7 +269,7 @@ def test_evaluate_refuses_what_it_cannot_measure_or_write(call, desk, monkeypatc
 def test_evaluate_refuses_what_is_no_project_before_it_looks_at_the_video(call, desk):
     (desk / "other.json").write_text('{"settings": {}}')
     answer = call("evaluate", str(desk / "line.wav"), "--project", str(desk / "other.json"), "-q")
-    assert (answer.code, answer.out) == (5, "") and "other.json: no valid project" in answer.err
+    assert (answer.code, answer.out) == (5, "") and "other.json: not a valid project" in answer.err
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):
