@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     """Outcome of `animate`."""
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
-    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
+    from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
     from mouthpiece.engine.provenance.manifest import make_marking
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
     from mouthpiece.lipsync.options import resolve_animate_options
