@@ -10,6 +10,7 @@ the fly from what packages carry and from earlier outputs. Nothing is imported f
 What is hashed:
 - media: `sha256_unmarked` of the side-car, the file before its signed mark (a signature differs from run to run);
   stems of a dub: their decoded samples, for the files may carry a mark;
+  Matroska: the packets and their times, for its writer numbers every file at random;
 - texts (scripts): the bytes of the file;
 - measurements: all numbers of the result, sorted, without keys, settings and words, which are renamed and rephrased,
   and without what a dub found in its cache of pictures, whose keys are free to change;

@@ -53,7 +53,15 @@ if TYPE_CHECKING:
 # in the folder of a dub; the last is of what the lips keep
 PROJECT_FILE, REPORT_FILE, PICTURE_FOLDER = "project.json", "report.html", "picture"
 # options that a take depends on, beside its voice
-TAKE_OPTIONS = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")
+TAKE_OPTIONS = {
+    "speed": "speed",
+    "seed": "seed",
+    "prosody": "prosody",
+    "register": "register",
+    "register_shift": "register_shift",
+    "mouth": "lip_timing",  # the key of 0.1.0, so that its projects need no new takes
+    "face": "face",
+}
 SILENT_ENERGY = -1.5
 MAX_PROJECT_SAVES = 100  # of the project while lines are spoken: one reads and checks all of it
 
@@ -92,7 +100,7 @@ def get_project_folder(output: Path) -> Path:
 
 def hash_take_settings(options: DubOptions) -> str:
     """Hash of the options that takes depend on."""
-    told = {name: getattr(options, name) for name in TAKE_OPTIONS}
+    told = {key: getattr(options, name) for key, name in TAKE_OPTIONS.items()}
     return hash_facts(told | dict(dictionary=compute_sha256(options.dictionary) if options.dictionary else ""))
 
 
@@ -152,13 +160,13 @@ def prepare_dub(
 
 
 def parse_speaker_faces(options: DubOptions, script: Script) -> dict | None:
-    """{speaker: face} of --map. Raises UsageProblem for a speaker whom the script does not have."""
-    faces, speakers = parse_face_map(options.map), script.speakers
+    """{speaker: face} of --faces. Raises UsageProblem for a speaker whom the script does not have."""
+    faces, speakers = parse_face_map(options.faces), script.speakers
     strange = [name for name in faces if name not in speakers]
     if strange:
         known = ", ".join(filter(None, speakers)) or "none is named"
         raise UsageError(
-            f"--map: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker"
+            f"--faces: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker"
         )
     return faces
 
@@ -350,9 +358,9 @@ def write_draft(video: Path, path: Path, options: DubOptions) -> None:
     from mouthpiece.voice.asr.transcription import open_transcriber
     from mouthpiece.voice.scripts.formats import write_script
 
-    phrases = open_transcriber("auto" if options.listen == "off" else options.listen, options.language).transcribe(
-        video
-    )
+    phrases = open_transcriber(
+        "auto" if options.recognizer == "off" else options.recognizer, options.language
+    ).transcribe(video)
     if not phrases:
         raise InvalidInputError(
             f"{video}: nobody speaks in it, so there is no script to draft.", hint="Give a script.", code="no_speech"

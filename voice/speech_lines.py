@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.progress import Progress
     from mouthpiece.engine.types import MediaInfo
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.scripts.script import Line
 
@@ -185,7 +185,7 @@ def _time_script(script, video, info, options):
             hint=hint,
             code="no_times",
         )
-    choice = "auto" if options.listen == "off" else options.listen
+    choice = "auto" if options.recognizer == "off" else options.recognizer
     spans = [(p.start_s, p.stop_s, p.text) for p in open_transcriber(choice).transcribe(video)]
     if not spans:
         hint = "Give a script with times, such as SRT."
@@ -240,7 +240,7 @@ def speak_lines(
     )
     lips = _read_lips(job, [line for line in lines if line.id in slots], slots, progress)
     casting, matched = _match_voices(job, wave, slots)
-    ears = None if options.listen == "off" else open_transcriber(options.listen, job.language)
+    ears = None if options.recognizer == "off" else open_transcriber(options.recognizer, job.language)
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
             if line.id not in slots and _is_speakable(line) and line.start >= job.duration:
@@ -263,7 +263,7 @@ def needs_film_sound(job: SpeechJob) -> bool:
 
 def _read_lips(job: SpeechJob, lines: list[Line], slots: dict[str, Any], progress: Progress) -> dict:
     """{line id: Lips} where the mouth may have a say."""
-    if not job.has_picture or job.options.mouth == "off" or not lines:
+    if not job.has_picture or job.options.lip_timing == "off" or not lines:
         return {}
     out, by_face = {}, {}
     for line in lines:
@@ -301,7 +301,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
     for speaker, spec in job.casting.items():
         if spec != "match":
             continue
-        from mouthpiece.voice.backends.registry import list_voices
+        from mouthpiece.voice.backends.registry import list_castable_voices
         from mouthpiece.voice.backends.voice_matching import make_reader, match_voice
 
         spans = [slots[line.id] for line in job.script.lines if line.speaker == speaker and line.id in slots]
@@ -318,11 +318,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
                 for s in spans
             ]
         )
-        names = [
-            r["name"]
-            for r in list_voices()
-            if r["language"].split("-")[0] == job.language.split("-")[0] and r["at_hand"] and r["backend"] == "kokoro"
-        ]
+        names = [candidate.name for candidate in list_castable_voices() if candidate.speaks(job.language)]
         matched[speaker] = match_voice(own, names, make_reader(load_voice, job.language), job.consent)
         casting[speaker] = matched[speaker].spec
     return casting, matched
@@ -351,7 +347,7 @@ def make_guide(
     )
 
 
-def speak_line(line: Line, slot: TimeSlot | None, voice: Hibari, guide: GuideTrack, how: tuple) -> SpokenLine:
+def speak_line(line: Line, slot: TimeSlot | None, voice: Voice, guide: GuideTrack, how: tuple) -> SpokenLine:
     """The Answer of one line; how: (DialogueOptions, Recogniser or None, Matched or None, index of the first take)."""
     options, ears, matched, first = how
     if slot is None:
