@@ -10,7 +10,8 @@ import pytest
 
 from mouthpiece import command_line
 from mouthpiece.engine.config import read_preset
-from mouthpiece.engine.media.reading import probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import read_sound
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--size", "96", "--fps", "12")

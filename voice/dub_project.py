@@ -16,8 +16,9 @@ from mouthpiece.engine.audio.loudness import parse_loudness_target
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256
-from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks, read_sound
-from mouthpiece.engine.timeline import ARTICULATION_HZ, round_half_up
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, round_half_up
 from mouthpiece.engine.weights import loading
 from mouthpiece.voice.mix.bed import make_bed
 from mouthpiece.voice.mix.mixdown import STEM_NAMES, PlacedSound, Programme, write_stems

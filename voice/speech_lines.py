@@ -11,8 +11,10 @@ import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.engine.media.reading import DELIVERY_HZ, measure_sound_duration, probe, read_delivery_blocks, read_sound
-from mouthpiece.engine.timeline import round_half_up
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import assign_voices, parse_casting
 from mouthpiece.voice.backends.registry import load_voice
 from mouthpiece.voice.line_synthesis import GuideTrack, SpokenTake, plan_text, review_intelligibility, synthesize_line

@@ -129,7 +129,7 @@ def _write(script, args):
 
 def _get_duration_s(path: Path) -> float:
     """Seconds of a file, None when it does not say. Raises Refused for a file without sound."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     info = probe(path)
     if not info.has_audio:
