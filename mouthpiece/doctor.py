@@ -31,7 +31,6 @@ PACKAGES = (  # of the base set
     ("hibari", "the voice that is always there, English text to phones"),
     ("whisper", "recognition, where weights are at hand"),
     ("pocketsphinx", "alignment, recognition of English"),
-    ("scenedetect", "shot cuts"),
     ("pysubs2", "ASS scripts"),
     ("lxml", "DAPT and TTML scripts"),
     ("jsonschema", "project files, consents"),
