@@ -6,7 +6,8 @@ from hibari import SAMPLE_RATE, Hibari
 
 from mouthpiece import command_line
 from mouthpiece.engine.media.reading import Sound, VideoReader, write_image, write_sound
-from mouthpiece.engine.weights.loading import get_embedded_path, load_state, load_weights_manifest
+from mouthpiece.engine.weights.loading import load_state
+from mouthpiece.engine.weights.manifest import get_embedded_path, load_weights_manifest
 from mouthpiece.face.measure import measure_frames
 
 
