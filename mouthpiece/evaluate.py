@@ -30,7 +30,7 @@ class EvaluateRequest(Request):
     against: the real clip of the same sound; of a dub the film before it.
     portrait: the picture it was made from.
     project: the video is a dub of this project; None finds the one in OUT.dub beside it.
-    listen: what recognises the lines of a dub, one of RECOGNIZER_CHOICES; None is "auto" for a dub.
+    recognizer: what recognises the lines of a dub, one of RECOGNIZER_CHOICES; None is "auto" for a dub.
     sheet: where a contact sheet is written.
     """
 
@@ -39,7 +39,7 @@ class EvaluateRequest(Request):
     against: Path | None
     portrait: Path | None
     project: Path | None
-    listen: str | None
+    recognizer: str | None
     sheet: Path | None
 
     @property
@@ -115,20 +115,20 @@ def check_recognizer(request: EvaluateRequest, project: Path | None) -> None:
     """
     if project is None:
         reject_unused_options(
-            {"listen": request.listen},
-            ("listen",),
+            {"recognizer": request.recognizer},
+            ("recognizer",),
             "for a video that is no dub",
             "It says what hears the lines of a dub; name its project with --project, or leave it out.",
         )
         return
     from mouthpiece.evaluation.dub_evaluation import check_dub
 
-    check_dub(request.video, project, request.listen or "auto")
+    check_dub(request.video, project, request.recognizer or "auto")
 
 
 def measure_dub(request: EvaluateRequest, project: Path, job: Job) -> dict[str, Any]:
     """Measure a dub with the mouth of the film before it: the numbers of dub_evaluation.evaluate_dub, JSON-ready."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
     from mouthpiece.evaluation.dub_evaluation import evaluate_dub
 
     mouth_boxes, reasons = None, {}
@@ -145,8 +145,8 @@ def measure_dub(request: EvaluateRequest, project: Path, job: Job) -> dict[str, 
             if problem.code != "no_face":
                 raise
             reasons["mouths"] = problem.message
-    listen = request.listen or "auto"
-    dub = evaluate_dub(request.video, request.against, project, mouth_boxes, listen, job.progress)
+    recognizer = request.recognizer or "auto"
+    dub = evaluate_dub(request.video, request.against, project, mouth_boxes, recognizer, job.progress)
     dub["old_mouth_correlation"] = None
     if mouth_boxes:
         dub["old_mouth_correlation"] = correlate_old_mouth(request.against, request.video)
@@ -202,7 +202,7 @@ EVALUATE = UseCase(
         Argument("against", required=False, media=True),
         Argument("portrait", required=False, media=True),
         Argument("project", required=False),
-        Argument("listen", required=False, kind=str, choices=RECOGNIZER_CHOICES),
+        Argument("recognizer", required=False, kind=str, choices=RECOGNIZER_CHOICES),
         Argument("sheet", required=False, writes=True),
     ),
     settings=("overwrite",),
@@ -215,7 +215,7 @@ def evaluate(
     against: StrPath | None = None,
     portrait: StrPath | None = None,
     project: StrPath | None = None,
-    listen: str | None = None,
+    recognizer: str | None = None,
     sheet: StrPath | None = None,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
@@ -224,7 +224,7 @@ def evaluate(
 
     video: film.  against: the real clip of the same sound; of a dub the film before it.
     portrait: the picture it was made from.  project: the video is a dub of this project; one beside it is found.
-    listen: what recognises the lines of a dub: auto, whisper, pocketsphinx or off.
+    recognizer: what recognises the lines of a dub: auto, whisper, pocketsphinx or off.
     sheet: where a contact sheet is written.  overwrite: replace a sheet that is there.
     progress: called with a ProgressEvent now and then.
     Returns a Result; the numbers are Result.facts.  Raises MouthpieceError as run_evaluate does.
@@ -233,5 +233,5 @@ def evaluate(
     >>> result.facts["frames"]
     10
     """
-    values = dict(video=video, against=against, portrait=portrait, project=project, listen=listen, sheet=sheet)
+    values = dict(video=video, against=against, portrait=portrait, project=project, recognizer=recognizer, sheet=sheet)
     return EVALUATE.call(values | dict(overwrite=overwrite), progress)

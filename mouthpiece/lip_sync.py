@@ -42,7 +42,7 @@ def run_lipsync(request: LipsyncRequest, job: Job) -> Result:
     fit, MissingDependencyError for weights, OutputError for the disk.
     """
     from mouthpiece.engine.inputs import check_inputs
-    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
+    from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
 
     options, output = request.options, request.output
     sidecar = job.check_output(output, VIDEO_SUFFIXES)

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mouthpiece.engine.config import Options, read_preset, to_flag
+from mouthpiece.engine.config import Options, read_preset, rename_former_options, to_flag, warn_of_former_options
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.progress import CallbackProgress, Progress, ProgressEvent
 from mouthpiece.engine.weights.model_cache import reset_model_records
@@ -69,6 +69,7 @@ class UseCase:
     option_classes: option dataclasses, all of their fields are accepted; empty: it has no options and no presets.
     resolve: makes the options of (preset or None, options given); by default an instance of the first class.
     settings: names of the OutputSettings it knows.
+    compatible_commands: other use cases whose side-cars may be given as a preset.
     """
 
     request: type[Request]
@@ -77,6 +78,7 @@ class UseCase:
     option_classes: tuple[type[Options], ...] = ()
     resolve: Callable[[dict[str, Any] | None, dict[str, Any]], Options] | None = None
     settings: tuple[str, ...] = ALL_SETTINGS
+    compatible_commands: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,6 +109,8 @@ class UseCase:
             known["overwrite"] = known.pop("force")
         if "no_provenance" in known:
             known["provenance"] = not _to_bool("no_provenance", known.pop("no_provenance"))
+        for cls in self.option_classes:
+            known = rename_former_options(cls, known)
         self._reject_unknown(known)
         arguments = {one.name: self._convert(one, known.get(one.name), base) for one in self.arguments}
         settings = {name: _convert_setting(name, known[name], base) for name in self.settings if name in known}
@@ -116,6 +120,7 @@ class UseCase:
 
     def from_namespace(self, namespace: object) -> Request:
         """Make a Request of parsed arguments of the command line; what is not of this use case is passed over."""
+        warn_of_former_options(vars(namespace))
         names = (*self.field_names, "force", "no_provenance")
         return self.from_fields({name: value for name, value in vars(namespace).items() if name in names})
 
@@ -157,7 +162,7 @@ class UseCase:
 
         if preset is not None and base is not None and (base / preset).exists():
             preset = base / preset
-        settings = None if preset is None else read_preset(preset, self.name)
+        settings = None if preset is None else read_preset(preset, self.name, self.compatible_commands)
         return (
             self.resolve(settings, given) if self.resolve else resolve_options(self.option_classes[0], settings, given)
         )

@@ -61,10 +61,10 @@ def run_transcribe(request: TranscribeRequest, job: Job) -> Result:
     """
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
-    from mouthpiece.voice.scripts.formats import WRITTEN_SUFFIXES
+    from mouthpiece.voice.scripts.formats import list_written_suffixes
 
     options, output = request.options, request.output
-    suffixes, sidecar = (*WRITTEN_SUFFIXES, ".json"), None
+    suffixes, sidecar = (*list_written_suffixes(), ".json"), None
     if output.suffix.lower() == ".json":  # a project is JSON itself, and has no side-car
         check_output_file(output, job.settings.overwrite, job.inputs, suffixes)
     else:
@@ -124,7 +124,8 @@ def write_draft(request: TranscribeRequest, script: Script, facts: dict[str, Any
     """Write the script and its side-car; return the contents of the latter. The script is removed when it fails."""
     from mouthpiece.engine.provenance.sidecar import build_sidecar, write_sidecar
     from mouthpiece.voice.scripts.formats import write_script
-    from mouthpiece.voice.scripts.project import create_project, save_project
+    from mouthpiece.voice.scripts.project import create_project
+    from mouthpiece.voice.scripts.project_file import save_project
 
     is_project = request.output.suffix.lower() == ".json"
     if is_project:
@@ -144,7 +145,7 @@ def write_draft(request: TranscribeRequest, script: Script, facts: dict[str, Any
 
 def get_duration_s(path: Path) -> float | None:
     """Return the seconds of a file, None when it does not say. Raises InvalidInputError for a file without sound."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     info = probe(path)
     if not info.has_audio:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import build_command
+from mouthpiece.engine.config import add_former_flag
 from mouthpiece.evaluate import EVALUATE, RECOGNIZER_CHOICES
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="VIDEO is a dub of this project; one in OUT.dub beside it is found",
     )
     parser.add_argument(
-        "--listen",
+        "--recognizer",
         choices=RECOGNIZER_CHOICES,
         help="of a dub: what hears its lines; auto where it is not given",
     )
+    add_former_flag(parser, "listen", "recognizer", choices=RECOGNIZER_CHOICES)
     parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet: frames, waveform, mouth curve"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import add_output_flags, build_command
-from mouthpiece.engine.config import add_flags
+from mouthpiece.engine.config import add_option_groups
 from mouthpiece.lip_sync import LIPSYNC
 from mouthpiece.lipsync.options import LipsyncOptions
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recording that the lips follow instead, such as the dialogue of a mix",
     )
     add_output_flags(parser)
-    add_flags(parser.add_argument_group("lipsync"), LipsyncOptions)
+    add_option_groups(parser, {"lipsync": LipsyncOptions})
 
 
 COMMAND = build_command(LIPSYNC, "move the lips of a video to new sound", add_arguments)

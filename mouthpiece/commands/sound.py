@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import add_output_flags, build_command
-from mouthpiece.engine.config import add_flags
+from mouthpiece.engine.config import add_option_groups
 from mouthpiece.sound import SOUND
 from mouthpiece.voice.mmaudio.options import SoundOptions
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the licences of the public weights were read and are accepted; noted once",
     )
-    add_flags(parser.add_argument_group("sound"), SoundOptions)
+    add_option_groups(parser, {"sound": SoundOptions})
 
 
 COMMAND = build_command(SOUND, "silent video -> soundtrack, by public MMAudio weights", add_arguments)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `transcribe`."""
+    from mouthpiece.voice.scripts.formats import list_written_suffixes
+
     parser.add_argument("video", type=Path, metavar="VIDEO", help="video or recording with speech")
     parser.add_argument(
         "-o",
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="SCRIPT.srt",
-        help=".srt, .vtt, .csv, .ttml and others that scripts have; .json is a project",
+        help=f"{', '.join(list_written_suffixes())}; .json is a project",
     )
     parser.add_argument("--preset", help="TOML file, or side-car of an earlier result")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
