@@ -26,7 +26,7 @@ def speak_script(space: Workspace) -> dict[str, str]:
     """Speak a WebVTT script for a film: two takes, two speakers."""
     script = space.write_script("speak.vtt")
     words = ("speak", space.two_shots, script, "--takes", "2", "--seed", "5", "--voice", "hibari", "--speed", "1.1")
-    found = space.make("spoken.wav", *words, "--recognizer", "pocketsphinx")
+    found = space.make("spoken.wav", *words, "--listen", "pocketsphinx")
     facts = space.get_sidecar("spoken.wav")["facts"]
     return found | {"spoken.take2.wav": space.get_hash("spoken.take2.wav"), "measured": hash_json(list_numbers(facts))}
 
@@ -58,7 +58,7 @@ def animate_echomimic(space: Workspace) -> dict[str, str]:
     if done.returncode:
         raise JobFailed(f"tests/debug_echomimic.py wrote no weights: {done.stderr.strip().splitlines()[-1]}")
     words = ("animate", space.portrait, "--text", "Hi.", "--voice", "hibari", "--model", "echomimic", "--size", "96")
-    words += ("--weights", "echomimic", "--resolution", "64")
+    words += ("--weights", "echomimic", "--detail", "64")
     return space.make("echomimic.mp4", *words, "--steps", "2", "--seed", "4")
 
 
@@ -78,7 +78,7 @@ def dub_keeping_lips(space: Workspace) -> dict[str, str]:
     """Dub without lips, the bed kept, lines heard back."""
     script = space.write_script("plain.srt")
     words = ("dub", space.two_shots, script, "-o", "plain.mp4", "--no-lips", "--bed", "keep", "--voice", "hibari")
-    space.run(*words, "--recognizer", "pocketsphinx")
+    space.run(*words, "--listen", "pocketsphinx")
     return space.hash_dub("plain.mp4")
 
 
@@ -161,13 +161,13 @@ def evaluate_dub(space: Workspace) -> dict[str, str]:
     """Measure a dub and its lines."""
     if not (space.folder / "plain.mp4").exists():
         dub_keeping_lips(space)
-    result = space.run("evaluate", "plain.mp4", "--against", space.two_shots, "--recognizer", "pocketsphinx")["result"]
+    result = space.run("evaluate", "plain.mp4", "--against", space.two_shots, "--listen", "pocketsphinx")["result"]
     return {"lines": hash_json(list_numbers(result))}
 
 
 def verify(space: Workspace) -> dict[str, str]:
     """Verify a marked sound, a film without a mark, and a sound that was tampered with."""
-    space.make("marked.wav", "speak", "--text", "Go.", "--voice", "hibari", "--recognizer", "off")
+    space.make("marked.wav", "speak", "--text", "Go.", "--voice", "hibari", "--listen", "off")
     content = bytearray((space.folder / "marked.wav").read_bytes())
     content[len(content) // 2] ^= 1
     (space.folder / "tampered.wav").write_bytes(content)
@@ -183,7 +183,7 @@ def doctor(space: Workspace) -> dict[str, str]:
     """Ask what works: weights, models and extras that it knows, and whether the embedded weights are there."""
     rows = space.run("doctor")["result"]
     known = [row["name"] for row in rows if row["name"].startswith(("model ", "extra "))]
-    weights = [[row["name"], row["ok"], row["detail"]] for row in rows if row["name"].startswith("weights ")]
+    weights = [[row["name"], row["ok"]] for row in rows if row["name"].startswith("weights ")]
     return {"names": hash_json(sorted(known)), "weights": hash_json(sorted(weights))}
 
 

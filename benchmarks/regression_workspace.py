@@ -139,7 +139,7 @@ class Workspace:
 
     def speak(self, output: str, text: str) -> str:
         """Speak a text with the voice that is always there, without a mark: the same file on every run."""
-        words = ("speak", "--text", text, "--voice", "hibari", "--recognizer", "off", "--no-provenance", "--seed", "1")
+        words = ("speak", "--text", text, "--voice", "hibari", "--listen", "off", "--no-provenance", "--seed", "1")
         self.make(output, *words)
         return output
 
@@ -204,19 +204,8 @@ class Workspace:
     def list_dub_words(self, script: str, last: str = CUES[-1][-1]) -> tuple[str, ...]:
         """List the words of the command that dubs the two shots, after writing its script."""
         words = ("dub", self.two_shots, self.write_script(script, last), "-o", "dub.mp4", "--voice", "hibari")
-        return (
-            *words,
-            "--seed",
-            "2",
-            "--bed",
-            "mute",
-            "--prosody",
-            "neutral",
-            "--recognizer",
-            "off",
-            "--loudness",
-            "web",
-        )
+        words += ("--seed", "2", "--bed", "mute", "--prosody", "neutral", "--listen", "off")
+        return *words, "--loudness", "web"
 
     def hash_dub(self, output: str) -> dict[str, str]:
         """Hash what a dub wrote: film, stems, takes of the lines and all that was measured."""

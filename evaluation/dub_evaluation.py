@@ -10,12 +10,13 @@ import numpy as np
 from mouthpiece.engine.audio.loudness import RATE_HZ, LoudnessMeter
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import open_sound_stream, probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import open_sound_stream, read_sound
 from mouthpiece.engine.timeline import count_samples
 from mouthpiece.evaluation.dub_metrics import measure_picture_changes, summarize_lines
 from mouthpiece.evaluation.dub_report import MAX_MEASURED_S, measure_project_lines
 from mouthpiece.voice.asr.wer import get_base_language
-from mouthpiece.voice.scripts.project import read_project
+from mouthpiece.voice.scripts.project_file import read_project
 
 if TYPE_CHECKING:
     from typing import Any

@@ -16,7 +16,7 @@ from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.timeline import count_samples
 from mouthpiece.voice.plan.pauses import AUDIBLE_RANGE_DB, find_audible_edges
-from mouthpiece.voice.scripts.line_placement import count_syllables
+from mouthpiece.voice.scripts.syllables import count_syllables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ from scipy.signal import lfilter
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
 from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, extract_articulation
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
-from mouthpiece.engine.media.reading import measure_sound_duration, open_sound_stream, probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration, open_sound_stream, read_sound
 from mouthpiece.engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, MOTION_HZ, count_frames
 from mouthpiece.evaluation.video_metrics import measure_portrait, measure_sharpness, measure_video
 from mouthpiece.face.crop import make_crop

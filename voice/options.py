@@ -13,7 +13,7 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from typing import Any
 
-    from mouthpiece.voice.scripts.formats import ScriptReadOptions
+    from mouthpiece.voice.scripts.script_format import ScriptReadOptions
     from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
 MATCH_VOICE = "match"
@@ -68,7 +68,7 @@ class DialogueOptions(Options):
         """What is told of a script beside its file: mouthpiece.voice.scripts.formats.ScriptReadOptions. duration:
         Fraction, seconds of the film.
         """
-        from mouthpiece.voice.scripts.formats import ScriptReadOptions
+        from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
         return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
 

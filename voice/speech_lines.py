@@ -11,15 +11,18 @@ import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.engine.media.reading import DELIVERY_HZ, measure_sound_duration, probe, read_delivery_blocks, read_sound
-from mouthpiece.engine.timeline import round_half_up
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import assign_voices, parse_casting
 from mouthpiece.voice.backends.registry import load_voice
 from mouthpiece.voice.line_synthesis import GuideTrack, SpokenTake, plan_text, review_intelligibility, synthesize_line
 from mouthpiece.voice.mix.mixdown import PlacedSound
 from mouthpiece.voice.options import DialogueOptions
 from mouthpiece.voice.plan.slot_fitting import FitLimits, TimeSlot
-from mouthpiece.voice.scripts.formats import Script, read_script
+from mouthpiece.voice.scripts.formats import read_script
+from mouthpiece.voice.scripts.script import Script
 from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.scripts.script import Line
+    from mouthpiece.voice.scripts.script_format import ScriptFile
 
 RECORDING_HZ = 16000
 # of the recording around a slot in which the actor's line is looked for
@@ -111,7 +115,7 @@ def _round_seconds(time: Fraction) -> float:
 
 
 def prepare_speech(
-    video: Path, script_path: Path, options: SpeakOptions, decoded: tuple[str, bytes, tuple] | None = None
+    video: Path, script_path: Path, options: SpeakOptions, script_file: ScriptFile | None = None
 ) -> SpeechJob | None:
     """The Job of a film and its script, after every check of them.
 
@@ -120,7 +124,7 @@ def prepare_speech(
     """
     return make_speech_job(
         video,
-        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), decoded=decoded),
+        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), file=script_file),
         options,
     )
 
@@ -174,7 +178,7 @@ def _resolve_language(options: DialogueOptions, script: Script) -> str:
 def _time_script(script, video, info, options):
     """The script with times, from the speech that is found in the film."""
     from mouthpiece.voice.asr.transcription import open_transcriber
-    from mouthpiece.voice.scripts.formats import place_lines
+    from mouthpiece.voice.scripts.line_placement import place_lines
 
     if not info.has_audio:
         hint = "Give a script with times, such as SRT."

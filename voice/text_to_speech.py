@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
-from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks
-from mouthpiece.engine.timeline import round_half_up
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import ANY_SPEAKER, check_voice_language, parse_casting
 from mouthpiece.voice.backends.registry import get_default_voice, load_voice, normalize_language
 from mouthpiece.voice.line_synthesis import (

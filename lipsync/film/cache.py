@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, FramePatch
+from mouthpiece.engine.media.patches import FramePatch
+from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES
 from mouthpiece.face.crop import Crop
 from mouthpiece.lipsync.film.face_scan import MouthScan, scan_mouths
 from mouthpiece.lipsync.film.reference_mouths import ReferenceMouth, ReferenceMouthCollector

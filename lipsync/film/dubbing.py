@@ -20,7 +20,8 @@ from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import atomic_write, compute_sha256
 from mouthpiece.engine.media.mux import copy_with_sound
-from mouthpiece.engine.media.reading import VideoReader, probe, read_sound, to_upright_rgb
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound, to_upright_rgb
 from mouthpiece.engine.timeline import MOTION_HZ
 from mouthpiece.engine.weights import loading
 from mouthpiece.engine.weights.model_cache import get_cached_model

@@ -23,7 +23,9 @@ from mouthpiece.engine.encoders.motion import (
     encode_crops,
 )
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
-from mouthpiece.engine.media.reading import VideoWriter, measure_sound_duration, read_image, read_sound, resample_blocks
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound, resample_blocks
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames, interpolate_track, make_frame_times
 from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.face.crop import make_crop

@@ -110,7 +110,7 @@ def evaluate_dub(args: argparse.Namespace, project: Path, progress: Progress) ->
     """What the branch that speaks says of the dub, with the mouth of the film before it. Source:
     mouthpiece.evaluation.dub_evaluation, lent by the command line.
     """
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     mouths, reasons = None, {}
     if args.against is None:

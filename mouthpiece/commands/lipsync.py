@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     """Outcome of `lipsync`."""
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
-    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
+    from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
     from mouthpiece.engine.provenance.manifest import make_marking
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
 

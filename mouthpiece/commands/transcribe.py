@@ -37,6 +37,8 @@ class TranscribeOptions(Options):
 
 def add(parser) -> None:
     """Adds the arguments of `transcribe`."""
+    from mouthpiece.voice.scripts.formats import list_written_suffixes
+
     parser.add_argument("video", type=Path, metavar="VIDEO", help="video or recording with speech")
     parser.add_argument(
         "-o",
@@ -44,7 +46,7 @@ def add(parser) -> None:
         type=Path,
         required=True,
         metavar="SCRIPT.srt",
-        help=".srt, .vtt, .csv, .ttml and others that scripts have; .json is a project",
+        help=f"{', '.join(list_written_suffixes())}; .json is a project",
     )
     parser.add_argument("--preset", help="TOML file, or side-car of an earlier result")
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
@@ -57,12 +59,12 @@ def run(args: argparse.Namespace, progress: Progress) -> None:
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
     from mouthpiece.engine.provenance.sidecar import build_sidecar, get_sidecar_path, write_sidecar
-    from mouthpiece.voice.scripts.formats import WRITTEN_SUFFIXES
+    from mouthpiece.voice.scripts.formats import list_written_suffixes
 
     options = resolve_options(
         TranscribeOptions, None if args.preset is None else read_preset(args.preset, "transcribe"), vars(args)
     )
-    check_output_file(args.output, args.force, (args.video,), (*WRITTEN_SUFFIXES, ".json"))
+    check_output_file(args.output, args.force, (args.video,), (*list_written_suffixes(), ".json"))
     sidecar = None  # a project file is JSON itself
     if args.output.suffix.lower() != ".json":
         sidecar = check_output_file(get_sidecar_path(args.output), args.force, (args.video,))
@@ -116,7 +118,8 @@ def run(args: argparse.Namespace, progress: Progress) -> None:
 
 def _write(script, args):
     from mouthpiece.voice.scripts.formats import write_script
-    from mouthpiece.voice.scripts.project import create_project, save_project
+    from mouthpiece.voice.scripts.project import create_project
+    from mouthpiece.voice.scripts.project_file import save_project
 
     if args.output.suffix.lower() == ".json":
         save_project(create_project(script, {"name": args.video.name}), args.output, (args.video,))
@@ -126,7 +129,7 @@ def _write(script, args):
 
 def _get_duration_s(path: Path) -> float:
     """Seconds of a file, None when it does not say. Raises Refused for a file without sound."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     info = probe(path)
     if not info.has_audio:

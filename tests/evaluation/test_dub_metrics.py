@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mouthpiece.engine.media.reading import Sound, VideoWriter
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.evaluation.dub_metrics import (
     MeasuredLine,
     compute_f0_correlation,

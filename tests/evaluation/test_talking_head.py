@@ -10,9 +10,10 @@ import pytest
 import torch
 from pyloudnorm import Meter
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.evaluation import talking_head as evaluation
 from mouthpiece.evaluation.talking_head import (
     DRIFT_KEYS,
@@ -290,7 +291,7 @@ def test_with_recognition_weights_likeness_is_the_cosine_of_embeddings(spoken, m
 
 
 def test_a_portrait_without_a_face_is_a_reason(spoken, tmp_path):
-    from mouthpiece.engine.media.reading import write_image
+    from mouthpiece.engine.media.images import write_image
 
     write_image(tmp_path / "wall.png", np.full((90, 90, 3), 180, np.uint8))
     facts = evaluate_video(spoken, portrait=tmp_path / "wall.png")

@@ -8,7 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the old table.\n"
 QUIET = (
@@ -374,7 +377,7 @@ def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage
 
 
 def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
-    from mouthpiece.engine.media.reading import write_sound
+    from mouthpiece.engine.audio.sound import write_sound
     from mouthpiece.evaluation.dub_evaluation import measure_file_loudness
 
     tones = 0.05 * np.sin(

@@ -13,7 +13,8 @@ import numpy as np
 from mouthpiece.engine.audio.sound import CHANNEL_NAMES, make_mix_matrix
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_input_file
-from mouthpiece.engine.media.reading import open_sound_stream, probe
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import open_sound_stream
 from mouthpiece.engine.timeline import DELIVERY_HZ
 
 if TYPE_CHECKING:

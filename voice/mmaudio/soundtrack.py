@@ -17,14 +17,10 @@ import numpy as np
 from mouthpiece.engine.audio.loudness import LoudnessMeter
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
 from mouthpiece.engine.media.mux import copy_with_sound, open_wave_writer
-from mouthpiece.engine.media.reading import (
-    VIDEO_SUFFIXES,
-    VideoReader,
-    measure_sound_duration,
-    open_sound_stream,
-    probe,
-)
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, measure_sound_duration, open_sound_stream
 from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples
 from mouthpiece.voice.mix.mixdown import PlacedSound, Programme, write_stems
 from mouthpiece.voice.mmaudio.generator import SoundtrackGenerator

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.phonetic import PHONES
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, write_sound
-from mouthpiece.engine.media.rewrite import FramePatch
+from mouthpiece.engine.media.patches import FramePatch
+from mouthpiece.engine.media.reading import VideoReader
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
 from mouthpiece.lipsync.film.dubbing import CACHE_FILE, follow_face, lipsync_dub, make_box_lookup, make_mouth_predictor

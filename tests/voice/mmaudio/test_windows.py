@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.types import Frame
 from mouthpiece.voice.mmaudio.frame_buffer import buffer_windows
 from mouthpiece.voice.mmaudio.latent_windows import SEAM_LATENTS, plan_latent_windows, split_shots
