@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mouthpiece.engine.media.reading import VideoReader, read_image
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.face.detect import pick_face
 
 SIDE_PX = 224
