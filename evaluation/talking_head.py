@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.signal import lfilter
 
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
+from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES
 from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, extract_articulation
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.probing import probe
@@ -43,14 +44,6 @@ SILENT_BELOW, SPEECH_ABOVE, SPEECH_MARGIN_S = 0.1, 0.5, 0.2
 LOUDNESS_BLOCK_S, LOUDNESS_STEP_S = 0.4, 0.1  # of loudness
 CODEC_PAD_S = Fraction(1024, DELIVERY_HZ)  # AAC comes in blocks; the last may be padded
 BLEND_TICKS = 2  # neighbouring sounds share the mouth
-
-# How far the mouth is open, typically: 1 as in "father", 0 with the lips together. Rounded from one speaker's clips.
-PHONE_OPENNESS = {
-    **{"AA": 1.0, "AE": 0.9, "AW": 0.8, "AY": 0.95, "AO": 0.7, "AH": 0.65, "EH": 0.9, "EY": 0.85, "OY": 0.6, "OW": 0.5},
-    **{"ER": 0.4, "IH": 0.5, "IY": 0.6, "UH": 0.35, "UW": 0.25, "HH": 0.45, "Y": 0.35, "L": 0.5, "R": 0.2, "W": 0.15},
-    **{"D": 0.4, "T": 0.4, "N": 0.4, "G": 0.4, "K": 0.5, "NG": 0.4, "DH": 0.3, "TH": 0.3, "S": 0.35, "Z": 0.35},
-    **{"CH": 0.25, "JH": 0.3, "SH": 0.25, "ZH": 0.25, "F": 0.05, "V": 0.05, "B": 0.0, "M": 0.0, "P": 0.0, "SIL": 0.0},
-}
 
 
 class NotMeasured(str):
@@ -262,10 +255,10 @@ def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
     weights.
 
     wave: (S,) float32 at 16 kHz.  activity: (T,) as `speech_activity` gives it.
-    Source: ours; OPENNESS is a table of the average vowel and consonant.
+    Phones are weighted by their measured openings (`MOUTH_SHAPES`).
     """
     try:
-        from mouthpiece.lipsync.motion.speech_to_motion import load_phonetic_encoder
+        from mouthpiece.engine.encoders.phonetic import load_phonetic_encoder
 
         curve, source = (
             compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).posteriors),
@@ -279,10 +272,10 @@ def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
 
 
 def compute_phone_opening(posteriors: np.ndarray) -> np.ndarray:
-    """(T,) expected opening in [0, 1] at 50 Hz. posteriors: (T, 40) of PHONES. Source: ours; OPENNESS, blended over 80
-    ms.
-    """
-    return gaussian_filter1d(posteriors @ np.array([PHONE_OPENNESS[phone] for phone in PHONES]), BLEND_TICKS)
+    """Compute the expected opening, (T,) in [0, 1] at 50 Hz, blended over 80 ms. posteriors: (T, 40) of PHONES."""
+    return gaussian_filter1d(
+        posteriors @ np.array([MOUTH_SHAPES[phone].measured_opening for phone in PHONES]), BLEND_TICKS
+    )
 
 
 def compute_energy_curve(wave: np.ndarray) -> np.ndarray:

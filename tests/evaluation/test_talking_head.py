@@ -11,13 +11,14 @@ import torch
 from pyloudnorm import Meter
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.encoders import phonetic
+from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES
 from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.evaluation import talking_head as evaluation
 from mouthpiece.evaluation.talking_head import (
     DRIFT_KEYS,
-    PHONE_OPENNESS,
     SYNC_KEYS,
     NotMeasured,
     compute_amplitude_ratio,
@@ -35,7 +36,6 @@ from mouthpiece.evaluation.talking_head import (
 )
 from mouthpiece.evaluation.video_metrics import measure_video
 from mouthpiece.face import identity
-from mouthpiece.lipsync.motion import speech_to_motion
 
 RATE_HZ = 25
 
@@ -47,7 +47,7 @@ def no_listener(monkeypatch):
     def missing():
         raise MissingDependencyError("weights 'phonetic': not there.")
 
-    monkeypatch.setattr(speech_to_motion, "load_phonetic_encoder", missing)
+    monkeypatch.setattr(phonetic, "load_phonetic_encoder", missing)
 
 
 def mouth(count=80, seed=3):
@@ -116,9 +116,10 @@ def test_frames_near_speech_are_neither_silent_nor_speaking():
 
 
 def test_open_vowels_open_the_mouth_and_closures_shut_it():
-    assert set(PHONE_OPENNESS) == set(PHONES)
-    assert PHONE_OPENNESS["AA"] == 1 and all(PHONE_OPENNESS[p] == 0 for p in ("P", "B", "M", "SIL"))
-    assert all(0 <= value <= 1 for value in PHONE_OPENNESS.values())
+    openings = {phone: shape.measured_opening for phone, shape in MOUTH_SHAPES.items()}
+    assert set(openings) == set(PHONES)
+    assert openings["AA"] == 1 and all(openings[p] == 0 for p in ("P", "B", "M", "SIL"))
+    assert all(0 <= value <= 1 for value in openings.values())
     spoken = np.zeros((60, len(PHONES)))
     spoken[:20, PHONES.index("M")] = spoken[20:40, PHONES.index("AA")] = spoken[40:, PHONES.index("M")] = 1
     curve = compute_phone_opening(spoken)
@@ -194,7 +195,7 @@ def test_a_recording_beside_the_video_sets_the_frames_that_are_expected(spoken, 
 
 def test_the_sounds_own_articulation_is_the_reference_when_there_are_weights(spoken, voice, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(speech_to_motion, "load_phonetic_encoder", lambda: PhoneticEncoder(16, (1, 1)).eval())
+    monkeypatch.setattr(phonetic, "load_phonetic_encoder", lambda: PhoneticEncoder(16, (1, 1)).eval())
     facts = evaluate_video(spoken)
     assert facts["sync_reference"] == "articulation" and -1 <= facts["sync_correlation"] <= 1
     curve = estimate_opening(voice[0, ::3].copy(), np.zeros(80))

@@ -1,4 +1,4 @@
-"""Kokoro-82M as a timed voice: its graph is split into a planner of durations, F0 and energy, and a speaker of plans."""
+"""Kokoro-82M as a timed voice: its graph is split into a planner (durations, F0, energy) and a speaker of plans."""
 
 from __future__ import annotations
 
