@@ -1,4 +1,4 @@
-"""Requests: what a use case is asked for, typed, and made from the plain values of a command line, a table or a call."""
+"""Requests: what a use case is asked for, typed, made from the plain values of a command line, a table or a call."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Argument:
     media: a picture, a sound or a video, never plain text.
     excerpt: the beginning of the file is enough to measure how long the work takes.
     writes: the file is written, not read.
+    choices: values accepted; empty: all.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Argument:
     media: bool = False
     excerpt: bool = False
     writes: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,10 @@ class UseCase:
             if argument.required:
                 raise UsageError(f"{self.name}: {argument.name} is missing.", code="usage")
             return None
+        if argument.choices and value not in argument.choices:
+            raise UsageError(
+                f"{to_flag(argument.name)} {value}: need {' or '.join(argument.choices)}.", code="bad_option"
+            )
         return _to_path(value, base) if argument.kind is Path else argument.kind(value)
 
     def _resolve(self, preset: StrPath | None, given: dict[str, Any], base: Path | None) -> Options:
