@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from mouthpiece.engine.config import Options, read_preset, rename_former_options, to_flag, warn_of_former_options
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.progress import CallbackProgress, Progress, ProgressEvent
-from mouthpiece.engine.weights.model_cache import reset_model_records
+from mouthpiece.engine.weights.records import record_models
 from mouthpiece.job import Job, OutputSettings, Result
 
 StrPath = str | PathLike[str]
@@ -127,8 +127,8 @@ class UseCase:
     def execute(self, request: Request, progress: Progress | None = None, *, verbose: bool = False) -> Result:
         """Run a Request; return its Result with the notes made on the way. Raises what the use case raises."""
         progress = progress or Progress("none")
-        reset_model_records()
-        result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
+        with record_models():
+            result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
         return replace(result, notes=tuple(progress.notes))
 
     def call(self, values: Mapping[str, Any], progress: ProgressCallback | None = None) -> Result:

@@ -322,7 +322,7 @@ def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_w
             "files": [{"path": "net.bin", "bytes": 2_500_000}],
         }
     }
-    monkeypatch.setattr("mouthpiece.engine.weights.loading.load_weights_manifest", lambda: {"motion": entry})
+    monkeypatch.setattr("mouthpiece.engine.weights.manifest.load_weights_manifest", lambda: {"motion": entry})
     monkeypatch.setattr("mouthpiece.engine.weights.download.load_model_registry", lambda: fetched)
     rows = [" ".join(line.split()) for line in call("models", "list").out.splitlines()]
     assert rows == ["at hand motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.files import compute_sha256
-from mouthpiece.engine.weights.loading import load_state_into, record_model
+from mouthpiece.engine.weights.loading import load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.engine.weights.records import record_model
 
 if TYPE_CHECKING:
     from typing import Any

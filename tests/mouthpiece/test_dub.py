@@ -328,11 +328,11 @@ def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
 
 
 def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, monkeypatch):
-    from mouthpiece.engine.weights import loading
+    from mouthpiece.engine.weights.records import record_model
     from mouthpiece.voice.mix import source_separation
 
     def separated(*words, **more):
-        loading.record_model("spleeter test", "test.ckpt", "ab" * 32)
+        record_model("spleeter test", "test.ckpt", "ab" * 32)
         return separate(*words, **(more | dict(networks=(lambda x: x, lambda x: x * 0))))
 
     separate = source_separation.separate_file

@@ -15,8 +15,8 @@ from scipy.signal import resample_poly
 from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.files import atomic_write
+from mouthpiece.engine.folders import make_cache_folder
 from mouthpiece.engine.provenance.consent import NOT_RECORDED
-from mouthpiece.engine.weights.file_cache import make_cache_folder
 from mouthpiece.voice.backends.speaker_encoder import (
     WEIGHTS_SHA256,
     compute_speaker_similarity,

@@ -19,9 +19,9 @@ from mouthpiece.engine.audio.sound import CHANNEL_NAMES, Sound
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.reading import open_sound_stream
 from mouthpiece.engine.timeline import DELIVERY_HZ
-from mouthpiece.engine.weights.file_cache import is_verified
-from mouthpiece.engine.weights.loading import record_model
+from mouthpiece.engine.weights.digests import is_verified
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.engine.weights.records import record_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
