@@ -108,7 +108,7 @@ def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.face_detection import FaceDetection
 
-    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_packaged_model
 
     record_packaged_model(
         "mediapipe",

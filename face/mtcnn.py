@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mouthpiece.engine.errors import MissingDependencyError
-from mouthpiece.engine.weights.loading import load_state_into, record_packaged_model
+from mouthpiece.engine.weights.loading import load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.engine.weights.records import record_packaged_model
 
 PACKAGE = "facenet_pytorch"
 PYRAMID_FACTOR = 0.709  # side of each level of the pyramid over that of the level before it

@@ -21,7 +21,8 @@ from mouthpiece.voice.line_synthesis import GuideTrack, SpokenTake, plan_text, r
 from mouthpiece.voice.mix.mixdown import PlacedSound
 from mouthpiece.voice.options import DialogueOptions
 from mouthpiece.voice.plan.slot_fitting import FitLimits, TimeSlot
-from mouthpiece.voice.scripts.formats import Script, read_script
+from mouthpiece.voice.scripts.formats import read_script
+from mouthpiece.voice.scripts.script import Script
 from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.scripts.script import Line
+    from mouthpiece.voice.scripts.script_format import ScriptFile
 
 RECORDING_HZ = 16000
 # of the recording around a slot in which the actor's line is looked for
@@ -113,7 +115,7 @@ def _round_seconds(time: Fraction) -> float:
 
 
 def prepare_speech(
-    video: Path, script_path: Path, options: SpeakOptions, decoded: tuple[str, bytes, tuple] | None = None
+    video: Path, script_path: Path, options: SpeakOptions, script_file: ScriptFile | None = None
 ) -> SpeechJob | None:
     """The Job of a film and its script, after every check of them.
 
@@ -122,7 +124,7 @@ def prepare_speech(
     """
     return make_speech_job(
         video,
-        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), decoded=decoded),
+        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), file=script_file),
         options,
     )
 
@@ -176,7 +178,7 @@ def _resolve_language(options: DialogueOptions, script: Script) -> str:
 def _time_script(script, video, info, options):
     """The script with times, from the speech that is found in the film."""
     from mouthpiece.voice.asr.transcription import open_transcriber
-    from mouthpiece.voice.scripts.formats import place_lines
+    from mouthpiece.voice.scripts.line_placement import place_lines
 
     if not info.has_audio:
         hint = "Give a script with times, such as SRT."

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
     from mouthpiece.voice.mix.bed import check_bed
-    from mouthpiece.voice.scripts.text_decoding import read_text
+    from mouthpiece.voice.scripts.formats import read_script_file
 
     options = resolve_options(
         DubOptions, None if args.preset is None else read_preset(args.preset, "dub", ("speak",)), vars(args)
@@ -65,10 +65,10 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     if args.script is None:
         return _draft_script(args, options, progress)
     check_bed(options.bed)
-    said = read_text(args.script, options.encoding)
+    script_file = read_script_file(args.script, options.encoding)
     from mouthpiece.voice.dub_project import prepare_dub
 
-    dub = prepare_dub(args.video, args.script, args.output, options, said)
+    dub = prepare_dub(args.video, args.script, args.output, options, script_file)
     for remark in dub.job.script.remarks:
         progress.note(remark.text)
     if args.dry_run:

@@ -13,20 +13,22 @@ from mouthpiece.voice.plan.pauses import (
     move_silence_to_marks,
     trim_plan_silence,
 )
-from mouthpiece.voice.plan.slot_fitting import (
+from mouthpiece.voice.plan.phone_durations import (
     PHONE_ELASTICITY,
+    classify_phones,
+    compute_spoken_duration,
+    distribute_durations,
+    get_duration_bounds,
+    retime_to_duration,
+    round_cumulatively,
+)
+from mouthpiece.voice.plan.slot_fitting import (
     FitLimits,
     TimeSlot,
     borrow_silence,
-    classify_phones,
-    compute_spoken_duration,
     correct_placement,
-    distribute_durations,
     fit_to_slot,
-    get_duration_bounds,
     render_into_slot,
-    retime_to_duration,
-    round_cumulatively,
     speak_into_slot,
 )
 from mouthpiece.voice.plan.speech_plan import UNIT_S
@@ -184,7 +186,7 @@ def test_a_seen_mouth_borrows_nothing_across_a_cut():
     end = make_slot(0.5).end_s
     slot = make_slot(0.5, gap_after_s=2.0, gap_before_s=2.0, shot_cuts_s=(2.0, end + 0.1))
     assert borrow_silence(slot, NATURAL_S, FitLimits())[2] > 0.5
-    seen = TimeSlot(slot.start_s, end, 2.0, 2.0, shot_shot_cuts_s=slot.shot_cuts_s, on_screen=True)
+    seen = TimeSlot(slot.start_s, end, 2.0, 2.0, shot_cuts_s=slot.shot_cuts_s, on_screen=True)
     assert borrow_silence(seen, NATURAL_S, FitLimits())[:2] == (
         2,
         Fraction(round(1000 * (end + 0.1))) / 1000,
