@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
 from mouthpiece.engine.config import add_flags, read_preset
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.weights.model_cache import get_cached_model
-from mouthpiece.lipsync.echomimic.options import EchoMimicControls
-from mouthpiece.lipsync.options import AnimateOptions
+from mouthpiece.lipsync.renderers import get_renderer, list_option_groups
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
-    from mouthpiece.engine.device import Placement
     from mouthpiece.engine.progress import Progress
-    from mouthpiece.lipsync.echomimic.weights import EchoMimicModels
 
 
 def add_arguments(parser) -> None:
@@ -33,27 +27,8 @@ def add_arguments(parser) -> None:
         help="recording of speech or song; a video lends its sound; leave it out with --text",
     )
     add_output_flags(parser)
-    add_flags(parser.add_argument_group("animate"), AnimateOptions)
-    add_flags(parser.add_argument_group("with --model echomimic or echomimic-acc"), EchoMimicControls)
-
-
-def select_model(options: AnimateOptions, dry: bool) -> tuple[Callable, Callable]:
-    """(load_models, animate) of the model asked for. dry: only look whether its weights are there."""
-    if options.model == "mini":
-        from mouthpiece.lipsync.portrait.pipeline import animate, load_models
-
-        return partial(get_cached_model, load_models), animate
-    from mouthpiece.lipsync.echomimic.pipeline import animate, check_speed
-    from mouthpiece.lipsync.echomimic.weights import load_models, locate_files
-
-    def load(placement: Placement) -> EchoMimicModels | None:
-        if dry:
-            return locate_files(options.model, options.weights)
-        models = get_cached_model(load_models, placement, options.model, options.weights)
-        check_speed(options, models)
-        return models
-
-    return load, animate
+    for title, options in list_option_groups():
+        add_flags(parser.add_argument_group(title), options)
 
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
@@ -81,7 +56,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     sidecar = check_output_file(get_sidecar_path(args.output), args.force, inputs)
     check_inputs(pictures=(args.portrait,), sounds=(args.sound,))
     from mouthpiece.engine.device import choose_device
-    from mouthpiece.lipsync.portrait.pipeline import prepare_animation
+    from mouthpiece.lipsync.portrait.animation_job import prepare_animation
 
     placement = choose_device(options.device)
     marking = make_marking(args, "animate", inputs)
@@ -89,8 +64,8 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
         (args.sound, None, None) if options.text is None else args.speak(options.text, options.voice, options.seed)
     )
     job = prepare_animation(args.portrait, sound, options, articulation)
-    load, animate = select_model(options, args.dry_run)
-    models = load(placement)
+    renderer = get_renderer(options.model)
+    models = renderer.check(options, placement) if args.dry_run else renderer.load_models(options, placement)
     if args.verbose:
         progress.note(f"{placement.device}: {placement.reason}")
         progress.note(" ".join(f"{name}={value}" for name, value in (options.settings() | job.plan()).items()))
@@ -99,7 +74,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     if args.dry_run:
         result = {"dry_run": True, "output": str(args.output), "sidecar": str(sidecar), "settings": options.settings()}
         return CommandResult(result | {"facts": plan}, f"would write {args.output}: {size}")
-    facts = animate(job, args.output, models, placement, progress, overwrite=args.force)
+    facts = renderer.animate(job, args.output, models, placement, progress, overwrite=args.force)
     facts |= {} if speech is None else {"speech": speech}
     payload = finalize_output(args.output, "animate", options, inputs, facts, marking)
     return CommandResult(payload | {"output": str(args.output), "sidecar": str(sidecar)}, f"{args.output}: {size}")

@@ -48,8 +48,9 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     check_inputs(media=(args.video,), sounds=(args.sound, args.lips_from))
     from mouthpiece.engine.device import choose_device
     from mouthpiece.engine.weights.model_cache import get_cached_model
-    from mouthpiece.lipsync.film.resync import prepare_lipsync, resync
-    from mouthpiece.lipsync.portrait.pipeline import load_models
+    from mouthpiece.lipsync.film.lipsync_job import prepare_lipsync
+    from mouthpiece.lipsync.film.resync import resync
+    from mouthpiece.lipsync.models import load_models
 
     placement = choose_device(options.device)
     marking = make_marking(args, "lipsync", inputs)
