@@ -5,7 +5,7 @@ Needs the training data (manifest format of docs/training.md) for a film of one 
 Times are of processes of their own, start-up included; CPU seconds count what other work on the machine hides.
 Prints one JSON document; films, scripts and what the dubs kept stay in --out.
 
-  python benchmarks/dub.py --data DATA --out dub-out [--clips 20] [--skip slots] [--words "--listen off"]
+  python benchmarks/dub.py --data DATA --out dub-out [--clips 20] [--skip slots] [--words "--recognizer off"]
 """
 
 import argparse
@@ -26,7 +26,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import count_samples
 from mouthpiece.training.data.manifest import read_rows
 from mouthpiece.voice.backends.registry import load_voice
@@ -202,7 +205,7 @@ def measure_slots(args):
         "--voice",
         VOICE,
         "--no-lips",
-        "--mouth",
+        "--lip-timing",
         "off",
         "--bed",
         "mute",

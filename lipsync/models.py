@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.encoders.motion import build_motion_encoder
+from mouthpiece.engine.encoders.phonetic import load_phonetic_encoder
 from mouthpiece.engine.weights.loading import load_state
-from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels, load_core, load_phonetic_encoder
+from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels, load_core
 from mouthpiece.lipsync.portrait.opening_segmenter import load_opening_segmenter
 from mouthpiece.lipsync.portrait.renderer import load_face_renderer
 

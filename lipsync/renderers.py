@@ -100,15 +100,14 @@ def get_option_classes() -> dict[str, type[PortraitOptions]]:
     return {name: make().options_class for name, make in RENDERERS.items()}
 
 
-def list_option_groups() -> list[tuple[str, type[Options]]]:
-    """List the flags of `animate` in groups: (title, option dataclass), one for each `own_options`."""
+def list_option_groups() -> dict[str, type[Options]]:
+    """List the flags of `animate` in groups, title -> option dataclass: one for each `own_options`."""
     owners: dict[type[Options], list[str]] = {}
     for name, make in RENDERERS.items():
         own = make().own_options
         if own is not None:
             owners.setdefault(own, []).append(name)
-    titles = {
-        own: "animate" if DEFAULT_RENDERER in names else f"with --model {' or '.join(names)}"
+    return {
+        "animate" if DEFAULT_RENDERER in names else f"with --model {' or '.join(names)}": own
         for own, names in owners.items()
     }
-    return [(titles[own], own) for own in owners]

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.device import choose_device, set_cpu_threads
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.provenance.signing import CERT_VARIABLE, KEY_VARIABLE, get_config_folder
+from mouthpiece.engine.folders import get_config_folder
+from mouthpiece.engine.provenance.signing import CERT_VARIABLE, KEY_VARIABLE
 from mouthpiece.engine.provenance.watermark import get_unavailable_reason
 from mouthpiece.engine.weights.download import is_model_available, load_model_registry
-from mouthpiece.engine.weights.loading import load_state, load_weights_manifest
+from mouthpiece.engine.weights.loading import load_state
+from mouthpiece.engine.weights.manifest import load_weights_manifest
+from mouthpiece.voice.backends.registry import BACKENDS
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from mouthpiece.voice.backends.backend import VoiceBackend
 
 PACKAGES = (  # of the base set
     ("torch", "networks"),
@@ -28,7 +33,6 @@ PACKAGES = (  # of the base set
     ("hibari", "the voice that is always there, English text to phones"),
     ("whisper", "recognition, where weights are at hand"),
     ("pocketsphinx", "alignment, recognition of English"),
-    ("scenedetect", "shot cuts"),
     ("pysubs2", "ASS scripts"),
     ("lxml", "DAPT and TTML scripts"),
     ("jsonschema", "project files, consents"),
@@ -97,6 +101,7 @@ def examine_installation() -> list[dict[str, Any]]:
                 needed=False,
             )
         )
+    rows += [_check_voice_backend(backend) for backend in BACKENDS.values()]
     return [*rows, _describe_signing()]
 
 
@@ -125,6 +130,14 @@ def _check_extra(name: str, packages: tuple[str, ...], purpose: str, way: str) -
     return make_row(
         f"extra {name}", not lacking, purpose if not lacking else f"{purpose}; to get it: {command}", needed=False
     )
+
+
+def _check_voice_backend(backend: VoiceBackend) -> dict[str, Any]:
+    """Make the row of a voice backend: how many voices it has, and how to get it where it is not available."""
+    voices = backend.list_voices()
+    detail = f"{len(voices)} voice{'s' * (len(voices) != 1)}"
+    detail = detail if backend.is_available() else f"{detail}; to get it: {backend.remedy}"
+    return make_row(f"voice {backend.name}", backend.is_available(), detail, needed=False)
 
 
 def _describe_signing() -> dict[str, Any]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import parse_loudness_target
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256
-from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks, read_sound
-from mouthpiece.engine.timeline import ARTICULATION_HZ, round_half_up
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, round_half_up
+from mouthpiece.engine.weights.records import add_model_hashes, get_model_hashes, record_models
 from mouthpiece.voice.mix.bed import make_bed
 from mouthpiece.voice.mix.mixdown import STEM_NAMES, PlacedSound, Programme, write_stems
 from mouthpiece.voice.options import parse_face_map
@@ -33,10 +34,8 @@ from mouthpiece.voice.scripts.project import (
     find_changed_lines,
     hash_facts,
     parse_lines,
-    parse_project,
-    read_project,
-    save_project,
 )
+from mouthpiece.voice.scripts.project_file import parse_project, read_project, save_project
 from mouthpiece.voice.speech_lines import MIN_SLOT_S, SpeechJob, add_watermark, make_speech_job, probe_film, speak_lines
 
 if TYPE_CHECKING:
@@ -47,12 +46,21 @@ if TYPE_CHECKING:
     from mouthpiece.voice.options import DubOptions
     from mouthpiece.voice.scripts.project import ProjectEntry
     from mouthpiece.voice.scripts.script import Script
+    from mouthpiece.voice.scripts.script_format import ScriptFile
     from mouthpiece.voice.speech_lines import SpokenLine
 
 # in the folder of a dub; the last is of what the lips keep
 PROJECT_FILE, REPORT_FILE, PICTURE_FOLDER = "project.json", "report.html", "picture"
 # options that a take depends on, beside its voice
-TAKE_OPTIONS = ("speed", "seed", "prosody", "register", "register_shift", "mouth", "face")
+TAKE_OPTIONS = {
+    "speed": "speed",
+    "seed": "seed",
+    "prosody": "prosody",
+    "register": "register",
+    "register_shift": "register_shift",
+    "mouth": "lip_timing",  # the key of 0.1.0, so that its projects need no new takes
+    "face": "face",
+}
 SILENT_ENERGY = -1.5
 MAX_PROJECT_SAVES = 100  # of the project while lines are spoken: one reads and checks all of it
 
@@ -91,12 +99,12 @@ def get_project_folder(output: Path) -> Path:
 
 def hash_take_settings(options: DubOptions) -> str:
     """Hash of the options that takes depend on."""
-    told = {name: getattr(options, name) for name in TAKE_OPTIONS}
+    told = {key: getattr(options, name) for key, name in TAKE_OPTIONS.items()}
     return hash_facts(told | dict(dictionary=compute_sha256(options.dictionary) if options.dictionary else ""))
 
 
 def prepare_dub(
-    video: Path, script_path: Path, output: Path, options: DubOptions, decoded: tuple[str, bytes, tuple] | None = None
+    video: Path, script_path: Path, output: Path, options: DubOptions, script_file: ScriptFile | None = None
 ) -> DubJob | None:
     """The Dub of a film and a script; the project beside the output is continued when it is there.
 
@@ -118,9 +126,9 @@ def prepare_dub(
     )
     there = folder / PROJECT_FILE
     if there.exists() and Path(script_path).resolve() == there.resolve():
-        project = read_project(there) if decoded is None else parse_project(decoded[0], there.name)
+        project = read_project(there) if script_file is None else parse_project(script_file.text, there.name)
     else:
-        script = read_script(script_path, options=options.get_script_reading(duration), decoded=decoded)
+        script = read_script(script_path, options=options.get_script_reading(duration), file=script_file)
         if any(line.start is None for line in script.lines):
             script = make_speech_job(video, script, options).script
         project = merge_script(read_project(there), script)[0] if there.exists() else create_project(script, film)
@@ -151,13 +159,13 @@ def prepare_dub(
 
 
 def parse_speaker_faces(options: DubOptions, script: Script) -> dict | None:
-    """{speaker: face} of --map. Raises UsageProblem for a speaker whom the script does not have."""
-    faces, speakers = parse_face_map(options.map), script.speakers
+    """{speaker: face} of --faces. Raises UsageProblem for a speaker whom the script does not have."""
+    faces, speakers = parse_face_map(options.faces), script.speakers
     strange = [name for name in faces if name not in speakers]
     if strange:
         known = ", ".join(filter(None, speakers)) or "none is named"
         raise UsageError(
-            f"--map: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker"
+            f"--faces: the script has no speaker '{strange[0]}'.", hint=f"Its speakers: {known}.", code="no_speaker"
         )
     return faces
 
@@ -169,7 +177,7 @@ def speak_pending_lines(dub: DubJob, progress: Progress) -> DubJob | None:
     (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
     path = dub.folder / PROJECT_FILE
     project = saved = save_project(dub.project, path)
-    again = {k: len(project.entry(k).takes) for k, why in dub.pending.items() if why == ["asked for"]}
+    again = {k: len(project.get_entry(k).takes) for k, why in dub.pending.items() if why == ["asked for"]}
     unsaved, most = 0, max(1, len(dub.pending) // MAX_PROJECT_SAVES)
     try:
         for answered in speak_lines(dub.job, progress, set(dub.pending), again) if dub.pending else ():
@@ -189,9 +197,9 @@ def add_takes(dub: DubJob, project: Project, spoken_line: SpokenLine) -> Project
     """
     # the first take comes last and is in use
     for index, spoken in list(enumerate(spoken_line.takes))[::-1]:
-        facts = spoken_line.as_dict()["takes"][index] | dict(models=loading.get_model_hashes())
+        facts = spoken_line.as_dict()["takes"][index] | dict(models=get_model_hashes())
         plans = facts.pop("plans")
-        number = len(project.entry(spoken_line.line.id).takes) + 1
+        number = len(project.get_entry(spoken_line.line.id).takes) + 1
         name = f"lines/{spoken_line.line.id}.{number}.wav"
         write_sound(dub.folder / name, spoken.sound, 24, overwrite=True)
         with atomic_write(get_plans_path(dub.folder / name), overwrite=True) as part:
@@ -200,7 +208,7 @@ def add_takes(dub: DubJob, project: Project, spoken_line: SpokenLine) -> Project
         take = dict(file=name, seed=dub.options.seed, facts=facts | dict(start_s=float(spoken.start_s)))
         project = add_take(project, spoken_line.line.id, take, dub.settings_hash, status)
     if not spoken_line.takes:
-        entry = project.entry(spoken_line.line.id)
+        entry = project.get_entry(spoken_line.line.id)
         project = project.replace_entry(
             replace(entry, status="needs_review", extra=entry.extra | dict(x_why=spoken_line.why))
         )
@@ -226,7 +234,7 @@ def write_mix(dub: DubJob, progress: Progress, watermark: bool) -> tuple[dict[st
     """
     lines = []
     for entry, facts in get_current_takes(dub):
-        loading.add_records(facts.get("models", {}))
+        add_model_hashes(facts.get("models", {}))
         sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
         sound = Sound(np.concatenate(list(read_delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
         lines.append(
@@ -269,19 +277,17 @@ def _prepare_bed(dub: DubJob, advance: Callable) -> tuple:
             None if known["source"] is None else Path(known["source"]) if known["own"] else folder / known["source"]
         )
         if source is None or source.is_file():
-            loading.add_records(known.get("models", {}))
+            add_model_hashes(known.get("models", {}))
             return source, known["facts"]
     folder.mkdir(parents=True, exist_ok=True)
-    with loading.record_models() as models:
+    with record_models() as models:
         bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
     own = bed.source is not None and bed.source.parent != folder
     with atomic_write(record, overwrite=True) as part:
         told = None if bed.source is None else str(bed.source) if own else bed.source.name
         part.write_text(
             json.dumps(
-                dict(
-                    source=told, own=own, facts=bed.facts, models={name: digest for (name, _), digest in models.items()}
-                ),
+                dict(source=told, own=own, facts=bed.facts, models=models.get_hashes()),
                 default=str,
             ),
             encoding="utf-8",
@@ -349,9 +355,9 @@ def write_draft(video: Path, path: Path, options: DubOptions) -> None:
     from mouthpiece.voice.asr.transcription import open_transcriber
     from mouthpiece.voice.scripts.formats import write_script
 
-    phrases = open_transcriber("auto" if options.listen == "off" else options.listen, options.language).transcribe(
-        video
-    )
+    phrases = open_transcriber(
+        "auto" if options.recognizer == "off" else options.recognizer, options.language
+    ).transcribe(video)
     if not phrases:
         raise InvalidInputError(
             f"{video}: nobody speaks in it, so there is no script to draft.", hint="Give a script.", code="no_speech"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mouthpiece.voice.asr.transcription import Transcriber
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.plan.speech_plan import SpeechPlan
 
 # the actor's onset and offset may lie so far outside a slot that follows his line
@@ -86,14 +86,14 @@ class SpokenTake:
 
 
 def plan_text(
-    voice: Hibari, text: str, speed: float = 1.0, dictionary=None, index: int = 0, seed: int = 0
+    voice: Voice, text: str, speed: float = 1.0, dictionary=None, index: int = 0, seed: int = 0
 ) -> tuple | None:
     """(natural Plans of a text's parts, Utterances): take `index` of them. Raises what utterances and the voice raise."""
     parts = split_into_utterances(text, voice.language, dictionary)
     return [vary_plan(voice.predict_plan(part, speed), index, seed) for part in parts], parts
 
 
-def speak_at_natural_pace(voice: Hibari, plans: list[SpeechPlan]) -> SpokenTake:
+def speak_at_natural_pace(voice: Voice, plans: list[SpeechPlan]) -> SpokenTake:
     """Spoken of Plans one after another in the voice's own time, from second 0; a pause as the plans have it at their
     ends.
     """
@@ -108,7 +108,7 @@ def speak_at_natural_pace(voice: Hibari, plans: list[SpeechPlan]) -> SpokenTake:
 
 
 def synthesize_line(
-    voice: Hibari, plans: list[SpeechPlan], slot: TimeSlot, guide: GuideTrack | None = None, limits=None
+    voice: Voice, plans: list[SpeechPlan], slot: TimeSlot, guide: GuideTrack | None = None, limits=None
 ) -> SpokenTake:
     """A line in its slot as Spoken; never cut, never refused for its length.
 
@@ -128,7 +128,7 @@ def synthesize_line(
     return _fit_parts(voice, plans, slot, facts, limits)
 
 
-def _follow_recording(voice: Hibari, plan: SpeechPlan, slot: TimeSlot, guide: GuideTrack, facts: dict) -> None:
+def _follow_recording(voice: Voice, plan: SpeechPlan, slot: TimeSlot, guide: GuideTrack, facts: dict) -> None:
     """Spoken with the prosody of the recording, or None with the reason in facts."""
     made = transfer_prosody(voice, plan, guide.recording, guide.prosody, guide.said, guide.whisper)
     facts["prosody"] = made.facts | dict(note=made.note)
@@ -218,7 +218,7 @@ def _follow_lips(voice, plan, slot, guide, facts, limits):
     )
 
 
-def _fit_parts(voice: Hibari, plans: list[SpeechPlan], slot: TimeSlot, facts: dict[str, Any], limits) -> SpokenTake:
+def _fit_parts(voice: Voice, plans: list[SpeechPlan], slot: TimeSlot, facts: dict[str, Any], limits) -> SpokenTake:
     """Spoken with every part in its share of the slot, by natural length."""
     lengths = [max(compute_spoken_duration(plan), 0.05) for plan in plans]
     total, at, done = sum(lengths), Fraction(slot.start_s), []

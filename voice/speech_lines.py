@@ -11,15 +11,18 @@ import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.engine.media.reading import DELIVERY_HZ, measure_sound_duration, probe, read_delivery_blocks, read_sound
-from mouthpiece.engine.timeline import round_half_up
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import assign_voices, parse_casting
 from mouthpiece.voice.backends.registry import load_voice
 from mouthpiece.voice.line_synthesis import GuideTrack, SpokenTake, plan_text, review_intelligibility, synthesize_line
 from mouthpiece.voice.mix.mixdown import PlacedSound
 from mouthpiece.voice.options import DialogueOptions
 from mouthpiece.voice.plan.slot_fitting import FitLimits, TimeSlot
-from mouthpiece.voice.scripts.formats import Script, read_script
+from mouthpiece.voice.scripts.formats import read_script
+from mouthpiece.voice.scripts.script import Script
 from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
 if TYPE_CHECKING:
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.progress import Progress
     from mouthpiece.engine.types import MediaInfo
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.scripts.script import Line
+    from mouthpiece.voice.scripts.script_format import ScriptFile
 
 RECORDING_HZ = 16000
 # of the recording around a slot in which the actor's line is looked for
@@ -111,7 +115,7 @@ def _round_seconds(time: Fraction) -> float:
 
 
 def prepare_speech(
-    video: Path, script_path: Path, options: SpeakOptions, decoded: tuple[str, bytes, tuple] | None = None
+    video: Path, script_path: Path, options: SpeakOptions, script_file: ScriptFile | None = None
 ) -> SpeechJob | None:
     """The Job of a film and its script, after every check of them.
 
@@ -120,7 +124,7 @@ def prepare_speech(
     """
     return make_speech_job(
         video,
-        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), decoded=decoded),
+        read_script(script_path, options=options.get_script_reading(probe_film(video)[1]), file=script_file),
         options,
     )
 
@@ -174,7 +178,7 @@ def _resolve_language(options: DialogueOptions, script: Script) -> str:
 def _time_script(script, video, info, options):
     """The script with times, from the speech that is found in the film."""
     from mouthpiece.voice.asr.transcription import open_transcriber
-    from mouthpiece.voice.scripts.formats import place_lines
+    from mouthpiece.voice.scripts.line_placement import place_lines
 
     if not info.has_audio:
         hint = "Give a script with times, such as SRT."
@@ -183,7 +187,7 @@ def _time_script(script, video, info, options):
             hint=hint,
             code="no_times",
         )
-    choice = "auto" if options.listen == "off" else options.listen
+    choice = "auto" if options.recognizer == "off" else options.recognizer
     spans = [(p.start_s, p.stop_s, p.text) for p in open_transcriber(choice).transcribe(video)]
     if not spans:
         hint = "Give a script with times, such as SRT."
@@ -238,7 +242,7 @@ def speak_lines(
     )
     lips = _read_lips(job, [line for line in lines if line.id in slots], slots, progress)
     casting, matched = _match_voices(job, wave, slots)
-    ears = None if options.listen == "off" else open_transcriber(options.listen, job.language)
+    ears = None if options.recognizer == "off" else open_transcriber(options.recognizer, job.language)
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
             if line.id not in slots and _is_speakable(line) and line.start >= job.duration:
@@ -261,7 +265,7 @@ def needs_film_sound(job: SpeechJob) -> bool:
 
 def _read_lips(job: SpeechJob, lines: list[Line], slots: dict[str, Any], progress: Progress) -> dict:
     """{line id: Lips} where the mouth may have a say."""
-    if not job.has_picture or job.options.mouth == "off" or not lines:
+    if not job.has_picture or job.options.lip_timing == "off" or not lines:
         return {}
     out, by_face = {}, {}
     for line in lines:
@@ -299,7 +303,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
     for speaker, spec in job.casting.items():
         if spec != "match":
             continue
-        from mouthpiece.voice.backends.registry import list_voices
+        from mouthpiece.voice.backends.registry import list_castable_voices
         from mouthpiece.voice.backends.voice_matching import make_reader, match_voice
 
         spans = [slots[line.id] for line in job.script.lines if line.speaker == speaker and line.id in slots]
@@ -316,11 +320,7 @@ def _match_voices(job: SpeechJob, wave: np.ndarray, slots: dict[str, Any]) -> tu
                 for s in spans
             ]
         )
-        names = [
-            r["name"]
-            for r in list_voices()
-            if r["language"].split("-")[0] == job.language.split("-")[0] and r["at_hand"] and r["backend"] == "kokoro"
-        ]
+        names = [candidate.name for candidate in list_castable_voices() if candidate.speaks(job.language)]
         matched[speaker] = match_voice(own, names, make_reader(load_voice, job.language), job.consent)
         casting[speaker] = matched[speaker].spec
     return casting, matched
@@ -349,7 +349,7 @@ def make_guide(
     )
 
 
-def speak_line(line: Line, slot: TimeSlot | None, voice: Hibari, guide: GuideTrack, how: tuple) -> SpokenLine:
+def speak_line(line: Line, slot: TimeSlot | None, voice: Voice, guide: GuideTrack, how: tuple) -> SpokenLine:
     """The Answer of one line; how: (DialogueOptions, Recogniser or None, Matched or None, index of the first take)."""
     options, ears, matched, first = how
     if slot is None:

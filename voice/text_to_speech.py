@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
-from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks
-from mouthpiece.engine.timeline import round_half_up
+from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import ANY_SPEAKER, check_voice_language, parse_casting
 from mouthpiece.voice.backends.registry import get_default_voice, load_voice, normalize_language
 from mouthpiece.voice.line_synthesis import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
     from mouthpiece.voice.options import SpeakOptions
 
 
@@ -56,7 +56,7 @@ class SpokenText:
                     why=s.why, plans=[plan.as_dict() | dict(start_s=float(at)) for plan, at in s.plans]) | s.facts  # fmt: skip
 
 
-def load_text_voice(options: SpeakOptions) -> Hibari | None:
+def load_text_voice(options: SpeakOptions) -> Voice:
     """The voice of a text: the one for everybody, else the default of the language. Raises UsageProblem."""
     from mouthpiece.engine.errors import UsageError
 
@@ -107,10 +107,12 @@ def speak_text(text: str, options: SpeakOptions, index: int = 0, advance: Callab
     else:
         spoken = speak_untimed(voice, text, slot, options) if slot else _speak_untimed(voice, text, options)
     spoken = spoken.add_review("", voice=voice.name)
-    if options.listen != "off":
+    if options.recognizer != "off":
         from mouthpiece.voice.asr.transcription import open_transcriber
 
-        spoken = review_intelligibility(spoken, text, open_transcriber(options.listen, voice.language), voice.language)
+        spoken = review_intelligibility(
+            spoken, text, open_transcriber(options.recognizer, voice.language), voice.language
+        )
     end = spoken.start_s + spoken.sound.duration
     samples = round_half_up((max(end, slot.end_s) if slot else end) * DELIVERY_HZ)
     if advance:
@@ -142,7 +144,7 @@ def synthesize_for_face(text, spec, seed):
     from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.plan.articulation import articulate_plan
 
-    options = SpeakOptions(voice=spec, seed=seed, listen="off")
+    options = SpeakOptions(voice=spec, seed=seed, recognizer="off")
     if not load_text_voice(options).timed:
         raise UsageError(
             f"--voice {spec}: this voice has no plan that could move a mouth.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, compute_sha256
+from mouthpiece.engine.media.containers import get_c2pa_type
 from mouthpiece.engine.provenance.consent import NOT_RECORDED, read_consent
 from mouthpiece.engine.provenance.signing import Credentials, load_credentials
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 ASSERTION_LABEL = "org.mouthpiece.generation"  # label of our own assertion in the manifest
 SOURCE_TYPE_PREFIX = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 CREATED_TYPE, COMPOSITE_TYPE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
-EMBEDDABLE_TYPES = {  # containers that carry a manifest inside, by ending
-    ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".m4a": "audio/mp4", ".wav": "audio/wav", ".mp3": "audio/mpeg",
-    ".flac": "audio/flac", ".avi": "video/avi", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-}  # fmt: skip
 EXTERNAL_SUFFIX = ".c2pa"
 # the C2PA library holds a WAV in memory twice while it embeds; larger ones get their manifest beside them
 LARGEST_WAV_BYTES = 256_000_000
@@ -58,23 +55,6 @@ class Marking:
         return replace(self, source=source, spans_s=spans_s, watermark=watermark)
 
 
-def add_provenance_flags(parser) -> None:
-    """Adds --no-provenance, --consent, --signing-key and --signing-cert to an argparse parser."""
-    group = parser.add_argument_group("provenance")
-    group.add_argument(
-        "--no-provenance", action="store_true", help="leave the output without mark; the side-car says so"
-    )
-    group.add_argument(
-        "--consent", type=Path, metavar="FILE.json", help="who allowed what; expired or for something else is refused"
-    )
-    group.add_argument(
-        "--signing-key", type=Path, metavar="KEY.pem", help="sign with this key instead of the installation's own"
-    )
-    group.add_argument(
-        "--signing-cert", type=Path, metavar="CERT.pem", help="certificates of that key, the signer's first"
-    )
-
-
 def make_marking(
     args: argparse.Namespace, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = ()
 ) -> Marking:
@@ -100,7 +80,7 @@ def make_marking(
         return Marking(None, consent)
     made = load_credentials(args.signing_key, args.signing_cert)
     if made.own:
-        _test_credentials(made)
+        check_credentials(made)
     return Marking(made, consent)
 
 
@@ -110,7 +90,7 @@ def get_manifest_path(output: Path) -> Path:
     output: Path.
     Source: C2PA 2.2, section 11.4: external manifests.
     """
-    return output if output.suffix.lower() in EMBEDDABLE_TYPES else output.with_suffix(EXTERNAL_SUFFIX)
+    return output if get_c2pa_type(output) else output.with_suffix(EXTERNAL_SUFFIX)
 
 
 def get_external_manifest_path(path: Path) -> Path:
@@ -121,8 +101,11 @@ def get_external_manifest_path(path: Path) -> Path:
     return own if own.is_file() else path.with_suffix(EXTERNAL_SUFFIX)
 
 
-def _test_credentials(made: Credentials) -> None:
-    """Signs a moment of silence in memory: a certificate that C2PA refuses is found before the work."""
+def check_credentials(made: Credentials) -> None:
+    """Check credentials by signing a moment of silence in memory, so that a bad certificate is found before the work.
+
+    Raises InvalidInputError for a certificate that C2PA refuses.
+    """
     try:
         _sign_media(
             io.BytesIO(_SILENT_WAV),
@@ -165,7 +148,7 @@ def mark_output(
     ingredients = _list_ingredients(marking, inputs)
     manifest = _build_manifest(output, payload, marking, record)
     manifest["assertions"].append(_build_actions(marking, manifest, len(ingredients)))
-    mime, place = EMBEDDABLE_TYPES.get(output.suffix.lower()), get_manifest_path(output)
+    mime, place = get_c2pa_type(output), get_manifest_path(output)
     if output.suffix.lower() == ".wav" and output.stat().st_size > LARGEST_WAV_BYTES:
         mime, place = None, output.with_name(output.name + EXTERNAL_SUFFIX)  # OUT.c2pa may be that of OUT.mkv
     with atomic_write(place, overwrite=True, inputs=inputs) as part:
@@ -285,7 +268,7 @@ def _add_ingredient(builder, path: Path, facts: dict[str, str]) -> None:
     """Adds an ingredient; one that is not what its ending says is added as a file of unknown kind."""
     import c2pa
 
-    for kind in (EMBEDDABLE_TYPES.get(path.suffix.lower(), _UNKNOWN_TYPE), _UNKNOWN_TYPE):
+    for kind in (get_c2pa_type(path) or _UNKNOWN_TYPE, _UNKNOWN_TYPE):
         try:
             with open(path, "rb") as stream:
                 return builder.add_ingredient(facts, kind, stream)

@@ -120,7 +120,7 @@ def plan_edits(
     plans = []
     with progress.stage("listening", len(job.edits), "faces") as advance:
         for edit, track, flags, mouth in zip(job.edits, tracks.tracks, requested, scans):
-            weight = compute_crossfade(times_s, flags & (mouth.skip_reasons == 0), track.shot, job.options.ease)
+            weight = compute_crossfade(times_s, flags & (mouth.skip_reasons == 0), track.shot, job.options.crossfade)
             source = smooth_codes(mouth.codes, track.shot, times_s)
             target = np.full_like(mouth.codes, np.nan)
             if weight.any():

@@ -13,7 +13,8 @@ import numpy as np
 
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import measure_sound_duration, probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound
 from mouthpiece.face.detect import parse_face_choice
 from mouthpiece.lipsync.film.spans import find_changed_spans, merge_spans, parse_spans
 

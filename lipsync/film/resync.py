@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
-    from mouthpiece.engine.media.rewrite import FramePatch
+    from mouthpiece.engine.media.patches import FramePatch
     from mouthpiece.engine.progress import Progress
     from mouthpiece.lipsync.film.cache import DubCache
     from mouthpiece.lipsync.film.edit_plan import FaceEditPlan

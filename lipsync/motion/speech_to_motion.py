@@ -23,7 +23,7 @@ from mouthpiece.engine.sampling import (
     stream_windows,
 )
 from mouthpiece.engine.timeline import interpolate_track
-from mouthpiece.engine.weights.loading import load_state, load_state_into
+from mouthpiece.engine.weights.loading import load_state
 from mouthpiece.lipsync.motion.accents import generate_gestures
 from mouthpiece.lipsync.motion.blinks import BLINK_SHUT, sample_blinks
 from mouthpiece.lipsync.motion.closures import postprocess_mouth
@@ -67,16 +67,6 @@ class FaceMotion:
     codes: np.ndarray
     active: np.ndarray
     articulation: np.ndarray
-
-
-def load_phonetic_encoder() -> PhoneticEncoder:
-    """The embedded phonetic encoder, in eval."""
-    state, config = load_state("phonetic")
-    return (
-        load_state_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
-        .eval()
-        .float()
-    )
 
 
 def load_core() -> AVCore:
@@ -149,7 +139,7 @@ def sample_motion_codes(
         told = StreamConditions(values, motion, torch.full_like(motion, GIVEN))
         untold = StreamConditions(values, motion, torch.full_like(motion, ABSENT))
         noise = draw_tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
-        noise[..., :BLINK_INDEX] *= options.variety
+        noise[..., :BLINK_INDEX] *= options.temperature
         if options.guidance == 1.0:
             return sample(adapter, noise, levels, told, solver="ab2")
         return sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
@@ -206,9 +196,9 @@ def generate_motion(
     codes[:, BLINK_INDEX] = BLINK_SHUT * sample_blinks(ticks, options.blink_rate, slow, options.seed)
     brows, head = codes[:, BLINK_INDEX + 1 : EXPRESSION_WIDTH], retime(codes[:, EXPRESSION_WIDTH:], options.head_speed)
     raised, nods = generate_gestures(articulation, slow, models.space.basis.numpy(), options.accents, options.seed)
-    if options.settle:
+    if options.stabilize_head:
         brows, head = damp_in_pauses(brows, slow), damp_in_pauses(head, slow)
-    head = high_pass(head + nods) if options.settle else head + nods
+    head = high_pass(head + nods) if options.stabilize_head else head + nods
     codes[:, BLINK_INDEX + 1 : EXPRESSION_WIDTH] = brows + raised
     codes[:, EXPRESSION_WIDTH:] = head * options.pose_strength
     return FaceMotion(codes.astype(np.float32), slow, articulation)

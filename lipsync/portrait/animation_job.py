@@ -11,7 +11,8 @@ import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
-from mouthpiece.engine.media.reading import measure_sound_duration, read_image, read_sound, resample_blocks
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound, resample_blocks
 from mouthpiece.engine.timeline import count_frames
 from mouthpiece.face.crop import make_crop
 from mouthpiece.face.detect import parse_face_choice, pick_face

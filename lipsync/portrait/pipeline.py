@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH, POSE_WIDTH, encode_crops
-from mouthpiece.engine.media.reading import VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames, interpolate_track, make_frame_times
 from mouthpiece.face.crop import make_crop
 from mouthpiece.face.matte import compute_matte

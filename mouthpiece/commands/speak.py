@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
-from mouthpiece.engine.config import add_flags, read_preset, reject_unused_options, resolve_options
+from mouthpiece.engine.config import add_option_groups, read_preset, reject_unused_options, resolve_options
 from mouthpiece.engine.errors import ExitCode, UsageError
 from mouthpiece.engine.provenance.manifest import make_marking
 from mouthpiece.voice.options import FILM_OPTIONS, SCRIPT_OPTIONS, SpeakOptions
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser) -> None:
     """Adds the arguments of `speak`."""
+    from mouthpiece.voice.scripts.formats import describe_formats
+
     parser.add_argument(
         "video", type=Path, nargs="?", metavar="VIDEO", help="film, or its sound alone; leave it out with --text"
     )
@@ -30,11 +32,11 @@ def add_arguments(parser) -> None:
         type=Path,
         nargs="?",
         metavar="SCRIPT",
-        help="SRT, WebVTT, ASS, cue sheet, DAPT, plain text or project",
+        help=describe_formats(),
     )
     parser.add_argument("--text", help="speak this text instead of a script")
     add_output_flags(parser, "OUT.wav")
-    add_flags(parser.add_argument_group("speak"), SpeakOptions)
+    add_option_groups(parser, {"speak": SpeakOptions})
 
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
-    from mouthpiece.voice.scripts.text_decoding import read_text
+    from mouthpiece.voice.scripts.formats import read_script_file
 
     options = resolve_options(
         SpeakOptions, None if args.preset is None else read_preset(args.preset, "speak"), vars(args)
@@ -63,22 +65,22 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
         reject_unused_options(
             vars(args), FILM_OPTIONS, "with --text", "It belongs to a VIDEO with its actor; leave it out."
         )
-    elif options.mouth == "off":
-        reject_unused_options(vars(args), ("face",), "with --mouth off", "No lips are watched; leave it out.")
+    elif options.lip_timing == "off":
+        reject_unused_options(vars(args), ("face",), "with --lip-timing off", "No lips are watched; leave it out.")
     options.reject_unused_prosody(vars(args))
     check_output_file(args.output, args.force, inputs, (".wav",))
     check_output_file(get_sidecar_path(args.output), args.force, inputs)
     others = [get_take_path(args.output, k) for k in range(1, options.takes)]
     for path in others:
         check_output_file(path, args.force, inputs, (".wav",))
-    said = None
+    script_file = None
     if args.script is not None:
         check_inputs(media=(args.video,))
-        said = read_text(args.script, options.encoding)
+        script_file = read_script_file(args.script, options.encoding)
     marking = make_marking(args, "speak", inputs, () if options.language is None else (options.language,))
     if args.text is not None:
         return _speak_text(args, options, (inputs, marking), progress)
-    return _speak_script(args, options, (inputs, marking, said), progress)
+    return _speak_script(args, options, (inputs, marking, script_file), progress)
 
 
 def get_take_path(output: Path, index: int) -> Path:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, CommandResult, finalize_output
+from mouthpiece.commands.command import Command, CommandResult, add_provenance_flags, finalize_output
 from mouthpiece.engine.config import Options, add_flags, option, reject_unused_options, resolve_options
-from mouthpiece.engine.provenance.manifest import add_provenance_flags, make_marking
+from mouthpiece.engine.provenance.manifest import make_marking
 
 if TYPE_CHECKING:
     import argparse
@@ -69,13 +69,14 @@ def run_list(language: str) -> CommandResult | None:
     wanted = [name for name in known if language is None or language.lower() == name.partition("-")[0]] or [
         normalize_language(language)
     ]
-    rows = [row for row in list_voices() if row["language"] in wanted]
+    voices = [voice for voice in list_voices() if voice.language in wanted]
     lines = [
-        f"{'at hand' if r['at_hand'] else 'missing'}  {r['name']:14} {known[r['language']]['name']:21} {r['gender']:7} {r['note']}"
-        for r in rows
+        f"{'at hand' if v.available else 'missing'}  {v.name:14} {known[v.language]['name']:21} {v.gender:7} {v.note}"
+        for v in voices
     ]
     return CommandResult(
-        {"voices": rows, "note": load_voice_facts()["note"]}, "\n".join([*lines, load_voice_facts()["note"]])
+        {"voices": [voice.as_dict() for voice in voices], "note": load_voice_facts()["note"]},
+        "\n".join([*lines, load_voice_facts()["note"]]),
     )
 
 
@@ -86,8 +87,9 @@ def run_sample(args: argparse.Namespace, progress: Progress) -> CommandResult | 
     from mouthpiece.engine.audio.sound import Sound, write_sound
     from mouthpiece.engine.errors import UsageError
     from mouthpiece.engine.files import check_output_file
-    from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks
+    from mouthpiece.engine.media.writing import read_delivery_blocks
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
+    from mouthpiece.engine.timeline import DELIVERY_HZ
     from mouthpiece.voice.backends.casting import check_voice_language
     from mouthpiece.voice.backends.registry import (
         get_default_voice,

@@ -4,12 +4,12 @@ import pytest
 from skimage import data
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.shot_cuts import ShotCutDetector
 from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import confirm_face, find_faces_mtcnn
 from mouthpiece.face.track import (
     FaceTrack,
     FaceTracker,
-    ShotCutDetector,
     TrackOptions,
     TrackSegment,
     fill_gaps,

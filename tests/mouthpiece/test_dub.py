@@ -8,18 +8,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the old table.\n"
 QUIET = (
     "--voice",
     "hibari",
-    "--listen",
+    "--recognizer",
     "off",
     "--bed",
     "keep",
     "--no-lips",
-    "--mouth",
+    "--lip-timing",
     "off",
     "-q",
     "--no-provenance",
@@ -138,15 +141,15 @@ def test_the_project_of_another_film_is_refused(stage, tmp_path):
 
 
 def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
-    answer = stage("--listen", "pocketsphinx", script=None)
+    answer = stage("--recognizer", "pocketsphinx", script=None)
     assert answer.code == 5 and "nobody speaks" in answer.err and not (stage.folder / "out.srt").exists()
 
 
 @pytest.mark.parametrize("words, said", [
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
-    (("--map", "ANNA"), "--map"),
-    (("--map", "CARL=0", "--mouth", "auto"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
+    (("--faces", "ANNA"), "--faces"),
+    (("--faces", "CARL=0", "--lip-timing", "auto"), "--faces: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
@@ -160,7 +163,7 @@ def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     (("--cue-rate", "25"), None, "--cue-rate: has no meaning without a SCRIPT"),
     (("--quality", "12"), "script.srt", "--quality: has no meaning with --no-lips"),
     (("--on-missing-face", "hold"), "script.srt", "--on-missing-face: has no meaning with --no-lips"),
-    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --mouth off"),
+    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --lip-timing off"),
     (("--prosody", "neutral", "--register", "voice"), "script.srt", "--register: has no meaning with --prosody neutral"),
 ])  # fmt: skip
 def test_options_that_would_do_nothing_are_refused(stage, words, script, said):
@@ -207,10 +210,12 @@ def run_evaluate(call, folder, *words):
 
 def test_evaluate_finds_the_project_beside_a_dub_and_judges_it_against_its_film(stage, film, call):
     assert stage().code == 0
-    dub = run_evaluate(call, stage.folder, "--against", str(film), "--listen", "off")
+    dub = run_evaluate(call, stage.folder, "--against", str(film), "--recognizer", "off")
     told = read_facts(stage.folder)["file"]
     assert (
-        dub["measured_in"] == "dialogue.wav" and dub["recogniser"] is None and dub["reasons"]["wer"] == "--listen off"
+        dub["measured_in"] == "dialogue.wav"
+        and dub["recogniser"] is None
+        and dub["reasons"]["wer"] == "--recognizer off"
     )
     assert (dub["file"]["start_err_ms_p95"], dub["file"]["end_err_ms_p95"]) == (
         told["start_err_ms_p95"],
@@ -232,7 +237,7 @@ def test_evaluate_hears_the_words_anew_and_sees_a_line_that_was_moved(stage, cal
     project["lines"][0] |= {"start": 0.5, "end": 1.5}
     (stage.folder / "out.dub" / "project.json").write_text(json.dumps(project))
     dub = run_evaluate(
-        call, stage.folder, "--listen", "pocketsphinx", "--project", str(stage.folder / "out.dub" / "project.json")
+        call, stage.folder, "--recognizer", "pocketsphinx", "--project", str(stage.folder / "out.dub" / "project.json")
     )
     first, second = dub["lines"]
     assert first["start_err_ms"] == pytest.approx(-200, abs=40) and abs(second["start_err_ms"]) < 40
@@ -248,7 +253,7 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     assert stage().code == 0
     for stem in ("dialogue", "bed", "mix"):
         (stage.folder / "out.dub" / f"{stem}.wav").unlink()
-    dub = run_evaluate(call, stage.folder, "--listen", "off")
+    dub = run_evaluate(call, stage.folder, "--recognizer", "off")
     assert (
         dub["measured_in"] == "mix"
         and "dialogue.wav" in dub["reasons"]["lines"]
@@ -256,7 +261,7 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     )
     answer = call("evaluate", str(stage.folder / "out.mp4"), "--project", "nowhere.json")
     assert answer.code == 2 and "nowhere.json" in answer.err
-    table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--recognizer", "off", "-q").out
     assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
     gap = next(line for line in table.splitlines() if line.endswith("(needs the film: --against VIDEO)"))
     assert all(name in gap for name in ("old_mouth_correlation", "file_overlap_mean", "picture")), table
@@ -276,7 +281,7 @@ def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, mon
 
     monkeypatch.setattr(talking_head, "evaluate_video", seen)
     assert stage("--loudness", "-23").code == 0
-    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--listen", "off", "-q").out
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--recognizer", "off", "-q").out
     notes = [
         line.removeprefix("not measured: ").partition(" (")
         for line in table.splitlines()
@@ -285,7 +290,10 @@ def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, mon
     gaps = {name: why for names, _, why in notes for name in names.split(", ")}
     assert not any("--against" in why for why in gaps.values()), gaps
     assert gaps["amplitude_ratio"] == "the film before a dub says other words)"
-    assert gaps["recogniser"] == gaps["file_wer_mean"] == "--listen off)" and "no face" in gaps["old_mouth_correlation"]
+    assert (
+        gaps["recogniser"] == gaps["file_wer_mean"] == "--recognizer off)"
+        and "no face" in gaps["old_mouth_correlation"]
+    )
 
 
 def test_the_page_tells_numbers_and_no_structures(stage):
@@ -320,11 +328,11 @@ def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
 
 
 def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, monkeypatch):
-    from mouthpiece.engine.weights import loading
+    from mouthpiece.engine.weights.records import record_model
     from mouthpiece.voice.mix import source_separation
 
     def separated(*words, **more):
-        loading.record_model("spleeter test", "test.ckpt", "ab" * 32)
+        record_model("spleeter test", "test.ckpt", "ab" * 32)
         return separate(*words, **(more | dict(networks=(lambda x: x, lambda x: x * 0))))
 
     separate = source_separation.separate_file
@@ -369,8 +377,8 @@ def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage
 
 
 def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
-    from mouthpiece.engine.media.reading import write_sound
-    from mouthpiece.evaluation.dub_evaluation import measure_file_loudness
+    from mouthpiece.engine.audio.sound import write_sound
+    from mouthpiece.evaluation.dub_evaluation import report_loudness
 
     tones = 0.05 * np.sin(
         2 * np.pi * np.array([[300], [450], [600], [60], [750], [900]]) * np.arange(3 * 48_000) / 48_000
@@ -378,4 +386,4 @@ def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(
     write_sound(stage.folder / "bed.wav", Sound(tones.astype(np.float32), 48_000))
     assert stage("--bed", str(stage.folder / "bed.wav")).code == 0
     assert probe(stage.folder / "out.mp4").channels == 6 and read_facts(stage.folder)["loudness"]["layout"] == "5.1"
-    assert measure_file_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)
+    assert report_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)

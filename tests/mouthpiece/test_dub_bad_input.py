@@ -8,18 +8,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import Sound, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 QUIET = (
     "--voice",
     "hibari",
-    "--listen",
+    "--recognizer",
     "off",
     "--bed",
     "mute",
     "--no-lips",
-    "--mouth",
+    "--lip-timing",
     "off",
     "-q",
     "--no-provenance",
@@ -158,7 +161,7 @@ def test_a_sound_is_no_film(dub, tmp_path):
 
 
 def test_a_film_in_which_nobody_is_seen_keeps_its_picture(dub, film):
-    words = ("--voice", "hibari", "--listen", "off", "--bed", "mute", "-q", "--no-provenance", "--force")
+    words = ("--voice", "hibari", "--recognizer", "off", "--bed", "mute", "-q", "--no-provenance", "--force")
     answer = dub(ONE, quiet=words)
     assert answer.code == 0, answer.err
     picture = dub.facts()["picture"]

@@ -123,12 +123,12 @@ def test_without_wordfreq_it_says_what_to_install(monkeypatch):
 def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, words, tmp_path, monkeypatch):
     wave, labels = spoken
     for name, value in (
-        ("WHISPERED", 1),
-        ("SUNG", 1),
-        ("YOUNG", 1),
-        ("LINES", 1),
-        ("SPEAKERS", ["af_heart"]),
-        ("LINES_ABROAD", 2),
+        ("WHISPER_COUNT", 1),
+        ("SONG_COUNT", 1),
+        ("CHILD_COUNT", 1),
+        ("LINES_PER_VOICE", 1),
+        ("ENGLISH_VOICES", ["af_heart"]),
+        ("LINES_PER_LANGUAGE", 2),
     ):
         monkeypatch.setattr(stage, name, value)
     names = [f"{k}.wav" for k in range(4)]

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.phonetic import PHONES
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, write_sound
-from mouthpiece.engine.media.rewrite import FramePatch
+from mouthpiece.engine.media.patches import FramePatch
+from mouthpiece.engine.media.reading import VideoReader
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
 from mouthpiece.lipsync.film.dubbing import CACHE_FILE, follow_face, lipsync_dub, make_box_lookup, make_mouth_predictor
@@ -19,7 +21,7 @@ from mouthpiece.lipsync.options import LipsyncOptions
 
 FRAMES, RATE = 30, Fraction(25)
 SILENT = Progress("none")
-PLAIN = LipsyncOptions(steps=2, variety=0.0)
+PLAIN = LipsyncOptions(steps=2, temperature=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -242,13 +244,13 @@ def test_faces_are_kept_one_by_one(film, tmp_path):
 
 
 def test_faces_that_are_kept_name_the_nets_that_found_them(film, tmp_path):
-    from mouthpiece.engine.weights import loading
+    from mouthpiece.engine.weights.records import record_models
     from mouthpiece.lipsync.film.dubbing import track_faces_once
 
     def nets():
-        with loading.record_models() as used:
+        with record_models() as used:
             track_faces_once(film, ("largest",), tmp_path, int)
-        return {name: digest for (name, _), digest in used.items()}
+        return used.get_hashes()
 
     first = nets()
     assert first and all(name.startswith("facenet-pytorch ") for name in first) and nets() == first

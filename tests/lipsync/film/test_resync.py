@@ -208,7 +208,10 @@ def test_two_faces_speak_each_in_its_own_span(clips, puppet, own_sound, other_so
         for opening in np.linspace(0, 1, FRAMES):
             writer.write(np.concatenate([puppet.frame(opening), puppet.frame(1 - opening)[:, ::-1]], 1))
     parts = [FaceEdit(((0.0, 0.2),), "96,96"), FaceEdit([(0.2, 0.4)], "288,96")]
-    before, (after, facts) = shown(clips / "two.mp4"), move(video=clips / "two.mp4", words={"faces": parts}, ease=0.0)
+    before, (after, facts) = (
+        shown(clips / "two.mp4"),
+        move(video=clips / "two.mp4", words={"faces": parts}, crossfade=0.0),
+    )
     left, right = (
         [not np.array_equal(a[:, s], b[:, s]) for a, b in zip(before, after)] for s in (slice(0, 180), slice(204, 384))
     )

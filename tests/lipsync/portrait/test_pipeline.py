@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_image, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.engine.timeline import count_frames
 from mouthpiece.lipsync.models import load_models
@@ -56,15 +60,15 @@ FLIPS = {
     "seed": ({}, {"seed": 1}),
     "steps": ({}, {"steps": 2}),
     "guidance": ({}, {"guidance": 4.0}),
-    "variety": ({}, {"variety": 1.0}),
+    "temperature": ({}, {"temperature": 1.0}),
     "fps": ({}, {"fps": Fraction(25)}),
     "size": ({}, {"size": 128}),
     "frame": ({}, {"frame": "crop"}),
     "face": ({}, {"face": "40,200,60"}),
     "expression": ({}, {"expression": 0.4}),
     "closure": ({"gate": False}, {"gate": False, "closure": 0.0}),
-    "level": ({"gate": False}, {"gate": False, "level": 0.0}),
-    "settle": ({}, {"settle": False}),
+    "normalize_mouth": ({"gate": False}, {"gate": False, "normalize_mouth": 0.0}),
+    "stabilize_head": ({}, {"stabilize_head": False}),
     "accents": ({"planned": stressed()}, {"planned": stressed(), "accents": 0.0}),
     "pose_strength": ({}, {"pose_strength": 0.4}),
     "head_speed": ({}, {"head_speed": 2.0}),
