@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from fractions import Fraction
     from pathlib import Path
-    from typing import Any
-
-    from av import VideoFrame
+    from typing import Any, TypeAlias
 
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
@@ -40,6 +38,8 @@ if TYPE_CHECKING:
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
     from mouthpiece.lipsync.portrait.frame_parts import FrameParts
+
+    NativeFrame: TypeAlias = Any  # the decoder's own frame, whose class engine.media alone knows
 
 CHUNK_FRAMES = 8  # frames whose mouths are rendered together
 CACHED_REFERENCES = 16  # prepared reference mouths that are kept: about as many as one frame may be made of
@@ -94,8 +94,8 @@ class PatchRenderer:
         )
 
     def render(
-        self, frames: Iterator[tuple[int, Fraction, VideoFrame]]
-    ) -> Iterator[tuple[VideoFrame, Fraction, list[FramePatch]]]:
+        self, frames: Iterator[tuple[int, Fraction, NativeFrame]]
+    ) -> Iterator[tuple[NativeFrame, Fraction, list[FramePatch]]]:
         """Render the patches of every frame; yields (native frame, time, patches) in order.
 
         frames: as `VideoReader.read_native_frames` yields them.
@@ -110,7 +110,7 @@ class PatchRenderer:
                         self.cache.save_patch(mouth.key, patches[-1])
                 yield native, time, patches
 
-    def _start_frame(self, index: int, native: VideoFrame) -> tuple[list[FramePatch], list[_MouthRender]]:
+    def _start_frame(self, index: int, native: NativeFrame) -> tuple[list[FramePatch], list[_MouthRender]]:
         """Return the patches of a frame that are cached, and the mouths that have to be rendered."""
         patches, mouths, pixels = [], [], None
         for plan in (plan for plan in self.plans if plan.weight[index] > 0):

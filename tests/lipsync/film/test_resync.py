@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import Placement
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
 from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
@@ -131,12 +134,12 @@ FLIPS = {
     "seed": {"seed": 1},
     "steps": {"steps": 4},
     "guidance": {"guidance": 5.0},
-    "variety": {"variety": 1.0},
+    "temperature": {"temperature": 1.0},
     "expression": {"expression": 0.3},
     "closure": {"closure": 0.0},
-    "level": {"level": 0.0},
+    "normalize_mouth": {"normalize_mouth": 0.0},
     "spans": {"spans": "0-0.2"},
-    "ease": {"ease": 0.2, "spans": "0.04-0.36"},
+    "crossfade": {"crossfade": 0.2, "spans": "0.04-0.36"},
     "gate": {"gate": True},
     "grain": {"grain": False},
     "quality": {"quality": 40},
