@@ -39,7 +39,7 @@ from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.media.images import read_image
 from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.progress import Progress
-from mouthpiece.engine.weights.loading import get_embedded_path
+from mouthpiece.engine.weights.manifest import get_embedded_path
 from mouthpiece.evaluation.background_stability import find_background, measure_background_motion
 from mouthpiece.evaluation.contact_sheet import write_contact_sheet
 from mouthpiece.evaluation.talking_head import evaluate_video, find_silent_frames

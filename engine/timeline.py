@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Time = TypeVar("Time", int, float)  # samples, frames or seconds
 
 MOTION_HZ = Fraction(25)  # clock of the motion code
 ARTICULATION_HZ = Fraction(50)  # clock of the articulation stream
@@ -90,24 +96,6 @@ def get_frame_time(index: int, rate: Fraction) -> Fraction:
     return Fraction(index) / rate
 
 
-def get_frame_index(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame on screen at `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return math.floor(Fraction(time) * rate)
-
-
-def find_nearest_frame(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame that starts nearest to `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return round_half_up(Fraction(time) * rate)
-
-
 def count_samples(time: Fraction, rate_hz: int) -> int:
     """How many samples lie before `time`, to the nearest sample.
 
@@ -115,24 +103,6 @@ def count_samples(time: Fraction, rate_hz: int) -> int:
     rate_hz: int, samples a second.
     """
     return round_half_up(Fraction(time) * rate_hz)
-
-
-def count_ticks_until(time: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock lie before `time`, to the nearest tick.
-
-    time: Fraction, seconds.
-    clock_hz: Fraction, ticks a second: MOTION_HZ or ARTICULATION_HZ.
-    """
-    return round_half_up(Fraction(time) * clock_hz)
-
-
-def count_ticks(duration: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock cover `duration`; at least 1.
-
-    duration: Fraction, seconds.
-    clock_hz: Fraction, ticks a second.
-    """
-    return count_frames(duration, clock_hz)
 
 
 def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
@@ -144,6 +114,21 @@ def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
     """
     rate = Fraction(rate)
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
+
+
+def merge_spans(spans: Iterable[tuple[Time, Time]], gap: float = 0) -> list[tuple[Time, Time]]:
+    """Merge spans that overlap, touch, or lie within a gap of each other; return them in order.
+
+    spans: (start, stop) in any order and any unit; empty ones are dropped.
+    gap: in the same unit.
+    """
+    merged: list[tuple[Time, Time]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        elif stop > start:
+            merged.append((start, stop))
+    return merged
 
 
 def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:

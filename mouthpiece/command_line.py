@@ -24,7 +24,7 @@ from mouthpiece.engine import __version__
 from mouthpiece.engine.config import note_renamed_options
 from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
 from mouthpiece.engine.progress import MODES, Progress
-from mouthpiece.engine.weights.model_cache import reset_model_records
+from mouthpiece.engine.weights.records import record_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +51,27 @@ CONVERTED_MODELS = ("kokoro", "echomimic", "echomimic-acc")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse whose complaints are our errors, and which takes options under their full names only."""
+    """argparse with typed errors, which accepts options under their full names only.
 
-    def __init__(self, **settings) -> None:
+    add_arguments: called with the parser before it parses or shows help, so that a parser that is not used costs
+    nothing; settings: of argparse.ArgumentParser.
+    """
+
+    def __init__(self, *, add_arguments: Callable[[CommandParser], object] | None = None, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
-        self._words = []
+        self._add_arguments = add_arguments
+        self._words: list[str] = []
+
+    def complete(self) -> CommandParser:
+        """Add the arguments, where that has not been done; return the parser."""
+        add_arguments, self._add_arguments = self._add_arguments, None
+        if add_arguments is not None:
+            add_arguments(self)
+        return self
+
+    def format_help(self) -> str:
+        """Format the help page."""
+        return super(CommandParser, self.complete()).format_help()
 
     def error(self, message: str) -> None:
         hint = _suggest_dashed_file(self._words) or f"Run '{self.prog} --help' to see what is accepted."
@@ -66,6 +82,7 @@ class CommandParser(argparse.ArgumentParser):
         return f"{command}: " if command else ""
 
     def parse_known_args(self, args: list[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
+        self.complete()
         self._words = list(args or ())
         found, unknown = super().parse_known_args(args, namespace)
         strange = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
@@ -89,12 +106,17 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
     places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in load_commands().values():
-        place = add_common_flags(places.add_parser(command.name, help=command.help))
+        place = places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
         # for commands that run others, in other processes too
         place.set_defaults(door=("mouthpiece.command_line:get_parser", "mouthpiece.command_line:run_command"))
         place.set_defaults(**get_services())
-        command.add(place)
     return parser
+
+
+def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has, and those of one command."""
+    add_common_flags(parser)
+    command.add(parser)
 
 
 def convert_pulled_model(name, folder):
@@ -161,13 +183,12 @@ def judge_dub(
     return judge(video, source, project, mouths, listen, progress)
 
 
-def get_parser(name: str):
+def get_parser(name: str) -> CommandParser:
     """The parser of one command; KeyError when there is none of that name."""
     command = load_commands()[name]
-    parser = add_common_flags(CommandParser(prog=f"mouthpiece {name}"))
+    parser = CommandParser(prog=f"mouthpiece {name}", add_arguments=partial(add_arguments, command))
     parser.set_defaults(**get_services())
-    command.add(parser)
-    return parser
+    return parser.complete()
 
 
 def run_command(argv):
@@ -177,7 +198,7 @@ def run_command(argv):
     """
     try:
         args = build_parser().parse_args(argv)
-        with silence_native_output():
+        with silence_native_output(), record_models():
             outcome = load_commands()[args.command].run(args, Progress("none"))
         return int(outcome.exit_code), {
             "ok": outcome.exit_code == ExitCode.DONE,
@@ -287,13 +308,12 @@ def run_and_report(argv: list[str]) -> int:
     """Runs one command and tells its result or its error; gives the exit code."""
     as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
     try:
-        reset_model_records()
         args = build_parser().parse_args(argv)
         verbosity = args.verbose
         command = load_commands()[args.command]
         with silence_native_output() if not verbosity and not command.keep_native_output else nullcontext():
             progress = Progress("none" if args.quiet else args.progress)
-            with note_renamed_options(progress.note):
+            with note_renamed_options(progress.note), record_models():
                 outcome = command.run(args, progress)
         told = (
             to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mouthpiece.animate import ANIMATE
+from mouthpiece.evaluate import EVALUATE
+from mouthpiece.lip_sync import LIPSYNC
+from mouthpiece.sound import SOUND
+from mouthpiece.transcribe import TRANSCRIBE
 
 if TYPE_CHECKING:
     from mouthpiece.request import Request, UseCase
 
-USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE,)}
+USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE, LIPSYNC, SOUND, TRANSCRIBE, EVALUATE)}
 
 
 def get_use_case(request: Request) -> UseCase:

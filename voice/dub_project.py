@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import parse_loudness_target
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256
 from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.engine.media.writing import read_delivery_blocks
 from mouthpiece.engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, round_half_up
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.weights.records import add_model_hashes, get_model_hashes, record_models
 from mouthpiece.voice.mix.bed import make_bed
 from mouthpiece.voice.mix.mixdown import STEM_NAMES, PlacedSound, Programme, write_stems
 from mouthpiece.voice.options import parse_face_map
@@ -197,7 +197,7 @@ def add_takes(dub: DubJob, project: Project, spoken_line: SpokenLine) -> Project
     """
     # the first take comes last and is in use
     for index, spoken in list(enumerate(spoken_line.takes))[::-1]:
-        facts = spoken_line.as_dict()["takes"][index] | dict(models=loading.get_model_hashes())
+        facts = spoken_line.as_dict()["takes"][index] | dict(models=get_model_hashes())
         plans = facts.pop("plans")
         number = len(project.get_entry(spoken_line.line.id).takes) + 1
         name = f"lines/{spoken_line.line.id}.{number}.wav"
@@ -234,7 +234,7 @@ def write_mix(dub: DubJob, progress: Progress, watermark: bool) -> tuple[dict[st
     """
     lines = []
     for entry, facts in get_current_takes(dub):
-        loading.add_records(facts.get("models", {}))
+        add_model_hashes(facts.get("models", {}))
         sound = read_sound(dub.folder / entry.takes[entry.take - 1]["file"])
         sound = Sound(np.concatenate(list(read_delivery_blocks(sound)), 1)[:1], DELIVERY_HZ)
         lines.append(
@@ -277,19 +277,17 @@ def _prepare_bed(dub: DubJob, advance: Callable) -> tuple:
             None if known["source"] is None else Path(known["source"]) if known["own"] else folder / known["source"]
         )
         if source is None or source.is_file():
-            loading.add_records(known.get("models", {}))
+            add_model_hashes(known.get("models", {}))
             return source, known["facts"]
     folder.mkdir(parents=True, exist_ok=True)
-    with loading.record_models() as models:
+    with record_models() as models:
         bed = make_bed(dub.options.bed, dub.job.video, spans, folder, advance)
     own = bed.source is not None and bed.source.parent != folder
     with atomic_write(record, overwrite=True) as part:
         told = None if bed.source is None else str(bed.source) if own else bed.source.name
         part.write_text(
             json.dumps(
-                dict(
-                    source=told, own=own, facts=bed.facts, models={name: digest for (name, _), digest in models.items()}
-                ),
+                dict(source=told, own=own, facts=bed.facts, models=models.get_hashes()),
                 default=str,
             ),
             encoding="utf-8",

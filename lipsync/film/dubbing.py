@@ -23,8 +23,9 @@ from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound, to_upright_rgb
 from mouthpiece.engine.timeline import MOTION_HZ
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.version import get_code_version
 from mouthpiece.engine.weights.model_cache import get_cached_model
+from mouthpiece.engine.weights.records import ModelRecords, add_model_hashes, record_models
 from mouthpiece.face.crop import make_crop
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
 from mouthpiece.lipsync.film.face_scan import FaceTracks, load_face_tracks, save_face_tracks, track_faces
@@ -73,12 +74,12 @@ def lipsync_dub(
         long_sound="cut",
     )
     placement = choose_device(options.device)
-    with loading.record_models() as own:
+    with record_models() as own:
         models = get_cached_model(load_models, placement)
     film = compute_sha256(video)
     shelf, done = BlobStore(job["cache"] / CACHE_FILE), False
     try:
-        store = DubCache(shelf, film, f"{sorted(own.values())}{placement.as_dict()}{version('av')}")
+        store = DubCache(shelf, film, f"{sorted(record.sha256 for record in own)}{placement.as_dict()}{version('av')}")
         parts = plan_face_edits(job, lambda lines: make_mouth_predictor(lines, asked, job["dialogue"], store))
         task = prepare_lipsync(video, sound, asked, faces=parts)
         with progress.stage("following the face", task.info.frames) as advance:
@@ -243,7 +244,8 @@ def track_faces_once(
     Raises what film.see raises; that nobody is seen is kept too.
     """
     film = film or compute_sha256(video)
-    paths = [folder / FACES_FILE.format(film[:16], f"{crc32(choice.encode()):08x}") for choice in choices]
+    keys = [crc32(f"{choice}|{get_code_version()}".encode()) for choice in choices]
+    paths = [folder / FACES_FILE.format(film[:16], f"{key:08x}") for key in keys]
     found = [load_face_tracks(path, (choice,)) for path, choice in zip(paths, choices)]
     missing = [k for k, one in enumerate(found) if one is None]
     if missing:
@@ -253,7 +255,7 @@ def track_faces_once(
             raise InvalidInputError(**json.loads(nobody.read_text(encoding="utf-8")))
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with loading.record_models() as nets:
+            with record_models() as nets:
                 seen = track_faces(video, [choices[k] for k in missing], advance)
         except InvalidInputError as problem:
             if problem.code == "no_face":  # the next run need not look again
@@ -275,19 +277,19 @@ def track_faces_once(
     )
 
 
-def save_model_names(path: Path, used: dict[tuple[str, str], str]) -> None:
+def save_model_names(path: Path, used: ModelRecords) -> None:
     """Writes which nets looked for the faces of a file of `keep`, so that a later run can name them. used: as
     weights.noted gives it.
     """
     with atomic_write(path.with_suffix(MODEL_NAMES_SUFFIX), overwrite=True) as part:
-        part.write_text(json.dumps({name: digest for (name, _), digest in used.items()}), encoding="utf-8")
+        part.write_text(json.dumps(used.get_hashes()), encoding="utf-8")
 
 
 def record_model_names(path: Path) -> None:
     """Names for the side-car what `keep_nets` wrote; nothing where it did not."""
     beside = path.with_suffix(MODEL_NAMES_SUFFIX)
     if beside.is_file():
-        loading.add_records(json.loads(beside.read_text(encoding="utf-8")))
+        add_model_hashes(json.loads(beside.read_text(encoding="utf-8")))
 
 
 def follow_face(video: Path, choice: str, folder: Path, progress: Progress) -> tuple[FaceTrack, np.ndarray] | None:

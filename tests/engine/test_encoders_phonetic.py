@@ -19,7 +19,7 @@ from mouthpiece.engine.encoders.phonetic import (
     make_mel_filters,
     normalize_level,
 )
-from mouthpiece.engine.weights.loading import get_model_hashes, record_models
+from mouthpiece.engine.weights.records import get_model_hashes, record_models
 
 
 def grown_encoder(width=16, dilations=(1, 1, 2, 2, 1, 2, 4, 1)):

@@ -4,17 +4,16 @@ import pytest
 from skimage import data
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.shot_cuts import ShotCutDetector
 from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import confirm_face, find_faces_mtcnn
 from mouthpiece.face.track import (
     FaceTrack,
     FaceTracker,
-    ShotCutDetector,
     TrackOptions,
     TrackSegment,
     fill_gaps,
     smooth_points,
-    track_face,
 )
 
 
@@ -35,6 +34,14 @@ def clip(photo):
 @pytest.fixture(scope="module")
 def empty():
     return cv2.resize(data.coffee(), (480, 360))
+
+
+def track_face(frames, choice="largest", name="video", options=TrackOptions(), identity=None):
+    """The track of a face through a whole clip."""
+    tracker = FaceTracker(choice, name, options, identity)
+    for frame in frames:
+        tracker.push(frame)
+    return tracker.finish()
 
 
 def covered(clip, hidden):

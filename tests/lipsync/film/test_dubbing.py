@@ -244,13 +244,13 @@ def test_faces_are_kept_one_by_one(film, tmp_path):
 
 
 def test_faces_that_are_kept_name_the_nets_that_found_them(film, tmp_path):
-    from mouthpiece.engine.weights import loading
+    from mouthpiece.engine.weights.records import record_models
     from mouthpiece.lipsync.film.dubbing import track_faces_once
 
     def nets():
-        with loading.record_models() as used:
+        with record_models() as used:
             track_faces_once(film, ("largest",), tmp_path, int)
-        return {name: digest for (name, _), digest in used.items()}
+        return used.get_hashes()
 
     first = nets()
     assert first and all(name.startswith("facenet-pytorch ") for name in first) and nets() == first
