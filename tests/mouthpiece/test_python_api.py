@@ -191,7 +191,12 @@ def test_functions_and_modules_share_their_names():
     assert mouthpiece.animate.run_animate is import_module("mouthpiece.animate").run_animate
 
 
-START = "import sys; from mouthpiece.command_line import main; main({words}); print(*[m for m in {heavy} if m in sys.modules])"
+START = """
+import sys
+from mouthpiece.command_line import main
+main({words})
+print(*[name for name in {heavy} if name in sys.modules])
+"""
 HEAVY = ("torch", "numpy", "cv2", "scipy", "tqdm", "av")
 
 
