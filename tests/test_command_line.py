@@ -220,7 +220,7 @@ def test_without_a_known_command_the_known_ones_are_named(call):
 
 
 def test_help_and_version_are_results(call):
-    assert call("--version")[:2] == (0, "mouthpiece 0.1.0\n")
+    assert call("--version")[:2] == (0, "mouthpiece 0.2.0\n")
     code, out, err = call("animate", "--help")
     assert code == 0 and err == ""
     for word in ("--fps RATE", "--frame full|crop", "--seed N", "--no-gate", "--size PX", "[0.0 to 3.0; default 1.0]"):
