@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -93,12 +92,12 @@ def locate_whisper_weights(english: bool = True) -> WhisperWeights:
     """
     from mouthpiece.engine.encoders.whisper import FILE_VARIABLE, find_whisper_weights  # brings torch with it
 
-    if os.environ.get(FILE_VARIABLE):
-        try:
-            path = find_whisper_weights()
-        except MissingDependencyError as error:  # wrong is not absent: it must not be passed over
-            raise MissingDependencyError(error.message, hint=error.hint, code="bad_whisper") from error
+    try:
+        path = find_whisper_weights()
         return WhisperWeights(path, path.stem, f"{FILE_VARIABLE} names it")
+    except MissingDependencyError as error:
+        if error.code == "bad_whisper":  # the variable is set, and wrong: not to be passed over
+            raise
     for package in WHISPER_PACKAGES:
         parts = _find_parts(package)
         if parts and (english or not package.english_only):
