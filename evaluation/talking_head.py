@@ -267,7 +267,7 @@ def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
         from mouthpiece.lipsync.motion.speech_to_motion import load_phonetic_encoder
 
         curve, source = (
-            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).posteriors),
+            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).phone_posteriors),
             "articulation",
         )
     except MissingDependencyError:

@@ -23,8 +23,10 @@ from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.reading import VideoReader, measure_sound_duration, probe, read_sound, to_upright_rgb
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, VideoRewriter
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames
+from mouthpiece.face.crop import crop_face
 from mouthpiece.face.detect import parse_face_choice
-from mouthpiece.lipsync.film.face_scan import SKIP_REASONS, hold_last_position, scan_mouths, smooth_codes, track_faces
+from mouthpiece.face.film_tracks import track_faces
+from mouthpiece.lipsync.film.face_scan import SKIP_REASONS, hold_last_position, scan_mouths, smooth_codes
 from mouthpiece.lipsync.film.mouth_compositor import MouthCompositor, compute_jaw_flow, get_mouth_box
 from mouthpiece.lipsync.film.reference_mouths import assign_references
 from mouthpiece.lipsync.film.spans import (
@@ -46,13 +48,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from mouthpiece.engine.contracts import Articulation, FaceTracks
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.media.rewrite import FramePatch
     from mouthpiece.engine.progress import Progress
     from mouthpiece.engine.types import MediaInfo
     from mouthpiece.lipsync.film.cache import DubCache
-    from mouthpiece.lipsync.film.face_scan import FaceTracks, MouthScan
+    from mouthpiece.lipsync.film.face_scan import MouthScan
     from mouthpiece.lipsync.film.reference_mouths import ReferenceMouth
     from mouthpiece.lipsync.portrait.canvas import FrameParts
     from mouthpiece.lipsync.portrait.pipeline import PortraitModels
@@ -78,7 +81,7 @@ class FaceEdit(NamedTuple):
 
     spans_s: tuple | None
     face: object = "largest"
-    articulation: np.ndarray | None = None
+    articulation: Articulation | None = None
     lips: object = None
 
 
@@ -89,7 +92,7 @@ class LipsyncJob:
     video: path.  sound: path, what is to be heard.
     options: LipsyncOptions.  parts: Parts.  info: MediaInfo of the video.
     wave: (S,) float32 at RATE_HZ, what the lips follow.
-    articulation: (N, 43) at 50 Hz from time zero, which replaces listening where it is not NaN; None: all is heard.
+    articulation: from time zero, which replaces what is recognized in the ticks that it knows; None: all is recognized.
     """
 
     video: Path
@@ -98,7 +101,7 @@ class LipsyncJob:
     parts: tuple
     info: object
     wave: np.ndarray = field(repr=False)
-    articulation: np.ndarray | None = field(default=None, repr=False)
+    articulation: Articulation | None = field(default=None, repr=False)
 
     def plan(self) -> dict[str, Any]:
         """What will be written, JSON-ready: rate, width_px, height_px, spans_s of each face, duration_s as the header
@@ -124,7 +127,7 @@ def prepare_lipsync(
     sound: Path,
     options: LipsyncOptions,
     spans: list[tuple[int, int]] | None = None,
-    articulation: np.ndarray | None = None,
+    articulation: Articulation | None = None,
     *,
     faces: tuple[FaceEdit] | list | None = None,
     lips_from: Path | None = None,
@@ -321,7 +324,7 @@ class _MouthRender:
         self, pixels: np.ndarray, change: FaceEditPlan, index: int, rests: list[tuple[ReferenceMouth, float]], name: str
     ) -> None:
         self.plan, self.index, self.references, self.key = change, index, rests, name
-        crop = change.track.crop(index, WORK_PX)
+        crop = crop_face(change.track, index, WORK_PX)
         self.compositor, self.lips, self.cover, self.inside = MouthCompositor(pixels, crop), 0.0, 0.0, None
         self.code = interpolate_code(change, index)
 
@@ -377,7 +380,7 @@ def render_patches(
                     patches[index].append(known)
                     continue
                 pixels = to_upright_rgb(native) if pixels is None else pixels
-                x0, y0, x1, y1 = get_mouth_box(change.track.crop(index, WORK_PX), pixels.shape)
+                x0, y0, x1, y1 = get_mouth_box(crop_face(change.track, index, WORK_PX), pixels.shape)
                 if x1 > x0 and y1 > y0:
                     mouths[index].append(_MouthRender(pixels, change, index, rests, name))
         jobs = [(mouth, number) for row in mouths.values() for mouth in row for number in range(len(mouth.references))]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from mouthpiece.engine.contracts import Articulation
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.progress import Progress
     from mouthpiece.face.detect import FaceChoice
@@ -105,7 +106,7 @@ class AnimateJob:
     pixels: (H, W, 3) uint8 at output size.  points: (4, 2) eyes and mouth corners in them.
     wave: (S,) float32 at RATE_HZ.
     duration: Fraction, seconds of the sound, exact at its own rate.
-    articulation: (T, 43) at 50 Hz where the speech was planned by us, so that nothing has to be recognised; else None.
+    articulation: of speech that was synthesized by its plan, so that nothing has to be recognized; else None.
     """
 
     portrait: Path
@@ -117,7 +118,7 @@ class AnimateJob:
     points: np.ndarray = field(repr=False)
     wave: np.ndarray = field(repr=False)
     duration: Fraction
-    articulation: np.ndarray | None = field(default=None, repr=False)
+    articulation: Articulation | None = field(default=None, repr=False)
 
     @property
     def inputs(self) -> tuple[Path, Path]:
@@ -144,13 +145,15 @@ class AnimateJob:
         }
 
 
-def prepare_animation(portrait: Path, sound: Path, options: AnimateOptions, articulation=None) -> AnimateJob | None:
+def prepare_animation(
+    portrait: Path, sound: Path | Sound, options: AnimateOptions, articulation: Articulation | None = None
+) -> AnimateJob:
     """The Job of a portrait and a sound, after every check of them; the one place where they are read and judged.
 
     portrait: image file.
     sound: sound or video file, or a Sound.
     options: AnimateOptions.
-    articulation: (T, 43) at 50 Hz of a sound that we planned; None listens to it.
+    articulation: of a sound that was synthesized by its plan; None recognizes it.
     Raises Refused for a picture without face or a sound that is none, UsageProblem for a face out of the picture.
     """
     picture = read_image(portrait, max_side_px=MAX_SIDE_PX)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mouthpiece.engine.contracts import Take
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.timeline import round_half_up
@@ -55,6 +56,11 @@ class ProjectEntry:
     settings_hash: str = ""
     remarks: tuple[Remark, ...] = ()
     extra: dict = field(default_factory=dict)
+
+    @property
+    def current_take(self) -> Take | None:
+        """Get the take in use; None where there is none."""
+        return Take.from_dict(self.takes[self.take - 1]) if self.take else None
 
     @property
     def id(self) -> str:

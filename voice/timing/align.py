@@ -303,7 +303,7 @@ def compute_phone_confidence(wave: np.ndarray, phones: tuple) -> float:
     wave: (S,) float32 at 16 kHz.  phones: (name, start_s, stop_s).
     Source: ours; right texts lie near 0.6, others near 0.1 (docs/models/prosody.md).
     """
-    posteriors = extract_articulation(_load_phonetic_encoder(), wave).posteriors
+    posteriors = extract_articulation(_load_phonetic_encoder(), wave).phone_posteriors
     shares = []
     for name, start, stop in phones:
         ticks = posteriors[

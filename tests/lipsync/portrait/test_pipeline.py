@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 from mouthpiece.engine.device import choose_device
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_image, write_sound
 from mouthpiece.engine.progress import Progress
 from mouthpiece.engine.timeline import count_frames
@@ -47,14 +47,14 @@ def make(desk, debug_weights):
 
 
 def stressed():
-    """Articulation (60, 43) of a vowel with one loud, high moment."""
+    """Articulation, 60 ticks, of a vowel with one loud, high moment."""
     out = np.zeros((60, ARTICULATION_WIDTH), np.float32)
     out[:, PHONES.index("AA")], out[:, -3], out[:, -2:] = (
         1,
         1,
         0.8 * np.exp(-(((np.arange(60) - 10) / 4) ** 2))[:, None],
     )
-    return out
+    return Articulation(out)
 
 
 FLIPS = {
@@ -92,13 +92,12 @@ def test_no_option_is_left_out_of_that_but_the_batch_and_those_with_one_choice_h
 def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, debug_weights):
     placement = choose_device("cpu")
     models = load_models(placement)
-    planned = np.zeros((20, 43), np.float32)
-    planned[:, 0], planned[:, -1] = 1, -1.5
+    planned = Articulation.silence(20).values
     planned[4:14, 0], planned[4:14, 3], planned[:, -1] = 0, 1, 0.5
     sound = Sound(0.1 * np.random.default_rng(0).standard_normal((1, 9_600)).astype(np.float32), 24_000)
     jobs = [
         prepare_animation(desk / "portrait.png", sound, QUICK, which)
-        for which in (None, planned, np.roll(planned, 3, 0))
+        for which in (None, Articulation(planned), Articulation(np.roll(planned, 3, 0)))
     ]
     motions = [
         generate_motion(
