@@ -1,8 +1,8 @@
-# make setup | demo | test | check | bench | clean; every target prepares what it needs.
+# make setup | demo | test | check | types | bench | clean; every target prepares what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check types bench clean
 
 setup: .venv/.ready
 
@@ -18,8 +18,17 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-check: setup
+check: setup types
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+# The type checker wants folders as they are installed: links to those of the checkout, below one name.
+TREE := .venv/tree/mouthpiece
+types: setup
+	rm -rf .venv/tree && mkdir -p $(TREE)
+	ln -s $(CURDIR)/mouthpiece/* $(TREE)/
+	ln -s $(addprefix $(CURDIR)/,engine face lipsync voice training evaluation configs) $(TREE)/
+	cd .venv/tree && $(CURDIR)/$(BIN)/python -m mypy --config-file $(CURDIR)/pyproject.toml -p mouthpiece
 
 bench: setup
 	$(BIN)/python benchmarks/animate.py

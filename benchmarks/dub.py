@@ -5,7 +5,7 @@ Needs the training data (manifest format of docs/training.md) for a film of one 
 Times are of processes of their own, start-up included; CPU seconds count what other work on the machine hides.
 Prints one JSON document; films, scripts and what the dubs kept stay in --out.
 
-  python benchmarks/dub.py --data DATA --out dub-out [--clips 20] [--skip slots] [--words "--listen off"]
+  python benchmarks/dub.py --data DATA --out dub-out [--clips 20] [--skip slots] [--words "--recognizer off"]
 """
 
 import argparse
@@ -202,7 +202,7 @@ def measure_slots(args):
         "--voice",
         VOICE,
         "--no-lips",
-        "--mouth",
+        "--lip-timing",
         "off",
         "--bed",
         "mute",

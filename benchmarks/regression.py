@@ -6,10 +6,12 @@
     python benchmarks/regression.py check --keep DIR    leave all files in DIR, to look into a difference
 
 Every job is a run of the installed command `mouthpiece` with fixed seeds and the embedded weights; inputs are made on
-the fly from what packages carry and from earlier outputs. Nothing is imported from the product: names may change.
+the fly from what packages carry and from earlier outputs. Nothing is imported from the product, and options stand under
+their names of release 0.1.0: the same jobs run before and after a change of names.
 What is hashed:
 - media: `sha256_unmarked` of the side-car, the file before its signed mark (a signature differs from run to run);
   stems of a dub: their decoded samples, for the files may carry a mark;
+  Matroska: the packets and their times, for its writer numbers every file at random;
 - texts (scripts): the bytes of the file;
 - measurements: all numbers of the result, sorted, without keys, settings and words, which are renamed and rephrased,
   and without what a dub found in its cache of pictures, whose keys are free to change;
@@ -116,7 +118,7 @@ def main() -> int:
     if not names:
         parser.error(f"--only: no job has {args.only!r} in its name; there are: {', '.join(JOBS)}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.put or Path(temporary)
+        folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         now, machine = make_jobs(folder.resolve(), names), describe_machine()
     if args.action == "record":

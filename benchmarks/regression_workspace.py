@@ -62,6 +62,18 @@ def hash_sound(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hash_packets(path: Path) -> str:
+    """Hash the compressed packets of all streams with their times: a file without what its container adds."""
+    import av
+
+    digest = hashlib.sha256()
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            at = f"{packet.stream.index} {packet.pts} {packet.dts} {packet.time_base} {packet.duration}\n"
+            digest.update(at.encode() + bytes(packet))
+    return digest.hexdigest()
+
+
 def hash_arrays(path: Path) -> str:
     """Hash the numeric arrays of an .npz file without their names."""
     import numpy as np
@@ -106,7 +118,9 @@ class Workspace:
         return json.loads((self.folder / name).with_suffix(".json").read_text(encoding="utf-8"))
 
     def get_hash(self, name: str) -> str:
-        """Give the hash of an output before its mark, as its side-car has it."""
+        """Give the hash of an output before its mark, as its side-car has it; of Matroska that of its packets."""
+        if name.endswith(".mkv"):
+            return hash_packets(self.folder / name)
         return self.get_sidecar(name)["provenance"]["sha256_unmarked"]
 
     def make(self, output: str, *words: str, code: int = 0) -> dict[str, str]:
@@ -190,7 +204,8 @@ class Workspace:
     def list_dub_words(self, script: str, last: str = CUES[-1][-1]) -> tuple[str, ...]:
         """List the words of the command that dubs the two shots, after writing its script."""
         words = ("dub", self.two_shots, self.write_script(script, last), "-o", "dub.mp4", "--voice", "hibari")
-        return *words, "--seed", "2", "--bed", "mute", "--prosody", "neutral", "--listen", "off", "--loudness", "web"
+        words += ("--seed", "2", "--bed", "mute", "--prosody", "neutral", "--listen", "off")
+        return *words, "--loudness", "web"
 
     def hash_dub(self, output: str) -> dict[str, str]:
         """Hash what a dub wrote: film, stems, takes of the lines and all that was measured."""

@@ -1,4 +1,4 @@
-"""Options: a frozen dataclass a branch, filled from defaults, a preset, then flags; nonsense is refused at birth."""
+"""Options of a command: a frozen dataclass, filled from defaults, a preset and then flags; every value is validated."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import math
 import tomllib
 import types
 import typing
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.timeline import parse_rate
 
 if TYPE_CHECKING:
     from typing import Any
+
+    ArgumentContainer = argparse.ArgumentParser | argparse._ArgumentGroup
+
+OptionsType = TypeVar("OptionsType", bound="Options")
 
 _TYPE_NAMES = {
     int: "a whole number",
@@ -30,82 +36,146 @@ _TYPE_NAMES = {
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", Fraction: "RATE"}  # how help pages write a value
-_COMPATIBLE_COMMANDS = {"dub": ("speak",)}  # commands that have all options of another
-_NOT_PRESETS = ("weights.toml", "held_out.toml", "models.toml", "voices.toml")
+_FORMER_OPTIONS = "former_options"  # where a parsed namespace keeps which flags were given under a former name
+ADVANCED_TITLE = "advanced (for research; the defaults suit almost everybody)"
+
+
+class RenamedOptionWarning(FutureWarning):
+    """An option was given under a former name; the message gives the present one."""
 
 
 def option(
-    default: float | str | Fraction | None,
+    default: float | str | Path | Fraction | None,
     help: str,
     *,
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
-):
-    """A dataclass field that knows how to explain and check itself.
+    formerly: str | None = None,
+    advanced: bool = False,
+) -> Any:
+    """Declare a dataclass field that documents and validates itself.
 
     default: value when neither preset nor flag gives one; None means "not given".
     help: one line for people.
     unit: "s", "px", "Hz" and the like; empty for plain numbers.
     low, high: smallest and largest value accepted.
     choices: tuple of the values accepted.
+    formerly: name of the option in an earlier release, still accepted with a warning.
+    advanced: True lists it in the last group of the help page, for research.
     """
     facts = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=facts)
+    return dataclasses.field(default=default, metadata=facts | {"formerly": formerly, "advanced": advanced})
 
 
 class Options:
-    """Base of the option dataclasses: checks every field when an instance is born.
+    """Base of the option dataclasses: validates every field of a new instance.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError naming the flag, the value and what is accepted.
     """
 
     def __post_init__(self) -> None:
         check_options(self)
 
     def settings(self) -> dict[str, Any]:
-        """All values as a JSON-ready dict; given back as a preset it makes the same options."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Return all values as a JSON-ready dict; used as a preset it makes the same options."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {name: str(value) if isinstance(value, Fraction | Path) else value for name, value in plain.items()}
 
 
 def to_flag(name: str) -> str:
-    """The command-line spelling of a field: head_speed -> --head-speed.
-
-    name: field name.
-    """
+    """Spell a field as on the command line: head_speed -> --head-speed."""
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser, cls) -> None:
-    """Adds one flag a field to an argparse parser; a flag that is not given stays None.
+def add_option_groups(parser: argparse.ArgumentParser, classes: Mapping[str, type[Options]]) -> None:
+    """Add the flags of option dataclasses to a parser, one titled group a class and one for all advanced options.
+
+    parser: argparse parser.
+    classes: {title of the group: option dataclass}.
+    """
+    for title, cls in classes.items():
+        add_flags(parser.add_argument_group(title), cls, advanced=False)
+    if any(field.metadata.get("advanced") for cls in classes.values() for field in dataclasses.fields(cls)):
+        group = parser.add_argument_group(ADVANCED_TITLE)
+        for cls in classes.values():
+            add_flags(group, cls, advanced=True)
+
+
+def add_flags(parser: ArgumentContainer, cls: type[Options], advanced: bool | None = None) -> None:
+    """Add one flag a field to an argparse parser; a flag that is not given stays None.
 
     parser: argparse.ArgumentParser or an argument group.
     cls: option dataclass.
+    advanced: True adds only the advanced options, False only the others, None all.
     """
     hints = typing.get_type_hints(cls)
-    parser.set_defaults(option_classes=(*(parser.get_default("option_classes") or ()), cls))
+    known = parser.get_default("option_classes") or ()
+    parser.set_defaults(option_classes=known if cls in known else (*known, cls))
     for field in dataclasses.fields(cls):
-        if _unwrap_optional(hints[field.name]) is bool:
-            action, extra = argparse.BooleanOptionalAction, {}
-        else:
-            names = (
-                "|".join(map(str, field.metadata.get("choices") or ())) or (field.metadata.get("unit") or "").upper()
-            )
-            action, extra = "store", {"metavar": names or _METAVARS[_unwrap_optional(hints[field.name])]}
+        if advanced is not None and bool(field.metadata.get("advanced")) is not advanced:
+            continue
+        is_switch = _unwrap_optional(hints[field.name]) is bool
+        former = field.metadata.get("formerly")
         text = f"{field.metadata.get('help', '')} {_describe_accepted(field)}".strip().replace("%", "%%")
-        parser.add_argument(to_flag(field.name), dest=field.name, default=None, action=action, help=text, **extra)
+        if is_switch:
+            parser.add_argument(
+                to_flag(field.name), dest=field.name, default=None, action=argparse.BooleanOptionalAction, help=text
+            )
+        else:
+            names = "|".join(map(str, field.metadata.get("choices") or ()))
+            names = names or (field.metadata.get("unit") or "").upper()
+            metavar = names or _METAVARS[_unwrap_optional(hints[field.name])]
+            parser.add_argument(to_flag(field.name), dest=field.name, default=None, help=text, metavar=metavar)
+        if former is not None:
+            add_former_flag(parser, former, field.name, is_switch)
 
 
-def _describe_accepted(field) -> str:
-    """What may be given, in brackets, for the help page."""
+def add_former_flag(
+    parser: ArgumentContainer,
+    former: str,
+    name: str,
+    is_switch: bool = False,
+    choices: tuple[str, ...] | None = None,
+) -> None:
+    """Add a hidden flag under which an option was known in an earlier release.
+
+    parser: argparse.ArgumentParser or an argument group.
+    former, name: the option's former and present field name.
+    is_switch: True for an option with --no-....
+    choices: values that the parser accepts; None accepts all.
+    """
+    if not is_switch:
+        parser.add_argument(to_flag(former), dest=name, action=_FormerFlag, choices=choices, help=argparse.SUPPRESS)
+        return
+    for word, value in ((former, True), (f"no_{former}", False)):
+        parser.add_argument(to_flag(word), dest=name, action=_FormerFlag, nargs=0, const=value, help=argparse.SUPPRESS)
+
+
+class _FormerFlag(argparse.Action):
+    """Stores the value under the present name and notes the former one for warn_of_former_options."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+        noted = getattr(namespace, _FORMER_OPTIONS, None) or {}
+        setattr(namespace, _FORMER_OPTIONS, noted | {(option_string or "").removeprefix("--no-").strip("-"): self.dest})
+
+
+def _describe_accepted(field: dataclasses.Field) -> str:
+    """Describe in brackets what may be given, for the help page."""
     parts = [_describe_range(field.metadata)] if _describe_range(field.metadata) else []
     parts.append("not set by default" if field.default is None else f"default {field.default}")
     return f"[{'; '.join(parts)}]"
 
 
-def _describe_range(facts) -> str:
+def _describe_range(facts: Mapping[str, Any]) -> str:
     low, high, unit = facts.get("low"), facts.get("high"), facts.get("unit") or ""
     if facts.get("choices"):
         return " or ".join(str(choice) for choice in facts["choices"])
@@ -116,32 +186,100 @@ def _describe_range(facts) -> str:
     return f"at most {high} {unit}".strip() if high is not None else ""
 
 
-def _unwrap_optional(hint) -> type:
-    """The plain type behind `int` or `int | None`."""
+def _unwrap_optional(hint: Any) -> type:
+    """Return the plain type behind `int` or `int | None`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
 
 
-def resolve_options(cls, preset, flags: dict[str, Any]) -> Options | None:
-    """An instance of `cls`: defaults, overlaid by the preset, overlaid by the flags; None never overlays.
+def get_former_names(cls: type[Options]) -> dict[str, str]:
+    """Return {former name: present name} of the renamed options of a dataclass."""
+    return {
+        field.metadata["formerly"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("formerly")
+    }  # type: ignore[arg-type]
+
+
+def rename_former_options(cls: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys that are former names of options, warning once a call with all present names.
 
     cls: option dataclass.
-    preset: dict from read_preset, or None; a key that is no option is refused with the nearest one.
-    flags: dict, such as vars() of parsed arguments; keys that are no options are left to others.
-    Raises UsageProblem.
+    values: dict of option names (with - or _) to values; other keys are left as they are.
+    Raises UsageError for an option given under both names with two values.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    present, renamed = get_former_names(cls), {}
+    out = dict(values)
+    for key in values:
+        name = present.get(key.replace("-", "_"))
+        if name is None or key in cls.__dataclass_fields__:
+            continue
+        value = out.pop(key)
+        if value is None:  # not given
+            continue
+        if out.get(name) not in (None, value):
+            hint = f"Leave out '{key}', its former name."
+            raise UsageError(f"{to_flag(name)}: is given twice, as '{key}' too.", hint=hint, code="given_twice")
+        out[name] = value
+        renamed[key.replace("_", "-")] = name
+    _warn_of_renamed(renamed)
+    return out
+
+
+def warn_of_former_options(flags: Mapping[str, Any]) -> None:
+    """Warn of command-line flags given under a former name. flags: vars() of parsed arguments."""
+    _warn_of_renamed(flags.get(_FORMER_OPTIONS) or {})
+
+
+def _warn_of_renamed(renamed: Mapping[str, str]) -> None:
+    """Issue one RenamedOptionWarning. renamed: {former spelling: present field name}."""
+    if renamed:
+        pairs = ", ".join(f"--{former} is now {to_flag(name)}" for former, name in renamed.items())
+        warnings.warn(f"renamed options: {pairs}.", RenamedOptionWarning, stacklevel=3)
+
+
+@contextmanager
+def note_renamed_options(note: Callable[[str], None]) -> Iterator[None]:
+    """Pass the text of every RenamedOptionWarning to a callable, each text once, instead of printing it.
+
+    note: called with one sentence, such as Progress.note.
+    """
+    noted: set[str] = set()
+    with warnings.catch_warnings():
+        show_other = warnings.showwarning
+        warnings.simplefilter("always", RenamedOptionWarning)
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, RenamedOptionWarning):
+                show_other(message, category, *place, **more)
+            elif str(message) not in noted:
+                noted.add(str(message))
+                note(str(message))
+
+        warnings.showwarning = show
+        yield
+
+
+def resolve_options(cls: type[OptionsType], preset: Mapping[str, Any] | None, flags: Mapping[str, Any]) -> OptionsType:
+    """Build an instance of `cls` from defaults, overlaid by the preset, overlaid by the flags; None never overlays.
+
+    cls: option dataclass.
+    preset: dict from read_preset, or None; a key that is not an option is rejected with the nearest one.
+    flags: dict, such as vars() of parsed arguments; keys that are not options are ignored.
+    Raises UsageError.
+    """
+    warn_of_former_options(flags)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = {}
-    for key, value in (preset or {}).items():
+    for key, value in rename_former_options(cls, preset or {}).items():
         name = key.replace("-", "_")
-        if value is None:  # not given: older side-cars name options that are gone
+        if value is None:  # not given: older side-cars name options that no longer exist
             continue
         if name not in fields:
             close = difflib.get_close_matches(name, fields, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(fields)}."
             raise UsageError(f"preset: no option is called '{key}'.", hint=hint, code="unknown_option")
         values[name] = value
+    flags = rename_former_options(cls, flags)
     values |= {name: value for name, value in flags.items() if name in fields and value is not None}
     hints = typing.get_type_hints(cls)
     return cls(
@@ -149,14 +287,13 @@ def resolve_options(cls, preset, flags: dict[str, Any]) -> Options | None:
     )
 
 
-def validate_given(classes: tuple[type, ...], flags: dict[str, Any]) -> None:
-    """Makes sure that every flag that is given could be a value of its option; options that depend on one another are
-    not looked at.
+def validate_given(classes: Iterable[type[Options]], flags: Mapping[str, Any]) -> None:
+    """Validate every flag that is given by itself; combinations of options are not checked.
 
     classes: option dataclasses, as add_flags leaves them in the parser's default `option_classes`.
     flags: dict, such as vars() of parsed arguments.
     A rate "source" is left to the command.
-    Raises UsageProblem.
+    Raises UsageError for a value that no option of that name accepts.
     """
     for name in {field.name for cls in classes for field in dataclasses.fields(cls)}:
         if flags.get(name) is None or flags[name] == "source":
@@ -172,23 +309,28 @@ def validate_given(classes: tuple[type, ...], flags: dict[str, Any]) -> None:
             raise problems[0]
 
 
-def reject_unused_options(flags: dict[str, Any], names: tuple[str, ...], where: str, hint: str) -> None:
-    """Refuses a flag that is given and would do nothing, instead of ignoring it; what a preset says is for all modes
-    and may stay.
+def reject_unused_options(flags: Mapping[str, Any], names: Iterable[str], where: str, hint: str) -> None:
+    """Reject a flag that is given but has no effect in the mode asked for.
 
-    flags: dict, such as vars() of parsed arguments.  names: of the options that do nothing here.
-    where: when that is so, such as "with --text".  hint: what to do.
-    Raises UsageProblem.
+    A preset may hold options of all modes, so only flags are checked.
+
+    flags: dict, such as vars() of parsed arguments.
+    names: of the options without effect.
+    where: the mode, such as "with --text".
+    hint: what to do.
+    Raises UsageError.
     """
     for name in names:
         if flags.get(name) not in (None, False):
             raise UsageError(f"{to_flag(name)}: has no meaning {where}.", hint=hint, code="strange_option")
 
 
-def _convert_value(field, value: str | bool, kind: type) -> str | float | Fraction | None:
-    """The value in its type; text from the command line and from JSON becomes numbers, rates and paths."""
+def _convert_value(field: dataclasses.Field, value: Any, kind: type) -> Any:
+    """Convert text from the command line or from JSON to a number, rate, path or bool."""
     try:
         if kind is Fraction:
+            from mouthpiece.engine.timeline import parse_rate  # numpy: not for who only lists options
+
             return parse_rate(value)
         if kind is bool and isinstance(value, str):
             return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
@@ -200,13 +342,13 @@ def _convert_value(field, value: str | bool, kind: type) -> str | float | Fracti
 
 
 def check_options(options: Options) -> None:
-    """Makes sure that every value has its type and lies in its range.
+    """Validate type and range of every value.
 
     options: instance of an option dataclass.
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError naming the flag, the value and what is accepted.
     """
     hints = typing.get_type_hints(type(options))
-    for field in dataclasses.fields(options):
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
         value, kind = getattr(options, field.name), _unwrap_optional(hints[field.name])
         if value is None and (field.default is None or kind is not hints[field.name]):
             continue
@@ -220,20 +362,23 @@ def check_options(options: Options) -> None:
             raise _make_option_error(field, value, _describe_range(field.metadata) or _TYPE_NAMES[kind])
 
 
-def _make_option_error(field, value: float | str | None, accepted: str) -> UsageError:
+def _make_option_error(field: dataclasses.Field, value: Any, accepted: str) -> UsageError:
     return UsageError(f"{to_flag(field.name)} {value}: need {accepted}.", code="bad_option")
 
 
-def read_preset(name: str | Path, command: str | None = None) -> dict[str, Any] | None:
-    """Settings from a TOML file, from the side-car of an earlier output, or from a preset of the package.
+def read_preset(
+    name: str | Path, command: str | None = None, compatible_commands: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Read settings from a TOML file, from the side-car of an earlier output, or from a preset of the package.
 
     name: path of a .toml or .json file, or the bare name of a packaged preset such as "animate".
-    command: whose options it shall fill; None takes a side-car of any.
-    Raises UsageProblem for what is not there or cannot be read, and for a side-car of another command.
+    command: whose options it fills; None accepts the side-car of any command.
+    compatible_commands: other commands whose side-cars fit, as all their options exist in `command` too.
+    Raises UsageError for a file that does not exist or cannot be read, and for a side-car of another command.
     """
     path = Path(name)
-    files = [file for file in resources.files("mouthpiece.configs").iterdir() if file.name.endswith(".toml")]
-    packaged = {file.name[:-5]: file for file in files if file.name not in _NOT_PRESETS}
+    folder = resources.files("mouthpiece.configs") / "presets"
+    packaged = {file.name.removesuffix(".toml"): file for file in folder.iterdir() if file.name.endswith(".toml")}
     if not path.exists() and str(name) in packaged:
         return tomllib.loads(packaged[str(name)].read_text(encoding="utf-8"))
     if not path.is_file():
@@ -249,25 +394,17 @@ def read_preset(name: str | Path, command: str | None = None) -> dict[str, Any] 
         document = json.loads(text)
         if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
             raise ValueError("no 'settings' in it")
-        _check_command(name, document.get("command"), command)
-        return document["settings"]
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"--preset {name}: cannot be read as settings ({error}).",
             hint="A preset is TOML with one 'option = value' a line, or the .json beside an earlier output.",
             code="broken_preset",
         ) from error
-
-
-def _check_command(name: str | Path, made_by: str | None, command: str | None) -> None:
-    """Refuses the side-car of a command that has other options."""
-    if (
-        isinstance(made_by, str)
-        and command is not None
-        and made_by not in (command, *_COMPATIBLE_COMMANDS.get(command, ()))
-    ):
+    made_by = document.get("command")
+    if isinstance(made_by, str) and command is not None and made_by not in (command, *compatible_commands):
         raise UsageError(
             f"--preset {name}: it belongs to '{made_by}', not to '{command}'.",
             hint=f"Give the side-car of a result of {command}, or a TOML file with the options wanted.",
             code="other_command",
         )
+    return document["settings"]

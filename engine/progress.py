@@ -6,9 +6,8 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from mouthpiece.engine.errors import UsageError
 
@@ -37,6 +36,7 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         terminal = getattr(self.stream, "isatty", lambda: False)()
         self.mode = ("bar" if terminal else "json") if mode == "auto" else mode
+        self.notes: list[str] = []
         self._interval_s, self._clock = interval_s, clock
 
     @contextmanager
@@ -48,6 +48,8 @@ class Progress:
         unit: what is counted.
         """
         if self.mode == "bar":
+            from tqdm import tqdm
+
             with tqdm(total=total, desc=name, unit=f" {unit}", file=self.stream, leave=False) as bar:
                 yield bar.update
         elif self.mode == "json":
@@ -82,11 +84,11 @@ class Progress:
         tell("end")
 
     def note(self, text: str) -> None:
-        """One line for whoever watches; silent with mode "none".
-
-        text: str.
-        """
+        """Report one line, and keep it in `notes`; nothing is shown with mode "none"."""
+        self.notes.append(text)
         if self.mode == "bar":
+            from tqdm import tqdm
+
             tqdm.write(text, file=self.stream)
         elif self.mode == "json":
             self._write_event({"event": "note", "text": text})
@@ -94,3 +96,41 @@ class Progress:
     def _write_event(self, event: dict[str, Any]) -> None:
         self.stream.write(json.dumps(event, ensure_ascii=False) + "\n")
         self.stream.flush()
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """How far a stage of a job is.
+
+    stage: what is being done.  done: units done.  total: units in all, None where that is not known.
+    unit: what is counted.
+    """
+
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+
+
+class CallbackProgress(Progress):
+    """Reports stages of a job to a function.
+
+    callback: called with a ProgressEvent when a stage begins and whenever it advances.
+    """
+
+    def __init__(self, callback: Callable[[ProgressEvent], None]) -> None:
+        super().__init__("none")
+        self._callback = callback
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> Iterator[Callable[..., None]]:
+        """Begin a stage of the job: a context that gives a callable advance(n=1). Parameters as of Progress.stage."""
+        done = 0
+
+        def advance(n: int = 1) -> None:
+            nonlocal done
+            done += n
+            self._callback(ProgressEvent(name, done, total, unit))
+
+        advance(0)
+        yield advance

@@ -83,7 +83,7 @@ def evaluate_dub(
     rows = measure_project_lines(told, alone, film)
     recogniser = recognize_lines(rows, dialogue, told.language or None, listen, progress)
     if recogniser is None:
-        reasons["wer"] = "--listen off"
+        reasons["wer"] = "--recognizer off"
     judged = dict(
         project=str(project),
         measured_in=DIALOGUE_FILE if stem.is_file() else "mix",

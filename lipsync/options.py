@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mouthpiece.engine.config import Options, option, resolve_options, to_flag
+from mouthpiece.engine.config import Options, option, rename_former_options, resolve_options, to_flag
 from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,17 +57,27 @@ class PortraitOptions(Options):
 class AnimateOptions(PortraitOptions):
     """Options of the embedded model, `--model mini`."""
 
-    variety: float = option(
-        0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0
+    temperature: float = option(
+        0.3,
+        "scatter of mouth and jaw about what the sound asks for; 1 is as learned",
+        low=0.0,
+        high=1.0,
+        formerly="variety",
+        advanced=True,
     )
     expression: float = option(
         1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0
     )
     closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
-    level: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0)
+    normalize_mouth: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
-    settle: bool = option(True, "keep the head about its place, and bring head and brows to rest in pauses")
+    stabilize_head: bool = option(
+        True,
+        "keep the head about its place, and bring head and brows to rest in pauses",
+        formerly="settle",
+        advanced=True,
+    )
     accents: float = option(1.0, "strength of brows and nods on stressed words; 0 has none", low=0.0, high=3.0)
     blink_rate: float = option(16.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
@@ -98,6 +108,8 @@ def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]
     preset, flags: as for config.resolve.
     Raises UsageProblem; for --fps source, and for an option of another model, in plain words.
     """
+    for known in get_option_classes().values():
+        flags = rename_former_options(known, flags)
     asked = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
     if asked[:1] == ["source"]:
         raise UsageError(
@@ -125,12 +137,17 @@ class LipsyncOptions(Options):
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
     steps: int = option(8, "sampling steps", low=1, high=100)
     guidance: float = option(2.0, "how strongly the sound rules; 1 is as learned", low=0.0, high=10.0)
-    variety: float = option(
-        0.3, "scatter of mouth and jaw about what the sound asks for; 1 is as learned", low=0.0, high=1.0
+    temperature: float = option(
+        0.3,
+        "scatter of mouth and jaw about what the sound asks for; 1 is as learned",
+        low=0.0,
+        high=1.0,
+        formerly="variety",
+        advanced=True,
     )
     expression: float = option(1.2, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
     closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
-    level: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0)
+    normalize_mouth: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     face: str = option(
         "largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame"
@@ -141,8 +158,14 @@ class LipsyncOptions(Options):
     spans: str | None = option(
         None, "seconds to change, such as 1.2-3.4,10-12.5; without it wherever the sound is another"
     )
-    ease: float = option(
-        0.08, "how long the film's own mouth and ours take to meet at the ends of a span", unit="s", low=0.0, high=1.0
+    crossfade: float = option(
+        0.08,
+        "how long the film's own mouth and ours take to meet at the ends of a span",
+        unit="s",
+        low=0.0,
+        high=1.0,
+        formerly="ease",
+        advanced=True,
     )
     gate: bool = option(True, "keep the mouth shut where nobody speaks")
     grain: bool = option(True, "give painted parts the grain of the picture around them")

@@ -21,6 +21,7 @@ import mouthpiece.commands
 from mouthpiece.commands import models as models_command
 from mouthpiece.commands.command import to_json, to_json_value
 from mouthpiece.engine import __version__
+from mouthpiece.engine.config import note_renamed_options
 from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
 from mouthpiece.engine.progress import MODES, Progress
 from mouthpiece.engine.weights.model_cache import reset_model_records
@@ -98,10 +99,10 @@ def build_parser():
 
 def convert_pulled_model(name, folder):
     """Where a pulled model's files lie in the form that is loaded; made once."""
-    if name == "kokoro":
-        from mouthpiece.voice.backends.kokoro import split_model
+    from mouthpiece.voice.backends.registry import BACKENDS
 
-        return split_model()[0].parent
+    if name in BACKENDS:
+        return BACKENDS[name].converter(folder)
     from mouthpiece.lipsync.echomimic.weights import convert
 
     return convert(folder)
@@ -180,7 +181,7 @@ def run_command(argv):
             outcome = load_commands()[args.command].run(args, Progress("none"))
         return int(outcome.exit_code), {
             "ok": outcome.exit_code == ExitCode.DONE,
-            "result": to_json_value(outcome.result),
+            "result": to_json_value(outcome.document),
         }
     except MouthpieceError as error:
         return int(error.exit_code), {"ok": False, "error": error.as_dict()}
@@ -292,11 +293,12 @@ def run_and_report(argv: list[str]) -> int:
         command = load_commands()[args.command]
         with silence_native_output() if not verbosity and not command.keep_native_output else nullcontext():
             progress = Progress("none" if args.quiet else args.progress)
-            outcome = command.run(args, progress)
+            with note_renamed_options(progress.note):
+                outcome = command.run(args, progress)
         told = (
-            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.result})
+            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})
             if args.json
-            else outcome.lines
+            else outcome.summary
         )
         print(told, flush=True)
         return int(outcome.exit_code)

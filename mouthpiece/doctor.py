@@ -13,9 +13,12 @@ from mouthpiece.engine.provenance.signing import CERT_VARIABLE, KEY_VARIABLE, ge
 from mouthpiece.engine.provenance.watermark import get_unavailable_reason
 from mouthpiece.engine.weights.download import is_model_available, load_model_registry
 from mouthpiece.engine.weights.loading import load_state, load_weights_manifest
+from mouthpiece.voice.backends.registry import BACKENDS
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from mouthpiece.voice.backends.backend import VoiceBackend
 
 PACKAGES = (  # of the base set
     ("torch", "networks"),
@@ -97,6 +100,7 @@ def examine_installation() -> list[dict[str, Any]]:
                 needed=False,
             )
         )
+    rows += [_check_voice_backend(backend) for backend in BACKENDS.values()]
     return [*rows, _describe_signing()]
 
 
@@ -125,6 +129,14 @@ def _check_extra(name: str, packages: tuple[str, ...], purpose: str, way: str) -
     return make_row(
         f"extra {name}", not lacking, purpose if not lacking else f"{purpose}; to get it: {command}", needed=False
     )
+
+
+def _check_voice_backend(backend: VoiceBackend) -> dict[str, Any]:
+    """Make the row of a voice backend: how many voices it has, and how to get it where it is not available."""
+    voices = backend.list_voices()
+    detail = f"{len(voices)} voice{'s' * (len(voices) != 1)}"
+    detail = detail if backend.is_available() else f"{detail}; to get it: {backend.remedy}"
+    return make_row(f"voice {backend.name}", backend.is_available(), detail, needed=False)
 
 
 def _describe_signing() -> dict[str, Any]:

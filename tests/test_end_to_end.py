@@ -36,7 +36,7 @@ BOB: It lies on the table.
 BOB: I saw it.
 """
 OF_LINE = {"1": range(5, 30), "2": range(25, 50), "3": range(60, 80)}  # frames of the slots above
-DUB = ("--voice", "hibari", "--listen", "off", "-q", "--no-provenance", "--force")
+DUB = ("--voice", "hibari", "--recognizer", "off", "-q", "--no-provenance", "--force")
 ANIMATE = ("--voice", "hibari", "-q", "--no-provenance", "--pose-strength", "0", "--blink-rate", "0", "--accents", "0")
 SILENT_DB = -90.0  # of a difference between stems that come as 24 bits
 
@@ -109,7 +109,7 @@ def lips(stage, film):
 
     def lips(script):
         faces = ";".join(f"{name}={face}" for name, face in FACES.items())
-        told, sidecar, takes = stage(script, "--bed", "keep", "--quality", "0", "--map", faces)
+        told, sidecar, takes = stage(script, "--bed", "keep", "--quality", "0", "--faces", faces)
         return told, sidecar, takes, frames_of(stage.folder / "out.mp4")
 
     return lips
@@ -215,7 +215,7 @@ def separator(tmp_path_factory, monkeypatch):
 
 
 def test_a_separated_bed_and_its_dialogue_sum_to_the_mix(stage, film, separator):
-    _, sidecar, _ = stage(SRT, "--bed", "separate", "--no-lips", "--mouth", "off")
+    _, sidecar, _ = stage(SRT, "--bed", "separate", "--no-lips", "--lip-timing", "off")
     assert separator == [torch.Size([1, 2, 512, 1024])] * 2
     facts, kept, original = sidecar["facts"], stage.folder / "out.dub", read_sound(film).samples
     assert facts["bed"] == {"bed": "separate", "by": "Spleeter 2 stems", "samples": original.shape[1]}
@@ -233,5 +233,5 @@ def test_a_separated_bed_and_its_dialogue_sum_to_the_mix(stage, film, separator)
     power = [float((wave**2).mean() / (original**2).mean()) for wave in (old, left)]
     assert min(power) > 0.01 and max(power) < 0.99
 
-    _, again, _ = stage(SRT.replace("table", "shelf"), "--bed", "separate", "--no-lips", "--mouth", "off")
+    _, again, _ = stage(SRT.replace("table", "shelf"), "--bed", "separate", "--no-lips", "--lip-timing", "off")
     assert len(separator) == 2 and again["facts"]["bed"] == facts["bed"] and again["models"] == sidecar["models"]

@@ -1,5 +1,6 @@
 """The manual names every command, every flag and every default that the program has, and no others."""
 
+import argparse
 import dataclasses
 import re
 import shlex
@@ -49,6 +50,12 @@ def options_of(command):
     return {to_flag(field.name): printed(field.default) for cls in classes for field in dataclasses.fields(cls)}
 
 
+def flags_of(command):
+    """Flags that the help page of a command shows; former names are hidden."""
+    shown = [action for action in command_line.get_parser(command)._actions if action.help != argparse.SUPPRESS]
+    return {flag for action in shown for flag in action.option_strings}
+
+
 def test_every_command_has_its_section_and_every_section_its_command():
     titles = [title for title in SECTIONS if not title.startswith("What ") and title != "Environment"]
     assert titles == COMMANDS
@@ -65,13 +72,11 @@ def test_a_table_of_options_has_the_names_and_defaults_of_the_program(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_section_names_every_flag_of_its_command_and_no_other(command):
-    flags = {flag for action in command_line.get_parser(command)._actions for flag in action.option_strings}
+    flags = flags_of(command)
     told = text_of(command) + SHARED + (text_of(BORROWED[command]) if command in BORROWED else "")
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
     assert flags - named - {f"--no-{flag[2:]}" for flag in named} == set()
-    every = {
-        flag for name in COMMANDS for action in command_line.get_parser(name)._actions for flag in action.option_strings
-    }
+    every = set().union(*map(flags_of, COMMANDS))
     assert set(re.findall(r"`(--[a-z][a-z-]*)", text_of(command))) <= every
 
 

@@ -8,7 +8,7 @@ import pytest
     (("voices", "list", "--speed", "1.5"), "--speed: has no meaning with voices list"),
     (("voices", "sample", "-o", "x.wav", "--voice", "hibari", "--language", "es"), "--voice hibari: it speaks en-us"),
     (("models", "list", "--yes"), "--yes: has no meaning with models list"),
-    (("evaluate", "line.wav", "--listen", "off"), "--listen: has no meaning for a video that is no dub"),
+    (("evaluate", "line.wav", "--recognizer", "off"), "--recognizer: has no meaning for a video that is no dub"),
     (("sound", "line.wav", "-o", "x.mp4", "--dialogue-gap", "5"), "--dialogue-gap: has no meaning without --under-dialogue"),
     (("sound", "line.wav", "-o", "x.mp4", "--guidance", "1", "--negative-prompt", "rain"), "--negative-prompt: has no meaning with --guidance 1"),
     (("transcribe", "line.wav", "-o", "x.srt", "--model", "pocketsphinx", "--device", "cuda"), "--device: has no meaning with --model pocketsphinx"),

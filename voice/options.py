@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MATCH_VOICE = "match"
 SCRIPT_OPTIONS = ("cue_rate", "encoding")  # options that say something of a script file
-FILM_OPTIONS = ("prosody", "register", "register_shift", "mouth", "face")  # and of the actor in a film
+FILM_OPTIONS = ("prosody", "register", "register_shift", "lip_timing", "face")  # and of the actor in a film
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,16 @@ class DialogueOptions(Options):
     register: str = option(
         "source", "whose register the melody has: the actor's or the voice's own", choices=("source", "voice")
     )
-    register_shift: float = option(0.0, "moves the register further", unit="semitones", low=-12.0, high=12.0)
-    mouth: str = option("auto", "let visible lips time lines that the recording does not", choices=("auto", "off"))
+    register_shift: float = option(
+        0.0, "moves the register further", unit="semitones", low=-12.0, high=12.0, advanced=True
+    )
+    lip_timing: str = option(
+        "auto", "let visible lips time lines that the recording does not", choices=("auto", "off"), formerly="mouth"
+    )
     face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
-    listen: str = option("auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"))
+    recognizer: str = option(
+        "auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"), formerly="listen"
+    )
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
@@ -106,7 +112,7 @@ class DubOptions(DialogueOptions):
     bed: str = option("separate", "what sounds beside the dialogue: separate, keep, mute, or a file of your own")
     loudness: str = option("r128", "r128, netflix, web, or LUFS as a number")
     lips: bool = option(True, "move the lips of lines that do not follow the actor's own timing")
-    map: str | None = option(None, "whose face is whose: NAME=FACE;NAME=FACE, faces as for --face")
+    faces: str | None = option(None, "whose face is whose: NAME=FACE;NAME=FACE, faces as for --face", formerly="map")
     on_missing_face: str = option(
         "pass", "frames without the face: leave them, hold the line, or fail", choices=("pass", "hold", "fail")
     )
@@ -121,11 +127,11 @@ class DubOptions(DialogueOptions):
         from mouthpiece.engine.audio.loudness import parse_loudness_target
 
         parse_loudness_target(self.loudness)
-        parse_face_map(self.map)
+        parse_face_map(self.faces)
 
 
 def parse_face_map(text) -> dict:
-    """{speaker: face} of --map; empty without. Raises UsageProblem."""
+    """{speaker: face} of --faces; empty without. Raises UsageProblem."""
     from mouthpiece.face.detect import parse_face_choice
 
     faces = {}
@@ -133,7 +139,7 @@ def parse_face_map(text) -> dict:
         speaker, equals, face = (x.strip() for x in part.rpartition("="))
         if not equals or not speaker or not face:
             raise UsageError(
-                f"--map {text}: '{part}' names no speaker or no face.",
+                f"--faces {text}: '{part}' names no speaker or no face.",
                 hint="Write NAME=FACE;NAME=FACE.",
                 code="bad_option",
             )

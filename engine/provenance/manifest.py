@@ -58,23 +58,6 @@ class Marking:
         return replace(self, source=source, spans_s=spans_s, watermark=watermark)
 
 
-def add_provenance_flags(parser) -> None:
-    """Adds --no-provenance, --consent, --signing-key and --signing-cert to an argparse parser."""
-    group = parser.add_argument_group("provenance")
-    group.add_argument(
-        "--no-provenance", action="store_true", help="leave the output without mark; the side-car says so"
-    )
-    group.add_argument(
-        "--consent", type=Path, metavar="FILE.json", help="who allowed what; expired or for something else is refused"
-    )
-    group.add_argument(
-        "--signing-key", type=Path, metavar="KEY.pem", help="sign with this key instead of the installation's own"
-    )
-    group.add_argument(
-        "--signing-cert", type=Path, metavar="CERT.pem", help="certificates of that key, the signer's first"
-    )
-
-
 def make_marking(
     args: argparse.Namespace, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = ()
 ) -> Marking:
@@ -100,7 +83,7 @@ def make_marking(
         return Marking(None, consent)
     made = load_credentials(args.signing_key, args.signing_cert)
     if made.own:
-        _test_credentials(made)
+        check_credentials(made)
     return Marking(made, consent)
 
 
@@ -121,8 +104,11 @@ def get_external_manifest_path(path: Path) -> Path:
     return own if own.is_file() else path.with_suffix(EXTERNAL_SUFFIX)
 
 
-def _test_credentials(made: Credentials) -> None:
-    """Signs a moment of silence in memory: a certificate that C2PA refuses is found before the work."""
+def check_credentials(made: Credentials) -> None:
+    """Check credentials by signing a moment of silence in memory, so that a bad certificate is found before the work.
+
+    Raises InvalidInputError for a certificate that C2PA refuses.
+    """
     try:
         _sign_media(
             io.BytesIO(_SILENT_WAV),

@@ -17,12 +17,14 @@ class EchoMimicControls(Options):
     3.2.
     """
 
-    detail: int = option(
+    resolution: int = option(
         512,
         "side of the square that the network draws; a multiple of 16; less takes less memory",
         unit="px",
         low=64,
         high=1024,
+        formerly="detail",
+        advanced=True,
     )
     windows: str = option(
         "causal",
@@ -32,12 +34,22 @@ class EchoMimicControls(Options):
     window: int = option(WINDOW_FRAMES, "frames drawn together; fewer take less memory", low=1, high=32)
     overlap: int = option(OVERLAP_FRAMES, "frames that a window shares with the one before", low=0, high=16)
     carry: str = option(
-        "noised", "how shared frames are shown to the next window; clean is for weights trained so", choices=CARRY_MODES
+        "noised",
+        "how shared frames are shown to the next window; clean is for weights trained so",
+        choices=CARRY_MODES,
+        advanced=True,
     )
-    swing: float = option(
-        1.0, "width of the region where the face may be; wider lets the head swing more", low=0.5, high=8.0
+    head_width: float = option(
+        1.0,
+        "width of the region where the face may be; wider lets the head swing more",
+        low=0.5,
+        high=8.0,
+        formerly="swing",
+        advanced=True,
     )
-    nod: float = option(1.0, "height of that region; taller lets the head nod more", low=0.5, high=8.0)
+    head_height: float = option(
+        1.0, "height of that region; taller lets the head nod more", low=0.5, high=8.0, formerly="nod", advanced=True
+    )
     speed: float | None = option(
         None, "speed of the head, for weights with speed layers; 0.1 to 1 suits speech", low=0.0, high=2.0
     )
@@ -46,9 +58,10 @@ class EchoMimicControls(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.detail % 16:
+        if self.resolution % 16:
             raise UsageError(
-                f"--detail {self.detail}: need a multiple of 16.", hint="512 is as published; 384 and 256 are faster."
+                f"--resolution {self.resolution}: need a multiple of 16.",
+                hint="512 is as published; 384 and 256 are faster.",
             )
         if self.overlap >= self.window:
             raise UsageError(

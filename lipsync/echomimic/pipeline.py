@@ -72,10 +72,12 @@ def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement)
     """
     options, (height_px, width_px) = job.options, job.pixels.shape[:2]
     box = get_face_box(job)
-    crop = make_square_crop(box, width_px, height_px, options.detail)
+    crop = make_square_crop(box, width_px, height_px, options.resolution)
     device = placement.device
     pixels = torch.from_numpy(crop.take(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
-    mask = torch.from_numpy(make_face_region_mask(box, crop, options.swing, options.nod))[None, None].to(device)
+    mask = torch.from_numpy(make_face_region_mask(box, crop, options.head_width, options.head_height))[None, None].to(
+        device
+    )
     seen = models.reference.to(device)(models.vae.encode(pixels))
     portrait = cache_keys_and_values(models.denoiser, seen)
     models.reference.cpu()  # it has nothing more to do, and takes a third of the memory
@@ -127,8 +129,8 @@ def explain_out_of_memory(options: EchoMimicOptions):
             and "out of memory" not in text
         ):
             raise
-        message = f"the device ran out of memory at --detail {options.detail}, --window {options.window}, --batch {options.batch}."
-        hint = "Lower them, in this order: --batch 1, --detail 384, --window 8; --guidance 1 halves the network's work; or use --device cpu."
+        message = f"the device ran out of memory at --resolution {options.resolution}, --window {options.window}, --batch {options.batch}."
+        hint = "Lower them, in this order: --batch 1, --resolution 384, --window 8; --guidance 1 halves the network's work; or use --device cpu."
         raise MissingDependencyError(message, hint=hint, code="out_of_memory", retryable=True) from error
 
 

@@ -247,7 +247,7 @@ def plan_edits(
     with progress.stage("listening", len(job.parts), "faces") as advance:
         for part, track, flags, seen_mouth in zip(job.parts, tracks.tracks, asked, looks):
             told = job.articulation if part.articulation is None else part.articulation
-            weight = compute_crossfade(times_s, flags & (seen_mouth.skip_reasons == 0), track.shot, options.ease)
+            weight = compute_crossfade(times_s, flags & (seen_mouth.skip_reasons == 0), track.shot, options.crossfade)
             own, wanted = smooth_codes(seen_mouth.codes, track.shot, times_s), np.full_like(seen_mouth.codes, np.nan)
             if weight.any() and part.lips is not None:
                 wanted[:] = own

@@ -133,7 +133,7 @@ def sample_motion_codes(
         told = StreamConditions(values, motion, torch.full_like(motion, GIVEN))
         untold = StreamConditions(values, motion, torch.full_like(motion, ABSENT))
         noise = draw_tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
-        noise[..., :BLINK_INDEX] *= options.variety
+        noise[..., :BLINK_INDEX] *= options.temperature
         if options.guidance == 1.0:
             return sample(adapter, noise, levels, told, solver="ab2")
         return sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
@@ -191,9 +191,9 @@ def generate_motion(
     codes[:, BLINK_INDEX] = BLINK_SHUT * sample_blinks(ticks, options.blink_rate, slow, options.seed)
     brows, head = codes[:, BLINK_INDEX + 1 : EXPRESSION_WIDTH], retime(codes[:, EXPRESSION_WIDTH:], options.head_speed)
     raised, nods = generate_gestures(articulation, slow, space.basis.numpy(), options.accents, options.seed)
-    if options.settle:
+    if options.stabilize_head:
         brows, head = damp_in_pauses(brows, slow), damp_in_pauses(head, slow)
-    head = high_pass(head + nods) if options.settle else head + nods
+    head = high_pass(head + nods) if options.stabilize_head else head + nods
     codes[:, BLINK_INDEX + 1 : EXPRESSION_WIDTH] = brows + raised
     codes[:, EXPRESSION_WIDTH:] = head * options.pose_strength
     return FaceMotion(codes.astype(np.float32), slow, articulation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 from dataclasses import dataclass
@@ -145,7 +146,13 @@ def _resolve_output(name: str, folder: Path) -> Path | None:
 
 def _make_argv(fields: dict[str, Any], parser, base: Path, command: str) -> tuple | None:
     """(words of the command line, input paths) of the fields of a row."""
-    actions = {action.dest: action for action in parser._actions}
+    former = {
+        word.strip("-").replace("-", "_"): action
+        for action in parser._actions
+        for word in action.option_strings
+        if action.help == argparse.SUPPRESS
+    }
+    actions = former | {action.dest: action for action in parser._actions if action.help != argparse.SUPPRESS}
     places = [action.dest for action in parser._actions if not action.option_strings]
     words, inputs = {}, []
     for key, value in fields.items():

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import ExitCode
-from mouthpiece.engine.provenance.manifest import add_provenance_flags
+from mouthpiece.job import finalize_output
 
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
-    from mouthpiece.engine.config import Options
-    from mouthpiece.engine.provenance.manifest import Marking
+__all__ = ["Command", "CommandResult", "add_output_flags", "add_provenance_flags", "finalize_output", "to_json"]
 
 
 class CommandResult(NamedTuple):
-    """What a command answers.
+    """What a command answers that is not a use case.
 
-    result: JSON-ready, for --json.  lines: the same for people.  exit_code: DONE, or PARTLY when a part failed.
+    document: JSON-ready, for --json.  summary: the same for people.  exit_code: DONE, or PARTLY when a part failed.
     """
 
-    result: object
-    lines: str
+    document: object
+    summary: str
     exit_code: ExitCode = ExitCode.DONE
 
 
@@ -48,10 +48,10 @@ class Command:
     keep_native_output: bool = False
 
 
-def add_output_flags(parser, place: str = "OUT.mp4") -> None:
-    """Adds -o, --preset, --force, --dry-run, and the options of provenance.
+def add_output_flags(parser: argparse.ArgumentParser, place: str = "OUT.mp4") -> None:
+    """Add -o, --preset, --force, --dry-run, and the options of provenance.
 
-    parser: argparse parser.  place: how help pages write the output.
+    place: how help pages write the output.
     """
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=place)
     parser.add_argument("--preset", help="TOML file, side-car of an earlier result, or the name of a packaged preset")
@@ -60,35 +60,21 @@ def add_output_flags(parser, place: str = "OUT.mp4") -> None:
     add_provenance_flags(parser)
 
 
-def finalize_output(
-    output: Path,
-    command: str,
-    options: Options,
-    inputs: tuple[Path, ...],
-    facts: dict[str, Any],
-    marking: Marking | None = None,
-) -> dict[str, Any] | None:
-    """Marks a finished output and writes its side-car; gives the side-car's contents. Without them there is no output
-    either.
-
-    output: Path.  command: its name.  options: option dataclass with a seed.
-    inputs: paths of the files read.  facts: dict, what was measured.
-    marking: provenance.Marking, from marking_of(args, ...); None marks with the installation's own key.
-    Raises what provenance.mark and write_sidecar raise.
-    """
-    from mouthpiece.engine.provenance.manifest import Marking, get_manifest_path, mark_output
-    from mouthpiece.engine.provenance.sidecar import build_sidecar, write_sidecar
-    from mouthpiece.engine.provenance.signing import load_credentials
-
-    try:
-        payload = build_sidecar(command, options.settings(), options.seed, inputs, facts)
-        payload["provenance"] = mark_output(output, payload, marking or Marking(load_credentials()), inputs)
-        write_sidecar(output, payload)
-        return payload
-    except BaseException:
-        for path in {output, get_manifest_path(output)}:
-            path.unlink(missing_ok=True)
-        raise
+def add_provenance_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --no-provenance, --consent, --signing-key and --signing-cert to an argparse parser."""
+    group = parser.add_argument_group("provenance")
+    group.add_argument(
+        "--no-provenance", action="store_true", help="leave the output without mark; the side-car says so"
+    )
+    group.add_argument(
+        "--consent", type=Path, metavar="FILE.json", help="who allowed what; expired or for something else is refused"
+    )
+    group.add_argument(
+        "--signing-key", type=Path, metavar="KEY.pem", help="sign with this key instead of the installation's own"
+    )
+    group.add_argument(
+        "--signing-cert", type=Path, metavar="CERT.pem", help="certificates of that key, the signer's first"
+    )
 
 
 def to_json(value: dict[str, Any]) -> str:

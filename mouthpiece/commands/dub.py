@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
 from mouthpiece.commands.speak import format_line_count
-from mouthpiece.engine.config import add_flags, read_preset, reject_unused_options, resolve_options, to_flag
+from mouthpiece.engine.config import add_option_groups, read_preset, reject_unused_options, resolve_options, to_flag
 from mouthpiece.engine.errors import ExitCode, UsageError
 from mouthpiece.engine.provenance.manifest import make_marking
 from mouthpiece.voice.options import SCRIPT_OPTIONS, DubOptions
@@ -42,7 +42,7 @@ def add_arguments(parser) -> None:
         help="script or project; without one a draft is written for you to edit",
     )
     add_output_flags(parser)
-    add_flags(parser.add_argument_group("dub"), DubOptions)
+    add_option_groups(parser, {"dub": DubOptions})
 
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
@@ -54,7 +54,9 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     from mouthpiece.voice.mix.bed import check_bed
     from mouthpiece.voice.scripts.text_decoding import read_text
 
-    options = resolve_options(DubOptions, None if args.preset is None else read_preset(args.preset, "dub"), vars(args))
+    options = resolve_options(
+        DubOptions, None if args.preset is None else read_preset(args.preset, "dub", ("speak",)), vars(args)
+    )
     reject_unused_flags(args, options)
     inputs = tuple(p for p in (args.video, args.script, options.dictionary) if p is not None)
     check_output_file(args.output, args.force, inputs, VIDEO_SUFFIXES)
@@ -92,9 +94,9 @@ def reject_unused_flags(args: argparse.Namespace, options: DubOptions) -> None:
             "with --no-lips",
             "The picture is copied bit by bit; leave it out.",
         )
-        if options.mouth == "off":
+        if options.lip_timing == "off":
             reject_unused_options(
-                flags, ("face", "map"), "with --no-lips and --mouth off", "No face is looked for; leave it out."
+                flags, ("face", "faces"), "with --no-lips and --lip-timing off", "No face is looked for; leave it out."
             )
 
 

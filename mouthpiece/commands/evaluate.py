@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult
-from mouthpiece.engine.config import reject_unused_options
+from mouthpiece.engine.config import add_former_flag, reject_unused_options, warn_of_former_options
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROJECT_FILE = Path("project.json")  # in the folder OUT.dub beside OUT.mp4
 OTHER_WORDS_REASON = "the film before a dub says other words"
+RECOGNIZERS = ("auto", "whisper", "pocketsphinx", "off")
 LINE_KEYS = ("start_err_ms_p95", "end_err_ms_p95")
 FILM_KEYS = ("overlap_mean", "pause_match_mean", "rate_ratio_mean", "f0_correlation_mean")
 
@@ -35,10 +36,11 @@ def add_arguments(parser) -> None:
         help="VIDEO is a dub of this project; one in OUT.dub beside it is found",
     )
     parser.add_argument(
-        "--listen",
-        choices=("auto", "whisper", "pocketsphinx", "off"),
+        "--recognizer",
+        choices=RECOGNIZERS,
         help="of a dub: what hears its lines; auto where it is not given",
     )
+    add_former_flag(parser, "listen", "recognizer", choices=RECOGNIZERS)
     parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet: frames, waveform, mouth curve"
     )
@@ -47,6 +49,7 @@ def add_arguments(parser) -> None:
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     """Outcome of `evaluate`."""
+    warn_of_former_options(vars(args))
     from mouthpiece.engine.files import check_output_file
     from mouthpiece.engine.inputs import check_inputs
     from mouthpiece.engine.media.images import WRITE_SUFFIXES
@@ -59,13 +62,13 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     if project is None:
         reject_unused_options(
             vars(args),
-            ("listen",),
+            ("recognizer",),
             "for a video that is no dub",
             "It says what hears the lines of a dub; name its project with --project, or leave it out.",
         )
     else:
-        args.listen = args.listen or "auto"
-        args.check_dub(args.video, project, args.listen)
+        args.recognizer = args.recognizer or "auto"
+        args.check_dub(args.video, project, args.recognizer)
     from mouthpiece.evaluation.contact_sheet import write_contact_sheet
     from mouthpiece.evaluation.talking_head import evaluate_video, format_table
 
@@ -123,7 +126,7 @@ def evaluate_dub(args: argparse.Namespace, project: Path, progress: Progress) ->
             if problem.code != "no_face":
                 raise
             reasons["mouths"] = problem.message
-    dub = args.judge_dub(args.video, args.against, project, mouths, args.listen, progress)
+    dub = args.judge_dub(args.video, args.against, project, mouths, args.recognizer, progress)
     dub["old_mouth_correlation"] = correlate_old_mouth(args, reasons) if mouths else None
     return dub | dict(reasons=dub["reasons"] | reasons)
 

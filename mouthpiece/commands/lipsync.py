@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
-from mouthpiece.engine.config import add_flags, read_preset, resolve_options
+from mouthpiece.engine.config import add_option_groups, read_preset, resolve_options
 from mouthpiece.lipsync.options import LipsyncOptions
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_arguments(parser) -> None:
         help="recording that the lips follow instead, such as the dialogue of a mix",
     )
     add_output_flags(parser)
-    add_flags(parser.add_argument_group("lipsync"), LipsyncOptions)
+    add_option_groups(parser, {"lipsync": LipsyncOptions})
 
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult, add_output_flags, finalize_output
-from mouthpiece.engine.config import add_flags, read_preset, reject_unused_options, resolve_options
+from mouthpiece.engine.config import add_option_groups, read_preset, reject_unused_options, resolve_options
 from mouthpiece.engine.errors import ExitCode, UsageError
 from mouthpiece.engine.provenance.manifest import make_marking
 from mouthpiece.voice.options import FILM_OPTIONS, SCRIPT_OPTIONS, SpeakOptions
@@ -34,7 +34,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--text", help="speak this text instead of a script")
     add_output_flags(parser, "OUT.wav")
-    add_flags(parser.add_argument_group("speak"), SpeakOptions)
+    add_option_groups(parser, {"speak": SpeakOptions})
 
 
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
         reject_unused_options(
             vars(args), FILM_OPTIONS, "with --text", "It belongs to a VIDEO with its actor; leave it out."
         )
-    elif options.mouth == "off":
-        reject_unused_options(vars(args), ("face",), "with --mouth off", "No lips are watched; leave it out.")
+    elif options.lip_timing == "off":
+        reject_unused_options(vars(args), ("face",), "with --lip-timing off", "No lips are watched; leave it out.")
     options.reject_unused_prosody(vars(args))
     check_output_file(args.output, args.force, inputs, (".wav",))
     check_output_file(get_sidecar_path(args.output), args.force, inputs)

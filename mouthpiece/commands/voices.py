@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, CommandResult, finalize_output
+from mouthpiece.commands.command import Command, CommandResult, add_provenance_flags, finalize_output
 from mouthpiece.engine.config import Options, add_flags, option, reject_unused_options, resolve_options
-from mouthpiece.engine.provenance.manifest import add_provenance_flags, make_marking
+from mouthpiece.engine.provenance.manifest import make_marking
 
 if TYPE_CHECKING:
     import argparse
@@ -69,13 +69,14 @@ def run_list(language: str) -> CommandResult | None:
     wanted = [name for name in known if language is None or language.lower() == name.partition("-")[0]] or [
         normalize_language(language)
     ]
-    rows = [row for row in list_voices() if row["language"] in wanted]
+    voices = [voice for voice in list_voices() if voice.language in wanted]
     lines = [
-        f"{'at hand' if r['at_hand'] else 'missing'}  {r['name']:14} {known[r['language']]['name']:21} {r['gender']:7} {r['note']}"
-        for r in rows
+        f"{'at hand' if v.available else 'missing'}  {v.name:14} {known[v.language]['name']:21} {v.gender:7} {v.note}"
+        for v in voices
     ]
     return CommandResult(
-        {"voices": rows, "note": load_voice_facts()["note"]}, "\n".join([*lines, load_voice_facts()["note"]])
+        {"voices": [voice.as_dict() for voice in voices], "note": load_voice_facts()["note"]},
+        "\n".join([*lines, load_voice_facts()["note"]]),
     )
 
 

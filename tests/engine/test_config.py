@@ -35,7 +35,9 @@ def test_the_side_car_of_another_command_says_whose_it_is_and_speaks_is_a_dubs_t
         read_preset(path, "animate")
     assert read_preset(path, "dub") == read_preset(path) == {"seed": 3}
     path.write_text('{"command": "speak", "settings": {"seed": 4}}')
-    assert read_preset(path, "dub") == {"seed": 4}
+    assert read_preset(path, "dub", compatible_commands=("speak",)) == {"seed": 4}
+    with pytest.raises(UsageError, match="it belongs to 'speak', not to 'dub'"):
+        read_preset(path, "dub")
 
 
 def test_without_preset_and_flags_the_defaults_hold():

@@ -12,7 +12,7 @@ import c2pa
 import numpy as np
 import pytest
 
-from mouthpiece.commands.command import finalize_output
+from mouthpiece.commands.command import add_provenance_flags, finalize_output
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, OutputError, UsageError
 from mouthpiece.engine.media.reading import Sound, VideoWriter, write_image, write_sound
 from mouthpiece.engine.provenance import signing
@@ -21,7 +21,6 @@ from mouthpiece.engine.provenance.manifest import (
     COMPOSITE_TYPE,
     CREATED_TYPE,
     SOURCE_TYPE_PREFIX,
-    add_provenance_flags,
     make_marking,
 )
 from mouthpiece.engine.provenance.verification import verify_file

@@ -225,9 +225,9 @@ def test_the_command_fetches_nothing_until_somebody_says_yes(known, home):
     assert home.asked == []
     known.yes = True
     outcome = models.run(known, QUIET)
-    assert outcome.result["fetched"] and outcome.lines.startswith("net: 1 file(s)")
+    assert outcome.document["fetched"] and outcome.summary.startswith("net: 1 file(s)")
     known.yes = False
-    assert models.run(known, QUIET).result["fetched"] is False
+    assert models.run(known, QUIET).document["fetched"] is False
 
 
 def test_the_command_asks_at_a_terminal_and_yes_accepts_the_licence(known, entry, monkeypatch):
@@ -235,7 +235,7 @@ def test_the_command_asks_at_a_terminal_and_yes_accepts_the_licence(known, entry
     terminal = io.StringIO("y\n")
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdin", terminal)
-    assert models.run(known, QUIET).result["fetched"]
+    assert models.run(known, QUIET).document["fetched"]
     assert pulling.is_licence_accepted(pulling.get_model_folder("net"), entry)
 
 
@@ -246,15 +246,15 @@ def test_the_path_of_a_model_is_told_once_it_is_there(known):
     known.action, known.yes = "pull", True
     models.run(known, QUIET)
     known.action, known.yes = "path", False
-    assert models.run(known, QUIET).lines.endswith("net.bin")
+    assert models.run(known, QUIET).summary.endswith("net.bin")
 
 
 def test_a_converter_of_the_door_runs_after_a_pull_and_on_demand(known, monkeypatch):
     monkeypatch.setitem(models.CONVERTERS, "net", lambda folder: folder / "made")
     known.yes = True
-    assert models.run(known, QUIET).result["converted"].endswith("made")
+    assert models.run(known, QUIET).document["converted"].endswith("made")
     known.action, known.yes = "convert", False
-    assert models.run(known, QUIET).lines.endswith("made")
+    assert models.run(known, QUIET).summary.endswith("made")
     monkeypatch.delitem(models.CONVERTERS, "net")
     with pytest.raises(UsageError, match="used as it comes"):
         models.run(known, QUIET)

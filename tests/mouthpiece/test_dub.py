@@ -14,12 +14,12 @@ SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,
 QUIET = (
     "--voice",
     "hibari",
-    "--listen",
+    "--recognizer",
     "off",
     "--bed",
     "keep",
     "--no-lips",
-    "--mouth",
+    "--lip-timing",
     "off",
     "-q",
     "--no-provenance",
@@ -138,15 +138,15 @@ def test_the_project_of_another_film_is_refused(stage, tmp_path):
 
 
 def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
-    answer = stage("--listen", "pocketsphinx", script=None)
+    answer = stage("--recognizer", "pocketsphinx", script=None)
     assert answer.code == 5 and "nobody speaks" in answer.err and not (stage.folder / "out.srt").exists()
 
 
 @pytest.mark.parametrize("words, said", [
     (("--loudness", "loud"), "--loudness"),
     (("--bed", "nowhere.wav"), "nowhere.wav"),
-    (("--map", "ANNA"), "--map"),
-    (("--map", "CARL=0", "--mouth", "auto"), "--map: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
+    (("--faces", "ANNA"), "--faces"),
+    (("--faces", "CARL=0", "--lip-timing", "auto"), "--faces: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
     (("--lines", "x-"), "--lines"),
 ])  # fmt: skip
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
@@ -160,7 +160,7 @@ def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     (("--cue-rate", "25"), None, "--cue-rate: has no meaning without a SCRIPT"),
     (("--quality", "12"), "script.srt", "--quality: has no meaning with --no-lips"),
     (("--on-missing-face", "hold"), "script.srt", "--on-missing-face: has no meaning with --no-lips"),
-    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --mouth off"),
+    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --lip-timing off"),
     (("--prosody", "neutral", "--register", "voice"), "script.srt", "--register: has no meaning with --prosody neutral"),
 ])  # fmt: skip
 def test_options_that_would_do_nothing_are_refused(stage, words, script, said):
@@ -207,10 +207,12 @@ def run_evaluate(call, folder, *words):
 
 def test_evaluate_finds_the_project_beside_a_dub_and_judges_it_against_its_film(stage, film, call):
     assert stage().code == 0
-    dub = run_evaluate(call, stage.folder, "--against", str(film), "--listen", "off")
+    dub = run_evaluate(call, stage.folder, "--against", str(film), "--recognizer", "off")
     told = read_facts(stage.folder)["file"]
     assert (
-        dub["measured_in"] == "dialogue.wav" and dub["recogniser"] is None and dub["reasons"]["wer"] == "--listen off"
+        dub["measured_in"] == "dialogue.wav"
+        and dub["recogniser"] is None
+        and dub["reasons"]["wer"] == "--recognizer off"
     )
     assert (dub["file"]["start_err_ms_p95"], dub["file"]["end_err_ms_p95"]) == (
         told["start_err_ms_p95"],
@@ -232,7 +234,7 @@ def test_evaluate_hears_the_words_anew_and_sees_a_line_that_was_moved(stage, cal
     project["lines"][0] |= {"start": 0.5, "end": 1.5}
     (stage.folder / "out.dub" / "project.json").write_text(json.dumps(project))
     dub = run_evaluate(
-        call, stage.folder, "--listen", "pocketsphinx", "--project", str(stage.folder / "out.dub" / "project.json")
+        call, stage.folder, "--recognizer", "pocketsphinx", "--project", str(stage.folder / "out.dub" / "project.json")
     )
     first, second = dub["lines"]
     assert first["start_err_ms"] == pytest.approx(-200, abs=40) and abs(second["start_err_ms"]) < 40
@@ -248,7 +250,7 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     assert stage().code == 0
     for stem in ("dialogue", "bed", "mix"):
         (stage.folder / "out.dub" / f"{stem}.wav").unlink()
-    dub = run_evaluate(call, stage.folder, "--listen", "off")
+    dub = run_evaluate(call, stage.folder, "--recognizer", "off")
     assert (
         dub["measured_in"] == "mix"
         and "dialogue.wav" in dub["reasons"]["lines"]
@@ -256,7 +258,7 @@ def test_evaluate_without_stems_tells_no_times_and_a_project_that_is_not_there_i
     )
     answer = call("evaluate", str(stage.folder / "out.mp4"), "--project", "nowhere.json")
     assert answer.code == 2 and "nowhere.json" in answer.err
-    table = call("evaluate", str(stage.folder / "out.mp4"), "--listen", "off", "-q").out
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--recognizer", "off", "-q").out
     assert "loudness_true_peak_dbtp" in table and "not measured: file_start_err_ms_p95" in table
     gap = next(line for line in table.splitlines() if line.endswith("(needs the film: --against VIDEO)"))
     assert all(name in gap for name in ("old_mouth_correlation", "file_overlap_mean", "picture")), table
@@ -276,7 +278,7 @@ def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, mon
 
     monkeypatch.setattr(talking_head, "evaluate_video", seen)
     assert stage("--loudness", "-23").code == 0
-    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--listen", "off", "-q").out
+    table = call("evaluate", str(stage.folder / "out.mp4"), "--against", str(film), "--recognizer", "off", "-q").out
     notes = [
         line.removeprefix("not measured: ").partition(" (")
         for line in table.splitlines()
@@ -285,7 +287,10 @@ def test_the_table_of_a_dub_gives_each_gap_its_own_reason(stage, film, call, mon
     gaps = {name: why for names, _, why in notes for name in names.split(", ")}
     assert not any("--against" in why for why in gaps.values()), gaps
     assert gaps["amplitude_ratio"] == "the film before a dub says other words)"
-    assert gaps["recogniser"] == gaps["file_wer_mean"] == "--listen off)" and "no face" in gaps["old_mouth_correlation"]
+    assert (
+        gaps["recogniser"] == gaps["file_wer_mean"] == "--recognizer off)"
+        and "no face" in gaps["old_mouth_correlation"]
+    )
 
 
 def test_the_page_tells_numbers_and_no_structures(stage):

@@ -14,12 +14,12 @@ from mouthpiece.engine.media.reading import Sound, VideoWriter, probe, read_soun
 QUIET = (
     "--voice",
     "hibari",
-    "--listen",
+    "--recognizer",
     "off",
     "--bed",
     "mute",
     "--no-lips",
-    "--mouth",
+    "--lip-timing",
     "off",
     "-q",
     "--no-provenance",
@@ -158,7 +158,7 @@ def test_a_sound_is_no_film(dub, tmp_path):
 
 
 def test_a_film_in_which_nobody_is_seen_keeps_its_picture(dub, film):
-    words = ("--voice", "hibari", "--listen", "off", "--bed", "mute", "-q", "--no-provenance", "--force")
+    words = ("--voice", "hibari", "--recognizer", "off", "--bed", "mute", "-q", "--no-provenance", "--force")
     answer = dub(ONE, quiet=words)
     assert answer.code == 0, answer.err
     picture = dub.facts()["picture"]

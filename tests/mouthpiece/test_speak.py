@@ -10,7 +10,7 @@ import pytest
 from mouthpiece.engine.media.reading import Sound, read_sound, write_sound
 from mouthpiece.voice.plan.pauses import find_audible_edges
 
-QUIET = ("--voice", "hibari", "--listen", "off", "-q", "--no-provenance")
+QUIET = ("--voice", "hibari", "--recognizer", "off", "-q", "--no-provenance")
 SRT = """1
 00:00:00,400 --> 00:00:01,500
 ANNA: Where is the old map?
@@ -192,8 +192,8 @@ def test_a_slot_for_a_script_which_has_its_own_is_refused(stage):
     (("--cue-rate", "25"), "Hello.", "--cue-rate: has no meaning with --text"),
     (("--encoding", "cp1252"), "Hello.", "--encoding: has no meaning with --text"),
     (("--prosody", "0.5"), "Hello.", "--prosody: has no meaning with --text"),
-    (("--mouth", "off"), "Hello.", "--mouth: has no meaning with --text"),
-    (("--face", "1", "--mouth", "off"), None, "--face: has no meaning with --mouth off"),
+    (("--lip-timing", "off"), "Hello.", "--lip-timing: has no meaning with --text"),
+    (("--face", "1", "--lip-timing", "off"), None, "--face: has no meaning with --lip-timing off"),
     (("--face", "1"), None, "There is no picture in it"),
     (("--register-shift", "2", "--prosody", "0"), None, "--register-shift: has no meaning with --prosody 0"),
 ])  # fmt: skip
@@ -215,7 +215,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(stage):
 
 
 def test_lines_are_heard_back_and_the_listener_is_named(stage):
-    answer = stage("--listen", "pocketsphinx", text="The meeting has been moved to the other office.")
+    answer = stage("--recognizer", "pocketsphinx", text="The meeting has been moved to the other office.")
     assert answer.code == 0
     hearing = read_facts(stage.folder)["hearing"]
     assert "pocketsphinx" in hearing["recogniser"] and hearing["heard"]

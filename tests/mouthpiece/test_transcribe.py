@@ -62,7 +62,7 @@ def test_a_draft_is_a_script_that_reads_back(run, talk, suffix):
     assert {line.speaker for line in lines} == {"S1"} and lines[0].start == pytest.approx(0.4)
     facts = json.loads(path.with_suffix(".json").read_text())["facts"]
     assert facts["recogniser"] == "reader" and facts["words"][0] == ["Good", 0.4, 0.8]
-    assert "reader" in outcome.lines and "2 lines in 'en'" in outcome.lines
+    assert "reader" in outcome.summary and "2 lines in 'en'" in outcome.summary
 
 
 def test_a_draft_can_be_a_project(run, talk):
@@ -73,7 +73,7 @@ def test_a_draft_can_be_a_project(run, talk):
 
 def test_options_shape_the_lines_and_a_dry_run_writes_nothing(run, talk):
     path = talk.with_name("draft.srt")
-    assert run(talk, "-o", path, "--dry-run").result["dry_run"] and not path.exists()
+    assert run(talk, "-o", path, "--dry-run").document["dry_run"] and not path.exists()
     run(talk, "-o", path, "--line-length", "1", "--language", "en-GB")
     assert [line.text for line in read_script(path).lines] == ["Good morning,", "people.", "It rains."]
     with pytest.raises(UsageError, match="--line-length"):

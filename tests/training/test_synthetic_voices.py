@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.signal import resample_poly
 
+from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
@@ -95,7 +96,7 @@ def test_speakers_abroad_are_themselves_first_then_mixed_with_others_and_heard_a
 
     def speak(text, voice, seed):
         asked.append(voice)
-        return Sound(np.stack([spoken[0][:14400]] * 2), 24000), planned, {}
+        return Sound(np.stack([spoken[0][:14400]] * 2), 24000), Articulation(planned), {}
 
     rows = stage.speak_foreign_lines(speak, np.random.default_rng(0))
     assert (
@@ -123,12 +124,12 @@ def test_without_wordfreq_it_says_what_to_install(monkeypatch):
 def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, words, tmp_path, monkeypatch):
     wave, labels = spoken
     for name, value in (
-        ("WHISPERED", 1),
-        ("SUNG", 1),
-        ("YOUNG", 1),
+        ("WHISPER_COUNT", 1),
+        ("SONG_COUNT", 1),
+        ("CHILD_COUNT", 1),
         ("LINES", 1),
         ("SPEAKERS", ["af_heart"]),
-        ("LINES_ABROAD", 2),
+        ("LINES_PER_LANGUAGE", 2),
     ):
         monkeypatch.setattr(stage, name, value)
     names = [f"{k}.wav" for k in range(4)]
@@ -142,7 +143,7 @@ def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, wo
     save_labels(tmp_path / "phones.npz", [(n, f"reader {n}", *labels) for n in names])
     planned = np.eye(40, 43, dtype=np.float32)[labels[1][::2] % 40]
     counts = stage.write_synthetic_voices(
-        tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), planned, {})
+        tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), Articulation(planned), {})
     )
     assert counts == dict(abroad=2 * len(stage.FOREIGN_VOICES), spoken=1, sung=1, whispered=1, young=1)
     for name, clip in load_labelled_clips(tmp_path / "voices.npz").items():

@@ -1,32 +1,39 @@
-"""hibari: the voice that is there right after install, and fast; on our clock too, for its net has the same seams as
-its teacher's.
-"""
+"""The voice of hibari-tts, always installed and fast; its graph is split into a planner and a speaker of plans."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.weights.file_cache import is_verified
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec, parse_mix, split_mix
 from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
 from mouthpiece.voice.backends.timed_voice import TimedVoice, open_session
 
-NAME, LANGUAGE = "hibari", "en-us"
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+NAME = "hibari"
+LANGUAGE = "en-us"
 MODEL_SHA256 = "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
-DURATIONS, F0, ENERGY = "/Clip_output_0", "f0", "/Mul_62_output_0"
+# Names of the graph's edges at which it is split.
+DURATIONS = "/Clip_output_0"
+F0 = "f0"
+ENERGY = "/Mul_62_output_0"
 SPECTRUM_OUTPUTS = ["lh", "theta", "ln", "lr", "phi"]
 
 
 class Hibari(TimedVoice):
-    """The voice of hibari-tts, American English.
+    """Speak with the voice of hibari-tts, American English.
 
     threads: int, or None for what the machine has.
-    seed: int, of the noise in its breath and fricatives; the same seed gives the same samples.
-    Raises Missing when the package is broken.
+    seed: int, of the noise in breath and fricatives; the same seed gives the same samples.
+    Raises MissingDependencyError when the package is broken.
     Source: hibari-tts 0.2.1, distilled from Kokoro-82M: the same units, F0 in Hz, energy.
     """
 
@@ -49,8 +56,43 @@ class Hibari(TimedVoice):
         return dsp.synth(*spectra, f0, np.random.default_rng(self._seed))
 
 
+class HibariBackend:
+    """The backend of hibari: one voice, always available. Satisfies `VoiceBackend`."""
+
+    name = NAME
+    mixable = False
+    castable = False
+    remedy = ""
+    converter = None
+
+    def is_available(self) -> bool:
+        """Tell whether the voice can speak: always."""
+        return True
+
+    def list_voices(self) -> list[VoiceInfo]:
+        """List the one voice."""
+        note = "always there; fast; speaker not named (made after af_heart)"
+        return [VoiceInfo(NAME, LANGUAGE, "female", NAME, True, note)]
+
+    def owns(self, text: str) -> bool:
+        """Tell whether a specification names this voice alone."""
+        return {name for name, _ in split_mix(text)} == {NAME}
+
+    def parse(self, text: str) -> VoiceSpec:
+        """Parse "hibari". Raises UsageError for a share that makes no sense."""
+        return VoiceSpec(NAME, parse_mix(text))
+
+    def get_language(self, spec: VoiceSpec) -> str:
+        """Get "en-us"."""
+        return LANGUAGE
+
+    def load(self, spec: VoiceSpec, threads: int | None = None) -> Hibari:
+        """Load the voice. Raises MissingDependencyError when the package is broken."""
+        return Hibari(threads)
+
+
 @cached_model(2)
-def _load_sessions(threads: int | None) -> tuple | None:
+def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
     from mouthpiece.engine.weights.loading import record_model  # brings torch with it
 
     path = Path(find_spec("hibari").submodule_search_locations[0]) / "assets" / "hibari.onnx"

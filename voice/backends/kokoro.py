@@ -1,6 +1,4 @@
-"""Kokoro-82M on our clock: its graph cut in two, a planner (phones to times, melody, loudness) and a speaker of such
-plans.
-"""
+"""Kokoro-82M as a timed voice: its graph is split into a planner of durations, F0 and energy, and a speaker of plans."""
 
 from __future__ import annotations
 
@@ -13,17 +11,22 @@ from safetensors import safe_open
 
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.files import atomic_write, compute_sha256
-from mouthpiece.engine.weights.download import MODELS_FOLDER, get_model_entry, get_model_file
+from mouthpiece.engine.weights.download import MODELS_FOLDER, get_model_entry, get_model_file, is_model_available
 from mouthpiece.engine.weights.file_cache import is_verified, make_cache_folder
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec, parse_mix, split_mix
 from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
 from mouthpiece.voice.backends.timed_voice import TimedVoice, open_session
 
 NAME = "kokoro"
-SPLIT_VERSION = 1  # raise it when the cut below changes: files in caches are made anew
+# of the split below; raise it when that changes: cached halves are made anew
+SPLIT_VERSION = 1
 STYLES_FILE = Path(__file__).parents[1] / "styles" / "kokoro.safetensors"
 STYLES_SHA256 = "77341eb74e302f7cd818e1af188be26bc8dbf2057335fd5e05e19a160bf32492"
-DURATIONS, F0, ENERGY = "/encoder/Clip_output_0", "/encoder/Squeeze_output_0", "/encoder/Squeeze_1_output_0"
+# Names of the graph's edges at which it is split.
+DURATIONS = "/encoder/Clip_output_0"
+F0 = "/encoder/Squeeze_output_0"
+ENERGY = "/encoder/Squeeze_1_output_0"
 LANGUAGE_OF_LETTER = {
     "a": "en-us",
     "b": "en-gb",
@@ -39,13 +42,13 @@ GENDER_OF_LETTER = {"f": "female", "m": "male"}
 
 
 class Kokoro(TimedVoice):
-    """A voice of Kokoro, or a mix of several.
+    """Speak with a voice of Kokoro, or a mix of several.
 
     name: as asked for.  language: such as "en-us".
-    style: (510, 256) float32, one row a number of phones, from 1.
+    style: (510, 256) float32, row N - 1 for an utterance of N phones.
     threads: int, or None for what the machine has.
-    Raises Missing or Refused when the model is not there or not whole.
-    Source: hexgrad, Kokoro-82M; cut where durations, F0 and energy appear.
+    Raises MissingDependencyError when the model is not there, InvalidInputError when it is damaged.
+    Source: hexgrad, Kokoro-82M; split where durations, F0 and energy appear.
     """
 
     def __init__(self, name: str, language: str, style: np.ndarray, threads: int | None = None) -> None:
@@ -73,16 +76,16 @@ class Kokoro(TimedVoice):
 
 @cache
 def list_names() -> list[str]:
-    """The voices whose styles ship with the package, sorted: a list. Source: npm kokoro-js 1.2.1."""
+    """List the voices whose styles ship with the package, sorted. Source: npm kokoro-js 1.2.1."""
     with safe_open(STYLES_FILE, framework="np") as file:
         return sorted(file.keys())
 
 
 def mix_styles(weights: dict[str, float]) -> np.ndarray | None:
-    """The convex mix of styles: (510, 256) float32.
+    """Mix styles convexly: (510, 256) float32.
 
-    weights: dict, voice name -> share; the shares sum to one.
-    Raises Missing when the file of styles is another than was shipped.
+    weights: voice name -> share; the shares sum to one.
+    Raises MissingDependencyError when the file of styles is not the shipped one.
     Source: StyleTTS 2 styles are vectors; their mixes are voices.
     """
     if not is_verified(STYLES_FILE, STYLES_SHA256):
@@ -95,6 +98,59 @@ def mix_styles(weights: dict[str, float]) -> np.ndarray | None:
         return sum(np.float32(share) * file.get_tensor(name).astype(np.float32) for name, share in weights.items())
 
 
+def convert_pulled_model(folder: Path) -> Path:
+    """Split the pulled model into planner and speaker, once; the folder of both. folder: where the model lies."""
+    return split_model()[0].parent
+
+
+class KokoroBackend:
+    """The backend of Kokoro-82M: its listed voices and their mixes. Satisfies `VoiceBackend`."""
+
+    name = NAME
+    mixable = True
+    castable = True
+    remedy = "mouthpiece models pull kokoro"
+    converter = staticmethod(convert_pulled_model)
+
+    def is_available(self) -> bool:
+        """Tell whether the model is on this machine; nothing is loaded."""
+        return is_model_available(NAME)
+
+    def list_voices(self) -> list[VoiceInfo]:
+        """List the voices; the first letter of a name is its language, the second its gender."""
+        available = self.is_available()
+        note = "speaker not named" if available else f"speaker not named; needs: {self.remedy}"
+        return [
+            VoiceInfo(name, LANGUAGE_OF_LETTER[name[0]], GENDER_OF_LETTER[name[1]], NAME, available, note)
+            for name in list_names()
+        ]
+
+    def owns(self, text: str) -> bool:
+        """Tell whether a specification names listed voices only."""
+        return {name for name, _ in split_mix(text)} <= set(list_names())
+
+    def parse(self, text: str) -> VoiceSpec:
+        """Parse a voice or mix. Raises UsageError for shares that make no sense."""
+        return VoiceSpec(NAME, parse_mix(text))
+
+    def get_language(self, spec: VoiceSpec) -> str:
+        """Get the language of the voice with the largest share."""
+        return LANGUAGE_OF_LETTER[spec.main_voice[0]]
+
+    def load(self, spec: VoiceSpec, threads: int | None = None) -> Kokoro:
+        """Load a voice or mix.
+
+        Raises MissingDependencyError where model or styles are not there, InvalidInputError for a damaged model.
+        """
+        mixed = "+".join(f"{name}:{share:.4g}" for name, share in spec.shares)
+        name = spec.main_voice if len(spec.shares) == 1 else mixed
+        try:
+            return Kokoro(name, self.get_language(spec), mix_styles(dict(spec.shares)), threads)
+        except MissingDependencyError as error:
+            hint = f"{error.hint} Or use --voice hibari, which is always there."
+            raise MissingDependencyError(error.message, hint=hint, code=error.code) from error
+
+
 @cached_model(2)
 def _load_sessions(threads: int | None) -> tuple | None:
     planner, speaker = split_model()
@@ -102,9 +158,10 @@ def _load_sessions(threads: int | None) -> tuple | None:
 
 
 def split_model() -> tuple[Path, Path] | None:
-    """The two halves of the verified model, cut once and kept in the cache: paths of planner and speaker.
+    """Split the verified model into planner and speaker, once; their paths in the cache.
 
-    Raises Missing with the command that helps, Refused for a damaged model, WriteFailed for the disk.
+    Raises MissingDependencyError with the command that helps, InvalidInputError for a damaged model, OutputError for
+    the disk.
     """
     from mouthpiece.engine.weights.loading import record_model  # brings torch with it
 

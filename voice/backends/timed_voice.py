@@ -1,37 +1,44 @@
-"""What all voices on our clock share: phones to numbers, a natural plan from a planning graph, the plan spoken by a
-speaking graph.
-"""
+"""The base of voices that speak plans: phone indices, a natural plan from one graph, sound from another."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, MARKS, PAUSE, UNIT_S, VOICE_RATE_HZ, SpeechPlan
+from mouthpiece.voice.plan.speech_plan import (
+    CURVE_VALUES_PER_UNIT,
+    MARKS,
+    PAUSE,
+    SILENT_F0_HZ,
+    SILENT_PLAN_ENERGY,
+    UNIT_S,
+    VOICE_RATE_HZ,
+    SpeechPlan,
+)
 from mouthpiece.voice.text.phones import load_alphabet
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
+
+    from onnxruntime import InferenceSession
 
     from mouthpiece.voice.text.phones import Utterance
 
 MAX_MODEL_PHONES = 510  # between the two pauses at the ends
-SPEED_RANGE = (0.5, 2.0)
+SPEED_RANGE = (0.5, 2.0)  # accepted tempo factors
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-SILENT_F0_HZ, SILENT_ENERGY = 0.0, -10.0
 
 
-class TimedVoice:
-    """A voice that speaks plans, exact to the sample.
+class TimedVoice(ABC):
+    """Base of voices that speak plans, exact to the sample. Satisfies `mouthpiece.voice.backends.backend.Voice`.
 
     name: as asked for.  language: such as "en-us".
-    A backend gives `_planned(ids, speed)` -> durations, F0, energy and `_spoken(ids, durations, f0, energy)` ->
-    samples.
+    A subclass implements `_predict_prosody` and `_synthesize`.
     """
 
     timed = True
@@ -41,12 +48,10 @@ class TimedVoice:
         self.name, self.language = name, language
 
     def predict_plan(self, utterance: Utterance, speed: float = 1.0) -> SpeechPlan:
-        """The plan as the voice itself would speak: a Plan of the utterance's text, phones and words.
+        """Predict the plan that the voice itself would speak: durations, F0 and energy of the utterance's phones.
 
-        utterance: mouthpiece.voice.text.phones.Utterance; pauses that it asks for have their length.
-        speed: 0.5 slow to 2 fast.
-        Raises UsageProblem for the speed, Refused for more phones than the voice holds at once.
-        Source: the planning half of the voice's graph.
+        utterance: pauses that it asks for have their length.  speed: 0.5 slow to 2 fast.
+        Raises UsageError for the speed, InvalidInputError for more phones than the voice takes at once.
         """
         if not SPEED_RANGE[0] <= speed <= SPEED_RANGE[1]:
             raise UsageError(f"speed {speed:g}: need {SPEED_RANGE[0]} to {SPEED_RANGE[1]}.", code="bad_option")
@@ -58,23 +63,35 @@ class TimedVoice:
         return _set_pauses(plan, dict(utterance.pauses))
 
     def speak(self, plan: SpeechPlan) -> np.ndarray:
-        """The plan as sound: (1, S) float32 in [-1, 1] at 24 kHz, S exactly plan.samples; the same plan gives the same
-        samples.
+        """Synthesize a plan: (1, S) float32 in [-1, 1] at 24 kHz, S exactly plan.samples; deterministic.
 
-        plan: mouthpiece.voice.plan.speech_plan.SpeechPlan.
-        Raises Refused for a symbol outside the alphabet or more phones than the voice holds at once.
-        Source: the speaking half of the voice's graph.
+        Raises InvalidInputError for a symbol outside the alphabet or more phones than the voice takes at once.
         """
         wave = self._synthesize(encode_phones(plan.phones), np.array(plan.durations, np.float32), plan.f0, plan.energy)
         if wave.shape != (plan.samples,):
             raise MouthpieceError(f"voice {self.name}: {wave.shape} samples for a plan of {plan.samples}.")
         return np.clip(wave, -1, 1)[None].astype(np.float32)
 
+    def speak_utterance(self, utterance: Utterance, seed: int = 0) -> np.ndarray:
+        """Synthesize an utterance by its own plan: (1, S) float32 in [-1, 1] at 24 kHz.
+
+        seed: changes nothing; the same utterance always gives the same samples.
+        """
+        return self.speak(self.predict_plan(utterance))
+
+    @abstractmethod
+    def _predict_prosody(self, ids: np.ndarray, speed: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predict durations (N,) in units, F0 in Hz and energy (2 * sum of durations,) of phone indices (N,)."""
+
+    @abstractmethod
+    def _synthesize(self, ids: np.ndarray, durations: np.ndarray, f0: np.ndarray, energy: np.ndarray) -> np.ndarray:
+        """Synthesize samples (S,) of phone indices with given durations and curves."""
+
 
 def encode_phones(phones: list[str] | tuple[str, ...]) -> np.ndarray:
-    """Phones as the numbers of the alphabet: (N,) int64.
+    """Encode phones as indices of the alphabet: (N,) int64.
 
-    Raises Refused for an unknown symbol, and for more than MOST_PHONES between the ends.
+    Raises InvalidInputError for an unknown symbol, and for more than MAX_MODEL_PHONES between the ends.
     """
     known = load_alphabet()
     strange = sorted({p for p in phones if p not in known})
@@ -93,7 +110,7 @@ def encode_phones(phones: list[str] | tuple[str, ...]) -> np.ndarray:
 
 
 def _replace_pauses(phones: tuple[str, ...]) -> list[str]:
-    """The phones as the planner shall see them: a pause inside is a comma, or a space after a mark."""
+    """Replace pauses inside by what the planner knows: a comma, or a space after a mark."""
     out = list(phones)
     for k in range(1, len(out) - 1):
         if out[k] == PAUSE:
@@ -102,8 +119,8 @@ def _replace_pauses(phones: tuple[str, ...]) -> list[str]:
     return out
 
 
-def _set_pauses(plan: SpeechPlan, lengths_s: dict[int, Any]) -> SpeechPlan:
-    """The plan with pauses of the wanted length inside, silent ones."""
+def _set_pauses(plan: SpeechPlan, lengths_s: dict[int, Fraction]) -> SpeechPlan:
+    """Make the pauses inside a plan silent and as long as asked for. lengths_s: {phone index: seconds}."""
     inside = [k for k in range(1, len(plan.phones) - 1) if plan.phones[k] == PAUSE]
     if not inside and not lengths_s:
         return plan
@@ -113,18 +130,16 @@ def _set_pauses(plan: SpeechPlan, lengths_s: dict[int, Any]) -> SpeechPlan:
     plan = plan.retime(durations)
     f0, energy, edges = plan.f0.copy(), plan.energy.copy(), CURVE_VALUES_PER_UNIT * plan.edges
     for k in inside:
-        f0[edges[k] : edges[k + 1]], energy[edges[k] : edges[k + 1]] = SILENT_F0_HZ, SILENT_ENERGY
+        f0[edges[k] : edges[k + 1]], energy[edges[k] : edges[k + 1]] = SILENT_F0_HZ, SILENT_PLAN_ENERGY
     return plan.replace_curves(f0, energy)
 
 
-def open_session(model: bytes | Path, threads: int | None, name: str):
-    """An onnxruntime session on the CPU.
+def open_session(model: bytes | Path, threads: int | None, name: str) -> InferenceSession:
+    """Open an onnxruntime session on the CPU.
 
-    model: path, or bytes of an ONNX file.
-    threads: int, or None for OMP_NUM_THREADS, else all cores.
+    model: path, or bytes of an ONNX file.  threads: int, or None for OMP_NUM_THREADS, else all cores.
     name: for the error.
-    Raises Refused when it cannot be loaded.
-    Source: onnxruntime.
+    Raises InvalidInputError when it cannot be loaded.
     """
     import onnxruntime  # slow to import
 
@@ -142,6 +157,6 @@ def open_session(model: bytes | Path, threads: int | None, name: str):
 
 
 def get_thread_count() -> int:
-    """Threads to run on: OMP_NUM_THREADS when it says a number, else the cores of this machine."""
+    """Get the number of threads to run on: OMP_NUM_THREADS where it is a number, else the cores of this machine."""
     named = os.environ.get(THREADS_VARIABLE, "")
     return int(named) if named.isdigit() and int(named) > 0 else os.cpu_count() or 1

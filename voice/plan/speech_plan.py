@@ -18,6 +18,9 @@ UNIT_SAMPLES = 600  # one duration unit
 UNIT_S = Fraction(UNIT_SAMPLES, VOICE_RATE_HZ)
 CURVE_VALUES_PER_UNIT = 2  # F0 and energy have two values a unit
 PAUSE = "$"  # the silence at both ends, and between words where a plan asks for one
+# F0 and energy curve values of a pause, in the voice's own measures (articulation has another energy of silence).
+SILENT_F0_HZ = 0.0
+SILENT_PLAN_ENERGY = -10.0
 MARKS = frozenset(';:,.!?—…"()“” ' + PAUSE)  # symbols that are no speech sound: they may hold a pause
 
 

@@ -13,9 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity, find_runs
 from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
 from mouthpiece.engine.timeline import ARTICULATION_HZ
-from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, MARKS, UNIT_S
+from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, MARKS, SILENT_F0_HZ, SILENT_PLAN_ENERGY, UNIT_S
 from mouthpiece.voice.timing.pitch import HOP_S, compute_loudness_contour, estimate_f0, get_curve_times, smooth_f0
-from mouthpiece.voice.timing.prosody import F0_RANGE_HZ, MIN_VOICED_HZ, SILENT_ENERGY, SILENT_HZ, ProsodyTarget
+from mouthpiece.voice.timing.prosody import F0_RANGE_HZ, MIN_VOICED_HZ, ProsodyTarget
 
 if TYPE_CHECKING:
     from mouthpiece.voice.plan.speech_plan import SpeechPlan
@@ -195,7 +195,7 @@ def transfer_pauses(
     f0, energy, edges = timed.f0.copy(), timed.energy.copy(), CURVE_VALUES_PER_UNIT * timed.edges
     for k in silent:
         inner = slice(edges[k] + 1, max(edges[k] + 1, edges[k + 1] - 1))
-        f0[inner], energy[inner] = SILENT_HZ, SILENT_ENERGY
+        f0[inner], energy[inner] = SILENT_F0_HZ, SILENT_PLAN_ENERGY
     return timed.replace_curves(f0=f0, energy=energy), [gaps[n][1] for n in sorted(chosen)]
 
 

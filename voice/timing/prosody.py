@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 
 from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
-from mouthpiece.voice.plan.speech_plan import MARKS, UNIT_S, VOICE_RATE_HZ, SpeechPlan
+from mouthpiece.voice.plan.speech_plan import MARKS, SILENT_F0_HZ, SILENT_PLAN_ENERGY, UNIT_S, VOICE_RATE_HZ, SpeechPlan
 from mouthpiece.voice.timing.align import Alignment, align, normalize_word
 from mouthpiece.voice.timing.pitch import (
     compute_interval_st,
@@ -23,12 +23,11 @@ from mouthpiece.voice.timing.pitch import (
 )
 
 if TYPE_CHECKING:
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
 
 UNIT_SECONDS = float(UNIT_S)
 MAX_LEAD_UNITS = 8  # units of quiet kept before the first and after the last sound, 200 ms
 MIN_PAUSE_S = 0.06  # gaps between words longer than this are pauses
-SILENT_HZ, SILENT_ENERGY = 0.0, -10.0
 # a word starts and stops this much before its edges in the plan (medians, 312 words, four voices)
 WORD_LEAD_S = (0.085, 0.04)
 MIN_VOICED_HZ = 40.0  # a plan's F0 above this is meant to be heard
@@ -64,7 +63,7 @@ class ProsodyTarget:
     gain_db: np.ndarray | None = field(default=None, repr=False)
 
 
-def align_own_speech(voice: Hibari, plan: SpeechPlan, whisper=None) -> Alignment:
+def align_own_speech(voice: Voice, plan: SpeechPlan, whisper=None) -> Alignment:
     """Alignment of the voice's own reading of a plan: the other end of the time map."""
     wave = resample_poly(voice.speak(plan)[0], LISTEN_HZ // 8000, VOICE_RATE_HZ // 8000).astype(np.float32)
     return align(wave, plan.text, plan.language, whisper)
@@ -271,7 +270,7 @@ def _set_curves(plan: SpeechPlan, wanted_hz: np.ndarray, at_s: np.ndarray, pause
     energy, marks = plan.energy.copy(), np.repeat([p in MARKS for p in plan.phones], 2 * np.array(plan.durations))
     for start, stop in pauses:
         silent = marks & (at_s > start + UNIT_SECONDS / 2) & (at_s < stop - UNIT_SECONDS / 2)
-        f0[silent], energy[silent] = SILENT_HZ, SILENT_ENERGY
+        f0[silent], energy[silent] = SILENT_F0_HZ, SILENT_PLAN_ENERGY
     return plan.replace_curves(f0=f0, energy=energy)
 
 
@@ -299,7 +298,7 @@ def interpolate_prosody(
 # -- speaking --------------------------------------------------------------------------------------------------------
 
 
-def speak_with_prosody(voice: Hibari, transplanted: ProsodyTarget, passes: int = 2) -> np.ndarray:
+def speak_with_prosody(voice: Voice, transplanted: ProsodyTarget, passes: int = 2) -> np.ndarray:
     """The plan spoken with its melody and loudness checked on the result: (1, S) float32, S the plan's samples.
 
     voice: a timed voice.  transplanted: Transplanted.

@@ -20,7 +20,7 @@ from mouthpiece.voice.timing.prosody import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from mouthpiece.voice.backends.hibari import Hibari
+    from mouthpiece.voice.backends.backend import Voice
 
 PROSODY_AMOUNTS = {"source": 1.0, "neutral": 0.0}
 MAX_REGISTER_SHIFT_ST = 12.0
@@ -57,7 +57,7 @@ def parse_prosody_amount(prosody: str) -> float | None:
 
 
 def transfer_prosody(
-    voice: Hibari,
+    voice: Voice,
     plan: SpeechPlan,
     recording: np.ndarray | None,
     options: ProsodyOptions = ProsodyOptions(),

@@ -24,7 +24,7 @@ from mouthpiece.lipsync.echomimic.weights import load_models
 from mouthpiece.lipsync.options import AnimateOptions, PortraitOptions, resolve_animate_options
 from mouthpiece.lipsync.portrait.pipeline import prepare_animation
 
-QUICK = EchoMimicOptions(detail=64, fps=Fraction(10), steps=1, guidance=2.0, window=3, overlap=1, gate=False)
+QUICK = EchoMimicOptions(resolution=64, fps=Fraction(10), steps=1, guidance=2.0, window=3, overlap=1, gate=False)
 SILENT = Progress("none")
 
 
@@ -64,13 +64,13 @@ FLIPS = {
     "face": {"face": "40,200,60"},
     "gate": {"gate": True},
     "quality": {"quality": 40},
-    "detail": {"detail": 80},
+    "resolution": {"resolution": 80},
     "windows": {"windows": "closed-loop"},
     "window": {"window": 2},
     "overlap": {"window": 2, "overlap": 0},
     "carry": {"carry": "clean"},
-    "swing": {"swing": 1.5},
-    "nod": {"nod": 1.5},
+    "head_width": {"head_width": 1.5},
+    "head_height": {"head_height": 1.5},
     "speed": {"speed": 1.0},
 }
 
@@ -141,7 +141,7 @@ def test_a_gpu_without_room_says_what_to_lower(make, monkeypatch, desk):
     monkeypatch.setattr(pipeline, "cache_keys_and_values", full)
     with pytest.raises(MissingDependencyError) as problem:
         make()
-    assert "--detail 64" in problem.value.message and "--batch 1" in problem.value.hint and problem.value.retryable
+    assert "--resolution 64" in problem.value.message and "--batch 1" in problem.value.hint and problem.value.retryable
     assert not list(desk.glob("*out*"))
 
 
@@ -161,7 +161,7 @@ def test_defaults_are_those_of_the_published_pipelines():
     )
     assert (type(normal), normal.steps, normal.guidance) == (EchoMimicOptions, 30, 2.5)
     assert (type(acc), acc.steps, acc.guidance) == (EchoMimicAccOptions, 6, 1.0)
-    assert (normal.detail, normal.window, normal.overlap) == (512, 12, 3)
+    assert (normal.resolution, normal.window, normal.overlap) == (512, 12, 3)
     assert resolve_animate_options(acc.settings(), {}) == acc
     assert type(resolve_animate_options(None, {})) is AnimateOptions
 
@@ -169,11 +169,17 @@ def test_defaults_are_those_of_the_published_pipelines():
 def test_options_of_another_model_and_nonsense_are_refused():
     with pytest.raises(UsageError, match="--blink-rate: has no meaning with --model echomimic"):
         resolve_animate_options(None, {"model": "echomimic", "blink_rate": 3.0})
-    with pytest.raises(UsageError, match="--nod: has no meaning with --model mini"):
-        resolve_animate_options(None, {"nod": 2.0})
+    with pytest.raises(UsageError, match="--head-height: has no meaning with --model mini"):
+        resolve_animate_options(None, {"head_height": 2.0})
     with pytest.raises(UsageError, match="--model wav2lip"):
         resolve_animate_options(None, {"model": "wav2lip"})
-    for wrong in ({"detail": 100}, {"window": 3, "overlap": 3}, {"swing": 0.1}, {"carry": "loud"}, {"face": "nobody"}):
+    for wrong in (
+        {"resolution": 100},
+        {"window": 3, "overlap": 3},
+        {"head_width": 0.1},
+        {"carry": "loud"},
+        {"face": "nobody"},
+    ):
         with pytest.raises(UsageError):
             resolve_animate_options(None, {"model": "echomimic"} | wrong)
     own = set(EchoMimicControls.__dataclass_fields__)
@@ -191,7 +197,18 @@ def test_a_speed_needs_weights_with_speed_layers(make, desk, tmp_path):
 def test_the_command_line_animates_and_its_side_car_makes_the_same_file_again(call, desk, echo_folder):
     words = ("animate", str(desk / "portrait.png"), str(desk / "line.wav"), "-q")
     write_sound(desk / "line.wav", Sound(np.zeros((1, 3200), np.float32), 16_000), overwrite=True)
-    flags = ("--model", "echomimic-acc", "--weights", str(echo_folder), "--detail", "64", "--steps", "1", "--fps", "10")
+    flags = (
+        "--model",
+        "echomimic-acc",
+        "--weights",
+        str(echo_folder),
+        "--resolution",
+        "64",
+        "--steps",
+        "1",
+        "--fps",
+        "10",
+    )
     assert call(*words, "-o", str(desk / "a.mp4"), *flags).code == 0
     payload = json.loads((desk / "a.json").read_text())
     assert payload["settings"]["model"] == "echomimic-acc" and payload["settings"]["guidance"] == 1.0

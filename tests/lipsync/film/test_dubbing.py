@@ -19,7 +19,7 @@ from mouthpiece.lipsync.portrait.pipeline import load_models
 
 FRAMES, RATE = 30, Fraction(25)
 SILENT = Progress("none")
-PLAIN = LipsyncOptions(steps=2, variety=0.0)
+PLAIN = LipsyncOptions(steps=2, temperature=0.0)
 
 
 @pytest.fixture(scope="module")

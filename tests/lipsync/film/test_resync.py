@@ -131,12 +131,12 @@ FLIPS = {
     "seed": {"seed": 1},
     "steps": {"steps": 4},
     "guidance": {"guidance": 5.0},
-    "variety": {"variety": 1.0},
+    "temperature": {"temperature": 1.0},
     "expression": {"expression": 0.3},
     "closure": {"closure": 0.0},
-    "level": {"level": 0.0},
+    "normalize_mouth": {"normalize_mouth": 0.0},
     "spans": {"spans": "0-0.2"},
-    "ease": {"ease": 0.2, "spans": "0.04-0.36"},
+    "crossfade": {"crossfade": 0.2, "spans": "0.04-0.36"},
     "gate": {"gate": True},
     "grain": {"grain": False},
     "quality": {"quality": 40},
@@ -206,7 +206,10 @@ def test_two_faces_speak_each_in_its_own_span(clips, puppet, own_sound, other_so
         for opening in np.linspace(0, 1, FRAMES):
             writer.write(np.concatenate([puppet.frame(opening), puppet.frame(1 - opening)[:, ::-1]], 1))
     parts = [FaceEdit(((0.0, 0.2),), "96,96"), ([(0.2, 0.4)], "288,96")]
-    before, (after, facts) = shown(clips / "two.mp4"), move(video=clips / "two.mp4", words={"faces": parts}, ease=0.0)
+    before, (after, facts) = (
+        shown(clips / "two.mp4"),
+        move(video=clips / "two.mp4", words={"faces": parts}, crossfade=0.0),
+    )
     left, right = (
         [not np.array_equal(a[:, s], b[:, s]) for a, b in zip(before, after)] for s in (slice(0, 180), slice(204, 384))
     )

@@ -137,7 +137,11 @@ def test_the_options_steer_both():
     codes = np.zeros((TICKS, CODE_WIDTH), np.float32)
     codes[:, :BLINK_INDEX] = open_mouth()
     sound = said(("P", 100, 104))
-    plain = postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=0.0, level=0.0))
+    plain = postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=0.0, normalize_mouth=0.0))
     assert np.array_equal(plain, codes[:, :BLINK_INDEX])
-    assert (postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=1.0, level=0.0)) @ LIPS).min() < 0.001
-    assert not np.allclose(postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=0.0, level=1.0)), plain)
+    assert (
+        postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=1.0, normalize_mouth=0.0)) @ LIPS
+    ).min() < 0.001
+    assert not np.allclose(
+        postprocess_mouth(codes, sound, LIPS, AnimateOptions(closure=0.0, normalize_mouth=1.0)), plain
+    )

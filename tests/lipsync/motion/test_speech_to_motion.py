@@ -94,13 +94,13 @@ def noise_of(start, options):
     noise = draw_tick_noise(start, start + WINDOW_TICKS, (PACKED_WIDTH,), options.seed, ["clip"])[
         0, :, :CODE_WIDTH
     ].numpy()
-    noise[:, :BLINK_INDEX] *= options.variety
+    noise[:, :BLINK_INDEX] *= options.temperature
     return noise
 
 
 def test_a_long_take_is_at_its_end_what_it_was_at_its_start(core):
     sound = np.tile(sound_of(75), (20, 1))
-    codes = sample_motion_codes(core, sound, AnimateOptions(steps=2, variety=0.0, guidance=2.0))
+    codes = sample_motion_codes(core, sound, AnimateOptions(steps=2, temperature=0.0, guidance=2.0))
     first, last = (codes[t : t + 300, :BLINK_INDEX].mean(0) for t in (75, 1125))
     assert np.abs(last - first).max() < 0.25 * codes[:, :BLINK_INDEX].std()
 
@@ -109,9 +109,9 @@ def test_noise_belongs_to_the_tick_and_not_to_the_window():
     torch.manual_seed(0)
     unborn = AVCore(width=24, depth=1, heads=2).eval()  # its velocity is zero, so noise comes out as it went in
     noise = draw_tick_noise(0, 120, (PACKED_WIDTH,), 5, ["clip"])[0, :, :CODE_WIDTH].numpy()
-    for variety in (1.0, 0.25):  # scatters the mouth, not lids, brows and head
-        codes = sample_motion_codes(unborn, sound_of(120), AnimateOptions(steps=2, seed=5, variety=variety))
-        assert np.abs(codes[:, :BLINK_INDEX] - variety * noise[:, :BLINK_INDEX]).max() < 1e-5
+    for temperature in (1.0, 0.25):  # scatters the mouth, not lids, brows and head
+        codes = sample_motion_codes(unborn, sound_of(120), AnimateOptions(steps=2, seed=5, temperature=temperature))
+        assert np.abs(codes[:, :BLINK_INDEX] - temperature * noise[:, :BLINK_INDEX]).max() < 1e-5
         assert np.abs(codes[:, BLINK_INDEX:] - noise[:, BLINK_INDEX:]).max() < 1e-5
 
 
@@ -119,7 +119,7 @@ def test_sound_seed_steps_and_guidance_change_the_motion_and_nothing_else_does(c
     sound, options = sound_of(80), dict(steps=3, guidance=1.5, seed=1)
     first = sample_motion_codes(core, sound, AnimateOptions(**options))
     assert np.array_equal(first, sample_motion_codes(core, sound, AnimateOptions(**options)))
-    for change in (dict(seed=2), dict(steps=4), dict(guidance=1.0), dict(guidance=3.0), dict(variety=1.0)):
+    for change in (dict(seed=2), dict(steps=4), dict(guidance=1.0), dict(guidance=3.0), dict(temperature=1.0)):
         assert not np.allclose(first, sample_motion_codes(core, sound, AnimateOptions(**{**options, **change})))
     assert not np.allclose(first, sample_motion_codes(core, sound_of(80, 1), AnimateOptions(**options)))
 
@@ -188,7 +188,7 @@ def test_head_blinks_and_speed_obey_their_options(core, listener, space):
     assert np.allclose(
         play(pose_strength=2.0).codes[:, EXPRESSION_WIDTH:], 2 * usual.codes[:, EXPRESSION_WIDTH:], atol=1e-5
     )
-    plain = dict(settle=False, accents=0.0)
+    plain = dict(stabilize_head=False, accents=0.0)
     slow, fast = play(head_speed=0.5, **plain).codes, play(**plain).codes
     assert np.allclose(slow[::2, EXPRESSION_WIDTH:], fast[:13, EXPRESSION_WIDTH:], atol=1e-5)
     assert np.array_equal(slow[:, :BLINK_INDEX], fast[:, :BLINK_INDEX])
@@ -196,16 +196,25 @@ def test_head_blinks_and_speed_obey_their_options(core, listener, space):
 
 def test_closure_level_accents_and_settling_can_be_switched_off_one_by_one(core, listener, space):
     wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
-    plain = dict(steps=1, gate=False, closure=0.0, level=0.0, accents=0.0, settle=False, blink_rate=0.0, variety=1.0)
+    plain = dict(
+        steps=1,
+        gate=False,
+        closure=0.0,
+        normalize_mouth=0.0,
+        accents=0.0,
+        stabilize_head=False,
+        blink_rate=0.0,
+        temperature=1.0,
+    )
 
     def play(**changes):
         return generate_motion((listener, core, space), wave, 26, AnimateOptions(**{**plain, **changes})).codes
 
     usual = play()
     mouth, brows, head = slice(0, BLINK_INDEX), slice(BLINK_INDEX + 1, EXPRESSION_WIDTH), slice(EXPRESSION_WIDTH, None)
-    reach = {"closure": (mouth,), "level": (mouth,), "accents": (head,), "settle": (head,)}
+    reach = {"closure": (mouth,), "normalize_mouth": (mouth,), "accents": (head,), "stabilize_head": (head,)}
     for name, parts in reach.items():
-        changed = play(**{name: True if name == "settle" else 1.0})
+        changed = play(**{name: True if name == "stabilize_head" else 1.0})
         for part in (mouth, brows, head):
             same = np.array_equal(changed[:, part], usual[:, part])
             assert same == (part not in parts) or (name == "accents" and part == brows), (name, part)

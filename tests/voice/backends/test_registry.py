@@ -25,10 +25,14 @@ def bare(tmp_path, monkeypatch):
     kokoro._load_sessions.cache_clear()
 
 
+def shares(text):
+    return dict(registry.parse_voice(text).shares)
+
+
 def test_mixes_are_normalised_and_names_forgiven_their_capitals():
-    assert registry.parse_voice_mix("af_heart:0.6+bf_emma:0.4") == pytest.approx({"af_heart": 0.6, "bf_emma": 0.4})
-    assert registry.parse_voice_mix("AF_Heart:3 + bf_emma : 1") == pytest.approx({"af_heart": 0.75, "bf_emma": 0.25})
-    assert registry.parse_voice_mix("af_heart+am_adam+af_heart") == pytest.approx({"af_heart": 2 / 3, "am_adam": 1 / 3})
+    assert shares("af_heart:0.6+bf_emma:0.4") == pytest.approx({"af_heart": 0.6, "bf_emma": 0.4})
+    assert shares("AF_Heart:3 + bf_emma : 1") == pytest.approx({"af_heart": 0.75, "bf_emma": 0.25})
+    assert shares("af_heart+am_adam+af_heart") == pytest.approx({"af_heart": 2 / 3, "am_adam": 1 / 3})
 
 
 @pytest.mark.parametrize(
@@ -41,18 +45,18 @@ def test_mixes_are_normalised_and_names_forgiven_their_capitals():
 )  # fmt: skip
 def test_a_mix_that_makes_no_sense_is_refused_in_words(spec, told):
     with pytest.raises(UsageError) as caught:
-        registry.parse_voice_mix(spec)
+        registry.parse_voice(spec)
     assert told in str(caught.value)
 
 
 def test_the_list_has_every_voice_and_says_that_nobody_is_named():
-    rows = {row["name"]: row for row in registry.list_voices()}
-    assert len(rows) == 56 and rows["bm_george"]["language"] == "en-gb" and rows["bm_george"]["gender"] == "male"
-    assert rows["hibari"]["at_hand"] is True
-    assert all("not named" in row["note"] for row in rows.values() if row["backend"] == "kokoro")
-    assert {row["language"] for row in rows.values()} == set(registry.load_voice_facts()["languages"])
+    rows = {row.name: row for row in registry.list_voices()}
+    assert len(rows) == 56 and rows["bm_george"].language == "en-gb" and rows["bm_george"].gender == "male"
+    assert rows["hibari"].available is True
+    assert all("not named" in row.note for row in rows.values() if row.backend == "kokoro")
+    assert {row.language for row in rows.values()} == set(registry.load_voice_facts()["languages"])
     for language, facts in registry.load_voice_facts()["languages"].items():
-        assert rows[facts["voice"]]["language"] == language
+        assert rows[facts["voice"]].language == language
 
 
 def test_without_the_model_kokoro_is_missing_with_two_ways_out(bare):
@@ -60,7 +64,7 @@ def test_without_the_model_kokoro_is_missing_with_two_ways_out(bare):
         registry.load_voice("af_heart")
     assert caught.value.exit_code == 3
     assert registry.get_default_voice() == registry.get_default_voice("en-GB") == "hibari"
-    assert not any(row["at_hand"] for row in registry.list_voices() if row["backend"] == "kokoro")
+    assert not any(row.available for row in registry.list_voices() if row.backend == "kokoro")
 
 
 def test_a_voice_is_loaded_once_a_process():

@@ -169,7 +169,7 @@ def test_chatterbox_is_missing_with_both_remedies_when_its_package_is(monkeypatc
     monkeypatch.setattr(chatterbox, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install chatterbox-tts.*models pull chatterbox.*hibari"):
         chatterbox._load_model.__wrapped__("cpu")
-    assert not chatterbox.is_installed()
+    assert not chatterbox.ChatterboxBackend().is_available()
 
 
 def test_threads_come_from_the_environment(monkeypatch):

@@ -1,0 +1,162 @@
+"""The use case `animate`: a portrait and speech or song become a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mouthpiece.engine.errors import UsageError
+from mouthpiece.lipsync.echomimic.options import EchoMimicControls
+from mouthpiece.lipsync.options import AnimateOptions, PortraitOptions, resolve_animate_options
+from mouthpiece.request import Argument, Request, UseCase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mouthpiece.engine.device import Placement
+    from mouthpiece.job import Job, Result
+    from mouthpiece.request import ProgressCallback, StrPath
+
+
+@dataclass(frozen=True)
+class AnimateRequest(Request):
+    """A portrait to be animated.
+
+    portrait: picture with a face.  sound: recording of speech or song, or a video that lends its sound;
+    None where the options have a text to speak.  output: video to write.
+    options: those of the model asked for.
+    """
+
+    command: ClassVar[str] = "animate"
+    portrait: Path
+    sound: Path | None
+    output: Path
+    options: PortraitOptions
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Paths of the files that are read."""
+        return (self.portrait,) if self.sound is None else (self.portrait, self.sound)
+
+
+def run_animate(request: AnimateRequest, job: Job) -> Result:
+    """Animate a portrait: check, speak the text where there is one, move and render the face, mark the video.
+
+    Raises InvalidInputError for a picture without a face or a file without sound, UsageError for options that do not
+    fit, MissingDependencyError for weights, OutputError for the disk.
+    """
+    from mouthpiece.engine.inputs import check_inputs
+    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
+
+    options, output = request.options, request.output
+    check_speech_source(request)
+    sidecar = job.check_output(output, VIDEO_SUFFIXES)
+    check_inputs(pictures=(request.portrait,), sounds=(request.sound,))
+    from mouthpiece.lipsync.portrait.pipeline import prepare_animation  # torch: not before the inputs were checked
+
+    placement = job.choose_device(options.device)
+    job.prepare_marking(output)
+    sound, articulation, speech = request.sound, None, {}
+    if options.text is not None:
+        from mouthpiece.voice.text_to_speech import synthesize_for_face
+
+        sound, articulation, facts_of_speech = synthesize_for_face(options.text, options.voice, options.seed)
+        speech = {"speech": facts_of_speech}
+    animation = prepare_animation(request.portrait, sound, options, articulation)
+    load_models, animate_portrait = select_renderer(options, job.settings.dry_run)
+    models = load_models(placement)
+    plan = animation.plan()
+    job.note_settings(placement, options.settings() | plan)
+    size = f"{plan['frames']} frames, {plan['duration_s']:.2f} s, {plan['width_px']}x{plan['height_px']}"
+    if job.settings.dry_run:
+        document = {"output": str(output), "sidecar": str(sidecar), "settings": options.settings(), "facts": plan}
+        return job.preview(document, f"would write {output}: {size}")
+    facts = animate_portrait(animation, output, models, placement, job.progress, overwrite=job.settings.overwrite)
+    return job.finalize(output, options, facts | speech, f"{output}: {size}")
+
+
+def check_speech_source(request: AnimateRequest) -> None:
+    """Check that there is a sound or a text to speak, and not both. Raises UsageError."""
+    options = request.options
+    if (request.sound is None) == (options.text is None):
+        raise UsageError(
+            "animate: need a SOUND or --text, one of them.", hint="Run 'mouthpiece animate --help'.", code="usage"
+        )
+    if options.text is None and options.voice is not None:
+        raise UsageError(
+            f"--voice {options.voice}: nothing is spoken, the sound is given.",
+            hint="It belongs to --text; leave it out.",
+            code="usage",
+        )
+
+
+def select_renderer(options: PortraitOptions, dry_run: bool) -> tuple[Callable[[Placement], Any], Callable[..., dict]]:
+    """Return (load_models, animate) of the model asked for. dry_run: only check that its weights are there."""
+    from mouthpiece.engine.weights.model_cache import get_cached_model
+
+    if options.model == "mini":
+        from mouthpiece.lipsync.portrait.pipeline import animate, load_models
+
+        return partial(get_cached_model, load_models), animate
+    from mouthpiece.lipsync.echomimic.pipeline import animate, check_speed
+    from mouthpiece.lipsync.echomimic.weights import load_models, locate_files
+
+    def load(placement: Placement) -> Any:
+        if dry_run:
+            return locate_files(options.model, options.weights)
+        models = get_cached_model(load_models, placement, options.model, options.weights)
+        check_speed(options, models)
+        return models
+
+    return load, animate
+
+
+ANIMATE = UseCase(
+    AnimateRequest,
+    run_animate,
+    (
+        Argument("portrait", media=True),
+        Argument("sound", required=False, media=True, excerpt=True),
+        Argument("output", writes=True),
+    ),
+    (AnimateOptions, EchoMimicControls),
+    resolve_animate_options,
+)
+
+
+def animate(
+    portrait: StrPath,
+    sound: StrPath | None = None,
+    output: StrPath | None = None,
+    *,
+    text: str | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    preset: StrPath | None = None,
+    consent: StrPath | None = None,
+    provenance: bool = True,
+    **options: object,
+) -> Result:
+    """Animate a portrait with speech or song, and write the video.
+
+    portrait: picture with a face.  sound: recording, or a video that lends its sound.  output: video to write.
+    text: spoken by an embedded voice instead of a sound.
+    overwrite: replace an output that is there.  progress: called with a ProgressEvent now and then.
+    preset: TOML file, side-car of an earlier result, or the name of a packaged preset.
+    consent: file that says who allowed what.  provenance: False leaves the video without a mark.
+    options: every option of `mouthpiece animate`, such as expression=1.4, head_speed=0.8, fps=30, model="echomimic";
+    also dry_run, signing_key and signing_cert.
+    Returns a Result.  Raises MouthpieceError as run_animate does.
+
+    >>> result = animate("portrait.png", "line.wav", "out.mp4", size=96, fps=12, expression=1.4)
+    >>> result.output.name, result.facts["frames"], result.document["settings"]["expression"]
+    ('out.mp4', 5, 1.4)
+    """
+    return ANIMATE.call(
+        dict(portrait=portrait, sound=sound, output=output, text=text, overwrite=overwrite, preset=preset)
+        | dict(consent=consent, provenance=provenance)
+        | options,
+        progress,
+    )

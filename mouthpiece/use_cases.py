@@ -1,0 +1,17 @@
+"""The use cases by name; what runs, checks or lists them all reads their names from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mouthpiece.animate import ANIMATE
+
+if TYPE_CHECKING:
+    from mouthpiece.request import Request, UseCase
+
+USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE,)}
+
+
+def get_use_case(request: Request) -> UseCase:
+    """Return the UseCase of a Request."""
+    return USE_CASES[request.command]
