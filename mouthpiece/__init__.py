@@ -15,6 +15,7 @@ if not (Path(__file__).parent / "engine").is_dir():  # a checkout: the other roo
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
 from mouthpiece.animate import animate  # noqa: E402 - the path comes first
+from mouthpiece.dub import dub  # noqa: E402
 from mouthpiece.engine import __version__  # noqa: E402
 from mouthpiece.engine.errors import (  # noqa: E402
     ExitCode,
@@ -26,6 +27,7 @@ from mouthpiece.engine.errors import (  # noqa: E402
 )
 from mouthpiece.engine.progress import ProgressEvent  # noqa: E402
 from mouthpiece.job import Result  # noqa: E402
+from mouthpiece.speak import speak  # noqa: E402
 
 __all__ = [
     "ExitCode",
@@ -38,9 +40,11 @@ __all__ = [
     "UsageError",
     "__version__",
     "animate",
+    "dub",
+    "speak",
 ]
 
 # A module of this package has the name of each function, and the name means the function: it lends the function its
 # attributes, so that dotted names such as mouthpiece.lipsync.options still lead on.
-for _function in (animate,):
+for _function in (animate, dub, speak):
     _function.__dict__ = vars(import_module(f"mouthpiece.{_function.__name__}"))

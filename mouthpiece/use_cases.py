@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mouthpiece.animate import ANIMATE
+from mouthpiece.dub import DUB
+from mouthpiece.speak import SPEAK
 
 if TYPE_CHECKING:
     from mouthpiece.request import Request, UseCase
 
-USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE,)}
+USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE, SPEAK, DUB)}
 
 
 def get_use_case(request: Request) -> UseCase:

@@ -13,8 +13,9 @@ from speaking_face import load_speaking_face
 from mouthpiece import command_line
 from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
 from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.face.measure import measure_frames
-from mouthpiece.lipsync.film.face_scan import track_faces
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 from mouthpiece.voice.asr import transcription
@@ -59,7 +60,7 @@ def mouths(film):
     for name, track in zip(FACES, track_faces(film, list(FACES.values())).tracks):
         out[name] = np.zeros((FRAMES, *shape), bool)
         for index in range(FRAMES):
-            x0, y0, x1, y1 = get_mouth_box(track.crop(index, WORK_PX), shape)
+            x0, y0, x1, y1 = get_mouth_box(crop_face(track, index, WORK_PX), shape)
             out[name][index, y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = True  # a pixel more: colours are coded in pairs
     assert not (out["ANNA"] & out["BOB"]).any() and all(0.05 < mouth.mean() < 0.3 for mouth in out.values())
     return out

@@ -120,7 +120,7 @@ def prepare_dub(
     script_path: str | Path,
     output: Path,
     options: DubOptions,
-    decoded: tuple[str, str, tuple] | None = None,
+    decoded: tuple[str, bytes, tuple] | None = None,
 ) -> DubJob:
     """Prepare the dub of a film by a script; continue the project beside the output where there is one.
 
@@ -147,7 +147,7 @@ def prepare_dub(
 
 
 def _continue_project(
-    film: Film, script_path: str | Path, path: Path, options: DubOptions, decoded: tuple[str, str, tuple] | None
+    film: Film, script_path: str | Path, path: Path, options: DubOptions, decoded: tuple[str, bytes, tuple] | None
 ) -> Project:
     """Read the project where the script is one, else lay the script over it; make a new one where there is none."""
     if path.exists() and Path(script_path).resolve() == path.resolve():

@@ -78,7 +78,7 @@ def prepare_speech(
     film: Film,
     script_path: str | Path,
     options: DialogueOptions,
-    decoded: tuple[str, str, tuple] | None = None,
+    decoded: tuple[str, bytes, tuple] | None = None,
 ) -> SpeechJob:
     """Read a film's script and check that all of it can be spoken.
 

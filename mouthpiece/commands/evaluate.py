@@ -68,7 +68,9 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
         )
     else:
         args.recognizer = args.recognizer or "auto"
-        args.check_dub(args.video, project, args.recognizer)
+        from mouthpiece.evaluation.dub_evaluation import check_dub
+
+        check_dub(args.video, project, args.recognizer)
     from mouthpiece.evaluation.contact_sheet import write_contact_sheet
     from mouthpiece.evaluation.talking_head import evaluate_video, format_table
 
@@ -111,6 +113,7 @@ def evaluate_dub(args: argparse.Namespace, project: Path, progress: Progress) ->
     mouthpiece.evaluation.dub_evaluation, lent by the command line.
     """
     from mouthpiece.engine.media.reading import probe
+    from mouthpiece.evaluation.dub_evaluation import evaluate_dub as judge_dub
 
     mouths, reasons = None, {}
     if args.against is None:
@@ -126,7 +129,7 @@ def evaluate_dub(args: argparse.Namespace, project: Path, progress: Progress) ->
             if problem.code != "no_face":
                 raise
             reasons["mouths"] = problem.message
-    dub = args.judge_dub(args.video, args.against, project, mouths, args.recognizer, progress)
+    dub = judge_dub(args.video, args.against, project, mouths, args.recognizer, progress)
     dub["old_mouth_correlation"] = correlate_old_mouth(args, reasons) if mouths else None
     return dub | dict(reasons=dub["reasons"] | reasons)
 

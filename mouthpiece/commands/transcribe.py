@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, CommandResult
-from mouthpiece.commands.speak import format_line_count
+from mouthpiece.speak import format_line_count
 from mouthpiece.engine.config import Options, add_flags, option, read_preset, reject_unused_options, resolve_options
 from mouthpiece.engine.errors import InvalidInputError
 

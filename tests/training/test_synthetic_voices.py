@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.signal import resample_poly
 
-from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.training.data import synthetic_voices as stage
