@@ -23,8 +23,10 @@ import skimage.data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device, set_cpu_threads
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_image, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.options import AnimateOptions
 from mouthpiece.lipsync.portrait import pipeline

@@ -125,7 +125,8 @@ def measure_animate(folder):
     import numpy as np
     from skimage import data
 
-    from mouthpiece.engine.media.reading import Sound, write_image, write_sound
+    from mouthpiece.engine.audio.sound import Sound, write_sound
+    from mouthpiece.engine.media.images import write_image
 
     write_image(folder / "portrait.png", np.ascontiguousarray(data.astronaut()[:256, 96:352]))
     write_sound(

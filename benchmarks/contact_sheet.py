@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mouthpiece.engine.media.reading import VideoReader, read_image, write_image
+from mouthpiece.engine.media.images import read_image, write_image
+from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.evaluation.video_metrics import measure_video
 
 CELL_PX, DETAIL_PX, GAP_PX, TEXT_PX = 200, 132, 4, 18

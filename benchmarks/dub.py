@@ -26,7 +26,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import count_samples
 from mouthpiece.training.data.manifest import read_rows
 from mouthpiece.voice.backends.registry import load_voice

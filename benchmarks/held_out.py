@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from stylize import STYLES, stylize
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
-from mouthpiece.engine.media.reading import Sound, VideoReader, read_image, read_sound, write_image, write_sound
+from mouthpiece.engine.media.images import read_image, write_image
+from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.training.data.manifest import load_held_out, read_rows
 
 PARTS = ("held", "other", "portraits", "paintings", "long")

@@ -27,8 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mouthpiece.engine.audio.voice_activity import find_runs
 from mouthpiece.engine.encoders.articulatory_features import make_articulatory_features
-from mouthpiece.engine.encoders.phonetic import PHONES, extract_articulation
-from mouthpiece.lipsync.motion.speech_to_motion import load_phonetic_encoder
+from mouthpiece.engine.encoders.phonetic import PHONES, extract_articulation, load_phonetic_encoder
 from mouthpiece.training.data.manifest import load_held_out
 from mouthpiece.training.data.synthetic_voices import FOREIGN_VOICES, resample_mono, sample_lines
 from mouthpiece.voice.text_to_speech import synthesize_for_face

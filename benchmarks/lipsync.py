@@ -24,8 +24,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
-from mouthpiece.engine.media.reading import Sound, VideoReader, probe, read_sound, write_image, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.rewrite import VideoRewriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.evaluation.video_metrics import measure_video

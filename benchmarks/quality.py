@@ -36,9 +36,10 @@ from mouthpiece.engine.audio.voice_activity import detect_speech_activity
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.media.reading import VideoReader, read_image, read_sound
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.progress import Progress
-from mouthpiece.engine.weights.loading import get_embedded_path
+from mouthpiece.engine.weights.manifest import get_embedded_path
 from mouthpiece.evaluation.background_stability import find_background, measure_background_motion
 from mouthpiece.evaluation.contact_sheet import write_contact_sheet
 from mouthpiece.evaluation.talking_head import evaluate_video, find_silent_frames

@@ -183,7 +183,7 @@ def doctor(space: Workspace) -> dict[str, str]:
     """Ask what works: weights, models and extras that it knows, and whether the embedded weights are there."""
     rows = space.run("doctor")["result"]
     known = [row["name"] for row in rows if row["name"].startswith(("model ", "extra "))]
-    weights = [[row["name"], row["ok"], row["detail"]] for row in rows if row["name"].startswith("weights ")]
+    weights = [[row["name"], row["ok"]] for row in rows if row["name"].startswith("weights ")]
     return {"names": hash_json(sorted(known)), "weights": hash_json(sorted(weights))}
 
 

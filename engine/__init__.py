@@ -1,3 +1,3 @@
 """What both branches stand on: time, media, options, placement, weights, errors."""
 
-__version__ = "0.1.0"
+from mouthpiece.engine.version import __version__ as __version__

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.media.images import check_picture
-from mouthpiece.engine.media.reading import open_sound_stream, probe
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import open_sound_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ def check_inputs(*, pictures: tuple = (), media: tuple = (), sounds: tuple = ())
     """Refuses what its header already shows to be of no use; who reads the file says the rest.
 
     pictures, media, sounds: paths; None is passed over. media may have sound, moving picture or both.
-    Raises Refused as mouthpiece.engine.media.images.read_image, mouthpiece.engine.media.reading.probe and
+    Raises Refused as mouthpiece.engine.media.images.read_image, mouthpiece.engine.media.probing.probe and
     mouthpiece.engine.media.reading.open_sound_stream do.
     """
     for look, paths in ((check_picture, pictures), (probe, media), (_check_sound, sounds)):

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Time = TypeVar("Time", int, float)  # samples, frames or seconds
 
 MOTION_HZ = Fraction(25)  # clock of the motion code
 ARTICULATION_HZ = Fraction(50)  # clock of the articulation stream
@@ -144,6 +150,21 @@ def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
     """
     rate = Fraction(rate)
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
+
+
+def merge_spans(spans: Iterable[tuple[Time, Time]], gap: float = 0) -> list[tuple[Time, Time]]:
+    """Merge spans that overlap, touch, or lie within a gap of each other; return them in order.
+
+    spans: (start, stop) in any order and any unit; empty ones are dropped.
+    gap: in the same unit.
+    """
+    merged: list[tuple[Time, Time]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        elif stop > start:
+            merged.append((start, stop))
+    return merged
 
 
 def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:

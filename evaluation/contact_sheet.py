@@ -15,7 +15,9 @@ from mouthpiece.engine.audio.voice_activity import detect_speech_activity
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import check_output_file
-from mouthpiece.engine.media.reading import VideoReader, probe, read_sound, write_image
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.evaluation.video_metrics import measure_video
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import parse_loudness_target
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.evaluation.dub_metrics import MeasuredLine, measure_line, summarize_lines
 from mouthpiece.evaluation.report_page import write_page

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from mouthpiece.engine.files import check_input_file
-from mouthpiece.engine.media.reading import VideoReader, read_image
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.timeline import MOTION_HZ, make_frame_times
 from mouthpiece.face.crop import make_crop, transform_points
 from mouthpiece.face.detect import find_faces_fast

@@ -12,7 +12,8 @@ import skimage.data
 from hibari import SAMPLE_RATE, Hibari
 
 from mouthpiece import command_line
-from mouthpiece.engine.media.reading import Sound, write_image, write_sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.images import write_image
 
 LINE = "From up here the whole planet fits behind my thumb. Please, could you pass me a map of home?"
 

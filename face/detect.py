@@ -82,7 +82,7 @@ def check_image(image: np.ndarray | None) -> np.ndarray | None:
         raise UsageError(
             f"image: got {got}, need RGB uint8 (H, W, 3).",
             code="bad_image",
-            hint="Read it with mouthpiece.engine.media.reading.read_image.",
+            hint="Read it with mouthpiece.engine.media.images.read_image.",
         )
     return image
 

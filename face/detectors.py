@@ -95,7 +95,7 @@ def _load_mtcnn() -> torch.nn.Module:
     import_without_compiler("torchvision")
     from facenet_pytorch import MTCNN
 
-    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_packaged_model
 
     record_packaged_model("facenet_pytorch", [f"data/{net}.pt" for net in ("pnet", "rnet", "onet")])
     return MTCNN(keep_all=True, device="cpu")
@@ -154,7 +154,7 @@ def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.face_detection import FaceDetection
 
-    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_packaged_model
 
     record_packaged_model(
         "mediapipe",

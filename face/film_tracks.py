@@ -14,15 +14,17 @@ from mouthpiece.engine.contracts import FaceTrack, FaceTracks
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.media.reading import VideoReader
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.version import get_code_version
+from mouthpiece.engine.weights.records import add_model_hashes, record_models
 from mouthpiece.face.identity import open_identity
 from mouthpiece.face.track import FaceTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mouthpiece.engine.media.film import Film
     from mouthpiece.engine.progress import Progress
+    from mouthpiece.engine.weights.records import ModelRecords
 
 TRACKS_FILE = "faces-{film}-{choice}.npz"  # one face of one film
 MODELS_SUFFIX = ".nets.json"  # beside it: the models that found the face
@@ -136,7 +138,8 @@ class FilmFaceTracker:
         return [tracks for tracks in (load_face_tracks(path) for path in paths) if tracks is not None]
 
     def _get_path(self, choice: str) -> Path:
-        name = TRACKS_FILE.format(film=self._film.sha256[:16], choice=f"{crc32(choice.encode()):08x}")
+        key = crc32(f"{choice}|{get_code_version()}".encode())
+        name = TRACKS_FILE.format(film=self._film.sha256[:16], choice=f"{key:08x}")
         return self._folder / name
 
     def _track_anew(
@@ -149,7 +152,7 @@ class FilmFaceTracker:
             raise InvalidInputError(**json.loads(nobody.read_text(encoding="utf-8")))
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            with loading.record_models() as models:
+            with record_models() as models:
                 tracks = track_faces(self._film.path, choices, advance)
         except InvalidInputError as problem:
             if problem.code == "no_face":  # the next run need not look again
@@ -168,14 +171,14 @@ class FilmFaceTracker:
         return single
 
 
-def _save_records(path: Path, models: Mapping[tuple[str, str], str]) -> None:
-    """Write beside a file of tracks which models found them. models: {(name, path): SHA-256}."""
+def _save_records(path: Path, models: ModelRecords) -> None:
+    """Write beside a file of tracks which models found them."""
     with atomic_write(path.with_suffix(MODELS_SUFFIX), overwrite=True) as part:
-        part.write_text(json.dumps({name: digest for (name, _), digest in models.items()}), encoding="utf-8")
+        part.write_text(json.dumps(models.get_hashes()), encoding="utf-8")
 
 
 def add_saved_records(path: Path) -> None:
     """Record for the side-car the models that found the tracks in a file, where they are known."""
     beside = path.with_suffix(MODELS_SUFFIX)
     if beside.is_file():
-        loading.add_records(json.loads(beside.read_text(encoding="utf-8")))
+        add_model_hashes(json.loads(beside.read_text(encoding="utf-8")))

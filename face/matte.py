@@ -11,7 +11,7 @@ import numpy as np
 
 from mouthpiece.engine.device import set_cpu_threads
 from mouthpiece.engine.errors import MissingDependencyError
-from mouthpiece.engine.weights.file_cache import is_verified
+from mouthpiece.engine.weights.digests import is_verified
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.face.crop import make_crop, transform_points
 from mouthpiece.face.detect import find_faces_fast
@@ -206,7 +206,7 @@ def segment_with_rvm(pixels: np.ndarray) -> np.ndarray:
 def _open_session(path: Path):
     import onnxruntime
 
-    from mouthpiece.engine.weights.loading import record_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_model
 
     if path is None or not is_verified(path, RVM_SHA256):
         raise MissingDependencyError(
@@ -231,7 +231,7 @@ def segment_with_mediapipe(pixels: np.ndarray) -> np.ndarray:
     os.environ.setdefault("GLOG_minloglevel", "2")
     from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
-    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_packaged_model
 
     record_packaged_model("mediapipe", ("modules/selfie_segmentation/selfie_segmentation.tflite",))
     with SelfieSegmentation(model_selection=0) as network:

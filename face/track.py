@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from mouthpiece.engine.contracts import FaceTrack
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.shot_cuts import CUT_LEVEL, ShotCutDetector
 from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import (
     FACE_HINT,
@@ -23,8 +23,6 @@ from mouthpiece.face.detect import (
 )
 from mouthpiece.face.optical_flow import FaceFlow
 
-THUMBNAIL_PX = (64, 36)  # frames compared for shot cuts
-
 
 @dataclass(frozen=True)
 class TrackOptions:
@@ -34,7 +32,7 @@ class TrackOptions:
     search_frames: int = 3  # frames between looks for a face out of view, >= 1
     bridge_frames: int = 3  # gaps up to this many frames within a shot are filled, >= 0
     smooth_frames: float = 1.0  # deviation of the symmetric smoothing of the points, >= 0
-    cut_level: float = 27.0  # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
+    cut_level: float = CUT_LEVEL  # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -52,31 +50,6 @@ class TrackOptions:
                 )
 
 
-class ShotCutDetector:
-    """Says whether a frame begins a new shot: HSV change of a thumbnail above `level` and well above the recent ones.
-
-    Source: the content detector of PySceneDetect, with an adaptive ratio.
-    """
-
-    def __init__(self, level: float = TrackOptions.cut_level) -> None:
-        self._level, self._last, self._recent = level, None, []
-
-    def is_cut(self, frame: np.ndarray) -> bool:
-        """frame: uint8 (H, W, 3) RGB; frames in order."""
-        thumb = cv2.cvtColor(cv2.resize(frame, THUMBNAIL_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(
-            float
-        )
-        last, self._last = self._last, thumb
-        if last is None:
-            return False
-        change = np.abs(thumb - last)
-        change[..., 0] = (
-            np.minimum(change[..., 0], 180 - change[..., 0]) * np.minimum(thumb[..., 1], last[..., 1]) / 255
-        )  # hue is a circle, and nothing in gray
-        value = float(change.mean())
-        cut = value >= self._level and value >= 2 * np.mean(self._recent or [0])
-        self._recent = [] if cut else [*self._recent[-4:], value]
-        return cut
 
 
 class _TrackRun:

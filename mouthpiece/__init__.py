@@ -26,8 +26,12 @@ from mouthpiece.engine.errors import (  # noqa: E402
     UsageError,
 )
 from mouthpiece.engine.progress import ProgressEvent  # noqa: E402
+from mouthpiece.evaluate import evaluate  # noqa: E402
 from mouthpiece.job import Result  # noqa: E402
+from mouthpiece.lip_sync import lipsync  # noqa: E402
+from mouthpiece.sound import sound  # noqa: E402
 from mouthpiece.speak import speak  # noqa: E402
+from mouthpiece.transcribe import transcribe  # noqa: E402
 
 __all__ = [
     "ExitCode",
@@ -41,10 +45,14 @@ __all__ = [
     "__version__",
     "animate",
     "dub",
+    "evaluate",
+    "lipsync",
+    "sound",
     "speak",
+    "transcribe",
 ]
 
 # A module of this package has the name of each function, and the name means the function: it lends the function its
 # attributes, so that dotted names such as mouthpiece.lipsync.options still lead on.
-for _function in (animate, dub, speak):
+for _function in (animate, lipsync, speak, dub, sound, transcribe, evaluate):
     _function.__dict__ = vars(import_module(f"mouthpiece.{_function.__name__}"))

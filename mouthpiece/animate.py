@@ -48,7 +48,7 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
     fit, MissingDependencyError for weights, OutputError for the disk.
     """
     from mouthpiece.engine.inputs import check_inputs
-    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
+    from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
 
     options, output = request.options, request.output
     check_speech_source(request)

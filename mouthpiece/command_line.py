@@ -24,7 +24,7 @@ from mouthpiece.engine import __version__
 from mouthpiece.engine.config import note_renamed_options
 from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
 from mouthpiece.engine.progress import MODES, Progress
-from mouthpiece.engine.weights.model_cache import reset_model_records
+from mouthpiece.engine.weights.records import record_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ def run_command(argv):
     """
     try:
         args = build_parser().parse_args(argv)
-        with silence_native_output():
+        with silence_native_output(), record_models():
             outcome = load_commands()[args.command].run(args, Progress("none"))
         return int(outcome.exit_code), {
             "ok": outcome.exit_code == ExitCode.DONE,
@@ -245,13 +245,12 @@ def run_and_report(argv: list[str]) -> int:
     """Runs one command and tells its result or its error; gives the exit code."""
     as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
     try:
-        reset_model_records()
         args = build_parser().parse_args(argv)
         verbosity = args.verbose
         command = load_commands()[args.command]
         with silence_native_output() if not verbosity and not command.keep_native_output else nullcontext():
             progress = Progress("none" if args.quiet else args.progress)
-            with note_renamed_options(progress.note):
+            with note_renamed_options(progress.note), record_models():
                 outcome = command.run(args, progress)
         told = (
             to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})

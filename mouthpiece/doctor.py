@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.device import choose_device, set_cpu_threads
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.provenance.signing import CERT_VARIABLE, KEY_VARIABLE, get_config_folder
+from mouthpiece.engine.folders import get_config_folder
+from mouthpiece.engine.provenance.signing import CERT_VARIABLE, KEY_VARIABLE
 from mouthpiece.engine.provenance.watermark import get_unavailable_reason
 from mouthpiece.engine.weights.download import is_model_available, load_model_registry
-from mouthpiece.engine.weights.loading import load_state, load_weights_manifest
+from mouthpiece.engine.weights.loading import load_state
+from mouthpiece.engine.weights.manifest import load_weights_manifest
 from mouthpiece.voice.backends.registry import BACKENDS
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ PACKAGES = (  # of the base set
     ("hibari", "the voice that is always there, English text to phones"),
     ("whisper", "recognition, where weights are at hand"),
     ("pocketsphinx", "alignment, recognition of English"),
-    ("scenedetect", "shot cuts"),
     ("pysubs2", "ASS scripts"),
     ("lxml", "DAPT and TTML scripts"),
     ("jsonschema", "project files, consents"),

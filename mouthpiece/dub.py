@@ -57,14 +57,14 @@ def run_dub(request: DubRequest, job: Job) -> Result:
     Raises InvalidInputError for a film or a script that cannot be used, or where not one line could be spoken;
     UsageError for options that do not fit, OutputError for the disk.
     """
+    from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
     from mouthpiece.engine.media.film import open_film
-    from mouthpiece.engine.media.reading import VIDEO_SUFFIXES
     from mouthpiece.evaluation.dub_report import build_dub_report, measure_dub_lines, write_dub_report
     from mouthpiece.face.film_tracks import FilmFaceTracker
     from mouthpiece.voice.dub_mix import write_mix
     from mouthpiece.voice.dub_project import prepare_dub, speak_pending_lines
     from mouthpiece.voice.mix.bed import check_bed
-    from mouthpiece.voice.scripts.text_decoding import read_text
+    from mouthpiece.voice.scripts.formats import read_script_file
 
     check_options(request)
     job.check_output(request.output, VIDEO_SUFFIXES)
@@ -74,8 +74,8 @@ def run_dub(request: DubRequest, job: Job) -> Result:
         if result is not None:
             return result
     check_bed(request.options.bed)
-    decoded = read_text(request.script, request.options.encoding)
-    dub = prepare_dub(film, request.script, request.output, request.options, decoded)
+    script_file = read_script_file(request.script, request.options.encoding)
+    dub = prepare_dub(film, request.script, request.output, request.options, script_file)
     for remark in dub.speech.script.remarks:
         job.progress.note(remark.text)
     if job.settings.dry_run:

@@ -1,4 +1,4 @@
-"""One run of a use case: what all of them share, from the checks before the work to the mark and the side-car after it."""
+"""One run of a use case: what all share, from the checks before the work to the mark and the side-car after it."""
 
 from __future__ import annotations
 
@@ -204,3 +204,8 @@ def finalize_output(
         for path in {output, get_manifest_path(output)}:
             path.unlink(missing_ok=True)
         raise
+
+
+def format_line_count(lines: int) -> str:
+    """Format a number of lines: "1 line", "2 lines"."""
+    return f"{lines} line{'s' * (lines != 1)}"

@@ -1,4 +1,4 @@
-"""Requests: what a use case is asked for, typed, and made from the plain values of a command line, a table or a call."""
+"""Requests: what a use case is asked for, typed, made from the plain values of a command line, a table or a call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from mouthpiece.engine.config import Options, read_preset, rename_former_options, to_flag, warn_of_former_options
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.progress import CallbackProgress, Progress, ProgressEvent
-from mouthpiece.engine.weights.model_cache import reset_model_records
+from mouthpiece.engine.weights.records import record_models
 from mouthpiece.job import Job, OutputSettings, Result
 
 StrPath = str | PathLike[str]
@@ -30,6 +30,7 @@ class Argument:
     media: a picture, a sound or a video, never plain text.
     excerpt: the beginning of the file is enough to measure how long the work takes.
     writes: the file is written, not read.
+    choices: values accepted; empty: all.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Argument:
     media: bool = False
     excerpt: bool = False
     writes: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ class UseCase:
     def execute(self, request: Request, progress: Progress | None = None, *, verbose: bool = False) -> Result:
         """Run a Request; return its Result with the notes made on the way. Raises what the use case raises."""
         progress = progress or Progress("none")
-        reset_model_records()
-        result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
+        with record_models():
+            result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
         return replace(result, notes=tuple(progress.notes))
 
     def call(self, values: Mapping[str, Any], progress: ProgressCallback | None = None) -> Result:
@@ -152,6 +154,10 @@ class UseCase:
             if argument.required:
                 raise UsageError(f"{self.name}: {argument.name} is missing.", code="usage")
             return None
+        if argument.choices and value not in argument.choices:
+            raise UsageError(
+                f"{to_flag(argument.name)} {value}: need {' or '.join(argument.choices)}.", code="bad_option"
+            )
         return _to_path(value, base) if argument.kind is Path else argument.kind(value)
 
     def _resolve(self, preset: StrPath | None, given: dict[str, Any], base: Path | None) -> Options:

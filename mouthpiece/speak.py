@@ -117,16 +117,16 @@ def speak_alone(request: SpeakRequest, job: Job) -> Result:
 def speak_script(request: SpeakRequest, job: Job) -> Result:
     """Speak the lines of a script in the slots of its film; return the Result."""
     from mouthpiece.engine.media.film import open_film
-    from mouthpiece.voice.scripts.text_decoding import read_text
+    from mouthpiece.voice.scripts.formats import read_script_file
 
     options = request.options
     film = open_film(request.video)
-    decoded = read_text(request.script, options.encoding)
+    script_file = read_script_file(request.script, options.encoding)
     marking = job.prepare_marking(request.output, () if options.language is None else (options.language,))
     from mouthpiece.voice.speech_job import prepare_speech  # torch: not before the checks
     from mouthpiece.voice.speech_lines import place_take, speak_lines
 
-    speech = replace(prepare_speech(film, request.script, options, decoded), consent=marking.consent)
+    speech = replace(prepare_speech(film, request.script, options, script_file), consent=marking.consent)
     if not film.info.has_video:
         hint = "There is no picture in it; leave it out."
         reject_unused_options(request.given, ("face",), f"with {request.video}", hint)

@@ -8,7 +8,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 from speaking_face import SIDE_PX, load_speaking_face
 
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_image
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.writing import VideoWriter
 
 SOUND_HZ = 48_000
 FRAMES = 40

@@ -55,7 +55,8 @@ def desk(tmp_path, head):
     """A folder with portrait.png and line.wav: 0.4 s of noise at 16 kHz."""
     import numpy as np
 
-    from mouthpiece.engine.media.reading import Sound, write_image, write_sound
+    from mouthpiece.engine.audio.sound import Sound, write_sound
+    from mouthpiece.engine.media.images import write_image
 
     write_image(tmp_path / "portrait.png", head)
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 6_400))

@@ -15,7 +15,8 @@ import pytest
 from conftest import QUICK
 from small_disk import limit_file_size
 
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 

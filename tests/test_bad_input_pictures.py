@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mouthpiece.engine.media.reading import read_image
+from mouthpiece.engine.media.images import read_image
 from mouthpiece.face.detect import Face
 
 
@@ -159,7 +159,7 @@ def test_a_face_at_the_border_of_the_picture_works(perform, desk, head):
 
 
 def test_a_portrait_with_odd_sides_is_written_with_even_ones_and_the_facts_say_so(call, desk, head):
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     save(desk, np.ascontiguousarray(head[:201, :223]))
     words = ("animate", str(desk / "other.png"), str(desk / "line.wav"), "-o", str(desk / "out.mp4"), "--fps", "12")

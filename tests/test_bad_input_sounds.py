@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mouthpiece.engine.media.reading import Sound, VideoWriter, read_sound, write_sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 
 def tone(seconds, channels=1, rate_hz=16_000):

@@ -10,7 +10,8 @@ import pytest
 
 from mouthpiece import command_line
 from mouthpiece.engine.config import read_preset
-from mouthpiece.engine.media.reading import probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import read_sound
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--size", "96", "--fps", "12")
@@ -269,7 +270,7 @@ def test_evaluate_refuses_what_it_cannot_measure_or_write(call, desk, monkeypatc
 def test_evaluate_refuses_what_is_no_project_before_it_looks_at_the_video(call, desk):
     (desk / "other.json").write_text('{"settings": {}}')
     answer = call("evaluate", str(desk / "line.wav"), "--project", str(desk / "other.json"), "-q")
-    assert (answer.code, answer.out) == (5, "") and "other.json: no valid project" in answer.err
+    assert (answer.code, answer.out) == (5, "") and "other.json: not a valid project" in answer.err
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):
@@ -321,7 +322,7 @@ def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_w
             "files": [{"path": "net.bin", "bytes": 2_500_000}],
         }
     }
-    monkeypatch.setattr("mouthpiece.engine.weights.loading.load_weights_manifest", lambda: {"motion": entry})
+    monkeypatch.setattr("mouthpiece.engine.weights.manifest.load_weights_manifest", lambda: {"motion": entry})
     monkeypatch.setattr("mouthpiece.engine.weights.download.load_model_registry", lambda: fetched)
     rows = [" ".join(line.split()) for line in call("models", "list").out.splitlines()]
     assert rows == ["at hand motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]

@@ -11,8 +11,11 @@ from debug_separator import write_separator
 from speaking_face import load_speaking_face
 
 from mouthpiece import command_line
+from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.face.crop import crop_face
 from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.face.measure import measure_frames

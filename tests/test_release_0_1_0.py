@@ -42,7 +42,8 @@ def test_a_side_car_is_a_preset_for_the_same_options(name, cls, renamed):
 
 def test_takes_of_a_project_are_current():
     from mouthpiece.voice.dub_project import hash_take_settings
-    from mouthpiece.voice.scripts.project import find_changed_lines, read_project
+    from mouthpiece.voice.scripts.project import find_changed_lines
+    from mouthpiece.voice.scripts.project_file import read_project
 
     project = read_project(FILES / "project.json")
     assert [entry.id for entry in project.entries] == ["1", "2"]

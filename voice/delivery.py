@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.audio.sound import Sound
-from mouthpiece.engine.media.reading import read_delivery_blocks
+from mouthpiece.engine.media.writing import read_delivery_blocks
 from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.mix.mixdown import PlacedSound
 

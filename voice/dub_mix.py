@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mouthpiece.engine.audio.loudness import parse_loudness_target
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.media.reading import read_sound
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.weights.records import add_model_hashes, record_models
 from mouthpiece.voice.delivery import place_sound
 from mouthpiece.voice.dub_project import get_current_takes
 from mouthpiece.voice.mix.bed import make_bed
@@ -44,7 +44,7 @@ def write_mix(dub: DubJob, progress: Progress, watermark: bool) -> DubMix:
     """
     lines = []
     for _, take in get_current_takes(dub):
-        loading.add_records(take.models)
+        add_model_hashes(take.models)
         sound = read_sound(dub.folder / take.file)
         lines.append(place_sound(sound, Fraction(repr(take.start_s)), watermark, channels=1))
     with progress.stage("bed", None, "sample") as advance:
@@ -75,17 +75,16 @@ def _prepare_bed(dub: DubJob, advance: Callable[[int], None]) -> tuple[Path | No
         if known["source"] is not None:
             source = Path(known["source"]) if known["own"] else folder / known["source"]
         if source is None or source.is_file():
-            loading.add_records(known.get("models", {}))
+            add_model_hashes(known.get("models", {}))
             return source, known["facts"]
     folder.mkdir(parents=True, exist_ok=True)
-    with loading.record_models() as models:
+    with record_models() as models:
         bed = make_bed(dub.options.bed, dub.film.path, spans, folder, advance)
     users_own = bed.source is not None and bed.source.parent != folder
     name = None
     if bed.source is not None:
         name = str(bed.source) if users_own else bed.source.name
-    digests = {name: digest for (name, _), digest in models.items()}
     with atomic_write(record, overwrite=True) as part:
-        facts = {"source": name, "own": users_own, "facts": bed.facts, "models": digests}
+        facts = {"source": name, "own": users_own, "facts": bed.facts, "models": models.get_hashes()}
         part.write_text(json.dumps(facts, default=str), encoding="utf-8")
     return bed.source, bed.facts

@@ -14,7 +14,7 @@ from mouthpiece.engine.contracts import Articulation, DubLine, Take
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256
 from mouthpiece.engine.timeline import ARTICULATION_HZ
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.weights.records import get_model_hashes
 from mouthpiece.voice.options import parse_face_map
 from mouthpiece.voice.plan.articulation import articulate_plan
 from mouthpiece.voice.plan.speech_plan import read_plan
@@ -26,10 +26,8 @@ from mouthpiece.voice.scripts.project import (
     find_changed_lines,
     hash_facts,
     parse_lines,
-    parse_project,
-    read_project,
-    save_project,
 )
+from mouthpiece.voice.scripts.project_file import parse_project, read_project, save_project
 from mouthpiece.voice.speech_job import make_speech_job, time_script
 from mouthpiece.voice.speech_lines import speak_lines
 
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.options import DubOptions
     from mouthpiece.voice.scripts.project import Project, ProjectEntry
     from mouthpiece.voice.scripts.script import Script
+    from mouthpiece.voice.scripts.script_format import ScriptFile
     from mouthpiece.voice.speech_job import SpeechJob
     from mouthpiece.voice.speech_lines import SpokenLine
 
@@ -120,18 +119,18 @@ def prepare_dub(
     script_path: str | Path,
     output: Path,
     options: DubOptions,
-    decoded: tuple[str, bytes, tuple] | None = None,
+    script_file: ScriptFile | None = None,
 ) -> DubJob:
     """Prepare the dub of a film by a script; continue the project beside the output where there is one.
 
-    script_path, decoded: script or project, as for mouthpiece.voice.scripts.formats.read_script.
+    script_path, script_file: script or project, as for mouthpiece.voice.scripts.formats.read_script.
     Raises what reading them raises; UsageError for lines that are not there or a project of another film.
     """
     folder, duration = get_project_folder(output), film.duration
     if not film.info.has_video:
         hint = "Give a film; 'mouthpiece speak' makes a dialogue stem without one."
         raise InvalidInputError(f"{film.path}: no moving picture in it.", hint=hint, code="no_video")
-    project = _continue_project(film, script_path, folder / PROJECT_FILE, options, decoded)
+    project = _continue_project(film, script_path, folder / PROJECT_FILE, options, script_file)
     rate = str(film.info.rate) if film.info.rate else ""
     facts = {"name": film.path.name, "sha256": film.sha256, "duration_s": float(duration), "rate": rate}
     project = replace(project, film=project.film | facts)
@@ -147,13 +146,13 @@ def prepare_dub(
 
 
 def _continue_project(
-    film: Film, script_path: str | Path, path: Path, options: DubOptions, decoded: tuple[str, bytes, tuple] | None
+    film: Film, script_path: str | Path, path: Path, options: DubOptions, script_file: ScriptFile | None
 ) -> Project:
     """Read the project where the script is one, else lay the script over it; make a new one where there is none."""
     if path.exists() and Path(script_path).resolve() == path.resolve():
-        project = read_project(path) if decoded is None else parse_project(decoded[0], path.name)
+        project = read_project(path) if script_file is None else parse_project(script_file.text, path.name)
     else:
-        script = read_script(script_path, options=options.get_script_reading(film.duration), decoded=decoded)
+        script = read_script(script_path, options=options.get_script_reading(film.duration), file=script_file)
         script = time_script(script, film, options)
         project = merge_script(read_project(path), script)[0] if path.exists() else create_project(script, {})
     if project.film.get("sha256") not in (None, "", film.sha256):
@@ -190,7 +189,7 @@ def speak_pending_lines(dub: DubJob, progress: Progress) -> DubJob:
     (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
     path = dub.project_path
     project = saved = save_project(dub.project, path)
-    first_takes = {k: len(project.entry(k).takes) for k, why in dub.pending.items() if list(why) == [ON_REQUEST]}
+    first_takes = {k: len(project.get_entry(k).takes) for k, why in dub.pending.items() if list(why) == [ON_REQUEST]}
     unsaved, save_after = 0, max(1, len(dub.pending) // MAX_PROJECT_SAVES)
     try:
         for spoken in speak_lines(dub.speech, progress, set(dub.pending), first_takes) if dub.pending else ():
@@ -208,7 +207,7 @@ def add_takes(dub: DubJob, project: Project, spoken: SpokenLine) -> Project:
     """Write the sounds and plans of a line's takes and add them to the project; note the reason where there are none."""
     line_id = spoken.line.id
     for take in reversed(spoken.takes):  # the first take comes last and is in use
-        number = len(project.entry(line_id).takes) + 1
+        number = len(project.get_entry(line_id).takes) + 1
         record = Take(
             file=f"lines/{line_id}.{number}.wav",
             seed=dub.options.seed,
@@ -217,7 +216,7 @@ def add_takes(dub: DubJob, project: Project, spoken: SpokenLine) -> Project:
             timed_by=take.timed_by,
             needs_review=take.needs_review,
             why=take.why,
-            models=loading.get_model_hashes(),
+            models=get_model_hashes(),
             details=take.facts,
         )
         write_sound(dub.folder / record.file, take.sound, 24, overwrite=True)
@@ -226,7 +225,7 @@ def add_takes(dub: DubJob, project: Project, spoken: SpokenLine) -> Project:
         status = "needs_review" if take.needs_review else "spoken"
         project = add_take(project, line_id, record.as_dict(), dub.settings_hash, status)
     if not spoken.takes:
-        entry = project.entry(line_id)
+        entry = project.get_entry(line_id)
         extra = entry.extra | {"x_why": spoken.why}
         project = project.replace_entry(replace(entry, status="needs_review", extra=extra))
     return project

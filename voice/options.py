@@ -13,7 +13,7 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from typing import Any
 
-    from mouthpiece.voice.scripts.formats import ScriptReadOptions
+    from mouthpiece.voice.scripts.script_format import ScriptReadOptions
     from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
 MATCH_VOICE = "match"
@@ -68,7 +68,7 @@ class DialogueOptions(Options):
         """What is told of a script beside its file: mouthpiece.voice.scripts.formats.ScriptReadOptions. duration:
         Fraction, seconds of the film.
         """
-        from mouthpiece.voice.scripts.formats import ScriptReadOptions
+        from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
         return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
 
@@ -124,7 +124,7 @@ class DubOptions(DialogueOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from mouthpiece.engine.audio.loudness import parse_loudness_target
+        from mouthpiece.engine.audio.mastering import parse_loudness_target
 
         parse_loudness_target(self.loudness)
         parse_face_map(self.faces)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mouthpiece.face.film_tracks import FilmFaceTracker
     from mouthpiece.voice.options import DialogueOptions
     from mouthpiece.voice.scripts.script import Line, Script
+    from mouthpiece.voice.scripts.script_format import ScriptFile
 
 MIN_SLOT_S = Fraction(1, 50)  # shorter slots hold no speech
 
@@ -78,14 +79,14 @@ def prepare_speech(
     film: Film,
     script_path: str | Path,
     options: DialogueOptions,
-    decoded: tuple[str, bytes, tuple] | None = None,
+    script_file: ScriptFile | None = None,
 ) -> SpeechJob:
     """Read a film's script and check that all of it can be spoken.
 
-    script_path, decoded: as for mouthpiece.voice.scripts.formats.read_script.
+    script_path, script_file: as for mouthpiece.voice.scripts.formats.read_script.
     Raises InvalidInputError for what cannot be read, UsageError for what has to be said on the command line.
     """
-    script = read_script(script_path, options=options.get_script_reading(film.duration), decoded=decoded)
+    script = read_script(script_path, options=options.get_script_reading(film.duration), file=script_file)
     return make_speech_job(film, script, options)
 
 
@@ -122,7 +123,7 @@ def time_script(script: Script, film: Film, options: DialogueOptions) -> Script:
     if all(line.start is not None for line in script.lines):
         return script
     from mouthpiece.voice.asr.transcription import open_transcriber
-    from mouthpiece.voice.scripts.formats import place_lines
+    from mouthpiece.voice.scripts.line_placement import place_lines
 
     hint = "Give a script with times, such as SRT."
     if not film.info.has_audio:

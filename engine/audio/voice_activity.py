@@ -11,8 +11,8 @@ from scipy.ndimage import median_filter, uniform_filter1d
 from mouthpiece.engine.encoders.phonetic import RATE_HZ, normalize_level
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
-from mouthpiece.engine.weights import loading
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.engine.weights.records import record_packaged_model
 
 ACTIVITY_HZ = int(ARTICULATION_HZ)
 FRAME_SAMPLES, CONTEXT_SAMPLES, BLOCK_FRAMES = 512, 64, 512  # what Silero takes: 32 ms, each told the 4 ms before it
@@ -36,7 +36,7 @@ def _load_network(name: str):
         raise MissingDependencyError(
             f"silero-vad: {name} is not installed.", hint="Install silero-vad 6.2 or later.", code="no_vad"
         )
-    loading.record_packaged_model("silero_vad", (f"data/{name}",))
+    record_packaged_model("silero_vad", (f"data/{name}",))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from mouthpiece.engine.contracts import PHONES, SILENT_ENERGY, Articulation
 from mouthpiece.engine.nn.blocks import MixBlock
+from mouthpiece.engine.weights.loading import load_state, load_state_into
+from mouthpiece.engine.weights.model_cache import cached_model
 
 RATE_HZ = 16000
 HOP_SAMPLES = 160  # 100 log-mel frames a second
@@ -84,6 +86,17 @@ class PhoneticEncoder(nn.Module):
             x = block(x)
         out = self.out(self.norm(x)).float()
         return out[..., :-2], out[..., -2], out[..., -1]
+
+
+@cached_model(1)
+def load_phonetic_encoder() -> PhoneticEncoder:
+    """Load the embedded phonetic encoder, float32, in eval, on the CPU; the same object each time in a process.
+
+    Raises MissingDependencyError where its weights are not there.
+    """
+    state, config = load_state("phonetic")
+    encoder = PhoneticEncoder(config["width"], config["dilations"], config["dropout"])
+    return load_state_into(encoder, state, "phonetic").eval().float()
 
 
 def compute_energy(mel: torch.Tensor) -> torch.Tensor:

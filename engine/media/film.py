@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import compute_sha256
-from mouthpiece.engine.media.reading import measure_sound_duration, probe
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import measure_sound_duration
 
 if TYPE_CHECKING:
     from fractions import Fraction

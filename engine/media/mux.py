@@ -1,4 +1,4 @@
-"""Finished outputs assembled in constant memory: a picture copied bit by bit with new sound beside it, or sound alone."""
+"""Multiplex finished outputs in constant memory: a picture copied bit by bit with new sound, or sound alone."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ import soundfile
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, get_part_path, make_output_error
-from mouthpiece.engine.media.reading import (
-    READ_ERRORS,
-    VIDEO_SUFFIXES,
-    make_audio_frame,
-    open_input,
-    open_output,
-    read_delivery_blocks,
-)
-from mouthpiece.engine.media.rewrite import pad_or_trim_blocks
-from mouthpiece.engine.media.streams import add_delivery_stream, find_video_stream
+from mouthpiece.engine.media.containers import CONTAINERS, find_container, list_video_suffixes
+from mouthpiece.engine.media.probing import READ_ERRORS, open_input
+from mouthpiece.engine.media.streams import find_video_stream
+from mouthpiece.engine.media.writing import SoundTrack, open_output, pad_or_trim_blocks, read_delivery_blocks
 from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples, round_half_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from fractions import Fraction
     from pathlib import Path
 
+    import av
+    from av.container import InputContainer, OutputContainer
+    from av.video.stream import VideoStream
+
+    from mouthpiece.engine.audio.sound import Sound
+
 # a WAV header counts bytes in 32 bits; beyond it RF64 is the same file with a wider count
-_LARGEST_WAV_BYTES = 4_000_000_000
+_MAX_WAV_BYTES = 4_000_000_000
+_SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}  # bytes of a sample, by soundfile's subtype
 
 
 def copy_with_sound(
-    video: Path,
-    output: Path,
-    sound: Path,
+    video: str | Path,
+    output: str | Path,
+    sound: Sound | Path,
     overwrite: bool = False,
-    inputs: list[Path] | tuple[Path, ...] = (),
+    inputs: Sequence[str | Path] = (),
     duration: Fraction | None = None,
     *,
-    channels=None,
+    channels: int | None = None,
 ) -> int:
-    """Writes OUTPUT: the packets of the video's picture as they are, and the sound as its only sound.
+    """Copy the packets of a video's picture as they are into a new file, with a sound as its only sound.
 
-    video: path with a moving picture; its sound and subtitles are left out.
-    output: path ending in one of media.VIDEO_SUFFIXES.
-    sound: Path (streamed) or Sound; becomes AAC at 48 kHz; sample 0 is at the first frame.
-    overwrite, inputs: as for files.output_file.
-    duration: Fraction, seconds; the sound is cut or continued by silence to it. None: it is as long as it is.
-    channels: 2 mixes more of them down; None keeps those that the sound has.
-    Gives the number of packets copied.
-    Raises UsageProblem for the name, Refused for no picture or one that the container cannot hold, WriteFailed for the
-    disk.
+    video: has a moving picture; its sound and subtitles are left out.
+    output: ends in one of list_video_suffixes().
+    sound: Path (streamed) or Sound; is encoded at 48 kHz; sample 0 is at the first frame.
+    overwrite, inputs: as for files.check_output_file.
+    duration: seconds; the sound is trimmed or padded with silence to it. None: it is as long as it is.
+    channels: 1 or 2 mixes more of them down; None keeps those that the sound has.
+    Returns the number of packets copied.
+    Raises UsageError for the name, InvalidInputError for no picture or one that the container cannot hold, OutputError
+    for the disk.
     """
-    target = check_output_file(output, overwrite, (video, *inputs), VIDEO_SUFFIXES)
+    target = check_output_file(output, overwrite, (video, *inputs), list_video_suffixes())
     part = get_part_path(target)
     try:
         blocks = read_delivery_blocks(sound, channels)
@@ -70,13 +71,16 @@ def copy_with_sound(
     return packets
 
 
-def _copy_packets(source, video: Path, part: Path, target: Path, blocks: Iterator) -> int:
+def _copy_packets(
+    source: InputContainer, video: str | Path, part: Path, target: Path, blocks: Iterator[np.ndarray]
+) -> int:
+    """Copy the picture of an opened video into a new container, beside the sound: number of packets."""
     picture = find_video_stream(source)
     if picture is None:
         raise InvalidInputError(f"{video}: no moving picture in it.", hint="Give a video.", code="no_video")
     with open_output(part) as container:
-        copy, first, packets = _add_copied_stream(container, picture, target), next(blocks), 0
-        writer = _SoundWriter(container, first, blocks)
+        copy, packets = _add_copied_stream(container, picture, target), 0
+        track = SoundTrack(container, find_container(target).audio_codec, blocks)
         start = picture.start_time or 0
         try:
             container.start_encoding()
@@ -84,40 +88,46 @@ def _copy_packets(source, video: Path, part: Path, target: Path, blocks: Iterato
             raise _make_codec_error(picture, target) from error
         for packet in _stamp_packets(source, picture):
             packet.pts, packet.dts = (None if stamp is None else stamp - start for stamp in (packet.pts, packet.dts))
-            writer.write(until=count_samples(max(0, packet.dts) * packet.time_base, DELIVERY_HZ))
+            track.write(until=count_samples(max(0, packet.dts) * packet.time_base, DELIVERY_HZ))
             packet.stream = copy
             container.mux(packet)
             packets += 1
-        writer.finish()
+        track.write()
+        track.flush()
     return packets
 
 
-def _stamp_packets(source, picture) -> Iterator:
-    """The packets of a stream, each with a decoding stamp; containers that leave the first ones out mean one step each."""
-    held = []
+def _stamp_packets(source: InputContainer, picture: VideoStream) -> Iterator[av.Packet]:
+    """Read the packets of a stream, each with a decoding time.
+
+    Containers that leave out the first ones mean one frame's length each.
+    """
+    unstamped = []
     for packet in source.demux(picture):
         if packet.size == 0:  # says that there are no more
             continue
-        held.append(packet)
+        unstamped.append(packet)
         if packet.dts is not None:
-            yield from _stamp_backwards(held, picture)
-            held = []
-    for packet in held:  # not one stamp in the file: nothing is reordered
+            yield from _stamp_backwards(unstamped, picture)
+            unstamped = []
+    for packet in unstamped:  # not one decoding time in the file: nothing is reordered
         packet.dts = packet.pts
         yield packet
 
 
-def _stamp_backwards(packets: list, picture) -> Iterator:
-    last, step = (
-        packets[-1].dts,
-        max(1, round_half_up(1 / (picture.average_rate * picture.time_base))) if picture.average_rate else 1,
-    )
+def _stamp_backwards(packets: Sequence[av.Packet], picture: VideoStream) -> Iterator[av.Packet]:
+    """Set the decoding times of packets from that of the last, one frame's length apart."""
+    step = 1
+    if picture.average_rate:
+        step = max(1, round_half_up(1 / (picture.average_rate * picture.time_base)))
+    last = packets[-1].dts
     for before, packet in zip(range(len(packets) - 1, -1, -1), packets):
         packet.dts = last - before * step
         yield packet
 
 
-def _add_copied_stream(container, picture, target: Path):
+def _add_copied_stream(container: OutputContainer, picture: VideoStream, target: Path) -> VideoStream:
+    """Add a stream that takes the packets of another as they are."""
     try:
         copy = container.add_stream_from_template(picture, opaque=True)
         # Matroska says it, readers believe it; without it they guess from the coded picture
@@ -128,59 +138,41 @@ def _add_copied_stream(container, picture, target: Path):
         raise _make_codec_error(picture, target) from error
 
 
-def _make_codec_error(picture, target: Path) -> InvalidInputError:
+def _make_codec_error(picture: VideoStream, target: Path) -> InvalidInputError:
+    """Make the error for a picture whose codec the target's container cannot hold."""
+    own = find_container(target)
+    others = [suffix for row in CONTAINERS if row.holds_any_codec and row is not own for suffix in row.suffixes]
     return InvalidInputError(
         f"{target}: a picture coded as {picture.codec_context.name} cannot be stored in a {target.suffix} file.",
-        hint="Try a name ending in .mkv or .mov, or convert the video to H.264 first.",
+        hint=f"Try a name ending in {' or '.join(others)}, or convert the video to {own.video_codec.name} first.",
         code="codec_container",
     )
 
 
-class _SoundWriter:
-    """The sound stream of a container, written as far as the picture is."""
-
-    def __init__(self, container, first: np.ndarray, rest: Iterator) -> None:
-        self.container, self.next, self.rest, self.samples = container, first, rest, 0
-        self.stream = add_delivery_stream(container, first.shape[0])
-
-    def write(self, until: int | None = None) -> None:
-        """Encodes blocks that begin before a sample number; None encodes all."""
-        while self.next is not None and (until is None or self.samples < until):
-            block, self.next = self.next, next(self.rest, None)
-            self.container.mux(self.stream.encode(make_audio_frame(block, DELIVERY_HZ, self.samples)))
-            self.samples += block.shape[1]
-
-    def finish(self) -> None:
-        """Encodes what is left."""
-        self.write()
-        self.container.mux(self.stream.encode(None))
-
-
 @contextmanager
 def open_wave_writer(
-    path: Path,
+    path: str | Path,
     rate_hz: int,
     channels: int,
     *,
     samples: int = 0,
     subtype: str = "PCM_16",
     overwrite: bool = False,
-    inputs: tuple = (),
-) -> Iterator[Callable]:
-    """A context that gives a callable write(block), and a .wav file under its name on a clean end.
+    inputs: Sequence[str | Path] = (),
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Open a WAV file for writing, as a context that gives a callable write(block); it appears on a clean end.
 
-    path: str or Path ending in .wav.
+    path: ends in .wav.
     rate_hz, channels: of the blocks, which are (C, S) float32; what lies outside [-1, 1] is limited to it.
     samples: how many are expected; beyond 4 GB the header becomes RF64.
     subtype: soundfile's: PCM_16, PCM_24 or FLOAT.
-    overwrite, inputs: as for files.output_file.
-    Raises UsageProblem for another ending or an output in the way; WriteFailed for the disk.
-    Source: ours; EBU Tech 3306 for RF64.
+    overwrite, inputs: as for files.check_output_file.
+    Raises UsageError for another suffix or an output that is in the way, OutputError for the disk.
+    Source: EBU Tech 3306 for RF64.
     """
     if not str(path).lower().endswith(".wav"):
         raise UsageError(f"{path}: sound is written as .wav.", hint="Give a name ending in .wav.", code="output_suffix")
-    width_bytes = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[subtype]
-    kind = "RF64" if samples * channels * width_bytes > _LARGEST_WAV_BYTES else "WAV"
+    kind = "RF64" if samples * channels * _SAMPLE_BYTES[subtype] > _MAX_WAV_BYTES else "WAV"
     with atomic_write(path, overwrite, inputs) as part:
         try:
             with soundfile.SoundFile(part, "w", rate_hz, channels, subtype, format=kind) as file:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, compute_sha256
+from mouthpiece.engine.media.containers import get_c2pa_type
 from mouthpiece.engine.provenance.consent import NOT_RECORDED, read_consent
 from mouthpiece.engine.provenance.signing import Credentials, load_credentials
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 ASSERTION_LABEL = "org.mouthpiece.generation"  # label of our own assertion in the manifest
 SOURCE_TYPE_PREFIX = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 CREATED_TYPE, COMPOSITE_TYPE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
-EMBEDDABLE_TYPES = {  # containers that carry a manifest inside, by ending
-    ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".m4a": "audio/mp4", ".wav": "audio/wav", ".mp3": "audio/mpeg",
-    ".flac": "audio/flac", ".avi": "video/avi", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-}  # fmt: skip
 EXTERNAL_SUFFIX = ".c2pa"
 # the C2PA library holds a WAV in memory twice while it embeds; larger ones get their manifest beside them
 LARGEST_WAV_BYTES = 256_000_000
@@ -93,7 +90,7 @@ def get_manifest_path(output: Path) -> Path:
     output: Path.
     Source: C2PA 2.2, section 11.4: external manifests.
     """
-    return output if output.suffix.lower() in EMBEDDABLE_TYPES else output.with_suffix(EXTERNAL_SUFFIX)
+    return output if get_c2pa_type(output) else output.with_suffix(EXTERNAL_SUFFIX)
 
 
 def get_external_manifest_path(path: Path) -> Path:
@@ -151,7 +148,7 @@ def mark_output(
     ingredients = _list_ingredients(marking, inputs)
     manifest = _build_manifest(output, payload, marking, record)
     manifest["assertions"].append(_build_actions(marking, manifest, len(ingredients)))
-    mime, place = EMBEDDABLE_TYPES.get(output.suffix.lower()), get_manifest_path(output)
+    mime, place = get_c2pa_type(output), get_manifest_path(output)
     if output.suffix.lower() == ".wav" and output.stat().st_size > LARGEST_WAV_BYTES:
         mime, place = None, output.with_name(output.name + EXTERNAL_SUFFIX)  # OUT.c2pa may be that of OUT.mkv
     with atomic_write(place, overwrite=True, inputs=inputs) as part:
@@ -271,7 +268,7 @@ def _add_ingredient(builder, path: Path, facts: dict[str, str]) -> None:
     """Adds an ingredient; one that is not what its ending says is added as a file of unknown kind."""
     import c2pa
 
-    for kind in (EMBEDDABLE_TYPES.get(path.suffix.lower(), _UNKNOWN_TYPE), _UNKNOWN_TYPE):
+    for kind in (get_c2pa_type(path) or _UNKNOWN_TYPE, _UNKNOWN_TYPE):
         try:
             with open(path, "rb") as stream:
                 return builder.add_ingredient(facts, kind, stream)

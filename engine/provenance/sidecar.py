@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.weights.records import get_model_hashes
 
 if TYPE_CHECKING:
     from typing import Any
@@ -89,16 +90,14 @@ def build_sidecar(
     seed: int.
     inputs: paths of the files read; each is recorded with its SHA-256.
     facts: dict, what was measured.
-    Model hashes are those of the weights this process has loaded.
+    Model hashes are those of the models that the current job has used.
     """
-    from mouthpiece.engine.weights import loading  # torch: not for who asks where side-cars lie
-
     return {
         _VERSION_KEY: __version__,
         "command": command,
         "settings": settings,
         "seed": seed,
-        "models": loading.get_model_hashes(),
+        "models": get_model_hashes(),
         "inputs": [{"path": str(path), "sha256": compute_sha256(path)} for path in inputs],
         "facts": facts or {},
     }

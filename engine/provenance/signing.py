@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import check_input_file, make_output_error
+from mouthpiece.engine.folders import CONFIG_VARIABLE, get_config_folder
 
-FOLDER_VARIABLE = "MOUTHPIECE_CONFIG_DIR"
 KEY_VARIABLE, CERT_VARIABLE = "MOUTHPIECE_SIGNING_KEY", "MOUTHPIECE_SIGNING_CERT"
 _FOLDER, _KEY, _CERTIFICATES = "signing", "key.pem", "certificates.pem"
 _VALID_DAYS = 3650
@@ -37,22 +36,6 @@ class Credentials:
     algorithm: str
     signer: str
     own: bool
-
-
-def get_config_folder() -> Path:
-    """The user's configuration folder for this program, whether or not it is there: Path.
-
-    MOUTHPIECE_CONFIG_DIR names another place.
-    Source: XDG base directories; the customs of macOS and Windows.
-    """
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "mouthpiece"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "mouthpiece"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mouthpiece"
 
 
 def load_credentials(key=None, certificates=None) -> Credentials:
@@ -97,7 +80,7 @@ def _read_credentials(key_path: Path, certificates_path: Path, own: bool) -> Cre
     try:
         key, chain = key_path.read_bytes(), certificates_path.read_bytes()
     except OSError as error:
-        hint = f"Check the permissions, or set {FOLDER_VARIABLE} to another folder."
+        hint = f"Check the permissions, or set {CONFIG_VARIABLE} to another folder."
         raise InvalidInputError(
             f"{error.filename}: cannot be read ({error.strerror}).", hint=hint, code="unreadable"
         ) from error
@@ -176,7 +159,7 @@ def _make_credentials(folder: Path) -> None:
                     raise
     except OSError as error:
         problem = make_output_error(folder, error)
-        problem.hint = f"The key that marks outputs is kept there: set {FOLDER_VARIABLE} to a folder of yours, or use --no-provenance."
+        problem.hint = f"The key that marks outputs is kept there: set {CONFIG_VARIABLE} to a folder of yours, or use --no-provenance."
         raise problem from error
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import check_input_file, compute_sha256
+from mouthpiece.engine.media.containers import find_container, get_c2pa_type, list_video_names
 from mouthpiece.engine.provenance.manifest import (
     ASSERTION_LABEL,
-    EMBEDDABLE_TYPES,
     OFFLINE_SETTINGS,
     SOURCE_TYPE_PREFIX,
     get_external_manifest_path,
@@ -64,7 +64,8 @@ def verify_file(path: Path, trust: Path | None = None) -> dict[str, Any] | None:
         and not _has_manifest_bytes(path)
     ):
         if kind is None:
-            hint = "Give a complete file, such as MP4, MOV, MKV, WAV, FLAC, PNG or JPEG, or put its .c2pa beside it."
+            names = ", ".join(list_video_names())
+            hint = f"Give a complete file, such as {names}, WAV, FLAC, PNG or JPEG, or put its .c2pa beside it."
             raise InvalidInputError(
                 f"{path}: neither video, sound nor picture, and nothing beside it speaks of it.",
                 hint=hint,
@@ -135,7 +136,7 @@ def _read_manifest(path: Path, anchors: str) -> tuple[dict[str, Any], None]:
     if anchors:
         settings["trust"] = {"trust_anchors": anchors}
     context = c2pa.Context.from_dict(settings)
-    kind, beside = EMBEDDABLE_TYPES.get(path.suffix.lower()), get_external_manifest_path(path)
+    kind, beside = get_c2pa_type(path), get_external_manifest_path(path)
     try:
         with open(path, "rb") as media, suppress(c2pa.C2paError.ManifestNotFound):
             if kind or not beside.is_file():
@@ -153,38 +154,24 @@ def _read_manifest(path: Path, anchors: str) -> tuple[dict[str, Any], None]:
     return None, None
 
 
-_ISO_MEDIA_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"
-_FORMAT_BY_SUFFIX = {
-    ".mp4": _ISO_MEDIA_FORMATS,
-    ".m4v": _ISO_MEDIA_FORMATS,
-    ".mov": _ISO_MEDIA_FORMATS,
-    ".m4a": _ISO_MEDIA_FORMATS,
-    ".wav": "wav",
-    ".mp3": "mp3",
-    ".flac": "flac",
-    ".avi": "avi",
-}
-
-
 def _detect_kind(path: Path) -> tuple[str, bool]:
-    """("sound" for what has any, "picture" for other videos and pictures, or None; whether its inside is what its
-    ending says).
+    """Detect the kind of a file: ("sound" for what has any, "picture" for other videos and pictures, or None; whether it
+    is the container that its name says).
     """
     from mouthpiece.engine.media.images import is_picture
-    from mouthpiece.engine.media.reading import open_input
+    from mouthpiece.engine.media.probing import open_input
+    from mouthpiece.engine.media.streams import is_still_format
 
     if is_picture(path):
-        return "picture", EMBEDDABLE_TYPES.get(path.suffix.lower(), "").startswith("image")
+        return "picture", (get_c2pa_type(path) or "").startswith("image")
+    named = find_container(path)
     try:
         with open_input(path, "file") as container:
-            name = container.format.name
-            if (
-                name in ("tty", "image2")
-                or name.endswith("_pipe")
-                or not (container.streams.audio or container.streams.video)
-            ):
+            streams = container.streams
+            if is_still_format(container.format.name) or not (streams.audio or streams.video):
                 return None, False  # a text taken for a screen, what has a picture's name alone
-            return "sound" if container.streams.audio else "picture", name == _FORMAT_BY_SUFFIX.get(path.suffix.lower())
+            as_named = named is not None and named.demuxer == container.format.name
+            return "sound" if streams.audio else "picture", as_named
     except InvalidInputError:
         return None, False
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, OutputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256, make_output_error
-from mouthpiece.engine.weights.file_cache import get_cache_path, is_verified, join_parts, make_cache_folder
+from mouthpiece.engine.folders import get_cache_path, make_cache_folder
+from mouthpiece.engine.weights.digests import is_verified
+from mouthpiece.engine.weights.file_parts import join_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

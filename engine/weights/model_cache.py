@@ -1,80 +1,72 @@
-"""Models that a process keeps from job to job; each job's side-car names its own all the same."""
+"""Loaded models kept in memory: from one job of a process to the next, with their records for every job's side-car."""
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import lru_cache, wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from mouthpiece.engine.weights.manifest import get_weights_folder
+from mouthpiece.engine.weights.records import ModelRecord, add_records, record_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
-_models = None  # None: nothing is kept
+Parameters = ParamSpec("Parameters")
+Model = TypeVar("Model")
+_models: dict[tuple, _CachedModel] | None = None  # None: nothing is kept
 
 
-def enable_model_cache():
-    """From now on `warm` keeps what it loads, for as long as the process lives."""
+class _CachedModel(NamedTuple):
+    """A model and the records of the files that it was loaded from."""
+
+    model: Any
+    records: tuple[ModelRecord, ...]
+
+
+def enable_model_cache() -> None:
+    """Let get_cached_model keep what it loads from now on, for as long as the process lives."""
     global _models
     _models = {} if _models is None else _models
 
 
-def get_cached_model(load: Callable, *words):
-    """What load(*words) gives; loaded once a process where `keep` was called, each time elsewhere.
+def get_cached_model(load: Callable[..., Model], *arguments: Hashable) -> Model:
+    """Return load(*arguments), loaded once a process where enable_model_cache was called, each time elsewhere.
 
-    load: a function at the top of a module, whose result nobody changes.  words: hashable.
+    load: a function at the top of a module, whose result nobody changes.
     """
     if _models is None:
-        return load(*words)
-    key = (load.__module__, load.__qualname__, words, _get_weights_folder())
+        return load(*arguments)
+    key = (load.__module__, load.__qualname__, arguments, get_weights_folder())
     if key not in _models:
-        _models[key] = _load_with_records(load, words)
+        _models[key] = _load_with_records(load, arguments)
     return _add_to_records(_models[key])
 
 
-def cached_model(most: int) -> Callable:
-    """Decorates a loader: what it gave is kept in every process, and named in the side-car of each job that asks for
-    it.
+def cached_model(maxsize: int) -> Callable[[Callable[Parameters, Model]], Callable[Parameters, Model]]:
+    """Decorate a loader so that every process keeps its results and records them for each job that asks for them.
 
-    most: how many results are kept, of those asked for last.
+    maxsize: how many results are kept, of those used last.
     """
 
-    def decorate(load: Callable) -> Callable:
-        kept = lru_cache(most)(lambda folder, words: _load_with_records(load, words))
+    def decorate(load: Callable[Parameters, Model]) -> Callable[Parameters, Model]:
+        load_once = lru_cache(maxsize)(lambda folder, arguments: _load_with_records(load, arguments))
 
         @wraps(load)
-        def call(*words):
-            return _add_to_records(kept(_get_weights_folder(), words))
+        def get(*arguments: Hashable) -> Model:
+            return _add_to_records(load_once(get_weights_folder(), arguments))
 
-        call.cache_clear = kept.cache_clear
-        return call
+        get.cache_clear = load_once.cache_clear  # type: ignore[attr-defined]
+        return get  # type: ignore[return-value]
 
     return decorate
 
 
-def _get_weights_folder() -> str:
-    from mouthpiece.engine.weights import loading  # torch: not before a model is wanted
-
-    return os.environ.get(loading.FOLDER_VARIABLE)
-
-
-def _load_with_records(load: Callable, words: tuple) -> tuple | None:
-    from mouthpiece.engine.weights import loading
-
-    with loading.record_models() as hashes:
-        model = load(*words)
-    return model, hashes
+def _load_with_records(load: Callable[..., Any], arguments: tuple) -> _CachedModel:
+    with record_models() as records:
+        model = load(*arguments)
+    return _CachedModel(model, tuple(records))
 
 
-def _add_to_records(kept: tuple):
-    from mouthpiece.engine.weights import loading
-
-    model, hashes = kept
-    loading.restore_records(loading.get_records() | hashes)
-    return model
-
-
-def reset_model_records() -> None:
-    """Forgets that models were used, not the models: the next job's side-car names those that it asks for."""
-    if "mouthpiece.engine.weights.loading" in sys.modules:
-        sys.modules["mouthpiece.engine.weights.loading"].restore_records({})
+def _add_to_records(cached: _CachedModel) -> Any:
+    add_records(cached.records)
+    return cached.model

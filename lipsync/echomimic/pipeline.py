@@ -15,7 +15,7 @@ from torch import Tensor
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
-from mouthpiece.engine.media.reading import VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.face.composite import CropCompositor
 from mouthpiece.lipsync.echomimic.audio_encoder import AudioFeatures

@@ -8,13 +8,14 @@ import hashlib
 import io
 import sqlite3
 import zlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, FramePatch
+from mouthpiece.engine.media.patches import FramePatch
+from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES
+from mouthpiece.engine.version import get_code_version
 from mouthpiece.face.crop import Crop
 from mouthpiece.lipsync.film.face_scan import MouthScan, scan_mouths
 from mouthpiece.lipsync.film.reference_mouths import ReferenceMouth, ReferenceMouthCollector
@@ -124,7 +125,7 @@ class DubCache:
     """
 
     def __init__(self, store: BlobStore | None, film_digest: str, settings: str = "") -> None:
-        self._store, self._base = store, f"{film_digest}|{settings}|{hash_sources()}".encode()
+        self._store, self._base = store, f"{film_digest}|{settings}|{get_code_version()}".encode()
         self._reference_keys = {}
         self.counts = {}
 
@@ -253,14 +254,6 @@ class DubCache:
         head = np.array([patch.x_px, patch.y_px, *delta.shape[:2]], np.int32)
         self._store.put(name, head.tobytes() + zlib.compress(parts.tobytes(), 1))
         self._counted("patch", False)
-
-
-@cache
-def hash_sources() -> str:
-    """Hash of what draws and writes: the source files of this room, and what encodes."""
-    root = Path(__file__).parents[2]
-    files = [*sorted(root.glob("lipsync/**/*.py")), *sorted(root.glob("engine/media/*.py")), root / "face" / "crop.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def expand_to_blocks(flags: np.ndarray, times_s: np.ndarray) -> np.ndarray:

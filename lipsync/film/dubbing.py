@@ -19,8 +19,8 @@ from mouthpiece.engine.media.film import open_film
 from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.reading import VideoReader, read_sound, to_upright_rgb
 from mouthpiece.engine.timeline import MOTION_HZ
-from mouthpiece.engine.weights import loading
 from mouthpiece.engine.weights.model_cache import get_cached_model
+from mouthpiece.engine.weights.records import record_models
 from mouthpiece.face.crop import crop_face, make_crop
 from mouthpiece.face.film_tracks import FilmFaceTracker, track_faces
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
@@ -95,11 +95,11 @@ def lipsync_dub(
     """
     options, video = job.options, job.film.path
     placement = choose_device(options.device)
-    with loading.record_models() as own_models:
+    with record_models() as own_models:
         models = get_cached_model(load_models, placement)
     store, completed = BlobStore(job.cache / CACHE_FILE), False
     try:
-        settings = f"{sorted(own_models.values())}{placement.as_dict()}{version('av')}"
+        settings = f"{sorted(record.sha256 for record in own_models)}{placement.as_dict()}{version('av')}"
         cache = DubCache(store, job.film.sha256, settings)
         edits = plan_face_edits(job.lines, lambda lines: DubMouthPredictor(lines, options, job.dialogue, cache))
         task = prepare_lipsync(video, job.mix, options, faces=edits)

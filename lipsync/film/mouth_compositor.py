@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from mouthpiece.engine.curves import smoothstep
-from mouthpiece.engine.media.rewrite import FramePatch
+from mouthpiece.engine.media.patches import FramePatch
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
 
 if TYPE_CHECKING:

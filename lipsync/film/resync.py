@@ -20,7 +20,8 @@ from mouthpiece.engine.encoders.motion import BLINK_INDEX, POSE_WIDTH
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
 from mouthpiece.engine.media.mux import copy_with_sound
-from mouthpiece.engine.media.reading import VideoReader, measure_sound_duration, probe, read_sound, to_upright_rgb
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, measure_sound_duration, read_sound, to_upright_rgb
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, VideoRewriter
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames
 from mouthpiece.face.crop import crop_face
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from mouthpiece.engine.contracts import Articulation, FaceTracks
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
-    from mouthpiece.engine.media.rewrite import FramePatch
+    from mouthpiece.engine.media.patches import FramePatch
     from mouthpiece.engine.progress import Progress
     from mouthpiece.engine.types import MediaInfo
     from mouthpiece.lipsync.film.cache import DubCache

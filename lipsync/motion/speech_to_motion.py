@@ -24,7 +24,7 @@ from mouthpiece.engine.sampling import (
     stream_windows,
 )
 from mouthpiece.engine.timeline import interpolate_track
-from mouthpiece.engine.weights.loading import load_state, load_state_into
+from mouthpiece.engine.weights.loading import load_state
 from mouthpiece.lipsync.motion.accents import generate_gestures
 from mouthpiece.lipsync.motion.blinks import BLINK_SHUT, sample_blinks
 from mouthpiece.lipsync.motion.closures import postprocess_mouth
@@ -54,16 +54,6 @@ class FaceMotion:
     codes: np.ndarray
     active: np.ndarray
     articulation: np.ndarray
-
-
-def load_phonetic_encoder() -> PhoneticEncoder:
-    """The embedded phonetic encoder, in eval."""
-    state, config = load_state("phonetic")
-    return (
-        load_state_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
-        .eval()
-        .float()
-    )
 
 
 def load_core() -> AVCore:

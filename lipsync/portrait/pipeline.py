@@ -22,8 +22,10 @@ from mouthpiece.engine.encoders.motion import (
     build_motion_encoder,
     encode_crops,
 )
-from mouthpiece.engine.encoders.phonetic import RATE_HZ
-from mouthpiece.engine.media.reading import VideoWriter, measure_sound_duration, read_image, read_sound, resample_blocks
+from mouthpiece.engine.encoders.phonetic import RATE_HZ, load_phonetic_encoder
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound, resample_blocks
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames, interpolate_track, make_frame_times
 from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.face.crop import make_crop
@@ -33,7 +35,6 @@ from mouthpiece.lipsync.motion.blinks import BLINK_SHUT
 from mouthpiece.lipsync.motion.speech_to_motion import (
     generate_motion,
     load_core,
-    load_phonetic_encoder,
     target_expression,
 )
 from mouthpiece.lipsync.options import AnimateOptions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -11,15 +10,13 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece import engine
 from mouthpiece.batch.job_list import compute_item_key
 from mouthpiece.batch.ledger import DONE, FAILED, QUARANTINED, STARTED, Ledger, describe_output
 from mouthpiece.engine.errors import ExitCode, UsageError
-from mouthpiece.engine.files import compute_sha256
+from mouthpiece.engine.version import get_code_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
 
 MAX_WORKER_DEATHS = 2  # an item that kills so many workers is not tried again
-_WEIGHTS_VARIABLE = "MOUTHPIECE_WEIGHTS_DIR"  # weights.FOLDER_VARIABLE, without loading torch for it
-_ROOMS = ("engine", "face", "lipsync", "voice", "configs", "mouthpiece")
 
 
 @dataclass
@@ -60,19 +55,6 @@ class BatchSummary:
     left: int = 0
     seconds: float = 0.0
     interrupted: bool = False
-
-
-@cache
-def compute_version() -> str:
-    """Text that changes with the code and with the weights at hand: results of another version are made again."""
-    root, digest = Path(engine.__file__).parent.parent, hashlib.sha256()
-    paths = [path for room in _ROOMS for path in ([root / room] if room.endswith(".py") else (root / room).rglob("*"))]
-    for path in sorted(path for path in paths if path.suffix in (".py", ".toml") and path.is_file()):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{compute_sha256(path)}\0".encode())
-    own = os.environ.get(_WEIGHTS_VARIABLE)
-    for path in sorted(Path(own).glob("*.safetensors")) if own else ():
-        digest.update(f"{path.name}\0{compute_sha256(path)}\0".encode())
-    return f"{engine.__version__} {digest.hexdigest()}"
 
 
 def run_batch(
@@ -130,7 +112,7 @@ def find_pending(
             }
             tally.failed.append(_make_record(item, folder, state=FAILED, error=error))
             continue
-        key = compute_item_key(item, folder, [row["sha256"] for row in inputs], compute_version())
+        key = compute_item_key(item, folder, [row["sha256"] for row in inputs], get_code_version())
         last = ledger.last.get(key, {})
         if ledger.is_done(key, item.output) or only_failed and last.get("state") not in (FAILED, QUARANTINED):
             tally.skipped += 1

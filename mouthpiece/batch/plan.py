@@ -71,7 +71,7 @@ def _get_item_kind(item):
 
 def _measure_duration_s(item):
     """Seconds of the item's sound, or of its video where it takes no sound; None where that cannot be told."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     found = None
     for path in item.inputs:
@@ -119,7 +119,7 @@ def _calibrate(item, run_command):
 
 def _shorten_inputs(item, argv, place):
     """The words with inputs replaced by their beginnings, where the command can do with them."""
-    from mouthpiece.engine.media.reading import probe
+    from mouthpiece.engine.media.probing import probe
 
     if item.command not in _CUTTABLE:
         return argv
@@ -142,7 +142,8 @@ def _read_excerpt(path):
     """The Sound of a file's beginning, in the memory of that alone."""
     import numpy as np
 
-    from mouthpiece.engine.media.reading import Sound, open_sound_stream
+    from mouthpiece.engine.audio.sound import Sound
+    from mouthpiece.engine.media.reading import open_sound_stream
 
     with open_sound_stream(path, None, 2) as (rate_hz, blocks):
         count, taken = int(EXCERPT_S * rate_hz), []
@@ -154,14 +155,15 @@ def _read_excerpt(path):
 
 
 def _cut_sound(path, output):
-    from mouthpiece.engine.media.reading import write_sound
+    from mouthpiece.engine.audio.sound import write_sound
 
     write_sound(output, _read_excerpt(path))
     return output
 
 
 def _cut_video(path, info, output):
-    from mouthpiece.engine.media.reading import VideoReader, VideoWriter
+    from mouthpiece.engine.media.reading import VideoReader
+    from mouthpiece.engine.media.writing import VideoWriter
 
     rate = info.rate or Fraction(25)
     sound = _read_excerpt(path) if info.has_audio else None

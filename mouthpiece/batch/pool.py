@@ -183,7 +183,7 @@ def prepare_worker(entry_point, threads):
 
     perform: "module:function".  threads: int.
     """
-    from mouthpiece.engine.weights.model_cache import enable_model_cache, reset_model_records
+    from mouthpiece.engine.weights.model_cache import enable_model_cache
 
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(threads)
@@ -192,7 +192,6 @@ def prepare_worker(entry_point, threads):
     door = getattr(import_module(module), name)
 
     def run(argv):
-        reset_model_records()
         for library, setting in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
             if library in sys.modules:
                 getattr(sys.modules[library], setting)(threads)

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.animate import ANIMATE
-from mouthpiece.commands.command import Command, add_output_flags
+from mouthpiece.commands.command import add_output_flags, build_command
 from mouthpiece.engine.config import add_option_groups
 from mouthpiece.lipsync.echomimic.options import EchoMimicControls
 from mouthpiece.lipsync.options import AnimateOptions
 
 if TYPE_CHECKING:
     import argparse
-
-    from mouthpiece.engine.progress import Progress
-    from mouthpiece.job import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +29,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_groups(parser, {"animate": AnimateOptions, "with --model echomimic or echomimic-acc": EchoMimicControls})
 
 
-def run(args: argparse.Namespace, progress: Progress) -> Result:
-    """Run `animate`."""
-    return ANIMATE.execute(ANIMATE.from_namespace(args), progress, verbose=bool(args.verbose))
-
-
-COMMAND = Command("animate", "portrait + speech or song -> video", add_arguments, run)
+COMMAND = build_command(ANIMATE, "portrait + speech or song -> video", add_arguments)

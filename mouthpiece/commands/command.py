@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-__all__ = ["Command", "CommandResult", "add_output_flags", "add_provenance_flags", "finalize_output", "to_json"]
+    from mouthpiece.engine.progress import Progress
+    from mouthpiece.job import Result
+    from mouthpiece.request import UseCase
+
+__all__ = [
+    "Command",
+    "CommandResult",
+    "add_output_flags",
+    "add_provenance_flags",
+    "build_command",
+    "finalize_output",
+    "to_json",
+]
 
 
 class CommandResult(NamedTuple):
@@ -46,6 +58,15 @@ class Command:
     add: Callable
     run: Callable
     keep_native_output: bool = False
+
+
+def build_command(use_case: UseCase, help: str, add_arguments: Callable[[argparse.ArgumentParser], None]) -> Command:
+    """Build the command of a use case: its arguments make a Request, which is run."""
+
+    def run(args: argparse.Namespace, progress: Progress) -> Result:
+        return use_case.execute(use_case.from_namespace(args), progress, verbose=bool(getattr(args, "verbose", 0)))
+
+    return Command(use_case.name, help, add_arguments, run)
 
 
 def add_output_flags(parser: argparse.ArgumentParser, place: str = "OUT.mp4") -> None:

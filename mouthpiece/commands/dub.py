@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, add_output_flags
+from mouthpiece.commands.command import add_output_flags, build_command
 from mouthpiece.dub import DUB
 from mouthpiece.engine.config import add_option_groups
 from mouthpiece.voice.options import DubOptions
 
 if TYPE_CHECKING:
     import argparse
-
-    from mouthpiece.engine.progress import Progress
-    from mouthpiece.job import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +28,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_groups(parser, {"dub": DubOptions})
 
 
-def run(args: argparse.Namespace, progress: Progress) -> Result:
-    """Run `dub`."""
-    return DUB.execute(DUB.from_namespace(args), progress, verbose=bool(args.verbose))
-
-
-COMMAND = Command("dub", "speak + mix with the bed + lips + mux, with a report", add_arguments, run)
+COMMAND = build_command(DUB, "speak + mix with the bed + lips + mux, with a report", add_arguments)

@@ -32,7 +32,7 @@ def add(parser) -> None:
 def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     """Outcome of `models`."""
     from mouthpiece.engine.weights.download import get_model_entry, load_model_registry
-    from mouthpiece.engine.weights.loading import load_weights_manifest
+    from mouthpiece.engine.weights.manifest import load_weights_manifest
 
     if args.action != "pull":
         reject_unused_options(
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
 def list_models() -> CommandResult:
     """Outcome of `models list`."""
     from mouthpiece.engine.weights.download import is_model_available, load_model_registry
-    from mouthpiece.engine.weights.loading import load_weights_manifest
+    from mouthpiece.engine.weights.manifest import load_weights_manifest
 
     rows = {
         name: {"kind": "embedded", "at_hand": True} | {f: e.get(f) for f in ("bytes", "licence", "description")}
@@ -87,7 +87,7 @@ def list_models() -> CommandResult:
 def list_licences() -> CommandResult:
     """Outcome of `models licences`."""
     from mouthpiece.engine.weights.download import get_model_folder, is_licence_accepted, load_model_registry
-    from mouthpiece.engine.weights.loading import load_weights_manifest
+    from mouthpiece.engine.weights.manifest import load_weights_manifest
 
     rows = {name: {f: entry.get(f) for f in ("licence", "source")} for name, entry in load_weights_manifest().items()}
     for name, entry in load_model_registry().items():
@@ -111,7 +111,7 @@ def show_model_path(name: str) -> CommandResult | None:
         is_model_available,
         load_model_registry,
     )
-    from mouthpiece.engine.weights.loading import get_embedded_path, load_weights_manifest
+    from mouthpiece.engine.weights.manifest import get_embedded_path, load_weights_manifest
 
     if name not in load_model_registry():
         if name not in load_weights_manifest():

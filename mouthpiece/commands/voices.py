@@ -87,8 +87,9 @@ def run_sample(args: argparse.Namespace, progress: Progress) -> CommandResult | 
     from mouthpiece.engine.audio.sound import Sound, write_sound
     from mouthpiece.engine.errors import UsageError
     from mouthpiece.engine.files import check_output_file
-    from mouthpiece.engine.media.reading import DELIVERY_HZ, read_delivery_blocks
+    from mouthpiece.engine.media.writing import read_delivery_blocks
     from mouthpiece.engine.provenance.sidecar import get_sidecar_path
+    from mouthpiece.engine.timeline import DELIVERY_HZ
     from mouthpiece.voice.backends.casting import check_voice_language
     from mouthpiece.voice.backends.registry import (
         get_default_voice,

@@ -1,7 +1,13 @@
 import numpy as np
 import torch
 
-from mouthpiece.engine.encoders.articulatory_features import VOWEL_INDICES, make_articulatory_features, phone_similarity
+from mouthpiece.engine.encoders.articulatory_features import (
+    MOUTH_SHAPES,
+    VISEMES,
+    VOWEL_INDICES,
+    make_articulatory_features,
+    phone_similarity,
+)
 from mouthpiece.engine.encoders.phonetic import PHONES
 
 
@@ -32,3 +38,11 @@ def test_relatives_are_alike_and_strangers_are_not():
 
 def test_vowels_are_the_fifteen_of_the_alphabet():
     assert sorted(PHONES[k] for k in VOWEL_INDICES) == sorted(p for p in PHONES if p[0] in "AEIOU")
+
+
+def test_every_phone_has_one_mouth_and_lips_that_meet_are_a_viseme_of_their_own():
+    assert sorted(MOUTH_SHAPES) == sorted(PHONES) and len(VISEMES) == 10
+    assert all(0 <= s.openness <= 1 and 0 <= s.measured_opening <= 1 for s in MOUTH_SHAPES.values())
+    assert {p for p, shape in MOUTH_SHAPES.items() if shape.viseme == "lips together"} == {"P", "B", "M"}
+    openness = dict(zip(PHONES, make_articulatory_features()[:, 0]))
+    assert openness["AA"] == 1 and openness["P"] == openness["M"] == 0 < openness["F"] < openness["IY"]

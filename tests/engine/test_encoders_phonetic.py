@@ -14,9 +14,11 @@ from mouthpiece.engine.encoders.phonetic import (
     compute_log_mel,
     encode_articulation,
     extract_articulation,
+    load_phonetic_encoder,
     make_mel_filters,
     normalize_level,
 )
+from mouthpiece.engine.weights.records import get_model_hashes, record_models
 
 
 def grown_encoder(width=16, dilations=(1, 1, 2, 2, 1, 2, 4, 1)):
@@ -176,3 +178,13 @@ def test_items_of_a_batch_are_heard_alone():
     with torch.no_grad():
         together, alone = encoder(mel), encoder(mel[1:2])
     assert all(torch.allclose(t[1], a[0], atol=1e-5) for t, a in zip(together, alone))
+
+
+def test_the_embedded_encoder_is_loaded_once_a_process_and_named_in_every_record():
+    records = []
+    for _ in range(2):
+        with record_models():
+            encoder = load_phonetic_encoder()
+            records.append(get_model_hashes())
+    assert load_phonetic_encoder() is encoder and not encoder.training
+    assert list(records[0]) == ["phonetic"] and records[0] == records[1]

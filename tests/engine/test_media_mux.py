@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.media.mux import copy_with_sound, open_wave_writer
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 
 def flash_video(path, rate, frames=40, flash=25):

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from mouthpiece.engine.audio.sound import CHANNEL_NAMES, Sound, make_mix_matrix
+from mouthpiece.engine.audio.sound import CHANNEL_NAMES, Sound, make_mix_matrix, write_sound
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import VideoReader, VideoWriter, open_sound_stream, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, open_sound_stream, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 
 def tone(seconds, rate_hz, channels=1, hz=440.0, level=0.3):

@@ -10,8 +10,10 @@ import pytest
 
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.media.reading import VideoReader, probe, read_sound, to_upright_rgb
-from mouthpiece.engine.media.rewrite import FramePatch, VideoRewriter, get_plane
+from mouthpiece.engine.media.patches import FramePatch, get_plane
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound, to_upright_rgb
+from mouthpiece.engine.media.rewrite import VideoRewriter
 
 BOX = (slice(11, 31), slice(7, 40))  # odd corners on purpose
 FRAMES = 10

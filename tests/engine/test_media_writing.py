@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from small_disk import limit_file_size
 
-from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, OutputError, UsageError
-from mouthpiece.engine.media.reading import VideoReader, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import count_frames
 
 RATES = [
@@ -138,10 +140,10 @@ def test_the_video_carries_the_whole_sound_in_one_or_two_channels(tmp_path, chan
 def test_the_sound_is_encoded_beside_the_frames_and_not_at_the_end(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", Fraction(25), 64, 48, tone(10, 48_000)) as writer:
         writer.write(grey(0))
-        assert 0 < writer._samples <= 96_000
+        assert 0 < writer.sound_samples <= 96_000
         for _ in range(99):
             writer.write(grey(0))
-        assert 4 * 48_000 <= writer._samples < 6 * 48_000
+        assert 4 * 48_000 <= writer.sound_samples < 6 * 48_000
 
 
 def leftovers(folder):

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from mouthpiece.commands.command import add_provenance_flags, finalize_output
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, OutputError, UsageError
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_image, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.provenance import signing
 from mouthpiece.engine.provenance.manifest import (
     ASSERTION_LABEL,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mouthpiece.commands.command import finalize_output
-from mouthpiece.engine.media.reading import Sound, VideoWriter, write_sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.provenance.verification import format_verification, verify_file
 
 OPTIONS = SimpleNamespace(seed=3, settings=lambda: {"model": "mini", "seed": 3})

@@ -5,8 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import MissingDependencyError
-from mouthpiece.engine.media.reading import Sound, VideoWriter, read_sound, write_sound
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.provenance import watermark
 
 needs_perth = pytest.mark.skipif(

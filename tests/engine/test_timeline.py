@@ -99,3 +99,11 @@ def test_a_track_holds_its_first_and_last_value_beyond_its_ends():
     assert timeline.interpolate_track(track, np.array([-1.0, 2.25, 99.0])).tolist() == [[0, 1], [4.5, 5.5], [10, 11]]
     assert timeline.interpolate_track(track[:1], np.array([0.0, 3.0])).tolist() == [[0, 1], [0, 1]]
     assert timeline.interpolate_track(np.arange(4), np.array([0.5])).tolist() == [0.5]
+
+
+def test_spans_that_touch_or_lie_near_are_merged_in_any_unit():
+    spans = [(5, 9), (1, 3), (8, 12), (4, 4)]
+    assert timeline.merge_spans(spans) == [(1, 3), (5, 12)] and timeline.merge_spans(spans, 2) == [(1, 12)]
+    assert all(isinstance(edge, int) for span in timeline.merge_spans(spans) for edge in span)
+    assert timeline.merge_spans([(0.5, 1.0), (0.0, 0.5)]) == [(0.0, 1.0)] and timeline.merge_spans([]) == []
+    assert timeline.merge_spans([(0, 10), (2, 3)]) == [(0, 10)]

@@ -17,7 +17,7 @@ from mouthpiece.engine.audio.voice_activity import (
     find_runs,
 )
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.weights import loading
+from mouthpiece.engine.weights.records import record_models
 
 RATE_HZ = 16_000
 QUIET = np.zeros(RATE_HZ // 2, np.float32)
@@ -143,8 +143,7 @@ def test_two_channels_are_refused_with_the_shape_that_is_needed():
 
 def test_the_detectors_that_were_asked_are_named_for_the_side_car_in_every_job():
     for _ in range(2):
-        with loading.record_models() as used:
+        with record_models() as used:
             compute_speech_probability(QUIET)
-        assert [name.split()[0] for name, _ in used] == ["silero-vad"] and next(iter(used))[0].endswith(
-            "silero_vad_16k_sequence.onnx"
-        )
+        assert [record.name.split()[0] for record in used] == ["silero-vad"]
+        assert next(iter(used)).name.endswith("silero_vad_16k_sequence.onnx")

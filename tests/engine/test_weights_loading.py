@@ -6,7 +6,8 @@ from torch import nn
 
 from mouthpiece.engine.errors import MissingDependencyError, MouthpieceError
 from mouthpiece.engine.files import compute_sha256
-from mouthpiece.engine.weights import file_cache, loading
+from mouthpiece.engine.weights import digests, loading, manifest
+from mouthpiece.engine.weights.records import get_model_hashes, record_models
 
 
 @pytest.fixture
@@ -18,26 +19,16 @@ def shipped(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     loading.save_state(path, net.state_dict(), {"width": 4})
     entry = {"file": "engine/embedded/tiny.safetensors", "sha256": compute_sha256(path)}
-    monkeypatch.setattr(loading, "load_weights_manifest", lambda: {"tiny": entry})
-    monkeypatch.setattr(loading, "__file__", str(tmp_path / "engine" / "weights.py"))
-    monkeypatch.setattr(loading, "_records", {})
-    monkeypatch.delenv(loading.FOLDER_VARIABLE, raising=False)
-    return net, path
+    for module in (loading, manifest):
+        monkeypatch.setattr(module, "load_weights_manifest", lambda: {"tiny": entry})
+    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "engine" / "weights" / "manifest.py"))
+    monkeypatch.delenv(manifest.FOLDER_VARIABLE, raising=False)
+    with record_models():
+        yield net, path
 
 
 def fresh():
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-
-
-def test_nets_in_packages_of_others_are_named_with_version_and_digest():
-    from importlib.metadata import version
-
-    with loading.record_models() as used:
-        loading.record_packaged_model("silero_vad", ("data/silero_vad.onnx", "data/none.onnx"))
-        loading.record_packaged_model("no_such_package", ("net.onnx",))
-    (name, path), digest = next(iter(used.items()))
-    assert len(used) == 1 and name == f"silero-vad {version('silero-vad')} silero_vad.onnx"
-    assert Path(path).parts[-3:] == ("silero_vad", "data", "silero_vad.onnx") and digest == compute_sha256(path)
 
 
 def test_saved_weights_come_back_with_their_config_to_half_precision(shipped):
@@ -48,7 +39,7 @@ def test_saved_weights_come_back_with_their_config_to_half_precision(shipped):
     other = loading.load_state_into(fresh(), state, "tiny")
     for key, value in net.state_dict().items():
         torch.testing.assert_close(other.state_dict()[key], value, rtol=1e-3, atol=1e-3)
-    assert loading.get_model_hashes() == {"tiny": compute_sha256(path)}
+    assert get_model_hashes() == {"tiny": compute_sha256(path)}
 
 
 def test_a_changed_file_is_missing_with_the_advice_to_install_again(shipped):
@@ -58,15 +49,15 @@ def test_a_changed_file_is_missing_with_the_advice_to_install_again(shipped):
     path.write_bytes(data)
     with pytest.raises(MissingDependencyError, match="not the file that was shipped.*again"):
         loading.load_state("tiny")
-    assert loading.get_model_hashes() == {}
+    assert get_model_hashes() == {}
 
 
 def test_a_file_is_verified_once_a_process(shipped, monkeypatch):
     loading.load_state("tiny")
-    monkeypatch.setattr(file_cache, "compute_sha256", lambda path: pytest.fail("verified twice"))
-    loading.restore_records({})  # another job of the process
-    loading.load_state("tiny")
-    assert list(loading.get_model_hashes()) == ["tiny"]
+    monkeypatch.setattr(digests, "compute_sha256", lambda path: pytest.fail("verified twice"))
+    with record_models() as records:  # another job of the process
+        loading.load_state("tiny")
+    assert list(records.get_hashes()) == ["tiny"]
 
 
 def test_a_name_or_a_file_that_is_not_there_is_missing(shipped):
@@ -76,18 +67,17 @@ def test_a_name_or_a_file_that_is_not_there_is_missing(shipped):
     assert caught.value.exit_code == 3
     path.unlink()
     with pytest.raises(MissingDependencyError, match="tiny.safetensors is not there"):
-        loading.get_embedded_path("tiny")
+        manifest.get_embedded_path("tiny")
 
 
 def test_a_folder_of_the_user_takes_the_place_of_the_package(shipped, tmp_path, monkeypatch):
     own = tmp_path / "own" / "tiny.safetensors"
     own.parent.mkdir()
     loading.save_state(own, fresh().state_dict(), {"width": 9})
-    monkeypatch.setenv(loading.FOLDER_VARIABLE, str(own.parent))
+    monkeypatch.setenv(manifest.FOLDER_VARIABLE, str(own.parent))
     assert loading.load_state("tiny")[1] == {"width": 9}
-    assert loading.get_model_hashes() == {"tiny": compute_sha256(own)}
+    assert get_model_hashes() == {"tiny": compute_sha256(own)}
     own.write_bytes(b"not weights at all")
-    monkeypatch.setattr(loading, "_records", {})
     with pytest.raises(MissingDependencyError, match="broken"):
         loading.load_state("tiny")
 
@@ -111,12 +101,13 @@ def test_values_that_half_precision_cannot_hold_are_not_saved(tmp_path, value):
 
 
 def test_the_manifest_of_the_package_describes_every_file_that_ships():
-    loading.load_weights_manifest.cache_clear()
-    folder = loading.Path(loading.__file__).parent / "embedded"
-    for name, entry in loading.load_weights_manifest().items():
+    manifest.load_weights_manifest.cache_clear()
+    engine = Path(manifest.__file__).parents[1]
+    entries = manifest.load_weights_manifest()
+    for name, entry in entries.items():
         assert {"file", "sha256", "bytes", "licence", "source", "description"} <= set(entry), name
-        path = folder.parent.parent / entry["file"]
+        path = engine.parent / entry["file"]
         assert compute_sha256(path) == entry["sha256"], name
         assert path.stat().st_size == entry["bytes"], name
-    shipped_files = {path.name for path in folder.glob("*.safetensors")} if folder.is_dir() else set()
-    assert shipped_files == {entry["file"].rpartition("/")[2] for entry in loading.load_weights_manifest().values()}
+    shipped = {path.name for path in (engine / "embedded").glob("*.safetensors")}
+    assert shipped and shipped == {entry["file"].rpartition("/")[2] for entry in entries.values()}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from lxml import html
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.media.reading import Sound, write_sound
 from mouthpiece.evaluation.report_page import compute_severity, render_page, write_page
 from mouthpiece.evaluation.timeline_svg import compute_waveform_peaks, draw_timeline, format_time_label
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import MOTION_HZ
 from mouthpiece.evaluation import video_metrics as clips_module
 from mouthpiece.evaluation.video_metrics import (

@@ -5,11 +5,11 @@ from skimage import data
 
 from mouthpiece.engine.contracts import FaceTrack, TrackSegment
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.shot_cuts import ShotCutDetector
 from mouthpiece.face.crop import crop_face, transform_points
 from mouthpiece.face.detect import confirm_face, find_faces_mtcnn
 from mouthpiece.face.track import (
     FaceTracker,
-    ShotCutDetector,
     TrackOptions,
     fill_gaps,
     smooth_points,

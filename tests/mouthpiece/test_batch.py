@@ -17,6 +17,7 @@ from mouthpiece.batch.job_list import read_job_list
 from mouthpiece.batch.ledger import Ledger, read_records
 from mouthpiece.batch.pool import WorkerPool
 from mouthpiece.commands.command import to_json_value
+from mouthpiece.engine import version
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.progress import Progress
 
@@ -28,7 +29,6 @@ TESTS = str(Path(tiny_jobs.__file__).parent)
 def batch(tmp_path, monkeypatch):
     """Runs scripts as a batch with local workers; gives the Tally."""
     monkeypatch.setenv("TINY_NOTES", str(tmp_path / "notes"))
-    monkeypatch.setattr(driver, "compute_version", lambda: "1")  # the sources may be worked on while tests run
     out = tmp_path / "out"
     out.mkdir()
 
@@ -188,18 +188,15 @@ def test_workers_have_their_threads_set_and_stay_warm(batch):
         crew.close()
 
 
-def test_results_of_other_code_or_other_weights_are_made_again(batch, monkeypatch, tmp_path):
+def test_results_of_another_schema_release_or_weights_are_made_again(batch, monkeypatch, tmp_path):
     batch(["ok"])
-    monkeypatch.setattr(driver, "compute_version", lambda: "2")
-    assert len(batch().done) == 1 and batch().skipped == 1
-    monkeypatch.undo()
-    driver.compute_version.cache_clear()
-    before = driver.compute_version()
-    (tmp_path / "core.safetensors").write_text("other")
+    assert batch().skipped == 1
+    for name, value in (("CACHE_SCHEMA", version.CACHE_SCHEMA + 1), ("__version__", "9.9")):
+        monkeypatch.setattr(version, name, value)
+        assert (len(batch().done), batch().skipped) == (1, 1), name
     monkeypatch.setenv("MOUTHPIECE_WEIGHTS_DIR", str(tmp_path))
-    driver.compute_version.cache_clear()
-    assert driver.compute_version() != before and driver.compute_version() == driver.compute_version()
-    driver.compute_version.cache_clear()
+    (tmp_path / "core.safetensors").write_text("other")
+    assert (len(batch().done), batch().skipped) == (1, 1)
 
 
 DRIVER = """
@@ -210,7 +207,6 @@ if __name__ == "__main__":
     from mouthpiece.batch.job_list import read_job_list
     from mouthpiece.batch.pool import WorkerPool
     from mouthpiece.engine.progress import Progress
-    driver.compute_version = lambda: "1"
     items = read_job_list({jobs!r}, {out!r}, tiny_jobs.parser_of)
     tally = driver.run_batch(items, {out!r}, lambda count: WorkerPool(2, "tiny_jobs:perform", 1), Progress("none"))
     sys.exit(driver.get_exit_code(tally))

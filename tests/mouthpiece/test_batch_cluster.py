@@ -30,7 +30,6 @@ def begun(desk):
 
 def test_ray_does_the_same_and_an_actor_that_dies_is_replaced(desk, monkeypatch):
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    monkeypatch.setattr(driver, "compute_version", lambda: "1")  # the sources may be worked on while tests run
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     jobs, out = tiny_jobs.write_jobs(desk, ["ok", "die-once", "ok 2", "refuse", "die"]), desk / "out"
     items = read_job_list(jobs, out, tiny_jobs.parser_of)

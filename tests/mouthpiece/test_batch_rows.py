@@ -247,7 +247,7 @@ def test_the_commands_of_rows_are_those_that_write_media():
 
 
 def test_the_command_refuses_before_anything_runs_and_lists_lines(call, desk):
-    from mouthpiece.engine.media.reading import write_image
+    from mouthpiece.engine.media.images import write_image
 
     write_image(desk / "p.png", __import__("numpy").zeros((40, 40, 3), "uint8"))
     row = {"id": 1, "command": "animate", "portrait": "p.png", "sound": "p.png", "output": "a.mp4"}

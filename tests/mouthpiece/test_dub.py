@@ -8,7 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound
+from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the old table.\n"
 QUIET = (
@@ -326,11 +329,11 @@ def test_a_slot_is_no_option_of_a_dub_neither_as_a_flag_nor_in_a_preset(stage):
 
 
 def test_a_side_car_names_what_made_the_takes_and_the_bed_that_it_keeps(stage, monkeypatch):
-    from mouthpiece.engine.weights import loading
+    from mouthpiece.engine.weights.records import record_model
     from mouthpiece.voice.mix import source_separation
 
     def separated(*words, **more):
-        loading.record_model("spleeter test", "test.ckpt", "ab" * 32)
+        record_model("spleeter test", "test.ckpt", "ab" * 32)
         return separate(*words, **(more | dict(networks=(lambda x: x, lambda x: x * 0))))
 
     separate = source_separation.separate_file
@@ -375,8 +378,8 @@ def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage
 
 
 def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
-    from mouthpiece.engine.media.reading import write_sound
-    from mouthpiece.evaluation.dub_evaluation import measure_file_loudness
+    from mouthpiece.engine.audio.sound import write_sound
+    from mouthpiece.evaluation.dub_evaluation import report_loudness
 
     tones = 0.05 * np.sin(
         2 * np.pi * np.array([[300], [450], [600], [60], [750], [900]]) * np.arange(3 * 48_000) / 48_000
@@ -384,4 +387,4 @@ def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(
     write_sound(stage.folder / "bed.wav", Sound(tones.astype(np.float32), 48_000))
     assert stage("--bed", str(stage.folder / "bed.wav")).code == 0
     assert probe(stage.folder / "out.mp4").channels == 6 and read_facts(stage.folder)["loudness"]["layout"] == "5.1"
-    assert measure_file_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)
+    assert report_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)

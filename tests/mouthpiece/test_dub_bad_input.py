@@ -8,8 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.media.reading import Sound, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 
 QUIET = (
     "--voice",

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from mouthpiece.engine.media.reading import Sound, read_sound, write_sound
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.voice.plan.pauses import find_audible_edges
 
 QUIET = ("--voice", "hibari", "--recognizer", "off", "-q", "--no-provenance")
@@ -243,7 +244,7 @@ def test_a_script_is_read_once(command, stage, call, monkeypatch):
     if command == "dub":
         from fractions import Fraction
 
-        from mouthpiece.engine.media.reading import VideoWriter
+        from mouthpiece.engine.media.writing import VideoWriter
 
         film = stage.folder / "film.mp4"
         with VideoWriter(film, Fraction(10), 64, 48, Sound(np.zeros((1, 64_000), np.float32), 16_000)) as writer:

@@ -12,7 +12,7 @@ from mouthpiece.voice.asr import transcription
 from mouthpiece.voice.asr.recognizers import RecognizedWord
 from mouthpiece.voice.asr.transcription import Transcriber
 from mouthpiece.voice.scripts.formats import read_script
-from mouthpiece.voice.scripts.project import read_project
+from mouthpiece.voice.scripts.project_file import read_project
 
 RATE_HZ = 16_000
 

@@ -12,7 +12,7 @@ from debug_echomimic import write_debug_echomimic
 
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.engine.media.reading import VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.lipsync.echomimic.config import DEBUG_CONFIG
 from mouthpiece.lipsync.echomimic.weights import load_models
 from mouthpiece.training import echomimic

@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data
 
-from mouthpiece.engine.media.reading import write_image
+from mouthpiece.engine.media.images import write_image
 from mouthpiece.engine.weights.loading import load_state_into, read_state
 from mouthpiece.lipsync.portrait.opening_segmenter import (
     EYE_WINDOW,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from mouthpiece.engine.media.reading import write_image
+from mouthpiece.engine.media.images import write_image
 from mouthpiece.training.data.face_crops import crop_portrait
 from mouthpiece.training.mesh_geometry import (
     INNER_LOWER_LIP,

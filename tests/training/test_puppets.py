@@ -6,7 +6,7 @@ import torch
 from skimage import data
 
 from mouthpiece.engine.encoders.motion import EXPRESSION_WIDTH, MotionEncoder, MotionSpace
-from mouthpiece.engine.media.reading import write_image
+from mouthpiece.engine.media.images import write_image
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 from mouthpiece.lipsync.portrait.renderer import warp
 from mouthpiece.lipsync.portrait.teeth import LipLine, draw_teeth

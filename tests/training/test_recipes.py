@@ -15,7 +15,7 @@ from skimage import data
 
 from mouthpiece.engine.encoders.motion import CODE_WIDTH, CROP_PX, MotionEncoder
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.media.reading import write_image
+from mouthpiece.engine.media.images import write_image
 from mouthpiece.engine.weights.loading import load_state_into, read_state, save_state
 from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.renderer import Renderer, Rendering

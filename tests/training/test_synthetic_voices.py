@@ -127,8 +127,8 @@ def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, wo
         ("WHISPER_COUNT", 1),
         ("SONG_COUNT", 1),
         ("CHILD_COUNT", 1),
-        ("LINES", 1),
-        ("SPEAKERS", ["af_heart"]),
+        ("LINES_PER_VOICE", 1),
+        ("ENGLISH_VOICES", ["af_heart"]),
         ("LINES_PER_LANGUAGE", 2),
     ):
         monkeypatch.setattr(stage, name, value)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from mouthpiece.engine.files import atomic_write
-from mouthpiece.engine.media.reading import VideoReader, read_image
+from mouthpiece.engine.media.images import read_image
+from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.timeline import MOTION_HZ
 from mouthpiece.face.crop import make_crop
 from mouthpiece.face.detect import find_faces_mtcnn

@@ -15,7 +15,9 @@ import numpy as np
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.whisper import convert_ctranslate2, find_whisper_weights, load_whisper
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
-from mouthpiece.engine.weights.file_cache import get_sha256, join_parts, make_cache_folder
+from mouthpiece.engine.folders import make_cache_folder
+from mouthpiece.engine.weights.digests import get_sha256
+from mouthpiece.engine.weights.file_parts import join_parts
 from mouthpiece.voice.asr.wer import get_base_language
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ def record_whisper_weights(name, path):
     """Names weights of whisper for the side-car: by the SHA-256 as published, or of the file itself where it is the
     user's own.
     """
-    from mouthpiece.engine.weights.loading import record_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_model
 
     record_model(
         name,
@@ -346,7 +348,7 @@ def record_pocketsphinx(*more) -> None:
     """Names pocketsphinx's model of English sounds for the side-car, and more of its files. more: paths in its folder
     of models.
     """
-    from mouthpiece.engine.weights.loading import record_packaged_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_packaged_model
 
     record_packaged_model("pocketsphinx", [f"model/en-us/{file}" for file in (*POCKETSPHINX_ACOUSTIC_FILES, *more)])
 

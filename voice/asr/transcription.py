@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.audio.voice_activity import FRAME_SAMPLES, detect_voiced_frames, find_runs
 from mouthpiece.engine.media.reading import open_sound_stream
@@ -142,12 +143,7 @@ def check_intelligibility(
 
 def _iterate_blocks(sound: Sound) -> Iterator[np.ndarray]:
     """A Sound as blocks of a second at 16 kHz, one channel."""
-    wave = sound.to_mono().samples[0]
-    if sound.rate_hz != RATE_HZ:
-        from scipy.signal import resample_poly
-
-        common = np.gcd(sound.rate_hz, RATE_HZ)
-        wave = resample_poly(wave, RATE_HZ // common, sound.rate_hz // common).astype(np.float32)
+    wave = resample(sound.to_mono().samples[0], sound.rate_hz, RATE_HZ)
     for start in range(0, len(wave), RATE_HZ):
         yield wave[None, start : start + RATE_HZ]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
 from mouthpiece.engine.files import check_input_file
+from mouthpiece.engine.weights.digests import get_sha256
 from mouthpiece.engine.weights.download import get_model_entry, get_model_folder, is_model_available
-from mouthpiece.engine.weights.file_cache import get_sha256
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec
 from mouthpiece.voice.plan.speech_plan import VOICE_RATE_HZ
@@ -122,7 +122,7 @@ def _load_model(device: str) -> ChatterboxTTS:
     from chatterbox.tts import ChatterboxTTS
 
     from mouthpiece.engine.device import choose_device
-    from mouthpiece.engine.weights.loading import record_model
+    from mouthpiece.engine.weights.records import record_model
 
     for file in get_model_entry(NAME)["files"]:
         path = get_model_folder(NAME) / file["path"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.errors import MissingDependencyError
-from mouthpiece.engine.weights.file_cache import is_verified
+from mouthpiece.engine.weights.digests import is_verified
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec, parse_mix, split_mix
 from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
@@ -93,7 +93,7 @@ class HibariBackend:
 
 @cached_model(2)
 def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
-    from mouthpiece.engine.weights.loading import record_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_model
 
     path = Path(find_spec("hibari").submodule_search_locations[0]) / "assets" / "hibari.onnx"
     if not is_verified(path, MODEL_SHA256):

@@ -1,4 +1,4 @@
-"""Kokoro-82M as a timed voice: its graph is split into a planner of durations, F0 and energy, and a speaker of plans."""
+"""Kokoro-82M as a timed voice: its graph is split into a planner (durations, F0, energy) and a speaker of plans."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from safetensors import safe_open
 
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.folders import make_cache_folder
+from mouthpiece.engine.weights.digests import is_verified
 from mouthpiece.engine.weights.download import MODELS_FOLDER, get_model_entry, get_model_file, is_model_available
-from mouthpiece.engine.weights.file_cache import is_verified, make_cache_folder
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec, parse_mix, split_mix
 from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
@@ -163,7 +164,7 @@ def split_model() -> tuple[Path, Path] | None:
     Raises MissingDependencyError with the command that helps, InvalidInputError for a damaged model, OutputError for
     the disk.
     """
-    from mouthpiece.engine.weights.loading import record_model  # brings torch with it
+    from mouthpiece.engine.weights.records import record_model
 
     source = get_model_file(NAME)
     record_model(NAME, source, get_model_entry(NAME)["files"][0]["sha256"])

@@ -13,9 +13,10 @@ from torch import nn
 from mouthpiece.engine.audio.voice_activity import detect_voiced_frames
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, UsageError
-from mouthpiece.engine.weights.file_cache import is_verified
-from mouthpiece.engine.weights.loading import load_state_into, record_model
+from mouthpiece.engine.weights.digests import is_verified
+from mouthpiece.engine.weights.loading import load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
+from mouthpiece.engine.weights.records import record_model
 
 WEIGHTS_PACKAGE, WEIGHTS_FILE = "resemblyzer", "pretrained.pt"
 WEIGHTS_SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"

@@ -129,7 +129,7 @@ def make_clip_module(size: ClipSize) -> torch.nn.Module:
     try:
         from transformers import CLIPConfig, CLIPModel
     except ImportError as error:
-        hint = "Install it: pip install 'mouthpiece[mmaudio]'."
+        hint = "Install mouthpiece again, or: pip install transformers."
         raise MissingDependencyError("mmaudio: transformers is not installed.", hint=hint, code="no_package") from error
 
     shared = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": size.embed_dim}

@@ -12,6 +12,7 @@ import torch
 
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.folders import make_cache_folder
 from mouthpiece.engine.weights.download import (
     ACCEPTED_FILE,
     MODELS_FOLDER,
@@ -19,8 +20,7 @@ from mouthpiece.engine.weights.download import (
     get_model_folder,
     is_licence_accepted,
 )
-from mouthpiece.engine.weights.file_cache import make_cache_folder
-from mouthpiece.engine.weights.loading import record_model
+from mouthpiece.engine.weights.records import record_model
 from mouthpiece.voice.mmaudio.checkpoints import load_network, load_sync, load_vae, load_vocoder
 from mouthpiece.voice.mmaudio.clip_encoder import VOCABULARY_FILES, ClipEncoder, load_clip
 from mouthpiece.voice.mmaudio.sizes import VAES, VARIANTS, VOCODERS, ModelVariant

@@ -8,23 +8,18 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import LoudnessMeter
+from mouthpiece.engine.audio.loudness import measure_file_loudness
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
+from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
 from mouthpiece.engine.media.mux import copy_with_sound, open_wave_writer
-from mouthpiece.engine.media.reading import (
-    VIDEO_SUFFIXES,
-    VideoReader,
-    measure_sound_duration,
-    open_sound_stream,
-    probe,
-)
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, measure_sound_duration, open_sound_stream
 from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples
 from mouthpiece.voice.mix.mixdown import PlacedSound, Programme, write_stems
 from mouthpiece.voice.mmaudio.generator import SoundtrackGenerator
@@ -184,18 +179,8 @@ def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) 
 
 def compute_bed_gain(job: SoundtrackJob, wave: Path) -> float:
     """Decibels that bring the new sound `dialogue_gap` LU below the dialogue; never above 0."""
-    loudness = [measure_file_loudness(path)["lufs"] for path in (job.options.under_dialogue, wave)]
+    loudness = [measure_file_loudness(path).as_dict()["lufs"] for path in (job.options.under_dialogue, wave)]
     return 0.0 if None in loudness else min(0.0, loudness[0] - job.options.dialogue_gap - loudness[1])
-
-
-def measure_file_loudness(path: Path) -> dict[str, Any]:
-    """Loudness and true peak of a sound file, JSON-ready. Source: ITU-R BS.1770-4."""
-    with open_sound_stream(path, DELIVERY_HZ) as (_, blocks):
-        first = next(blocks)
-        meter = LoudnessMeter(len(first))
-        for block in chain((first,), blocks):
-            meter.add(block)
-    return meter.result().as_dict()
 
 
 def map_sound(path: Path, raw: Path) -> Sound:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
+from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.media.reading import VideoReader
+from mouthpiece.engine.media.shot_cuts import ShotCutDetector
 from mouthpiece.voice.mmaudio.frames import SYNC_PX
 from mouthpiece.voice.mmaudio.sizes import MIN_DURATION_S
 
@@ -86,16 +87,6 @@ class VideoInspection:
         }  # fmt: skip
 
 
-def make_cut_detector():
-    """scenedetect's detector of hard cuts. Raises Missing when it is not installed. Source: PySceneDetect."""
-    try:
-        from scenedetect import ContentDetector
-    except ImportError as error:
-        hint = "Install it: pip install 'mouthpiece[mmaudio]'."
-        raise MissingDependencyError("mmaudio: scenedetect is not installed.", hint=hint, code="no_package") from error
-    return ContentDetector(min_scene_len=1)
-
-
 def inspect_video(
     path: Path, until: Fraction | None = None, advance: Callable = lambda n: None
 ) -> VideoInspection | None:
@@ -104,9 +95,9 @@ def inspect_video(
     path: str or Path.
     until: seconds after which looking stops; None looks to the end.
     advance: called with 1 for each frame.
-    Raises Refused for no moving picture, or one shorter than a sync window; Missing for scenedetect.
+    Raises Refused for no moving picture, or one shorter than a sync window.
     """
-    looker = _VideoInspector(make_cut_detector())
+    looker = _VideoInspector()
     with VideoReader(path) as reader:
         info = reader.info
         for frame in reader:
@@ -132,22 +123,20 @@ def inspect_video(
 class _VideoInspector:
     """Everything that is measured on the way, frame by frame."""
 
-    def __init__(self, shots) -> None:
-        self.shots, self.before, self.frames, self.repeated = shots, None, 0, 0
+    def __init__(self) -> None:
+        self.shots = ShotCutDetector(thumbnail_px=None, circular_hue=False, adaptive_ratio=0)
+        self.before, self.frames, self.repeated = None, 0, 0
         self.cuts, self.blurs = [], []
         self.last_s, self.step_s, self.next_blur_s = Fraction(0), Fraction(1, 25), Fraction(0)
 
     def take(self, frame: Frame) -> None:
-        from scenedetect import FrameTimecode
-
         height, width = frame.pixels.shape[:2]
         size = (INSPECTION_WIDTH_PX, max(2, round(INSPECTION_WIDTH_PX * height / width)))
         small = cv2.resize(frame.pixels, size, interpolation=cv2.INTER_AREA)
         if self.before is not None:
             self.step_s = frame.time - self.last_s
             self.repeated += float(cv2.absdiff(small, self.before).mean()) < _SAME_FRAME_LEVELS
-        bgr = np.ascontiguousarray(small[..., ::-1])
-        if self.shots.process_frame(FrameTimecode(self.frames, 25.0), bgr):  # the rate only counts its frames
+        if self.shots.is_cut(small):
             self.cuts.append(frame.time)
         if frame.time >= self.next_blur_s:
             found = measure_blur(frame.pixels)

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
+from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
 
+if TYPE_CHECKING:
+    from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
 
-def read_ass(text: str, name: str) -> None:
-    """Script of an ASS or SSA file: its Dialogue, without comments and drawings.
+_SECTIONS = ("[Script Info]", "[V4+ Styles]", "[V4 Styles]", "[Events]")
+_SSA_SECTION = "[V4 Styles]"
 
-    text: str.  name: of the file.
-    Speakers: the Name of a line; where no line has one, what stands before a colon (speakers.named).
-    Raises Refused for a file that pysubs2 cannot read.
+
+def sniff(text: str, suffix: str) -> Match:
+    """Recognise ASS and SSA by the name of a section."""
+    return Match.YES if any(section in text for section in _SECTIONS) else Match.NO
+
+
+def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
+    """Read the Script of an ASS or SSA file. Raises InvalidInputError for a broken one."""
+    return parse_ass(file.text, file.name)
+
+
+def parse_ass(text: str, name: str) -> Script:
+    """Parse the text of an ASS or SSA file to a Script: its Dialogue, without comments and drawings.
+
+    text: of the whole file.
+    name: of the file.
+    Speakers are the Name of a line; where no line has one, what stands before a colon (`split_speakers`).
+    Raises InvalidInputError for a file that pysubs2 cannot read.
     Source: Advanced SubStation Alpha, as pysubs2 reads it.
     """
     import pysubs2
@@ -23,20 +42,19 @@ def read_ass(text: str, name: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about margins and layers that nobody speaks
-            subs = pysubs2.SSAFile.from_string(text, format_="ass" if "[V4 Styles]" not in text else "ssa")
+            subs = pysubs2.SSAFile.from_string(text, format_="ssa" if _SSA_SECTION in text else "ass")
     except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError, AttributeError) as error:
         raise InvalidInputError(
             f"{name}: no ASS script can be read from it ({error}).", hint="Export it again.", code="broken_script"
         ) from error
     events = [event for event in subs if event.type == "Dialogue" and not event.is_drawing]
-    said = [clean_text(event.plaintext) for event in events]
-    names = [event.name.strip() for event in events]
-    if not any(names):
-        names, said = zip(*split_speakers(said)) if said else ((), ())
-    times = [(Fraction(event.start, 1000), Fraction(event.end, 1000)) for event in events]
-    lines = (
-        Line(i, who, *slot, what) for i, who, slot, what in zip(make_unique_ids([""] * len(events)), names, times, said)
+    spoken = [(event.name.strip(), clean_text(event.plaintext)) for event in events]
+    if not any(speaker for speaker, _ in spoken):
+        spoken = split_speakers([said for _, said in spoken])
+    lines = tuple(
+        Line(line_id, speaker, Fraction(event.start, 1000), Fraction(event.end, 1000), said)
+        for line_id, event, (speaker, said) in zip(make_unique_ids([""] * len(events)), events, spoken)
     )
-    left = len(subs) - len(events)
-    remarks = (Remark("format", f"{name}: {left} comments and drawings left out."),) if left else ()
-    return Script(tuple(lines), title=subs.info.get("Title", ""), source=name, remarks=remarks)
+    unspoken = len(subs) - len(events)
+    remarks = (Remark("format", f"{name}: {unspoken} comments and drawings left out."),) if unspoken else ()
+    return Script(lines, title=subs.info.get("Title", ""), source=name, remarks=remarks)

@@ -13,56 +13,16 @@ import numpy as np
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.timeline import round_half_up
 from mouthpiece.voice.scripts.script import Remark
+from mouthpiece.voice.scripts.syllables import count_syllables, split_slot
 
 if TYPE_CHECKING:
     from mouthpiece.voice.scripts.script import Line, Script
 
-_VOWEL_GROUP = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøœùúûüýÿаеёиоуыэюяіїєαεηιουωάέήίόύώ]+", re.IGNORECASE)
-_SYLLABIC_SIGN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0900-\u0939]")
 _WORD = re.compile(r"[\w'’]+")
-_SILENT_E = re.compile(r"[^aeiouy\W]e[ds]?$", re.IGNORECASE)
-_SYLLABLES_PER_DIGIT = 2
 # how far a cut may go from where syllables alone would put it: seconds, share of all speech
 _REACH_S, _REACH_SHARE = 5.0, 0.05
 _MAX_CUTS = 40  # silences looked at for one cut
 _CUT_INSIDE_COST = 0.15  # what it costs to cut inside a stretch of speech, in squared logarithms of a length
-
-
-def count_syllables(text: str, language: str = "en") -> int:
-    """About how many syllables it takes to say a text; at least 1 for a word.
-
-    text: str, any writing.
-    language: such as "en"; English words lose a silent "e" at their end.
-    Source: ours; groups of vowels, or signs where a sign is a syllable.
-    """
-    total = 0
-    for word in _WORD.findall(text):
-        signs = len(_SYLLABIC_SIGN.findall(word))
-        groups = len(_VOWEL_GROUP.findall(word))
-        if (
-            language.startswith("en")
-            and groups > 1
-            and _SILENT_E.search(word)
-            and not re.search(r"[td]ed$|[sxzc]es$|[^aeiou]les?$", word)
-        ):
-            groups -= 1
-        total += max(1, signs + groups + _SYLLABLES_PER_DIGIT * sum(c.isdigit() for c in word))
-    return total
-
-
-def split_slot(start: Fraction, end: Fraction, texts: list[str]) -> list[tuple[Fraction, Fraction]]:
-    """A slot shared by texts in proportion to their syllables: [(start, end)], whole milliseconds between.
-
-    start, end: Fraction, seconds.
-    texts: list of str.
-    """
-    weights = [max(1, count_syllables(text)) for text in texts]
-    edges, done = [start], 0
-    for weight in weights[:-1]:
-        done += weight
-        edges.append(Fraction(round_half_up((start + (end - start) * done / sum(weights)) * 1000), 1000))
-    edges.append(end)
-    return list(zip(edges, edges[1:]))
 
 
 def place_lines(script: Script, spans: list) -> Script | None:

@@ -1,43 +1,45 @@
-"""A newer script put into a project: lines keep their ids and takes, only what changed becomes stale."""
+"""Merging of a newer script into a project: lines keep their ids and takes, only what changed becomes stale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mouthpiece.voice.scripts.project import Project, create_project, hash_facts, hash_fields
+from mouthpiece.voice.scripts.project import Project, create_project, mark_stale
 from mouthpiece.voice.scripts.script import make_unique_ids
 
 if TYPE_CHECKING:
-    from fractions import Fraction
+    from collections.abc import Callable, Hashable, Sequence
 
     from mouthpiece.voice.scripts.project import ProjectEntry
     from mouthpiece.voice.scripts.script import Line, Script
 
-# empty in a script that cannot say: keep what is known
+_COMPARED_FIELDS = ("speaker", "start", "end", "text", "language", "on_screen", "original", "notes")
+# empty in scripts whose format cannot state them: what the project knows is kept
 _OPTIONAL_FIELDS = ("speaker", "language", "on_screen", "original", "notes")
 
 
 @dataclass(frozen=True)
 class ScriptChanges:
-    """What a newer script brought.
+    """What a newer script changed in a project.
 
-    changed: {id: names of fields}.  added, removed: ids.  locked: ids of locked lines that the script would have
-    changed.
+    changed: {id: names of fields}.
+    added, removed: ids.
+    locked: ids of locked lines that the script would have changed.
     """
 
-    changed: dict = field(default_factory=dict)
+    changed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
 
 
 def merge_script(project: Project, script: Script) -> tuple[Project, ScriptChanges]:
-    """(Project, Changes): the project as a newer script wants it.
+    """Merge a newer script into a project; return the project and what changed.
 
     project: Project.
     script: Script; numbers in it may have moved, as they do when a line is put into an SRT.
-    Lines are found again by all they say, then by id and text or times, by times, by text, and by id in the same place.
+    Lines are matched by all their fields, then by id and text or times, by times, by text, and by id in the same place.
     Lines no longer there move to `removed`, with their takes, and come back when a script has them again; locked lines
     stay as they are.
     """
@@ -47,7 +49,10 @@ def merge_script(project: Project, script: Script) -> tuple[Project, ScriptChang
     taken = {entry.id for entry in entries}
     fresh = [k for k in range(len(newer.entries)) if k not in partner]
     names = iter(make_unique_ids([*taken, *(newer.entries[k].id for k in fresh)])[len(taken) :])
-    lines, changed, added, locked = [], {}, [], []
+    merged: list[ProjectEntry] = []
+    changed: dict[str, tuple[str, ...]] = {}
+    added: list[str] = []
+    locked: list[str] = []
     for k, new in enumerate(newer.entries):
         old = entries[partner[k]] if k in partner else None
         if old is None:
@@ -62,80 +67,61 @@ def merge_script(project: Project, script: Script) -> tuple[Project, ScriptChang
                 changed[old.id] = names_changed
             if partner[k] >= len(project.entries):
                 added.append(old.id)
-        lines.append(entry)
+        merged.append(entry)
     used = set(partner.values())
     gone = [entry for j, entry in enumerate(entries) if j not in used]
     kept = [entry for entry in gone if entry.locked and entry in project.entries]
     removed = tuple(entry for entry in gone if entry not in kept)
-    merged = _rebuild_project(project, newer, _insert_locked(lines, kept), removed)
     lost = tuple(entry.id for entry in removed if entry in project.entries)
-    return merged, ScriptChanges(changed, tuple(added), lost, tuple(locked + [entry.id for entry in kept]))
+    changes = ScriptChanges(changed, tuple(added), lost, tuple(locked + [entry.id for entry in kept]))
+    return _rebuild_project(project, newer, _insert_locked(merged, kept), removed), changes
 
 
-def _insert_locked(lines: list[ProjectEntry], kept: list) -> list[ProjectEntry]:
-    """Lines of the script with locked ones that it no longer has, put in by time."""
-    for entry in kept:
-        where = (
-            k
-            for k, other in enumerate(lines)
-            if None not in (other.line.start, entry.line.start) and other.line.start > entry.line.start
-        )
-        lines.insert(next(where, len(lines)), entry)
-    return lines
+def _insert_locked(entries: list[ProjectEntry], locked: list[ProjectEntry]) -> list[ProjectEntry]:
+    """Insert locked lines that the script no longer has among its lines, by time."""
+    for entry in locked:
+        starts = [other.line.start for other in entries]
+        start = entry.line.start
+        later = (k for k, other in enumerate(starts) if other is not None and start is not None and other > start)
+        entries.insert(next(later, len(entries)), entry)
+    return entries
 
 
 def _rebuild_project(
-    project: Project, newer: Project, lines: list[ProjectEntry], removed: tuple[ProjectEntry, ...]
+    project: Project, newer: Project, entries: list[ProjectEntry], removed: tuple[ProjectEntry, ...]
 ) -> Project:
-    """The project with other lines; those that changed after their take are stale."""
-    told = {
-        name: getattr(newer, name) or getattr(project, name)
-        for name in ("language", "original_language", "title", "source")
-    }
-    speakers = {name: {} for name in newer.speakers} | project.speakers
-    whole = Project(
-        tuple(lines),
+    """Rebuild a project with other lines; those that changed after their take become stale."""
+    titles = ("language", "original_language", "title", "source")
+    whole = replace(
+        project,
+        entries=tuple(entries),
         removed=removed,
-        film=project.film,
-        speakers=speakers,
-        revision=project.revision,
-        extra=project.extra,
-        **told,
+        speakers={name: {} for name in newer.speakers} | project.speakers,
+        **{name: getattr(newer, name) or getattr(project, name) for name in titles},
     )
-    aged = []
-    for entry in lines:
-        if (
-            entry.hash
-            and not entry.locked
-            and hash_facts(hash_fields(whole, entry)) != entry.hash
-            and entry.status != "stale"
-        ):
-            entry = replace(entry, status="stale", revision=entry.revision + 1)
-        aged.append(entry)
-    return replace(whole, entries=tuple(aged))
+    return replace(whole, entries=tuple(mark_stale(whole, entry) for entry in entries))
 
 
-def _update_entry(old: ProjectEntry, new: ProjectEntry) -> tuple:
-    """An entry with what a newer one says, and the names of the fields that changed."""
+def _update_entry(old: ProjectEntry, new: ProjectEntry) -> tuple[ProjectEntry, tuple[str, ...]]:
+    """Update an entry to a newer one; return it and the names of the fields that changed."""
     line = replace(new.line, id=old.id)
     line = replace(line, **{name: getattr(old.line, name) for name in _OPTIONAL_FIELDS if not getattr(line, name)})
     if line.start is None:
         line = replace(line, start=old.line.start, end=old.line.end)
-    names = tuple(
-        name
-        for name in ("speaker", "start", "end", "text", "language", "on_screen", "original", "notes")
-        if getattr(line, name) != getattr(old.line, name)
-    )
-    return replace(old, line=line, remarks=new.remarks), names
+    changed = tuple(name for name in _COMPARED_FIELDS if getattr(line, name) != getattr(old.line, name))
+    return replace(old, line=line, remarks=new.remarks), changed
 
 
-def _match_entries(old: tuple[ProjectEntry, ...], new: tuple[ProjectEntry, ...], current: int) -> dict[int, int]:
-    """{place in new: place in old}; the first `current` of old are in use, the others were removed before."""
+def _match_entries(old: Sequence[ProjectEntry], new: Sequence[ProjectEntry], current: int) -> dict[int, int]:
+    """Match new entries to old ones: {index in new: index in old}.
 
-    def times(line: Line) -> tuple[Fraction, Fraction]:
+    current: how many of old are in use; the others were removed before, and are only matched by all they say.
+    """
+
+    def times(line: Line) -> Hashable:
         return None if line.start is None else (line.start, line.end)
 
-    rounds = (
+    rounds: tuple[tuple[Callable[[Line], Hashable], int], ...] = (
         (lambda line: (line.id, line.speaker, times(line), line.text), len(old)),
         (lambda line: (line.speaker, times(line), line.text), len(old)),
         (lambda line: times(line) and (times(line), line.text), current),
@@ -144,14 +130,15 @@ def _match_entries(old: tuple[ProjectEntry, ...], new: tuple[ProjectEntry, ...],
         (times, current),
         (lambda line: line.text and (line.speaker, line.text), current),
     )
-    partner, used = {}, set()
-    for key, many in rounds:
-        waiting = {}
-        for j in range(many):
-            if j not in used and key(old[j].line) is not None:
-                waiting.setdefault(key(old[j].line), []).append(j)
+    partner: dict[int, int] = {}
+    used: set[int] = set()
+    for get_key, count in rounds:
+        waiting: dict[Hashable, list[int]] = {}
+        for j in range(count):
+            if j not in used and get_key(old[j].line) is not None:
+                waiting.setdefault(get_key(old[j].line), []).append(j)
         for k, entry in enumerate(new):
-            queue = waiting.get(key(entry.line)) if k not in partner else None
+            queue = waiting.get(get_key(entry.line)) if k not in partner else None
             if queue:
                 partner[k] = queue.pop(0)
                 used.add(partner[k])
@@ -160,9 +147,9 @@ def _match_entries(old: tuple[ProjectEntry, ...], new: tuple[ProjectEntry, ...],
 
 
 def _match_by_neighbours(
-    old: tuple[ProjectEntry, ...], new: tuple[ProjectEntry, ...], partner: dict[int, int], used: set
+    old: Sequence[ProjectEntry], new: Sequence[ProjectEntry], partner: dict[int, int], used: set[int]
 ) -> None:
-    """Pairs lines with the same id whose neighbours are already paired in the same order."""
+    """Match lines with the same id whose neighbours are already matched in the same order; adds to partner and used."""
     by_id = {entry.id: j for j, entry in enumerate(old) if j not in used}
     for k, entry in enumerate(new):
         j = by_id.get(entry.id)

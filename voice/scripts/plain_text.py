@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from mouthpiece.voice.scripts.script import Line, Script, clean_text
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
 
+if TYPE_CHECKING:
+    from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
+
 _NAME_ALONE = re.compile(r"[^\W\d_][\w .'’-]{0,39}")
 
 
-def read_plain(text: str, name: str) -> Script:
-    """Script without times; rows that hold nothing are left out.
+def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
+    """Read the Script of a plain text; its lines have no times."""
+    return parse_plain_text(file.text, file.name)
 
-    text: str.  name: of the file.
-    Speakers stand before a colon (speakers.named), or as a row in capitals that ends in a colon over the rows that
+
+def parse_plain_text(text: str, name: str) -> Script:
+    """Parse plain text to a Script without times; empty rows are left out.
+
+    text: of the whole file.
+    name: of the file.
+    Speakers stand before a colon (`split_speakers`), or as a row in capitals that ends in a colon over the rows that
     follow.
     """
-    rows, speaker = [], ""
+    rows, heading = [], ""
     for row in filter(None, (clean_text(row) for row in text.split("\n"))):
         if row.endswith((":", "：")) and row.upper() == row and _NAME_ALONE.fullmatch(row[:-1]):
-            speaker = row[:-1].strip()
+            heading = row[:-1].strip()
             continue
-        rows.append((speaker, row))
+        rows.append((heading, row))
     spoken = split_speakers([row for _, row in rows])
-    lines = (
-        Line(str(k), who or over, None, None, said) for k, ((over, _), (who, said)) in enumerate(zip(rows, spoken), 1)
+    lines = tuple(
+        Line(str(number), speaker or heading, None, None, said)
+        for number, ((heading, _), (speaker, said)) in enumerate(zip(rows, spoken), 1)
     )
-    return Script(tuple(lines), source=name)
+    return Script(lines, source=name)

@@ -7,112 +7,152 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.script import Line, Script, clean_text, make_unique_ids
+from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
 from mouthpiece.voice.scripts.timestamps import format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from fractions import Fraction
+
+    from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
 
 _STAMP = r"(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
 TIMING = re.compile(rf"^[ \t]*({_STAMP})[ \t]*-+>[ \t]*({_STAMP})(?=\s|$)[^\n]*$", re.MULTILINE)
 VOICE_TAG = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]*))?>")
-MARKUP = re.compile(r"</?(?:[ibusvc]|font|ruby|rt|lang)(?:[\s.][^<>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
-TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+PLAYER_MARKUP = re.compile(r"</?(?:[ibusvc]|font|ruby|rt|lang)(?:[\s.][^<>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
+_MAX_INDEX_DIGITS = 9  # a longer number above a timing is text
 
 
-def is_srt(text: str) -> bool:
-    """True for text with a row of two times and an arrow."""
+@dataclass
+class SrtCue:
+    """A cue as the file has it: its index or "", times in seconds or None for impossible ones, text with markup."""
+
+    index: str
+    start: Fraction | None
+    end: Fraction | None
+    body: str
+
+
+def sniff(text: str, suffix: str) -> Match:
+    """Recognise SRT: a row of two times and an arrow, not already claimed by WebVTT."""
+    return Match.YES if has_cue_timing(text) else Match.NO
+
+
+def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
+    """Read the Script of an SRT file. Raises InvalidInputError for impossible times."""
+    return parse_srt(file.text, file.name)
+
+
+def write(script: Script, suffix: str) -> str:
+    """Write an SRT file that reads back with the same speakers, texts and milliseconds; return its text.
+
+    script: Script with times.
+    Ids survive where they are numbers in order. Speakers stand before a colon; where a reader would take something
+    else for a speaker, all stand in "<v Name>" instead.
+    """
+    wanted = [(line.speaker, clean_text(line.text)) for line in script.lines]
+    text = _format_cues(script, _format_with_prefix)
+    if [(line.speaker, line.text) for line in parse_srt(text, "").lines] != wanted:
+        text = _format_cues(script, _format_with_voice_tag)
+    return text
+
+
+def has_cue_timing(text: str) -> bool:
+    """Find out whether a text has a row of two possible times with an arrow between."""
     found = TIMING.search(text)
     return bool(found and parse_timestamp(found[1]) is not None and parse_timestamp(found[2]) is not None)
 
 
-def parse_srt_cues(text: str) -> list:
-    """(id, start, end, rows) of every cue: times as Fractions, seconds; rows as one str, markup in it.
+def split_cues(text: str) -> list[SrtCue]:
+    """Split the text of an SRT file into cues.
 
-    text: str with "\\n" between rows.
-    Source: ours; an index is a whole number alone in the row before the times.
+    text: with "\\n" between rows.
+    The format has no standard: an index is a whole number alone in the row before the times.
     """
-    stamps = list(TIMING.finditer(text))
-    before, found = text[: stamps[0].start()] if stamps else "", []
-    for k, stamp in enumerate(stamps):
-        body = text[stamp.end() : stamps[k + 1].start() if k + 1 < len(stamps) else len(text)]
-        number, before = _find_index(before, found), body
-        if found and number:
-            found[-1][3] = found[-1][3].rstrip("\n \t")[: -len(number)]
-        found.append([number, parse_timestamp(stamp[1]), parse_timestamp(stamp[2]), body])
-    return [(number, start, end, body.strip("\n")) for number, start, end, body in found]
+    timings = list(TIMING.finditer(text))
+    before, cues = text[: timings[0].start()] if timings else "", []
+    for k, timing in enumerate(timings):
+        body = text[timing.end() : timings[k + 1].start() if k + 1 < len(timings) else len(text)]
+        index, before = _find_index(before, cues[-1].index if cues else None), body
+        if cues and index:
+            cues[-1].body = cues[-1].body.rstrip("\n \t")[: -len(index)]
+        cues.append(SrtCue(index, parse_timestamp(timing[1]), parse_timestamp(timing[2]), body))
+    for cue in cues:
+        cue.body = cue.body.strip("\n")
+    return cues
 
 
-def _find_index(before: str, found: list[list]) -> str:
-    """The number in the last row before a timing, "" when that row is text."""
+def _find_index(before: str, previous: str | None) -> str:
+    """Find the index of a cue in the last row before its timing; "" when that row is text.
+
+    before: all text since the timing of the cue in front.
+    previous: index of that cue; None for the first.
+    """
     rows = before.split("\n")
     if not rows[-1].strip():
         rows.pop()
     last = rows[-1].strip() if rows else ""
+    if not (last.isdigit() and last.isascii() and len(last) <= _MAX_INDEX_DIGITS):
+        return ""
     alone = len(rows) < 2 or not rows[-2].strip()
-    follows = bool(found) and found[-1][0].isdigit() and last.isdigit() and int(last) == int(found[-1][0]) + 1
-    return last if last.isdigit() and last.isascii() and len(last) < 10 and (alone or follows) else ""
+    follows = previous is not None and previous.isdigit() and int(last) == int(previous) + 1
+    return last if alone or follows else ""
 
 
-def read_srt(text: str, name: str) -> Script | None:
-    """Script of an SRT file.
+def parse_srt(text: str, name: str) -> Script:
+    """Parse the text of an SRT file to a Script.
 
-    text: str.  name: of the file.
-    Speakers: "<v Name>" where the file has one, else what stands before a colon (speakers.named).
-    Raises Refused for a time that cannot be.
-    Source: ours; the format has no standard.
+    text: with "\\n" between rows.
+    name: of the file.
+    Speakers come from "<v Name>" where the file has one, else from what stands before a colon (`split_speakers`).
+    Raises InvalidInputError for a time that cannot be.
     """
-    found = parse_srt_cues(text)
-    for number, start, end, body in found:
-        if start is None or end is None:
+    cues = split_cues(text)
+    lines = []
+    for number, cue, (speaker, said) in zip(make_unique_ids([cue.index for cue in cues]), cues, _split_speakers(cues)):
+        if cue.start is None or cue.end is None:
             raise InvalidInputError(
-                f"{name}: cue {number or body[:20]!r} has a time beyond 59 minutes or seconds.", hint="Mend its times."
+                f"{name}: cue {cue.index or cue.body[:20]!r} has a time beyond 59 minutes or seconds.",
+                hint="Mend its times.",
             )
-    bodies = [body for *_, body in found]
-    if any(VOICE_TAG.search(body) for body in bodies):
-        spoken = [((VOICE_TAG.search(body) or [None, ""])[1] or "", strip_srt_markup(body)) for body in bodies]
-    else:
-        spoken = split_speakers([strip_srt_markup(body) for body in bodies])
-    ids = make_unique_ids([number for number, *_ in found])
-    lines = (
-        Line(i, html.unescape(who).strip(), cue[1], cue[2], text) for i, cue, (who, text) in zip(ids, found, spoken)
-    )
+        lines.append(Line(number, html.unescape(speaker).strip(), cue.start, cue.end, said))
     return Script(tuple(lines), source=name)
 
 
-def strip_srt_markup(body: str) -> str:
-    """Text of a cue without the markup that players know; what else stands in angle brackets is text."""
-    return clean_text(MARKUP.sub("", body))
+def _split_speakers(cues: list[SrtCue]) -> list[tuple[str, str]]:
+    """Separate speaker and text of every cue."""
+    texts = [strip_player_markup(cue.body) for cue in cues]
+    tags = [VOICE_TAG.search(cue.body) for cue in cues]
+    if any(tags):
+        return [((tag and tag[1]) or "", text) for tag, text in zip(tags, texts)]
+    return split_speakers(texts)
 
 
-def write_srt(script: Script) -> str:
-    """Text of an SRT file that reads back with the same ids (where they are numbers in order), speakers, texts and
-    milliseconds.
-
-    script: Script with times.
-    Speakers stand before a colon; where a reader would take something else for a speaker, in "<v Name>" instead.
-    """
-    wanted = [(line.speaker, clean_text(line.text)) for line in script.lines]
-    text = _format_cues(
-        script,
-        lambda who, said: (
-            f"{who}: {said}" if who and said else said or (who and f"<v {html.escape(who, quote=False)}>")
-        ),
-    )
-    if [(line.speaker, line.text) for line in read_srt(text, "").lines] != wanted:
-        text = _format_cues(
-            script, lambda who, said: f"<v {html.escape(who, quote=False)}>{said}" if who else f"<v>{said}"
-        )
-    return text
+def strip_player_markup(body: str) -> str:
+    """Strip the markup that players know from the text of a cue; other angle brackets are text."""
+    return clean_text(PLAYER_MARKUP.sub("", body))
 
 
-def _format_cues(script: Script, speak: Callable) -> str:
+def _format_with_prefix(speaker: str, text: str) -> str:
+    if not speaker:
+        return text
+    return f"{speaker}: {text}" if text else f"<v {html.escape(speaker, quote=False)}>"
+
+
+def _format_with_voice_tag(speaker: str, text: str) -> str:
+    return f"<v {html.escape(speaker, quote=False)}>{text}" if speaker else f"<v>{text}"
+
+
+def _format_cues(script: Script, format_body: Callable[[str, str], str]) -> str:
+    """Format all lines as cues; format_body takes speaker and text."""
     blocks = []
     for number, line in enumerate(script.lines, 1):
         start, end = (format_timestamp(time, ",") for time in (line.start, line.end))
-        blocks.append(f"{number}\n{start} --> {end}\n{speak(line.speaker, clean_text(line.text))}\n")
+        blocks.append(f"{number}\n{start} --> {end}\n{format_body(line.speaker, clean_text(line.text))}\n")
     return "\n".join(blocks)

@@ -1,17 +1,14 @@
-"""The text of a script file, whatever its bytes."""
+"""Decoding of script files: any usual character set to text, binary files refused."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import check_input_file
 from mouthpiece.voice.scripts.script import Remark
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_BYTES = 64 * 2**20
 MAX_ROWS = 250_000  # of text that is neither JSON nor XML: more than a day of subtitles
@@ -32,8 +29,7 @@ _BINARY_SIGNATURES = (
     (b"\xd0\xcf\x11\xe0", "an old office document"),
     (b"{\\rtf", "an RTF document"),
 )
-_CONTROL = {c for c in range(32)} - {9, 10, 11, 12, 13, 26, 27}
-_HINT = "Give SRT, WebVTT, ASS, CSV, DAPT or TTML, plain text, or a project file; from a spreadsheet export CSV."
+_CONTROL_CODES = set(range(32)) - {9, 10, 11, 12, 13, 26, 27}  # below the space, without white space, EOF and escape
 _LEGACY_CHARSETS = (
     "cp1252",
     "cp1250",
@@ -47,36 +43,46 @@ _LEGACY_CHARSETS = (
     "big5",
     "euc_kr",
 )
-_SAMPLE_BYTES = 200_000
-# Cyrillic, Greek; Polish
+_SAMPLE_BYTES = 200_000  # of a file, for the guess of its character set
+# letters that cp1252 shows for Cyrillic and Greek (four accented in a row), then for Polish
 _NOT_WESTERN = re.compile("\ufffd|[\xc0-\xff]{4}|[A-Za-z][\xa5\xb3\xb9\xbc\xbe\xbf\xa3][a-z]")
 
 
-def read_text(path: Path, encoding=None) -> tuple | None:
-    """(text, bytes, remarks) of a script file; rows end in "\\n".
+def read_bytes(path: str | Path, hint: str) -> tuple[Path, bytes]:
+    """Read all bytes of a script file; return its Path and them.
 
-    path: str or Path.
-    encoding: name of a character set; None finds it out: marks at the start, UTF-8, else the likeliest older set, with
-    a remark.
-    Raises Refused for a missing, empty, binary or endless file and bytes that are not in `encoding`; UsageProblem for
-    an unknown encoding.
+    path: of the file.
+    hint: which files are accepted, for the error.
+    Raises InvalidInputError for a file that is missing, empty or larger than MAX_BYTES.
     """
-    path = check_input_file(path, "script")
+    path = check_input_file(Path(path), "script")
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise InvalidInputError(
-            f"{path}: {size / 2**20:.0f} MiB, too large for a script.", hint=_HINT, code="too_large"
-        )
-    raw = path.read_bytes()
-    kind = next(
-        (what for magic, what in _BINARY_SIGNATURES if raw.startswith(magic)), "a video" if raw[4:8] == b"ftyp" else ""
-    )
-    if kind:
-        raise _make_binary_error(path, f"this is {kind}")
-    text, remarks = (_decode_as(path, raw, encoding), ()) if encoding else _detect_encoding(path, raw)
-    odd = sum(text.count(chr(c)) for c in _CONTROL)
-    if odd * 1000 > len(text):
-        raise _make_binary_error(path, "it holds binary data")
+        raise InvalidInputError(f"{path}: {size / 2**20:.0f} MiB, too large for a script.", hint=hint, code="too_large")
+    return path, path.read_bytes()
+
+
+def decode_text(path: Path, raw: bytes, encoding: str | None, hint: str) -> tuple[str, tuple[Remark, ...]]:
+    """Decode the bytes of a script to text whose rows end in "\\n"; return it with remarks.
+
+    path: of the file, for errors and remarks.
+    raw: all its bytes.
+    encoding: name of a character set; None detects it: byte order marks, UTF-8, else the likeliest older set, with a
+    remark.
+    hint: which files are accepted, for the error.
+    Raises InvalidInputError for binary or empty text, more than MAX_ROWS rows, and bytes that are not in `encoding`;
+    UsageError for an unknown encoding.
+    """
+    found = next((what for magic, what in _BINARY_SIGNATURES if raw.startswith(magic)), "")
+    found = found or ("a video" if raw[4:8] == b"ftyp" else "")
+    if found:
+        raise _make_binary_error(path, f"this is {found}", hint)
+    if encoding:
+        text, remarks = _decode_as(path, raw, encoding), ()
+    else:
+        text, remarks = _detect_encoding(path, raw, hint)
+    if sum(text.count(chr(code)) for code in _CONTROL_CODES) * 1000 > len(text):
+        raise _make_binary_error(path, "it holds binary data", hint)
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise InvalidInputError(
@@ -89,10 +95,11 @@ def read_text(path: Path, encoding=None) -> tuple | None:
             hint="Give the script of one film.",
             code="too_large",
         )
-    return text, raw, remarks
+    return text, remarks
 
 
-def _decode_as(path: Path, raw: bytes, encoding: str) -> str | None:
+def _decode_as(path: Path, raw: bytes, encoding: str) -> str:
+    """Decode bytes in a character set that the user named. Raises as decode_text does."""
     try:
         return raw.decode(encoding)
     except LookupError as error:
@@ -106,42 +113,46 @@ def _decode_as(path: Path, raw: bytes, encoding: str) -> str | None:
         ) from error
 
 
-def _detect_encoding(path: Path, raw: bytes) -> tuple:
-    """Text and remarks of bytes in an unknown character set."""
+def _detect_encoding(path: Path, raw: bytes, hint: str) -> tuple[str, tuple[Remark, ...]]:
+    """Decode bytes in an unknown character set; return text and remarks. Raises InvalidInputError for binary data."""
     for mark, name in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             try:
                 return raw.decode(name), ()
             except UnicodeDecodeError as error:
-                raise _make_binary_error(
-                    path, f"its start says {name}, byte {error.start} is something else"
-                ) from error
+                what = f"its start says {name}, byte {error.start} is something else"
+                raise _make_binary_error(path, what, hint) from error
     if b"\0" in raw:
-        return _detect_utf16(path, raw)
+        return _detect_utf16(path, raw, hint)
     try:
         return raw.decode("utf-8"), ()
     except UnicodeDecodeError as error:
         text, name = _guess_legacy_charset(raw)
-        said = f"{path.name}: not UTF-8 (byte {error.start}); read as {name}. Look at its accents, or say --encoding."
-        return text, (Remark("encoding", said),)
+        note = f"{path.name}: not UTF-8 (byte {error.start}); read as {name}. Look at its accents, or say --encoding."
+        return text, (Remark("encoding", note),)
 
 
-def _detect_utf16(path: Path, raw: bytes) -> tuple[str, tuple[Remark]] | None:
-    """UTF-16 without a mark: nearly all zeros lie on one side."""
+def _detect_utf16(path: Path, raw: bytes, hint: str) -> tuple[str, tuple[Remark, ...]]:
+    """Decode UTF-16 without a byte order mark, whose zero bytes nearly all lie on one side.
+
+    Raises InvalidInputError for other bytes with zeros.
+    """
     even, odd = raw[::2].count(0), raw[1::2].count(0)
     name = "utf-16-le" if odd > 4 * even else "utf-16-be" if even > 4 * odd else ""
     try:
         if name and max(even, odd) * 8 > len(raw):
-            return raw.decode(name), (
-                Remark("encoding", f"{path.name}: read as {name}, which it does not say itself."),
-            )
+            note = f"{path.name}: read as {name}, which it does not say itself."
+            return raw.decode(name), (Remark("encoding", note),)
     except UnicodeDecodeError:
         pass
-    raise _make_binary_error(path, "it holds binary data")
+    raise _make_binary_error(path, "it holds binary data", hint)
 
 
 def _guess_legacy_charset(raw: bytes) -> tuple[str, str]:
-    """Text and name of the older character set that makes most sense: cp1252 unless its letters stand as they never do."""
+    """Decode bytes in the likeliest older character set; return text and its name.
+
+    cp1252 is taken unless its letters stand where they never do in western languages.
+    """
     western = raw.decode("cp1252", errors="replace")
     if not _NOT_WESTERN.search(western):
         return western, "cp1252"
@@ -156,5 +167,5 @@ def _guess_legacy_charset(raw: bytes) -> tuple[str, str]:
     return raw.decode("latin-1"), "latin-1"
 
 
-def _make_binary_error(path: Path, what: str) -> InvalidInputError:
-    return InvalidInputError(f"{path}: not a script: {what}.", hint=_HINT, code="not_a_script")
+def _make_binary_error(path: Path, what: str, hint: str) -> InvalidInputError:
+    return InvalidInputError(f"{path}: not a script: {what}.", hint=hint, code="not_a_script")

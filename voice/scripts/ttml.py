@@ -7,49 +7,54 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
-
-from lxml import etree
+from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.script import ON_SCREEN, Line, Remark, Script, clean_text, make_unique_ids
+from mouthpiece.voice.scripts.script_format import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lxml import etree
+
+    from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
+
 XML = "http://www.w3.org/XML/1998/namespace"
 TT = "http://www.w3.org/ns/ttml"
 DAPTM = "http://www.w3.org/ns/ttml/profile/dapt#metadata"
-UNKNOWN = ("", "und", "x-original")  # languages that say nothing
-ID_START = "line-"
+UNKNOWN_LANGUAGES = ("", "und", "x-original")
+ID_PREFIX = "line-"  # an xml:id begins with a letter, an id of a line need not
 _CLOCK = re.compile(r"(\d{2,}):(\d\d):(\d\d)(?:\.(\d+)|:(\d{2,})(?:\.(\d+))?)?")
 _OFFSET = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
 _MAX_DEPTH = 64
+_TIME_ATTRIBUTES = ("begin", "end", "dur")
 
 
 @dataclass(frozen=True)
 class _TimeBase:
-    """What frames, sub-frames and ticks mean in a document."""
+    """What frames, sub-frames and ticks mean in a document.
+
+    rate: frames a second.  sub_frames: in a frame.  tick_hz: ticks a second.  name: of the file, for errors.
+    """
 
     rate: Fraction
     sub_frames: int
     tick_hz: Fraction
-    where: str
+    name: str
 
-    def seconds(self, text: str) -> Fraction:
-        """A time expression as Fraction, seconds. Raises Refused. Source: W3C TTML2, section 12.3.1."""
+    def parse_time(self, text: str) -> Fraction:
+        """Parse a time expression to seconds. Raises InvalidInputError. Source: W3C TTML2, section 12.3.1."""
         text = text.strip()
         clock, offset = _CLOCK.fullmatch(text), _OFFSET.fullmatch(text)
         if offset:
-            unit = {"h": 3600, "m": 60, "s": 1, "ms": Fraction(1, 1000), "f": 1 / self.rate, "t": 1 / self.tick_hz}[
-                offset[2]
-            ]
-            return Fraction(offset[1]) * unit
+            metrics = {"h": 3600, "m": 60, "s": 1, "ms": Fraction(1, 1000), "f": 1 / self.rate, "t": 1 / self.tick_hz}
+            return Fraction(offset[1]) * metrics[offset[2]]
         if not clock or int(clock[2]) > 59 or int(clock[3]) > 60:
             raise InvalidInputError(
-                f"{self.where}: '{text}' is no time.", hint="Times are hh:mm:ss.sss or 12.5s.", code="bad_time"
+                f"{self.name}: '{text}' is not a time.", hint="Times are hh:mm:ss.sss or 12.5s.", code="bad_time"
             )
         whole = Fraction((int(clock[1]) * 60 + int(clock[2])) * 60 + int(clock[3]))
         if clock[4]:
@@ -59,7 +64,11 @@ class _TimeBase:
 
 @dataclass(frozen=True)
 class _Context:
-    """What an element inherits: its times and the marks of its parents."""
+    """What an element inherits from its parents: times and metadata.
+
+    start, end: seconds; end None when open.  timed: True where any parent has times.  agents: ids of characters.
+    language: of the text.  source: language it was translated from.  screen: onScreen.  keep_space: xml:space.
+    """
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
@@ -72,23 +81,43 @@ class _Context:
     depth: int = 0
 
 
+class _Text(NamedTuple):
+    """One text of a script event: its language, the language it was translated from or "", and the text."""
+
+    language: str
+    source: str
+    text: str
+
+
 @dataclass(frozen=True)
 class _Event:
-    """A line that is being read: texts as (language, source language, text)."""
+    """A script event before its texts are chosen. id: xml:id.  notes: its descriptions, one a row."""
 
     id: str
-    place: _Context
-    texts: tuple
+    context: _Context
+    texts: tuple[_Text, ...]
     notes: str
 
 
-def parse_xml(raw: bytes, name: str):
-    """Root element of XML bytes; nothing outside the file is read and no entity is expanded.
+def sniff(text: str, suffix: str) -> Match:
+    """Recognise XML, of which TTML and DAPT are the only scripts."""
+    return Match.YES if text.lstrip().startswith("<") else Match.NO
 
-    raw: bytes.  name: of the file.
-    Raises Refused for what is malformed and for a document type, where XML bombs live.
-    Source: ours; lxml.
+
+def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
+    """Read the Script of a TTML, IMSC or DAPT document. Raises what `parse_ttml` raises."""
+    return parse_ttml(file.raw, file.name, options.language)
+
+
+def parse_xml(raw: bytes, name: str) -> etree._Element:
+    """Parse XML bytes to their root element; nothing outside the file is read and no entity is expanded.
+
+    raw: all bytes of the file.
+    name: of the file.
+    Raises InvalidInputError for malformed XML and for a document type, where XML bombs live.
     """
+    from lxml import etree  # on first use: the table of formats is part of every start
+
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -111,12 +140,13 @@ def parse_xml(raw: bytes, name: str):
     return root
 
 
-def read_ttml(raw: bytes, name: str, language: str = "") -> Script | None:
-    """Script of a TTML, IMSC or DAPT document.
+def parse_ttml(raw: bytes, name: str, language: str = "") -> Script:
+    """Parse a TTML, IMSC or DAPT document to a Script.
 
-    raw: bytes.  name: of the file.
-    language: of several texts of a line the one to be spoken; "" takes the translation, else the original.
-    Raises Refused for malformed XML, other XML and times that cannot be read.
+    raw: all bytes of the file; XML states its own encoding.
+    name: of the file.
+    language: which of several texts of a line is spoken; "" takes the translation, else the original.
+    Raises InvalidInputError for malformed XML, other XML and times that cannot be read.
     Source: W3C TTML2, sections 8, 12 and 14; W3C DAPT, sections 4 and 5.
     """
     root = parse_xml(raw, name)
@@ -129,204 +159,206 @@ def read_ttml(raw: bytes, name: str, language: str = "") -> Script | None:
     body = next((child for child in root if _tag(child) == "body"), None)
     dapt = any(key.startswith("{" + DAPTM) for key in root.attrib) or "dapt" in _get(root, "contentProfiles")
     events = [] if body is None else list(_list_events(body, top, clock, dapt))
-    chosen = [_choose_texts(event, language, dapt) for event in events]
-    names, ids = _read_characters(root), make_unique_ids([_strip_id_prefix(event.id) for event in events])
-    lines = tuple(_make_line(i, event, pair, names) for i, event, pair in zip(ids, events, chosen))
+    names, ids = _read_characters(root), make_unique_ids([event.id.removeprefix(ID_PREFIX) for event in events])
+    lines = tuple(_make_line(i, event, _choose_texts(event, language, dapt), names) for i, event in zip(ids, events))
     languages = Counter(line.language for line in lines if line.language).most_common(1)
     spoken = languages[0][0] if languages else _clean_language(top.language)
     title = next((clean_text("".join(e.itertext())) for e in root.iter("{*}title")), "")
-    remarks = ()
+    remarks: tuple[Remark, ...] = ()
     if language and not any(_is_same_language(line.language, language) for line in lines):
         remarks = (Remark("format", f"{name}: no text in '{language}'; other texts taken."),)
     return Script(lines, spoken, _clean_language(top.source), title, name, remarks)
 
 
-def _tag(element) -> str:
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+def _tag(element: etree._Element) -> str:
+    """Get the name of an element without its namespace; "" for comments and the like."""
+    return _local_name(element.tag) if isinstance(element.tag, str) else ""
 
 
-def _get(element, name: str) -> str:
-    """An attribute whatever its namespace, "" when absent."""
-    return next((value for key, value in element.attrib.items() if etree.QName(key).localname == name), "")
+def _local_name(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _get(element: etree._Element, name: str) -> str:
+    """Get an attribute whatever its namespace; "" when absent."""
+    return next((value for key, value in element.attrib.items() if _local_name(key) == name), "")
+
+
+def _has_own_times(element: etree._Element) -> bool:
+    return any(_get(element, key) for key in _TIME_ATTRIBUTES)
 
 
 def _clean_language(language: str) -> str:
-    return "" if language in UNKNOWN else language
+    return "" if language in UNKNOWN_LANGUAGES else language
 
 
-def _strip_id_prefix(xml_id: str) -> str:
-    return xml_id.removeprefix(ID_START)
-
-
-def _is_same_language(a, b):
+def _is_same_language(a: str, b: str) -> bool:
     return a.lower().split("-")[0] == b.lower().split("-")[0]
 
 
-def _read_time_base(root, name: str) -> _TimeBase:
-    told = {
-        key: _get(root, key) for key in ("frameRate", "frameRateMultiplier", "subFrameRate", "tickRate", "timeBase")
-    }
-    if told["timeBase"] == "clock":
+def _read_time_base(root: etree._Element, name: str) -> _TimeBase:
+    """Read the rates that times of a document count in. Raises InvalidInputError for impossible ones."""
+    if _get(root, "timeBase") == "clock":
         raise InvalidInputError(
             f"{name}: its times are times of day.", hint="Export it with timeBase 'media'.", code="wall_clock"
         )
+    frame_rate, tick_rate = _get(root, "frameRate"), _get(root, "tickRate")
     try:
-        rate, sub = Fraction(told["frameRate"] or 30), int(told["subFrameRate"] or 1)
-        up, down = (told["frameRateMultiplier"] or "1 1").replace(":", " ").split()
-        ticks = Fraction(told["tickRate"]) if told["tickRate"] else rate * sub if told["frameRate"] else Fraction(1)
+        rate, sub_frames = Fraction(frame_rate or 30), int(_get(root, "subFrameRate") or 1)
+        up, down = (_get(root, "frameRateMultiplier") or "1 1").replace(":", " ").split()
+        tick_hz = Fraction(tick_rate) if tick_rate else rate * sub_frames if frame_rate else Fraction(1)
         rate *= Fraction(int(up), int(down))
-        if min(rate, sub, ticks) <= 0:
+        if min(rate, sub_frames, tick_hz) <= 0:
             raise ValueError("not above zero")
     except (ValueError, ZeroDivisionError) as error:
         raise InvalidInputError(
-            f"{name}: its frame or tick rate is no rate ({error}).", hint="Mend the ttp: attributes.", code="bad_rate"
+            f"{name}: its frame or tick rate is not a rate ({error}).",
+            hint="Mend the ttp: attributes.",
+            code="bad_rate",
         ) from error
-    return _TimeBase(rate, sub, ticks, name)
+    return _TimeBase(rate, sub_frames, tick_hz, name)
 
 
-def _inherit(element, place: _Context, clock: _TimeBase | None = None, since: Fraction | None = None) -> _Context:
-    """The _Place of an element in a parent's; `since` is where it starts when it does not say."""
-    begin, end, dur = (
-        (clock.seconds(t) if t else None for t in (_get(element, k) for k in ("begin", "end", "dur")))
-        if clock
-        else (None,) * 3
-    )
-    base = place.start if since is None else since
+def _inherit(
+    element: etree._Element, parent: _Context, clock: _TimeBase | None = None, since: Fraction | None = None
+) -> _Context:
+    """Compute the _Context of an element from that of its parent.
+
+    clock: reads times; None ignores them.
+    since: seconds at which the element starts when it does not say; None is the start of the parent.
+    """
+    texts = (_get(element, key) for key in _TIME_ATTRIBUTES)
+    begin, end, dur = (clock.parse_time(text) if clock and text else None for text in texts)
+    base = parent.start if since is None else since
     start = base + (begin or 0)
-    ends = [
-        t for t in (base + end if end is not None else None, start + dur if dur is not None else None) if t is not None
-    ]
+    ends = ([] if end is None else [base + end]) + ([] if dur is None else [start + dur])
     screen = _get(element, "onScreen").lower()
     return _Context(
         start,
-        min(ends) if ends else place.end,
-        place.timed or any(t is not None for t in (begin, end, dur)),
-        _get(element, "agent") or place.agents,
-        element.get(f"{{{XML}}}lang", place.language),
-        _get(element, "langSrc") or place.source,
-        screen if screen in ON_SCREEN and screen else place.screen,
-        element.get(f"{{{XML}}}space", "preserve" if place.keep_space else "") == "preserve",
-        place.depth + 1,
+        min(ends) if ends else parent.end,
+        timed=parent.timed or any(time is not None for time in (begin, end, dur)),
+        agents=_get(element, "agent") or parent.agents,
+        language=element.get(f"{{{XML}}}lang", parent.language),
+        source=_get(element, "langSrc") or parent.source,
+        screen=screen if screen in ON_SCREEN and screen else parent.screen,
+        keep_space=element.get(f"{{{XML}}}space", "preserve" if parent.keep_space else "") == "preserve",
+        depth=parent.depth + 1,
     )
 
 
-def _list_children(element, place: _Context, clock: _TimeBase, names: tuple[str]) -> Iterator[tuple]:
-    """(child, _Place) of the children with these names, after one another in a sequence, else side by side."""
-    since = place.start
+def _list_children(
+    element: etree._Element, context: _Context, clock: _TimeBase, names: tuple[str, ...]
+) -> Iterator[tuple[etree._Element, _Context]]:
+    """List the children with these names and their contexts: one after another in a sequence, else side by side."""
+    since = context.start
     for child in element:
         if _tag(child) not in names:
             continue
-        own = _inherit(child, place, clock, since)
+        own = _inherit(child, context, clock, since)
         yield child, own
         if _get(element, "timeContainer") == "seq":
             since = own.end if own.end is not None else own.start
 
 
-def _list_events(element, place: _Context, clock: _TimeBase, dapt: bool) -> Iterator[_Event]:
-    """The _Events of a body or div, in order."""
-    if place.depth > _MAX_DEPTH:
+def _list_events(element: etree._Element, context: _Context, clock: _TimeBase, dapt: bool) -> Iterator[_Event]:
+    """List the script events of a body or div, in order."""
+    if context.depth > _MAX_DEPTH:
         raise InvalidInputError(
-            f"{clock.where}: elements nested deeper than {_MAX_DEPTH}.", hint="Export it again.", code="malformed_xml"
+            f"{clock.name}: elements nested deeper than {_MAX_DEPTH}.", hint="Export it again.", code="malformed_xml"
         )
-    place = place if _tag(element) != "body" else _inherit(element, place, clock)
-    paragraphs = list(_list_children(element, place, clock, ("p",)))
+    context = context if _tag(element) != "body" else _inherit(element, context, clock)
+    paragraphs = list(_list_children(element, context, clock, ("p",)))
     if paragraphs and _is_event(element, paragraphs, dapt):
-        yield _Event(
-            _get(element, "id"),
-            place,
-            tuple(_text(p, own) for p, own in paragraphs),
-            _notes(element, *(p for p, _ in paragraphs)),
-        )
-    elif not paragraphs and dapt and _tag(element) == "div" and place.timed and not len(element.findall("{*}div")):
-        yield _Event(_get(element, "id"), place, (), _notes(element))
+        texts = tuple(_read_text(p, own) for p, own in paragraphs)
+        yield _Event(_get(element, "id"), context, texts, _read_notes(element, *(p for p, _ in paragraphs)))
+    elif not paragraphs and dapt and _tag(element) == "div" and context.timed and not len(element.findall("{*}div")):
+        yield _Event(_get(element, "id"), context, (), _read_notes(element))
     else:
         for p, own in paragraphs:
-            own = own if any(_get(p, key) for key in ("begin", "end", "dur")) else _find_span_times(p, own, clock)
-            yield _Event(_get(p, "id"), own, (_text(p, own),), _notes(p))
-    for child, own in _list_children(element, place, clock, ("div",)):
+            own = own if _has_own_times(p) else _find_span_times(p, own, clock)
+            yield _Event(_get(p, "id"), own, (_read_text(p, own),), _read_notes(p))
+    for child, own in _list_children(element, context, clock, ("div",)):
         yield from _list_events(child, own, clock, dapt)
 
 
-def _is_event(element, paragraphs: list[tuple], dapt: bool) -> bool:
-    """Do all paragraphs of a div say the same line? In DAPT, and where none has times of its own and no two share a
-    language.
+def _is_event(element: etree._Element, paragraphs: list[tuple[etree._Element, _Context]], dapt: bool) -> bool:
+    """Decide whether all paragraphs of a div are texts of the same line.
+
+    They are in DAPT, and where none has times of its own and no two share a language.
     """
-    if _tag(element) != "div" or any(_get(p, key) for p, _ in paragraphs for key in ("begin", "end", "dur")):
+    if _tag(element) != "div" or any(_has_own_times(p) for p, _ in paragraphs):
         return False
     languages = [own.language for _, own in paragraphs]
     return dapt or bool(_get(element, "begin")) and len(set(languages)) == len(languages)
 
 
-def _find_span_times(p, place, clock):
-    spans = [own for _, own in _list_children(p, place, clock, ("span",)) if own.timed]
+def _find_span_times(p: etree._Element, context: _Context, clock: _TimeBase) -> _Context:
+    """Take the times of a paragraph from its spans, where these have times."""
+    spans = [own for _, own in _list_children(p, context, clock, ("span",)) if own.timed]
     if not spans:
-        return place
+        return context
     ends = [own.end for own in spans if own.end is not None]
-    return _Context(
-        min(own.start for own in spans),
-        max(ends) if len(ends) == len(spans) else place.end,
-        True,
-        place.agents,
-        place.language,
-        place.source,
-        place.screen,
-        place.keep_space,
-        place.depth,
-    )
+    end = max(ends) if len(ends) == len(spans) else context.end
+    return replace(context, start=min(own.start for own in spans), end=end, timed=True)
 
 
-def _text(p, place: _Context) -> tuple[str, str, str]:
-    return place.language, place.source, clean_text("".join(_list_texts(p, place.keep_space)))
+def _read_text(p: etree._Element, context: _Context) -> _Text:
+    return _Text(context.language, context.source, clean_text("".join(_list_texts(p, context.keep_space))))
 
 
-def _list_texts(element, keep_space: bool) -> Iterator[str]:
-    """Texts of a p or span without its metadata, "\\n" for a br."""
+def _list_texts(element: etree._Element, keep_space: bool) -> Iterator[str]:
+    """List the texts of a p or span without its metadata, "\\n" for a br."""
 
-    def spaced(text: str) -> str:
-        return text if keep_space else re.sub(r"[ \t\r\n]+", " ", text)
+    def collapse(text: str | None) -> str:
+        return (text or "") if keep_space else re.sub(r"[ \t\r\n]+", " ", text or "")
 
-    yield spaced(element.text or "")
+    yield collapse(element.text)
     for child in element:
         if _tag(child) == "br":
             yield "\n"
         elif _tag(child) == "span":
             yield from _list_texts(child, keep_space)
-        yield spaced(child.tail or "")
+        yield collapse(child.tail)
 
 
-def _notes(*elements) -> str:
+def _read_notes(*elements: etree._Element) -> str:
+    """Read the descriptions of elements, one a row, after their types where they have one."""
     rows = []
     for desc in (child for element in elements for child in element if _tag(child) == "desc"):
-        kind, said = _get(desc, "descType"), clean_text(" ".join("".join(desc.itertext()).split()))
-        rows.append(f"{kind}: {said}" if kind else said)
+        kind, note = _get(desc, "descType"), clean_text(" ".join("".join(desc.itertext()).split()))
+        rows.append(f"{kind}: {note}" if kind else note)
     return "\n".join(filter(None, rows))
 
 
-def _read_characters(root) -> dict[str, str]:
-    """Names by xml:id of the agents: the alias, else the first name given."""
-    names = {}
+def _read_characters(root: etree._Element) -> dict[str, str]:
+    """Read the characters: {xml:id: alias, else the first name given}."""
+    characters = {}
     for agent in root.iter("{*}agent"):
-        found = {_get(e, "type"): clean_text("".join(e.itertext())) for e in reversed(agent.findall("{*}name"))}
-        names[_get(agent, "id")] = found.get("alias") or next(iter(reversed(found.values())), "") or _get(agent, "id")
-    return names
+        names = {_get(e, "type"): clean_text("".join(e.itertext())) for e in reversed(agent.findall("{*}name"))}
+        first = next(iter(reversed(names.values())), "")
+        characters[_get(agent, "id")] = names.get("alias") or first or _get(agent, "id")
+    return characters
 
 
-def _choose_texts(event: _Event, wanted: str, dapt: bool) -> tuple[str, str, str]:
-    """(language, text, original) of an event."""
+def _choose_texts(event: _Event, language: str, dapt: bool) -> tuple[_Text, str]:
+    """Choose the text of an event that is spoken, and the original beside it or "".
+
+    language: wanted; "" takes the translation, else the original.
+    """
     texts = event.texts
-    originals = [t for t in texts if not t[1] or t[0] == t[1]]
-    translations = [t for t in texts if t[1] and t[0] != t[1]]
-    named = [t for t in texts if wanted and _is_same_language(t[0], wanted)]
-    if len(texts) > 1 and not dapt and len({t[0] for t in texts}) == 1:
-        return texts[0][0], "\n".join(t[2] for t in texts), ""
-    choice = (named or translations or originals[-1:] or [("", "", "")])[-1]
-    other = next((t for t in originals if t is not choice), None)
-    return choice[0], choice[2], other[2] if other else ""
+    if len(texts) > 1 and not dapt and len({text.language for text in texts}) == 1:
+        return _Text(texts[0].language, "", "\n".join(text.text for text in texts)), ""
+    originals = [text for text in texts if not text.source or text.language == text.source]
+    translations = [text for text in texts if text.source and text.language != text.source]
+    wanted = [text for text in texts if language and _is_same_language(text.language, language)]
+    spoken = (wanted or translations or originals[-1:] or [_Text("", "", "")])[-1]
+    original = next((text for text in originals if text is not spoken), None)
+    return spoken, original.text if original else ""
 
 
-def _make_line(line_id: str, event: _Event, chosen: tuple[str, str, str], names: dict[str, str]) -> Line:
-    language, text, original = chosen
-    place = event.place
-    speaker = " & ".join(names.get(agent, agent) for agent in place.agents.split())
-    times = (place.start, place.start if place.end is None else place.end) if place.timed else (None, None)
-    return Line(line_id, speaker, *times, text, _clean_language(language), place.screen, original, event.notes)
+def _make_line(line_id: str, event: _Event, chosen: tuple[_Text, str], characters: dict[str, str]) -> Line:
+    (language, _, text), original = chosen
+    context = event.context
+    speaker = " & ".join(characters.get(agent, agent) for agent in context.agents.split())
+    times = (context.start, context.start if context.end is None else context.end) if context.timed else (None, None)
+    return Line(line_id, speaker, *times, text, _clean_language(language), context.screen, original, event.notes)

@@ -7,101 +7,141 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.voice.scripts.line_placement import split_slot
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
+from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
-from mouthpiece.voice.scripts.srt import TAG, TIMING, VOICE_TAG
+from mouthpiece.voice.scripts.srt import TIMING, VOICE_TAG, has_cue_timing
+from mouthpiece.voice.scripts.syllables import split_slot
 from mouthpiece.voice.scripts.timestamps import format_timestamp, parse_timestamp
 
-_SKIPPED_BLOCKS = ("NOTE", "STYLE", "REGION")
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
+
+SIGNATURE = "WEBVTT"
+_UNSPOKEN_BLOCKS = ("NOTE", "STYLE", "REGION")
+_EMPTY_ROWS = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+# a block written where no cue has a voice tag, so that "Remember: be careful" does not become a speaker
 _VOICES_ONLY = "NOTE Speakers are named in voice tags only."
 
 
-def read_vtt(text: str, name: str) -> Script:
-    """Script of a WebVTT file; a cue with several voices becomes several lines.
+class VttCue(NamedTuple):
+    """One voice of a cue: its identifier or "", times in seconds, speaker or "", text without markup."""
 
-    text: str.  name: of the file.
-    Speakers: "<v Name>" where the file has one, else what stands before a colon (speakers.named).
-    Raises Refused for times that cannot be read.
-    Source: W3C WebVTT, section 4 and 6.
-    """
-    blocks = [block for block in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.strip("\n")) if block.strip()]
-    head = blocks[0].split("\n") if blocks and blocks[0].startswith("WEBVTT") else [""]
-    language = next((row.split(":", 1)[1].strip() for row in head[1:] if row.lower().startswith("language:")), "")
-    found, remarks = [], []
-    for block in blocks:
-        timing = TIMING.search(block)
-        if (
-            timing is None
-            or block.split("\n", 1)[0].split(" ")[0] in _SKIPPED_BLOCKS
-            and not _is_timing(block.split("\n", 1)[0])
-        ):
-            continue
-        start, end = parse_timestamp(timing[1]), parse_timestamp(timing[2])
-        if start is None or end is None:
-            raise InvalidInputError(
-                f"{name}: '{timing[0].strip()}' is no pair of times.", hint="Mend that cue.", code="bad_time"
-            )
-        before = block[: timing.start()].strip("\n").split("\n")[-1]
-        parts = _split_voices(block[timing.end() :])
-        cue_id = "" if before.startswith("WEBVTT") else before
-        if len(parts) > 1:
-            remarks.append((len(found), len(parts)))
-        for k, (who, said) in enumerate(parts):
-            slot = split_slot(start, end, [t for _, t in parts])[k]
-            found.append((f"{cue_id}{chr(97 + k) if len(parts) > 1 and cue_id else ''}", *slot, who, said))
-    if not any(VOICE_TAG.search(block) for block in blocks) and _VOICES_ONLY not in blocks:
-        spoken = split_speakers([said for *_, said in found])
-        found = [(*cue[:3], *pair) for cue, pair in zip(found, spoken)]
-    ids = make_unique_ids([cue[0] for cue in found])
-    lines = tuple(Line(i, who, start, end, said) for i, (_, start, end, who, said) in zip(ids, found))
-    notes = (Remark("split", f"A cue with {n} voices is now {n} lines from {ids[k]} on.", ids[k]) for k, n in remarks)
-    title = head[0].removeprefix("WEBVTT").strip(" -\t")
-    return Script(lines, language=language, title=title, source=name, remarks=tuple(notes))
+    id: str
+    start: Fraction
+    end: Fraction
+    speaker: str
+    text: str
 
 
-def _is_timing(row):
-    return TIMING.match(row) is not None
+def sniff(text: str, suffix: str) -> Match:
+    """Recognise WebVTT by its signature, or by its suffix where the text has cues without one."""
+    signed = text.lstrip().startswith(SIGNATURE)
+    return Match.YES if signed or suffix == ".vtt" and has_cue_timing(text) else Match.NO
 
 
-def _split_voices(body: str) -> list[tuple[str, str]]:
-    """[(speaker, text)] of a cue; what stands before the first voice belongs to it."""
-    pieces = VOICE_TAG.split(body)
-    parts = [("", strip_vtt_markup(pieces[0]))]
-    for who, said in zip(pieces[1::2], pieces[2::2]):
-        who, said = html.unescape(who or "").strip(), strip_vtt_markup(said)
-        if parts and (parts[-1][0] == who or not parts[-1][1]):
-            parts[-1] = (who, "\n".join(filter(None, (parts[-1][1], said))))
-        else:
-            parts.append((who, said))
-    return parts
+def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
+    """Read the Script of a WebVTT file. Raises InvalidInputError for times that cannot be read."""
+    return parse_vtt(file.text, file.name)
 
 
-def strip_vtt_markup(body: str) -> str:
-    """Text of a cue without markup and with characters in place of their names. Source: W3C WebVTT, section 6.4."""
-    return clean_text(html.unescape(TAG.sub("", body)))
-
-
-def write_vtt(script: Script) -> str:
-    """Text of a WebVTT file that reads back with the same ids, speakers, texts and milliseconds.
+def write(script: Script, suffix: str) -> str:
+    """Write a WebVTT file that reads back with the same ids, speakers, texts and milliseconds; return its text.
 
     script: Script with times.
     Source: W3C WebVTT, section 4.
     """
     title = " ".join(script.title.replace("-->", " ").split())
-    head = "WEBVTT" + (f" {title}" if title else "") + (f"\nLanguage: {script.language}" if script.language else "")
-    blocks = [head] + [_format_cue(line) for line in script.lines]
-    text = "\n\n".join(blocks) + "\n"
-    bare = replace(script, lines=tuple(replace(line, text=clean_text(line.text)) for line in script.lines))
-    if [line.speaker for line in read_vtt(text, "").lines] != [line.speaker for line in bare.lines]:
-        text = "\n\n".join([head, _VOICES_ONLY, *blocks[1:]]) + "\n"
+    head = SIGNATURE + (f" {title}" if title else "") + (f"\nLanguage: {script.language}" if script.language else "")
+    blocks = [_format_cue(line) for line in script.lines]
+    text = "\n\n".join([head, *blocks]) + "\n"
+    if [line.speaker for line in parse_vtt(text, "").lines] != [line.speaker for line in script.lines]:
+        text = "\n\n".join([head, _VOICES_ONLY, *blocks]) + "\n"
     return text
 
 
+def parse_vtt(text: str, name: str) -> Script:
+    """Parse the text of a WebVTT file to a Script; a cue with several voices becomes several lines.
+
+    text: with "\\n" between rows.
+    name: of the file.
+    Speakers come from "<v Name>" where the file has one, else from what stands before a colon (`split_speakers`).
+    Raises InvalidInputError for times that cannot be read.
+    Source: W3C WebVTT, sections 4 and 6.
+    """
+    blocks = [block for block in _EMPTY_ROWS.split(text.strip("\n")) if block.strip()]
+    title, language = _parse_header(blocks)
+    cues: list[VttCue] = []
+    shared: list[tuple[int, int]] = []  # index of the first line of a cue with several voices, and how many
+    for block in blocks:
+        voices = _parse_block(block, name)
+        if len(voices) > 1:
+            shared.append((len(cues), len(voices)))
+        cues += voices
+    if not any(VOICE_TAG.search(block) for block in blocks) and _VOICES_ONLY not in blocks:
+        spoken = split_speakers([cue.text for cue in cues])
+        cues = [cue._replace(speaker=speaker, text=said) for cue, (speaker, said) in zip(cues, spoken)]
+    ids = make_unique_ids([cue.id for cue in cues])
+    lines = tuple(Line(i, cue.speaker, cue.start, cue.end, cue.text) for i, cue in zip(ids, cues))
+    notes = [(f"A cue with {n} voices is now {n} lines from {ids[k]} on.", ids[k]) for k, n in shared]
+    remarks = tuple(Remark("split", note, line_id) for note, line_id in notes)
+    return Script(lines, language=language, title=title, source=name, remarks=remarks)
+
+
+def _parse_header(blocks: list[str]) -> tuple[str, str]:
+    """Parse title and language from the first block; "" for what it does not say."""
+    if not blocks or not blocks[0].startswith(SIGNATURE):
+        return "", ""
+    first, *rows = blocks[0].split("\n")
+    languages = (row.split(":", 1)[1].strip() for row in rows if row.lower().startswith("language:"))
+    return first.removeprefix(SIGNATURE).strip(" -\t"), next(languages, "")
+
+
+def _parse_block(block: str, name: str) -> list[VttCue]:
+    """Parse one block to its voices, which share the slot of the cue; [] for a block that is not a cue."""
+    timing = TIMING.search(block)
+    if timing is None or block.split("\n", 1)[0].split(" ")[0] in _UNSPOKEN_BLOCKS:
+        return []
+    start, end = parse_timestamp(timing[1]), parse_timestamp(timing[2])
+    if start is None or end is None:
+        raise InvalidInputError(
+            f"{name}: '{timing[0].strip()}' is not a pair of times.", hint="Mend that cue.", code="bad_time"
+        )
+    row_before = block[: timing.start()].strip("\n").split("\n")[-1]
+    cue_id = "" if row_before.startswith(SIGNATURE) else row_before
+    voices = _split_voices(block[timing.end() :])
+    if len(voices) == 1:
+        return [VttCue(cue_id, start, end, *voices[0])]
+    slots = split_slot(start, end, [text for _, text in voices])
+    ids = [f"{cue_id}{chr(ord('a') + k)}" if cue_id else "" for k in range(len(voices))]
+    return [VttCue(i, *slot, speaker, text) for i, slot, (speaker, text) in zip(ids, slots, voices)]
+
+
+def _split_voices(body: str) -> list[tuple[str, str]]:
+    """Split a cue into (speaker, text); text before the first voice belongs to it."""
+    pieces = VOICE_TAG.split(body)
+    voices = [("", strip_vtt_markup(pieces[0]))]
+    for name, text in zip(pieces[1::2], pieces[2::2]):
+        speaker, said = html.unescape(name or "").strip(), strip_vtt_markup(text)
+        if voices[-1][0] == speaker or not voices[-1][1]:
+            voices[-1] = (speaker, "\n".join(filter(None, (voices[-1][1], said))))
+        else:
+            voices.append((speaker, said))
+    return voices
+
+
+def strip_vtt_markup(body: str) -> str:
+    """Strip markup from the text of a cue and resolve character references. Source: W3C WebVTT, section 6.4."""
+    return clean_text(html.unescape(_TAG.sub("", body)))
+
+
 def _format_cue(line: Line) -> str:
-    said = html.escape(clean_text(line.text), quote=False)
+    text = html.escape(clean_text(line.text), quote=False)
     voice = f"<v {html.escape(line.speaker, quote=False)}>" if line.speaker else ""
-    return f"{line.id}\n{format_timestamp(line.start)} --> {format_timestamp(line.end)}\n{voice}{said}"
+    return f"{line.id}\n{format_timestamp(line.start)} --> {format_timestamp(line.end)}\n{voice}{text}"

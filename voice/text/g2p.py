@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import MissingDependencyError
-from mouthpiece.engine.weights.file_cache import make_cache_folder
+from mouthpiece.engine.folders import make_cache_folder
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,10 +9,9 @@ from functools import cache
 import numpy as np
 
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity, find_runs
-from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, PhoneticEncoder, extract_articulation
+from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, extract_articulation, load_phonetic_encoder
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
-from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.voice.asr.recognizers import record_pocketsphinx
 
 TICKS_PER_S = int(ARTICULATION_HZ)
@@ -285,25 +284,13 @@ def _split_at_pauses(found: list[list[tuple]], quiet: np.ndarray) -> list[list[t
     return found
 
 
-@cached_model(1)
-def _load_phonetic_encoder() -> PhoneticEncoder:
-    from mouthpiece.engine.weights.loading import load_state, load_state_into
-
-    state, config = load_state("phonetic")
-    return (
-        load_state_into(PhoneticEncoder(config["width"], config["dilations"], config["dropout"]), state, "phonetic")
-        .eval()
-        .float()
-    )
-
-
 def compute_phone_confidence(wave: np.ndarray, phones: tuple) -> float:
     """Mean probability, 0 to 1, that the phonetic encoder gives to the phones of an alignment at their times.
 
     wave: (S,) float32 at 16 kHz.  phones: (name, start_s, stop_s).
     Source: ours; right texts lie near 0.6, others near 0.1 (docs/models/prosody.md).
     """
-    posteriors = extract_articulation(_load_phonetic_encoder(), wave).phone_posteriors
+    posteriors = extract_articulation(load_phonetic_encoder(), wave).phone_posteriors
     shares = []
     for name, start, stop in phones:
         ticks = posteriors[

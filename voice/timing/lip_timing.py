@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mouthpiece.engine.core import build_core
+from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES, VISEMES
 from mouthpiece.engine.encoders.lip_reading import SILENCE_INDEX, align_phones_to_scores, normalize_motion, read_lips
 from mouthpiece.engine.encoders.motion import CROP_PX, build_motion_encoder, encode_crops
 from mouthpiece.engine.encoders.phonetic import PHONES
@@ -40,18 +41,6 @@ LOG_DURATION_STD = 0.35  # of the logarithm of a phone's length about the natura
 MAX_PHONE_S = 0.6
 # mean probability of the placed phones' look below which lips were not read
 MIN_VISEME_CONFIDENCE = 0.22
-VISEMES = (
-    "SIL",
-    "P B M",
-    "F V",
-    "TH DH",
-    "T D S Z N L",
-    "CH JH SH ZH R ER",
-    "K G NG HH Y",
-    "W UW OW OY UH AO",
-    "AA AW AY AH",
-    "AE EH EY IH IY",
-)
 BATCH_FRAMES = 16
 
 
@@ -274,16 +263,9 @@ def _retime_to_edges(plan, states, edges):
     return plan.retime(durations)
 
 
-def _build_viseme_table() -> tuple[np.ndarray, dict[int, int]]:
-    groups = [[PHONES.index(p) for p in look.split()] for look in VISEMES]
-    table, of = np.zeros((len(groups), len(PHONES)), np.float32), {}
-    for k, group in enumerate(groups):
-        table[k, group] = 1
-        of |= dict.fromkeys(group, k)
-    return table, of
-
-
-_VISEME_MASKS, _VISEME_OF_PHONE = _build_viseme_table()
+_VISEME_OF_PHONE = np.array([VISEMES.index(MOUTH_SHAPES[phone].viseme) for phone in PHONES])
+# (visemes, phones) float32: 1 where the phone has the viseme
+_VISEME_MASKS = (np.arange(len(VISEMES))[:, None] == _VISEME_OF_PHONE).astype(np.float32)
 # Log share of each phone in English speech, so that rare ones count as much as they should; SIL as a quarter.
 LOG_PHONE_PRIOR = np.log(np.where(np.arange(len(PHONES)) == SILENCE_INDEX, 0.25, 0.75 / (len(PHONES) - 1))).astype(
     np.float32

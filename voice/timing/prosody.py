@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import resample_poly
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
 from mouthpiece.voice.plan.speech_plan import MARKS, SILENT_F0_HZ, SILENT_PLAN_ENERGY, UNIT_S, VOICE_RATE_HZ, SpeechPlan
 from mouthpiece.voice.timing.align import Alignment, align, normalize_word
@@ -65,7 +65,7 @@ class ProsodyTarget:
 
 def align_own_speech(voice: Voice, plan: SpeechPlan, whisper=None) -> Alignment:
     """Alignment of the voice's own reading of a plan: the other end of the time map."""
-    wave = resample_poly(voice.speak(plan)[0], LISTEN_HZ // 8000, VOICE_RATE_HZ // 8000).astype(np.float32)
+    wave = resample(voice.speak(plan)[0], VOICE_RATE_HZ, LISTEN_HZ)
     return align(wave, plan.text, plan.language, whisper)
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from debug_echomimic import write_debug_echomimic
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
-from mouthpiece.engine.media.reading import Sound, VideoReader, probe, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.progress import Progress
 from mouthpiece.engine.timeline import count_frames
 from mouthpiece.lipsync.echomimic import pipeline

@@ -6,13 +6,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.contracts import PHONES, Articulation, DubLine
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.media.film import open_film
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, write_sound
-from mouthpiece.engine.media.rewrite import FramePatch
+from mouthpiece.engine.media.patches import FramePatch
+from mouthpiece.engine.media.reading import VideoReader
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
+from mouthpiece.engine.weights.records import record_models
 from mouthpiece.face import film_tracks
 from mouthpiece.face.film_tracks import FilmFaceTracker
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
@@ -251,12 +254,10 @@ def test_that_nobody_is_in_a_film_is_kept_too(clips, tmp_path, monkeypatch):
 
 
 def test_faces_that_are_kept_name_the_models_that_found_them(tracker):
-    from mouthpiece.engine.weights import loading
-
     def get_models():
-        with loading.record_models() as used:
+        with record_models() as used:
             tracker.track(("largest",), SILENT)
-        return {name: digest for (name, _), digest in used.items()}
+        return used.get_hashes()
 
     first = get_models()
     assert first and all(name.startswith("facenet-pytorch ") for name in first) and get_models() == first

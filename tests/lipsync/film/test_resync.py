@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import Placement
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.face.crop import crop_face
 from mouthpiece.face.film_tracks import load_face_tracks, save_face_tracks, track_faces

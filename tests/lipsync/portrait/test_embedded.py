@@ -5,8 +5,11 @@ import skimage.data
 from hibari import SAMPLE_RATE, Hibari
 
 from mouthpiece import command_line
-from mouthpiece.engine.media.reading import Sound, VideoReader, write_image, write_sound
-from mouthpiece.engine.weights.loading import get_embedded_path, load_state, load_weights_manifest
+from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.reading import VideoReader
+from mouthpiece.engine.weights.loading import load_state
+from mouthpiece.engine.weights.manifest import get_embedded_path, load_weights_manifest
 from mouthpiece.face.measure import measure_frames
 
 

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 from mouthpiece.engine.device import choose_device
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_image, write_sound
+from mouthpiece.engine.media.images import write_image
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.engine.timeline import count_frames
 from mouthpiece.lipsync.motion.speech_to_motion import generate_motion

@@ -6,8 +6,9 @@ import soundfile
 
 from mouthpiece import command_line
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, UsageError
+from mouthpiece.engine.folders import get_cache_path
 from mouthpiece.engine.weights import download
-from mouthpiece.engine.weights.file_cache import get_cache_path, join_parts
+from mouthpiece.engine.weights.file_parts import join_parts
 from mouthpiece.voice.backends import kokoro, registry
 
 TRAP = "mouthpiece models pull kokoro"

@@ -11,8 +11,11 @@ import pytest
 import soundfile
 import torch
 
+from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
-from mouthpiece.engine.media.reading import Sound, VideoReader, VideoWriter, probe, read_sound, write_sound
+from mouthpiece.engine.media.probing import probe
+from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.sampling import make_flow_levels
 from mouthpiece.engine.types import Frame
 from mouthpiece.voice.mmaudio import generator as composing

@@ -184,7 +184,7 @@ def test_a_seen_mouth_borrows_nothing_across_a_cut():
     end = make_slot(0.5).end_s
     slot = make_slot(0.5, gap_after_s=2.0, gap_before_s=2.0, shot_cuts_s=(2.0, end + 0.1))
     assert borrow_silence(slot, NATURAL_S, FitLimits())[2] > 0.5
-    seen = TimeSlot(slot.start_s, end, 2.0, 2.0, shot_shot_cuts_s=slot.shot_cuts_s, on_screen=True)
+    seen = TimeSlot(slot.start_s, end, 2.0, 2.0, shot_cuts_s=slot.shot_cuts_s, on_screen=True)
     assert borrow_silence(seen, NATURAL_S, FitLimits())[:2] == (
         2,
         Fraction(round(1000 * (end + 0.1))) / 1000,

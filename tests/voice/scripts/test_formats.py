@@ -5,7 +5,8 @@ from fractions import Fraction as F
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.voice.scripts.formats import ScriptReadOptions, read_script
+from mouthpiece.voice.scripts.formats import read_script
+from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
 
 def read(tmp_path, name, text, **facts):
@@ -44,9 +45,7 @@ def test_srt_takes_names_for_speakers_only_where_they_are(tmp_path):
 def test_a_rate_of_timecodes_for_what_has_none_is_remarked(tmp_path):
     text = "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
     script = read(tmp_path, "a.srt", text, cue_rate=F(25))
-    assert [(r.kind, r.text) for r in script.remarks] == [
-        ("format", "a.srt: it is no cue sheet; --cue-rate is not used.")
-    ]
+    assert [(r.kind, r.text) for r in script.remarks] == [("format", "a.srt: not a cue sheet; --cue-rate is not used.")]
     assert read(tmp_path, "a.srt", text).remarks == ()
 
 

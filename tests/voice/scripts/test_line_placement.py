@@ -5,7 +5,9 @@ from fractions import Fraction as F
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.voice.scripts.formats import Line, Script, count_syllables, place_lines, split_slot
+from mouthpiece.voice.scripts.line_placement import place_lines
+from mouthpiece.voice.scripts.script import Line, Script
+from mouthpiece.voice.scripts.syllables import count_syllables, split_slot
 
 TEXTS = ("hello there my friend", "good bye", "this is the very last line")
 SCRIPT = Script(tuple(Line(str(k), "", None, None, text) for k, text in enumerate(TEXTS)), source="a.txt")

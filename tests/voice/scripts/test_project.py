@@ -7,19 +7,18 @@ from fractions import Fraction as F
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.voice.scripts.formats import Line, Script, read_script, write_script
+from mouthpiece.voice.scripts.formats import read_script, write_script
 from mouthpiece.voice.scripts.merging import merge_script
 from mouthpiece.voice.scripts.project import (
     Project,
     add_take,
-    convert_to_dict,
     create_project,
     find_changed_lines,
     hash_facts,
     parse_lines,
-    read_project,
-    save_project,
 )
+from mouthpiece.voice.scripts.project_file import convert_to_dict, read_project, save_project
+from mouthpiece.voice.scripts.script import Line, Script
 
 LINES = tuple(
     Line(str(k), "Anna" if k % 2 else "Bob", F(k * 2000 + k, 1000), F(k * 2000 + 1500, 1000), f"this is line {k}")
@@ -47,7 +46,7 @@ def script_with(*changes):
 
 def test_a_project_reads_back_as_it_was_saved(tmp_path, spoken):
     entry = replace(
-        spoken.entry("3"),
+        spoken.get_entry("3"),
         status="approved",
         locked=True,
         voice="x",
@@ -59,9 +58,9 @@ def test_a_project_reads_back_as_it_was_saved(tmp_path, spoken):
     assert (
         convert_to_dict(again) == convert_to_dict(saved)
         and again.revision == 1
-        and again.entry("3").extra == {"x_mine": [1]}
+        and again.get_entry("3").extra == {"x_mine": [1]}
     )
-    assert abs(again.entry("3").line.start - F(1001, 30000)) < F(1, 10**6)
+    assert abs(again.get_entry("3").line.start - F(1001, 30000)) < F(1, 10**6)
     assert [e.line for e in again.entries if e.id != "3"] == [line for line in LINES if line.id != "3"]
 
 
@@ -69,7 +68,7 @@ def test_saving_counts_revisions_and_never_writes_over_a_newer_one(tmp_path, spo
     path = tmp_path / "a.json"
     first = save_project(spoken, path)
     assert save_project(first, path).revision == 1
-    second = save_project(first.replace_entry(replace(first.entry("1"), status="approved")), path)
+    second = save_project(first.replace_entry(replace(first.get_entry("1"), status="approved")), path)
     assert second.revision == 2
     with pytest.raises(UsageError, match="revision 2, this is 1"):
         save_project(replace(first, title="Late"), path)
@@ -78,7 +77,7 @@ def test_saving_counts_revisions_and_never_writes_over_a_newer_one(tmp_path, spo
 
 def test_saving_never_replaces_what_is_no_project(tmp_path, spoken):
     (tmp_path / "a.json").write_text('{"a film": 1}')
-    with pytest.raises(UsageError, match="no project"):
+    with pytest.raises(UsageError, match="not a project"):
         save_project(spoken, tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == '{"a film": 1}'
 
@@ -134,8 +133,8 @@ def test_a_word_changed_by_hand_in_the_file_makes_that_line_stale(tmp_path, spok
     project = read_project(tmp_path / "a.json")
     assert (
         find_changed_lines(project, SETTINGS) == {"4": ("text",)}
-        and project.entry("4").status == "stale"
-        and project.entry("5").status == "spoken"
+        and project.get_entry("4").status == "stale"
+        and project.get_entry("5").status == "spoken"
     )
 
 
@@ -156,12 +155,12 @@ def test_another_voice_touches_the_lines_of_its_speaker_and_other_settings_touch
 
 
 def test_locked_and_empty_lines_are_left_alone(spoken):
-    project = spoken.replace_entry(replace(spoken.entry("4"), locked=True))
+    project = spoken.replace_entry(replace(spoken.get_entry("4"), locked=True))
     project, changes = merge_script(project, script_with(("4", {"text": "other"}), ("6", {"text": ""})))
     assert (
         find_changed_lines(project, SETTINGS) == {}
         and changes.locked == ("4",)
-        and project.entry("4").line.text == "this is line 4"
+        and project.get_entry("4").line.text == "this is line 4"
     )
     with pytest.raises(UsageError, match="locked"):
         add_take(project, "4", {"file": "x.wav"})
@@ -203,7 +202,7 @@ def test_what_a_poorer_format_cannot_say_is_not_forgotten(tmp_path):
 def test_takes_add_up_and_the_same_file_counts_once(spoken):
     project = add_take(spoken, "2", {"file": "2b.wav", "seed": 2, "facts": {"stretch": 1.1}}, SETTINGS, "needs_review")
     project = add_take(project, "2", {"file": "2b.wav", "seed": 3}, SETTINGS)
-    assert [t["file"] for t in project.entry("2").takes] == ["2.wav", "2b.wav"] and project.entry("2").take == 2
+    assert [t["file"] for t in project.get_entry("2").takes] == ["2.wav", "2b.wav"] and project.get_entry("2").take == 2
 
 
 def test_lines_are_chosen_by_id_or_place(spoken):

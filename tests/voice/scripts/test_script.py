@@ -7,7 +7,10 @@ from fractions import Fraction as F
 import pytest
 
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.voice.scripts.formats import Line, Script, ScriptReadOptions, check_script, read_script, write_script
+from mouthpiece.voice.scripts.formats import read_script, write_script
+from mouthpiece.voice.scripts.script import Line, Script
+from mouthpiece.voice.scripts.script_checks import check_script
+from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
 LINES = (
     Line(
@@ -115,9 +118,9 @@ def test_older_character_sets_are_found_out_or_told(tmp_path):
     (b"", "empty"), (b" \n\r\n", "white space"), (bytes(range(256)) * 20, "binary"), (b"PK\x03\x04" + b"x" * 99, "spreadsheet"),
     (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 99, "video"), (b"\xff\xfe1", "utf-16"), (b"WEBVTT\n\nNOTE nothing\n", "no line"),
     (b"1\n00:00:99,000 --> 00:01:00,000\nx\n", "beyond 59"), (b"<tt><body>", "malformed XML"), (b"<html></html>", "<html>"),
-    (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="soon" end="2s">x</p></div></body></tt>', "'soon' is no time"),
+    (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="soon" end="2s">x</p></div></body></tt>', "'soon' is not a time"),
     (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><tt><body><div><p begin="1s" end="2s">&x;</p></div></body></tt>', "document type"),
-    (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"), (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is no time"),
+    (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"), (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is not a time"),
     (b'{"lines": 1}', "project"), (b"{broken", "JSON"),
 ])  # fmt: skip
 def test_what_is_no_script_is_refused_in_words(tmp_path, content, sentence):
@@ -238,10 +241,11 @@ def test_names_of_speakers_may_hold_signs_of_markup(tmp_path):
         assert written(tmp_path, suffix, Script(lines)).speakers == ("A>n & <b>", "Ann: the cook")
 
 
-def test_a_text_of_more_rows_than_a_day_of_subtitles_has_is_refused_before_it_is_taken_apart(tmp_path, monkeypatch):
+def test_a_text_of_more_rows_than_a_day_of_subtitles_has_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
     from mouthpiece.voice.scripts import formats
 
     (tmp_path / "a.txt").write_text("Hello.\n" * 250_001)
-    monkeypatch.setattr(formats, "_parse", lambda *words: pytest.fail("taken apart"))
+    rows = tuple(replace(row, read=lambda *given: pytest.fail("parsed")) for row in formats.FORMATS)
+    monkeypatch.setattr(formats, "FORMATS", rows)
     with pytest.raises(InvalidInputError, match="250001 rows, too long for a script"):
         read_script(tmp_path / "a.txt")

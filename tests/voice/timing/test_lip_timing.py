@@ -5,8 +5,9 @@ with the reason.
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.encoders.phonetic import PHONES
-from mouthpiece.engine.media.reading import Sound, VideoWriter
+from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.voice.backends.casting import assign_voices, parse_casting
 from mouthpiece.voice.plan.slot_fitting import TimeSlot
 from mouthpiece.voice.plan.speech_plan import MARKS, PAUSE, UNIT_S, SpeechPlan

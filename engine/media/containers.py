@@ -1,0 +1,181 @@
+"""Describe the media containers, one row each: suffixes, multiplexer, codecs, C2PA type.
+
+Every other table of formats derives from this one. A new container is a new row of CONTAINERS, with a VideoCodec or an
+AudioCodec of its own where it cannot hold those that are here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """How pictures are encoded.
+
+    name: for people.  encoder: FFmpeg's name of the encoder.
+    options: settings of the encoder, whatever the quality.
+    quality_option: setting that takes the constant rate factor (crf).
+    lossless_options: settings that take its place for a lossless stream.
+    reorder_frames: frames by which a packet may be decoded before its frame is shown, because of B-frames.
+    max_bits: bits of a component of the deepest pixel format, 8 or 10.
+    full_range_formats: whether the encoder knows the pixel formats of full range by their own names ("yuvj420p").
+    """
+
+    name: str
+    encoder: str
+    options: Mapping[str, str]
+    quality_option: str
+    lossless_options: Mapping[str, str]
+    reorder_frames: int
+    max_bits: int
+    full_range_formats: bool
+
+    def make_options(self, crf: int) -> dict[str, str]:
+        """Make the encoder's settings for a constant rate factor, in the encoder's own scale, less is better."""
+        return {self.quality_option: str(crf), **self.options}
+
+    def make_lossless_options(self) -> dict[str, str]:
+        """Make the encoder's settings for a lossless stream."""
+        return {**self.lossless_options, **self.options}
+
+
+@dataclass(frozen=True)
+class AudioCodec:
+    """How sound is encoded.
+
+    name: for people.  encoder: FFmpeg's name of the encoder.
+    base_bits_per_s, channel_bits_per_s: bit rate of a stream, and what each of its channels adds to it.
+    """
+
+    name: str
+    encoder: str
+    base_bits_per_s: int
+    channel_bits_per_s: int
+
+    def compute_bit_rate(self, channels: int) -> int:
+        """Compute the bit rate of a stream, bits a second."""
+        return self.base_bits_per_s + channels * self.channel_bits_per_s
+
+
+@dataclass(frozen=True)
+class Container:
+    """One kind of media file.
+
+    suffixes: endings of its names, in lower case.
+    demuxer: FFmpeg's name of what reads it, which FFmpeg finds from the file's first bytes; None for still pictures.
+    muxer: FFmpeg's name of what writes it; None for a container that is only read.
+    muxer_options: FFmpeg's settings of the muxer.
+    video_codec, audio_codec: of the films that are written; None for a container that is only read.
+    holds_any_codec: whether a picture stream of nearly any codec can be copied into it.
+    exact_duration: whether the header says exactly how long the sound is; others estimate.
+    c2pa_type: media type under which C2PA embeds a manifest; None for a container that cannot carry one inside.
+    """
+
+    suffixes: tuple[str, ...]
+    demuxer: str | None
+    muxer: str | None = None
+    muxer_options: Mapping[str, str] = field(default_factory=dict)
+    video_codec: VideoCodec | None = None
+    audio_codec: AudioCodec | None = None
+    holds_any_codec: bool = False
+    exact_duration: bool = False
+    c2pa_type: str | None = None
+
+
+H264 = VideoCodec(
+    name="H.264",
+    encoder="libx264",
+    # x264's macroblock tree reads past its rows (AVX-512): the same frames then make other files from run to run
+    options={"preset": "fast", "x264-params": "no-mbtree=1"},
+    quality_option="crf",
+    lossless_options={"qp": "0"},  # crf 0 of 10 bits is not lossless
+    reorder_frames=2,
+    max_bits=10,
+    full_range_formats=True,
+)
+AAC = AudioCodec(name="AAC", encoder="aac", base_bits_per_s=96_000, channel_bits_per_s=96_000)
+
+_ISO_MEDIA = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg reads all ISO base media files by one demuxer
+_INDEX_FIRST = {"movflags": "+faststart"}  # players can begin before the whole file is there
+
+CONTAINERS: tuple[Container, ...] = (
+    Container(
+        suffixes=(".mp4",),
+        demuxer=_ISO_MEDIA,
+        muxer="mp4",
+        muxer_options=_INDEX_FIRST,
+        video_codec=H264,
+        audio_codec=AAC,
+        exact_duration=True,
+        c2pa_type="video/mp4",
+    ),
+    Container(
+        suffixes=(".mov",),
+        demuxer=_ISO_MEDIA,
+        muxer="mov",
+        muxer_options=_INDEX_FIRST,
+        video_codec=H264,
+        audio_codec=AAC,
+        holds_any_codec=True,
+        exact_duration=True,
+        c2pa_type="video/quicktime",
+    ),
+    Container(
+        suffixes=(".mkv",),
+        demuxer="matroska,webm",
+        muxer="matroska",
+        video_codec=H264,
+        audio_codec=AAC,
+        holds_any_codec=True,
+    ),
+    Container(suffixes=(".m4v",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="video/mp4"),
+    Container(suffixes=(".m4a",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="audio/mp4"),
+    Container(suffixes=(".avi",), demuxer="avi", c2pa_type="video/avi"),
+    Container(suffixes=(".wav",), demuxer="wav", exact_duration=True, c2pa_type="audio/wav"),
+    Container(suffixes=(".mp3",), demuxer="mp3", c2pa_type="audio/mpeg"),
+    Container(suffixes=(".flac",), demuxer="flac", exact_duration=True, c2pa_type="audio/flac"),
+    Container(suffixes=(".aiff", ".aif"), demuxer="aiff", exact_duration=True),
+    Container(suffixes=(".w64",), demuxer="w64", exact_duration=True),
+    Container(suffixes=(".png",), demuxer=None, c2pa_type="image/png"),
+    Container(suffixes=(".jpg", ".jpeg"), demuxer=None, c2pa_type="image/jpeg"),
+    Container(suffixes=(".webp",), demuxer=None, c2pa_type="image/webp"),
+)
+
+
+def find_container(path: str | Path) -> Container | None:
+    """Find the container that a file's name stands for; None for a suffix that the table does not have."""
+    suffix = Path(path).suffix.lower()
+    return next((row for row in CONTAINERS if suffix in row.suffixes), None)
+
+
+def list_video_suffixes() -> tuple[str, ...]:
+    """List the endings of the films that can be written."""
+    return tuple(suffix for row in CONTAINERS if row.video_codec is not None for suffix in row.suffixes)
+
+
+def list_video_names() -> list[str]:
+    """List the films that can be written as sentences name them, such as "MP4"."""
+    return [suffix.removeprefix(".").upper() for suffix in list_video_suffixes()]
+
+
+def get_c2pa_type(path: str | Path) -> str | None:
+    """Get the media type under which C2PA embeds a manifest in a file of this name; None where it cannot."""
+    container = find_container(path)
+    return None if container is None else container.c2pa_type
+
+
+def has_exact_duration(demuxer: str) -> bool:
+    """Return whether headers of a kind of file say exactly how long the sound is.
+
+    demuxer: FFmpeg's name, as an opened file has it.
+    """
+    return any(row.exact_duration and row.demuxer == demuxer for row in CONTAINERS)
+
+
+VIDEO_SUFFIXES = list_video_suffixes()

@@ -1,0 +1,99 @@
+"""Open media files and read what they hold, from their headers and first frames.
+
+Time zero is the first frame of the picture (or the first sample when there is no picture), for both streams.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.engine.files import check_input_file
+from mouthpiece.engine.media.containers import list_video_names
+from mouthpiece.engine.media.streams import (
+    find_video_stream,
+    has_variable_rate,
+    make_undecodable_error,
+    read_picture_facts,
+    read_sound_facts,
+)
+from mouthpiece.engine.types import MediaInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+READ_ERRORS = (av.FFmpegError, EOFError, ValueError)  # what reading a broken file may raise
+_MAX_SCANNED_FRAMES = 500  # frames whose time stamps tell a variable rate
+
+
+@contextmanager
+def open_input(path: str | Path, kind: str) -> Iterator[InputContainer]:
+    """Open an input for reading, as a context.
+
+    path: file, any container.  kind: what a person would call it, for the error: "recording", "video".
+    Raises InvalidInputError for what is not media.
+    """
+    path = check_input_file(path, kind)
+    try:
+        # "file:" and the list keep playlists from reaching for anything but files
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except READ_ERRORS as error:
+        message = f"{path}: no sound and no picture can be read from it; it is not a {kind}, or it is cut off."
+        *names, last = list_video_names()
+        hint = f"Give a complete media file, such as WAV, FLAC, MP3, {', '.join(names)} or {last}."
+        raise InvalidInputError(message, hint=hint, code="not_media") from error
+    with container:
+        yield container
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Probe a media file: its streams, sizes, rates and codecs, from its header and its first frames.
+
+    path: any container.
+    Raises InvalidInputError for what is not media, or has neither sound nor moving picture.
+    """
+    with open_input(path, "media file") as container:
+        video = find_video_stream(container)
+        audio = container.streams.best("audio")
+        if video is None and audio is None:
+            raise InvalidInputError(
+                f"{path}: neither sound nor moving picture in it.", hint="Give a recording or a video."
+            )
+        main = video or audio
+        facts = {"path": Path(path), "has_video": video is not None, "has_audio": audio is not None}
+        if main.duration is not None:
+            facts["duration"] = main.duration * main.time_base
+        elif container.duration is not None:
+            facts["duration"] = Fraction(container.duration, av.time_base)
+        if audio is not None:
+            facts |= read_sound_facts(audio)
+        if video is not None:
+            rotation_degrees, stamps = _scan_frames(container, video)
+            if rotation_degrees is None:
+                raise make_undecodable_error(path)
+            facts |= read_picture_facts(video, rotation_degrees, has_variable_rate(stamps, video.time_base))
+        return MediaInfo(**facts)
+
+
+def _scan_frames(container: InputContainer, stream: VideoStream) -> tuple[int | None, list[int]]:
+    """Scan the first frames: (rotation in degrees of the first that decodes or None, time stamps in stream units)."""
+    rotation_degrees, stamps = None, []
+    with suppress(*READ_ERRORS):
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                stamps.append(packet.pts)
+            if rotation_degrees is None:
+                with suppress(*READ_ERRORS):
+                    for frame in packet.decode():
+                        rotation_degrees = frame.rotation
+            elif len(stamps) >= _MAX_SCANNED_FRAMES:
+                break
+    return rotation_degrees, stamps
