@@ -96,24 +96,6 @@ def get_frame_time(index: int, rate: Fraction) -> Fraction:
     return Fraction(index) / rate
 
 
-def get_frame_index(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame on screen at `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return math.floor(Fraction(time) * rate)
-
-
-def find_nearest_frame(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame that starts nearest to `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return round_half_up(Fraction(time) * rate)
-
-
 def count_samples(time: Fraction, rate_hz: int) -> int:
     """How many samples lie before `time`, to the nearest sample.
 
@@ -121,24 +103,6 @@ def count_samples(time: Fraction, rate_hz: int) -> int:
     rate_hz: int, samples a second.
     """
     return round_half_up(Fraction(time) * rate_hz)
-
-
-def count_ticks_until(time: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock lie before `time`, to the nearest tick.
-
-    time: Fraction, seconds.
-    clock_hz: Fraction, ticks a second: MOTION_HZ or ARTICULATION_HZ.
-    """
-    return round_half_up(Fraction(time) * clock_hz)
-
-
-def count_ticks(duration: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock cover `duration`; at least 1.
-
-    duration: Fraction, seconds.
-    clock_hz: Fraction, ticks a second.
-    """
-    return count_frames(duration, clock_hz)
 
 
 def make_frame_times(count: int, rate: Fraction) -> np.ndarray:

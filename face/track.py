@@ -50,8 +50,6 @@ class TrackOptions:
                 )
 
 
-
-
 class _TrackRun:
     """Frames in which the face is followed without a break: carried by flow, with the detections met on the way."""
 
@@ -254,15 +252,13 @@ def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
     return points
 
 
-def track_face(
-    frames, choice: str = "largest", name: str = "video", options: TrackOptions = TrackOptions(), identity: None = None
-) -> FaceTrack | None:
-    """The Track of the chosen face through a clip, in one pass and constant memory but for the points.
-
-    frames: iterable of uint8 (H, W, 3) RGB.  choice, name, options, identity: as in `Tracker`.
-    Raises Refused when no frame shows the face, UsageProblem for a bad choice.
-    """
-    tracker = FaceTracker(choice, name, options, identity)
-    for frame in frames:
-        tracker.push(frame)
-    return tracker.finish()
+def hold_last_position(track: FaceTrack) -> FaceTrack:
+    """The track with the face's last place kept until it is seen again in the shot, and its first place before that."""
+    points, yaw = track.points.copy(), track.yaw_deg.copy()
+    for shot in np.unique(track.shot):
+        at = np.flatnonzero(track.shot == shot)
+        known = at[track.present[at]]
+        if len(known):
+            nearest = known[(np.searchsorted(known, at, "right") - 1).clip(0)]
+            points[at], yaw[at] = points[nearest], yaw[nearest]
+    return FaceTrack(points, track.shot, yaw)

@@ -231,7 +231,7 @@ def evaluate(
 
     >>> result = evaluate("film.mp4")
     >>> result.facts["frames"]
-    10
+    20
     """
     values = dict(video=video, against=against, portrait=portrait, project=project, recognizer=recognizer, sheet=sheet)
     return EVALUATE.call(values | dict(overwrite=overwrite), progress)

@@ -13,7 +13,7 @@ from mouthpiece.face.composite import CropCompositor
 from mouthpiece.face.crop import Crop, fit_similarity, invert_affine, transform_points
 
 if TYPE_CHECKING:
-    from mouthpiece.lipsync.portrait.pipeline import AnimateJob
+    from mouthpiece.lipsync.portrait.animation_job import AnimateJob
 
 FACE_MARGIN = 0.5  # of the face's box, added on each side of it for the square
 REGION_MARGIN = 0.1  # of the box, added on each side of it for the region

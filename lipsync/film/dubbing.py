@@ -24,12 +24,13 @@ from mouthpiece.engine.weights.records import record_models
 from mouthpiece.face.crop import crop_face, make_crop
 from mouthpiece.face.film_tracks import FilmFaceTracker, track_faces
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
+from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
-from mouthpiece.lipsync.film.resync import FaceEdit, prepare_lipsync, resync
+from mouthpiece.lipsync.film.resync import resync
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.motion.speech_to_motion import recognize_articulation
 from mouthpiece.lipsync.motion.speech_to_mouth import ArticulationTrack, predict_mouth
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
-from mouthpiece.lipsync.portrait.pipeline import load_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from mouthpiece.engine.contracts import DubLine, FaceTracks
     from mouthpiece.engine.media.film import Film
     from mouthpiece.engine.progress import Progress
+    from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
-    from mouthpiece.lipsync.portrait.pipeline import PortraitModels
 
 MOUTH_PICTURE_PX = 112  # side of a mouth's picture on a report's page
 MAX_MOUTH_PICTURES = 24  # of a page
@@ -156,7 +157,7 @@ def plan_face_edits(
     for line in lines:
         by_face.setdefault(line.face, []).append(line)
     return tuple(
-        FaceEdit(tuple((line.start_s, line.end_s) for line in own), face, lips=make_predictor(own))
+        FaceEdit(tuple((line.start_s, line.end_s) for line in own), face, predict=make_predictor(own))
         for face, own in by_face.items()
     )
 
@@ -174,7 +175,7 @@ class DubMouthPredictor:
     dialogue: Path
     cache: DubCache
 
-    def __call__(self, models: PortraitModels, times_s: np.ndarray) -> np.ndarray:
+    def __call__(self, models: LipsyncModels, times_s: np.ndarray) -> np.ndarray:
         """Predict mouth and jaw at the starts of frames, (F,) seconds: (F, 21) float32, NaN away from every line.
 
         Lines next to each other crossfade; lines at the same time are averaged.
@@ -194,7 +195,7 @@ class DubMouthPredictor:
         return np.where(weight[:, None] > 0, total / np.maximum(weight[:, None], 1e-6), np.nan)
 
     def _predict_line(
-        self, line: DubLine, models: PortraitModels, wave: np.ndarray | None, times_s: np.ndarray
+        self, line: DubLine, models: LipsyncModels, wave: np.ndarray | None, times_s: np.ndarray
     ) -> np.ndarray:
         """Predict the mouth of one line, (N, 21), or read it from the cache."""
         track = get_line_articulation(line, models, wave, self.options)
@@ -211,7 +212,7 @@ def get_line_origin(line: DubLine) -> int:
 
 
 def get_line_articulation(
-    line: DubLine, models: PortraitModels, wave: np.ndarray | None, options: LipsyncOptions
+    line: DubLine, models: LipsyncModels, wave: np.ndarray | None, options: LipsyncOptions
 ) -> ArticulationTrack:
     """Get the articulation of one line on its own clock, silence before and after it; recognize it without a plan.
 
@@ -232,7 +233,7 @@ def get_line_articulation(
 
 
 def predict_line_mouth(
-    models: PortraitModels, track: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
+    models: LipsyncModels, track: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
 ) -> np.ndarray:
     """Predict mouth and jaw, (N, 21) float32, at times on the line's own clock, (N,) seconds."""
     reach = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / float(MOTION_HZ)
@@ -265,7 +266,10 @@ def extract_mouth_pictures(video: Path, tracks: FaceTracks, lines: Sequence[DubL
             time_s = line.start_s + share * (line.end_s - line.start_s)
             wanted[int(np.argmin(np.abs(tracks.times_s - time_s)))] = line
     pictures = []
-    rows, columns = slice(MOUTH_PICTURE_PX, 2 * MOUTH_PICTURE_PX), slice(MOUTH_PICTURE_PX // 2, MOUTH_PICTURE_PX * 3 // 2)
+    rows, columns = (
+        slice(MOUTH_PICTURE_PX, 2 * MOUTH_PICTURE_PX),
+        slice(MOUTH_PICTURE_PX // 2, MOUTH_PICTURE_PX * 3 // 2),
+    )
     with VideoReader(video) as reader:
         for index, time, native in reader.read_native_frames():
             line = wanted.get(index)

@@ -54,6 +54,31 @@ SHARP_DETAIL, BLUR_PER_DETAIL, LARGEST_BLUR_PX = 0.8, 4.0, 1.6  # px
 LIP_BAND_SIZE, LARGEST_TILT_RAD = (0.14, 0.015), 0.35
 
 
+@dataclass(frozen=True, eq=False)
+class MouthLogits:
+    """Hold what a network finds in the mouth patch of a picture, as logits (64, 112).
+
+    teeth: of the picture's own teeth.  lip_band: of the line along which the lips meet, as `draw_lip_band` draws it.
+    """
+
+    teeth: np.ndarray
+    lip_band: np.ndarray
+
+    @property
+    def teeth_cover(self) -> np.ndarray:
+        """Compute where own teeth show, (64, 112) float64 in [0, 1]."""
+        return _sigmoid(self.teeth)
+
+    @property
+    def lip_band_cover(self) -> np.ndarray:
+        """Compute where the lips meet, (64, 112) float64 in [0, 1]."""
+        return _sigmoid(self.lip_band)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
 @dataclass(frozen=True)
 class LipLine:
     """Where the lips meet when shut: middle x, y in units of the crop, and how much the line turns clockwise, in
@@ -324,18 +349,20 @@ def shows_enough_teeth(cover: np.ndarray) -> bool:
     return bool((cover > 0.5).sum() >= SMALLEST_TEETH_PX)
 
 
-def build_teeth(taken: np.ndarray, logits: np.ndarray, large: np.ndarray | None = None) -> np.ndarray:
+def build_teeth(taken: np.ndarray, mouth: MouthLogits, large: np.ndarray | None = None) -> np.ndarray:
     """Teeth of a portrait for the mouth patch, float32 (h, w, 5): its own where it shows enough of them, else drawn
     where its lips meet.
 
-    taken: (192, 192, 3) uint8, its working crop.  logits: (2, 64, 112) of `Renderer.predict_teeth`.
+    taken: (192, 192, 3) uint8, its working crop.  mouth: of the same crop.
     large: (S, S, 3) uint8, the same crop at a size that is a multiple of 24; None is `taken`.
     """
     large = taken if large is None else large
-    cover, band = (1 / (1 + np.exp(-np.asarray(x, np.float64))) for x in logits)
+    cover = mouth.teeth_cover
     if not shows_enough_teeth(cover):
         return blur_teeth(
-            draw_teeth(estimate_lip_line(band), taken, len(large), seen=_measure_tooth_colour(taken, cover)),
+            draw_teeth(
+                estimate_lip_line(mouth.lip_band_cover), taken, len(large), seen=_measure_tooth_colour(taken, cover)
+            ),
             estimate_blur(large),
         )
     top, bottom, left, right = (round(v * len(large) / WORK_PX) for v in MOUTH_PATCH)
@@ -343,17 +370,16 @@ def build_teeth(taken: np.ndarray, logits: np.ndarray, large: np.ndarray | None 
     return extend_upward(extract_own_teeth(large[top:bottom, left:right], cover), round(LIP_OVERLAP * len(large)))
 
 
-def inpaint_teeth(pixels: np.ndarray, crop: Crop, logits: np.ndarray) -> np.ndarray:
+def inpaint_teeth(pixels: np.ndarray, crop: Crop, mouth: MouthLogits) -> np.ndarray:
     """A picture (H, W, 3) uint8 whose own teeth are filled with the lips around them: what a warp leaves between lips
     that meet is lip then.
 
-    pixels: (H, W, 3) uint8, returned itself where it shows no teeth.  crop: Crop of its face, WORK_PX.  logits: (2, 64,
-    112) of `Renderer.predict_teeth`.
+    pixels: (H, W, 3) uint8, returned itself where it shows no teeth.  crop: Crop of its face, WORK_PX.  mouth: of that crop.
     Source: inpainting by fast marching (Telea 2004) in the working crop; the teeth come back on their plate.
     """
     top, bottom, left, right = MOUTH_PATCH
     mask = np.zeros((WORK_PX, WORK_PX), np.uint8)
-    mask[top:bottom, left:right] = np.asarray(logits[0]) > INPAINT_LOGIT
+    mask[top:bottom, left:right] = mouth.teeth > INPAINT_LOGIT
     row, column = np.nonzero(mask)
     at = crop.to_frame(np.c_[column, row])
     # where the picture ends its border goes on

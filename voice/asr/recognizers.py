@@ -128,8 +128,8 @@ def locate_whisper_weights(english: bool = True) -> None:
         path = find_whisper_weights()
         return path, path.stem, "MOUTHPIECE_WHISPER names it"
     except MissingDependencyError as error:
-        if "no file" in error.message:  # the variable is set, and wrong: not to be passed over
-            raise MissingDependencyError(error.message, hint=error.hint, code="bad_whisper") from error
+        if error.code == "bad_whisper":  # the variable is set, and wrong: not to be passed over
+            raise
     for bundle in WHISPER_PACKAGES:
         specs = [importlib.util.find_spec(module) for module, *_ in bundle.parts]
         if all(specs) and (english or not bundle.english_only):

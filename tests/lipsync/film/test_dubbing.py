@@ -20,8 +20,8 @@ from mouthpiece.face import film_tracks
 from mouthpiece.face.film_tracks import FilmFaceTracker
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
 from mouthpiece.lipsync.film.dubbing import CACHE_FILE, DubLipsJob, DubMouthPredictor, lipsync_dub, make_box_lookup
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import LipsyncOptions
-from mouthpiece.lipsync.portrait.pipeline import load_models
 
 FRAMES, RATE = 30, Fraction(25)
 SILENT = Progress("none")

@@ -11,6 +11,7 @@ from mouthpiece.lipsync.portrait.teeth import (
     DRAWING_CROP_PX,
     DRAWING_SIZE,
     LipLine,
+    MouthLogits,
     alpha_composite,
     blur_teeth,
     build_teeth,
@@ -41,7 +42,7 @@ def regular():
 
 def logits(cover, band):
     p = np.clip(np.stack([cover, band]), 1e-4, 1 - 1e-4)
-    return np.log(p / (1 - p)).astype(np.float32)
+    return MouthLogits(*np.log(p / (1 - p)).astype(np.float32))
 
 
 def test_drawn_teeth_are_bright_with_dark_gaps_under_pink_gums_and_alike_on_both_sides(regular):
