@@ -346,7 +346,7 @@ def extract_mouth_pictures(
             line, face = wanted.get(index, (None, 0))
             points = tracks.tracks[face][index] if line is not None else None
             if points is not None:
-                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).take(to_upright_rgb(native))[
+                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).extract(to_upright_rgb(native))[
                     MOUTH_PICTURE_PX : 2 * MOUTH_PICTURE_PX,
                     MOUTH_PICTURE_PX // 2 : MOUTH_PICTURE_PX // 2 + MOUTH_PICTURE_PX,
                 ]

@@ -108,7 +108,7 @@ class _MouthScanner:
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8, by its index in the film."""
-        crop = self.track.crop(index, CROP_PX).take(pixels)
+        crop = self.track.crop(index, CROP_PX).extract(pixels)
         self.appearances[index] = appearance_vector(crop)
         self.colour_scores[index] = colour_outlier_score(crop)
         self.head_descriptors[index] = head_descriptor(crop)

@@ -120,7 +120,7 @@ def match_voice(
             if value > best[0] + MIN_SIMILARITY_GAIN:
                 best = (value, spec, moved, 1.0)
     best = _search_formant_ratio(best, speak, target)
-    record = NOT_RECORDED if consent is None else consent.record()
+    record = NOT_RECORDED if consent is None else consent.as_record()
     return VoiceMatch(best[1], float(likeness[first]), best[0], best[2], best[3], names[first], record)
 
 
