@@ -7,12 +7,12 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import numpy as np
 
 Time = TypeVar("Time", int, float)  # samples, frames or seconds
 
@@ -112,6 +112,8 @@ def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
     rate: Fraction, frames a second.
     Source: ours; a whole product divided once does not drift the way a running sum does.
     """
+    import numpy as np  # on use: every start imports this file
+
     rate = Fraction(rate)
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
 
@@ -137,6 +139,8 @@ def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:
     track: (T, ...), T at least 1; tick k stands for the instant k.
     at: (N,) float, instants in ticks.
     """
+    import numpy as np  # on use: every start imports this file
+
     track, at = np.asarray(track, np.float32), np.clip(at, 0, len(track) - 1)
     low = np.minimum(at.astype(int), max(0, len(track) - 2))
     part = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mouthpiece.voice.scripts.project import Project
 
 DIALOGUE_FILE = "dialogue.wav"
-RECOGNIZER_CHOICES = ("auto", "whisper", "pocketsphinx", "off")
 CONTEXT_S = 0.05  # of sound heard before and after a line
 
 
@@ -44,7 +43,7 @@ def check_dub(video: Path, project: Path, listen: str) -> tuple[Project, Path] |
             code="no_sound",
         )
     if listen == "whisper":
-        from mouthpiece.voice.asr.recognizers import locate_whisper_weights
+        from mouthpiece.voice.asr.whisper_weights import locate_whisper_weights
 
         locate_whisper_weights(get_base_language(told.language or "en") == "en")
     return told, stem

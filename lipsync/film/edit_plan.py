@@ -1,4 +1,5 @@
-"""What is done to each face of a film, frame by frame: how far it changes, to which code, from which reference mouths."""
+"""What is done to each face of a film, frame by frame: how far it changes, to which code, from which reference mouths.
+"""
 
 from __future__ import annotations
 

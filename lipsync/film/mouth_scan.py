@@ -1,4 +1,5 @@
-"""Scan the mouths of tracked faces: their codes, whether they can be changed, and reference mouths. Memory stays flat."""
+"""Scan the mouths of tracked faces: their codes, whether they can be changed, and reference mouths. Memory stays flat.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +167,8 @@ def appearance_vector(crop: np.ndarray) -> np.ndarray:
 
 
 def correlate_with_median(appearances: np.ndarray) -> np.ndarray:
-    """Correlate each appearance vector (N, 168) of a shot with their median, (N,); a covered mouth is rare in a shot."""
+    """Correlate each appearance vector (N, 168) of a shot with their median, (N,); a covered mouth is rare in a shot.
+    """
     median = np.median(appearances.astype(np.float32), 0)
     median -= median.mean()
     return appearances.astype(np.float32) @ (median / max(float(np.linalg.norm(median)), 1e-3))
@@ -183,7 +185,8 @@ def colour_outlier_score(crop: np.ndarray) -> float:
 
 
 def smooth_codes(codes: np.ndarray, shot: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Smooth codes (F, 26) within shots and within runs that are not NaN, so that the renderer's start does not flicker.
+    """Smooth codes (F, 26) within shots and within runs that are not NaN, so that the renderer's start does not
+    flicker.
 
     shot, times_s: (F,).
     """

@@ -1,4 +1,5 @@
-"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock."""
+"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the lips of a film shall do: heard in the new sound, or told by a plan; performed span by span, each for itself."""
+"""What the lips of a film shall do: heard in the new sound, or told by a plan; performed span by span, each for itself.
+"""
 
 from __future__ import annotations
 

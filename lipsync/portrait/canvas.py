@@ -16,7 +16,7 @@ from mouthpiece.face.matte import get_head_window
 from mouthpiece.lipsync.portrait.eyelid_warp import UpperEyelid, draw_eyelid
 from mouthpiece.lipsync.portrait.layers import LARGEST_UPSAMPLED_PX, separate_layers, upsample_twice
 from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
-from mouthpiece.lipsync.portrait.teeth import visibility
+from mouthpiece.lipsync.portrait.mouth_shading import visibility
 
 if TYPE_CHECKING:
     from mouthpiece.lipsync.portrait.frame_parts import FrameParts

@@ -101,7 +101,8 @@ def load_opening_segmenter() -> OpeningSegmenter:
 
 
 def keep_largest_component(share: np.ndarray) -> np.ndarray | None:
-    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components."""
+    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components.
+    """
     count, parts = cv2.connectedComponents((share > PART_THRESHOLD).astype(np.uint8))
     if count < 2:
         return None

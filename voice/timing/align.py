@@ -12,7 +12,7 @@ from mouthpiece.engine.audio.voice_activity import detect_speech_activity, find_
 from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, extract_articulation, load_phonetic_encoder
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
-from mouthpiece.voice.asr.recognizers import record_pocketsphinx
+from mouthpiece.voice.asr.pocketsphinx_recognizer import record_pocketsphinx
 from mouthpiece.voice.text.g2p import load_english_g2p
 
 if TYPE_CHECKING:
