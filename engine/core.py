@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.encoders.articulatory_features import phone_similarity
 from mouthpiece.engine.encoders.motion import CODE_WIDTH
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.nn.blocks import DiTBlock, ModulatedHead
 from mouthpiece.engine.nn.embeddings import LevelEmbedding, make_rotary
 from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ

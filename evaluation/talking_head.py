@@ -260,7 +260,7 @@ def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
         from mouthpiece.engine.encoders.phonetic import load_phonetic_encoder
 
         curve, source = (
-            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).posteriors),
+            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).phone_posteriors),
             "articulation",
         )
     except MissingDependencyError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from mouthpiece.engine.contracts import FaceTrack
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.media.shot_cuts import CUT_LEVEL, ShotCutDetector
-from mouthpiece.face.crop import make_crop, transform_points
+from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import (
     FACE_HINT,
     MIN_FACE_SCORE,
@@ -23,9 +22,6 @@ from mouthpiece.face.detect import (
     parse_face_choice,
 )
 from mouthpiece.face.optical_flow import FaceFlow
-
-if TYPE_CHECKING:
-    from mouthpiece.face.crop import Crop
 
 
 @dataclass(frozen=True)
@@ -52,54 +48,6 @@ class TrackOptions:
                     code="bad_option",
                     hint=f"The default is {getattr(TrackOptions, name)}.",
                 )
-
-
-class TrackSegment(NamedTuple):
-    """Frames start_frame to end_frame (excluded) of one shot, with the face or without."""
-
-    start_frame: int
-    end_frame: int
-    shot: int
-    present: bool
-
-
-@dataclass(frozen=True, eq=False)
-class FaceTrack:
-    """Where the face is in every frame.
-
-    points: (T, 4, 2) as in `Face`, frame pixels; NaN where it is not seen.
-    shot: (T,) int, number of the shot.
-    yaw_deg: (T,) rough turn of the head as `Face.yaw_hint`; NaN where the face is not seen.
-    """
-
-    points: np.ndarray
-    shot: np.ndarray
-    yaw_deg: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __getitem__(self, frame: int) -> np.ndarray:
-        """Points (4, 2) of a frame, or None where the face is not seen."""
-        points = self.points[frame]
-        return points if np.isfinite(points).all() else None
-
-    @property
-    def present(self) -> np.ndarray:
-        """(T,) bool: whether the face is seen."""
-        return np.isfinite(self.points).all((1, 2))
-
-    def spans(self) -> list[TrackSegment]:
-        """The clip as Spans, in order, without holes: cut at shot cuts and where the face comes or goes."""
-        present = self.present
-        changes = np.flatnonzero((np.diff(self.shot) != 0) | (present[1:] != present[:-1])) + 1
-        edges = [0, *changes.tolist(), len(self)] if len(self) else [0]
-        return [TrackSegment(a, b, int(self.shot[a]), bool(present[a])) for a, b in pairwise(edges)]
-
-    def crop(self, frame: int, size_px: int) -> Crop:
-        """The aligned Crop of a frame, or None where the face is not seen."""
-        points = self[frame]
-        return None if points is None else make_crop(points, size_px)
 
 
 class _TrackRun:
@@ -302,3 +250,15 @@ def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
             reach : reach + length
         ]
     return points
+
+
+def hold_last_position(track: FaceTrack) -> FaceTrack:
+    """The track with the face's last place kept until it is seen again in the shot, and its first place before that."""
+    points, yaw = track.points.copy(), track.yaw_deg.copy()
+    for shot in np.unique(track.shot):
+        at = np.flatnonzero(track.shot == shot)
+        known = at[track.present[at]]
+        if len(known):
+            nearest = known[(np.searchsorted(known, at, "right") - 1).clip(0)]
+            points[at], yaw[at] = points[nearest], yaw[nearest]
+    return FaceTrack(points, track.shot, yaw)

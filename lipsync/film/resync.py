@@ -15,8 +15,9 @@ from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.reading import VideoReader, to_upright_rgb
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, VideoRewriter
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.lipsync.film.edit_plan import plan_edits, summarize_edits
-from mouthpiece.lipsync.film.face_scan import track_faces
 from mouthpiece.lipsync.film.lipsync_job import check_length
 from mouthpiece.lipsync.film.mouth_compositor import MouthCompositor, compute_jaw_flow, get_mouth_box
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, TypeAlias
 
+    from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.media.patches import FramePatch
     from mouthpiece.engine.progress import Progress
     from mouthpiece.lipsync.film.cache import DubCache
     from mouthpiece.lipsync.film.edit_plan import FaceEditPlan
-    from mouthpiece.lipsync.film.face_scan import FaceTracks
     from mouthpiece.lipsync.film.lipsync_job import LipsyncJob
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
@@ -56,7 +57,7 @@ class _MouthRender:
         self.plan, self.index, self.key = plan, index, key
         self.sources = plan.select_sources(index, space)
         self.code = plan.interpolate_code(index)
-        self._compositor = MouthCompositor(pixels, plan.track.crop(index, WORK_PX))
+        self._compositor = MouthCompositor(pixels, crop_face(plan.track, index, WORK_PX))
         self._lips: np.ndarray | float = 0.0
         self._cover: np.ndarray | float = 0.0
 
@@ -120,7 +121,7 @@ class PatchRenderer:
                 patches.append(known)
                 continue
             pixels = to_upright_rgb(native) if pixels is None else pixels
-            x0, y0, x1, y1 = get_mouth_box(plan.track.crop(index, WORK_PX), pixels.shape)
+            x0, y0, x1, y1 = get_mouth_box(crop_face(plan.track, index, WORK_PX), pixels.shape)
             if x1 > x0 and y1 > y0:
                 mouths.append(_MouthRender(pixels, plan, index, self.models.space, key))
         return patches, mouths
