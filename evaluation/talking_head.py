@@ -378,10 +378,10 @@ def measure_identity(look: AlignedFace, others: list[AlignedFace]) -> tuple:
     try:
         net = open_identity()
     except MissingDependencyError:
-        one = [make_crop(o.face.points, o.pixels.shape[0]).take(o.pixels) for o in (look, *others)]
+        one = [make_crop(o.face.points, o.pixels.shape[0]).extract(o.pixels) for o in (look, *others)]
         return "structure", NotMeasured("structure has no such limit"), [compare_structure(one[0], o) for o in one[1:]]
     own = net.embed(look.pixels, look.face)
-    return net.name, float(net.same), [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others]
+    return net.name, float(net.same_person_cosine), [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others]
 
 
 def _measure_loudness(path: Path) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class _MouthScanner:
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8, by its index in the film."""
-        crop = crop_face(self.track, index, CROP_PX).take(pixels)
+        crop = crop_face(self.track, index, CROP_PX).extract(pixels)
         self.appearances[index] = appearance_vector(crop)
         self.colour_scores[index] = colour_outlier_score(crop)
         self.head_descriptors[index] = head_descriptor(crop)

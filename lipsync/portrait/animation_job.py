@@ -99,7 +99,7 @@ def prepare_animation(
     """
     picture = read_image(portrait, max_side_px=MAX_SIDE_PX)
     if isinstance(sound, Sound):
-        blocks = resample_blocks(sound.to_mono().blocks(1), sound.rate_hz, RATE_HZ)
+        blocks = resample_blocks(sound.to_mono().iterate_blocks(1), sound.rate_hz, RATE_HZ)
         wave, duration = np.concatenate(list(blocks), 1)[0], sound.duration
     else:
         sound = Path(sound)
