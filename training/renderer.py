@@ -14,15 +14,11 @@ from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.motion import POSE_WIDTH, build_motion_encoder, encode_crops
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.weights.loading import read_state, save_state
+from mouthpiece.lipsync.portrait.dentition import draw_dentition
+from mouthpiece.lipsync.portrait.lip_line import draw_lip_band
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.renderer import Renderer, composite_mouth, crop_mouth_patch, warp
-from mouthpiece.lipsync.portrait.teeth import (
-    draw_dentition,
-    draw_lip_band,
-    draw_teeth,
-    extract_own_teeth,
-    shows_enough_teeth,
-)
+from mouthpiece.lipsync.portrait.teeth import draw_teeth, extract_own_teeth, shows_enough_teeth
 from mouthpiece.training.data.manifest import require_stage
 from mouthpiece.training.data.puppets import add_teeth, locate_lip_line
 from mouthpiece.training.mesh_geometry import POINT_COUNT, measure_mesh_opening
@@ -63,7 +59,7 @@ class PuppetPairs:
     def __init__(self, paths: list[Path], encoder: MotionEncoder, space: MotionSpace, matrix: np.ndarray) -> None:
         rng = np.random.default_rng(11)
         # of an opening of one crop
-        self.opening_lattice = space.lattice(
+        self.opening_lattice = space.to_lattice(
             F.pad(space.lips / (space.lips @ space.lips).clamp_min(1e-9), (0, POSE_WIDTH))
         )
         self.portraits, self.drawn_teeth = (
@@ -72,10 +68,10 @@ class PuppetPairs:
         )
         for path in paths:
             d = dict(np.load(path))
-            teacher = space.code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
+            teacher = space.to_code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
             seen = torch.from_numpy(encode_puppet(path, d["images"], encoder, space))
             lattices = dict(
-                teacher=space.lattice(F.pad(teacher, (0, POSE_WIDTH))), seen=space.lattice(F.pad(seen, (0, POSE_WIDTH)))
+                teacher=space.to_lattice(F.pad(teacher, (0, POSE_WIDTH))), seen=space.to_lattice(F.pad(seen, (0, POSE_WIDTH)))
             )
             lattices["line"] = locate_lip_line(d["shut"])
             lattices["meet"] = 1 + np.flatnonzero(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from mouthpiece.lipsync.portrait.teeth import MouthLogits
+    from mouthpiece.lipsync.portrait.lip_line import MouthLogits
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,6 @@
-"""The renderer: a portrait and two lattices (how the face is, how it shall be) become flow, painted mouth and mask."""
+"""The renderer's network, and FaceRenderer, which runs it: a reference face and a wanted lattice become the parts of a
+frame.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,10 @@ from torch.nn import functional as F
 from mouthpiece.engine.encoders.motion import make_coordinate_grid
 from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.lipsync.portrait.frame_parts import FrameParts, ReferenceFace
+from mouthpiece.lipsync.portrait.lip_line import MouthLogits
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
-from mouthpiece.lipsync.portrait.teeth import (
-    MouthLogits,
-    alpha_composite,
-    build_teeth,
-    compute_floor_shading,
-    shading,
-    to_teeth_tensor,
-)
+from mouthpiece.lipsync.portrait.mouth_shading import alpha_composite, compute_floor_shading, shading
+from mouthpiece.lipsync.portrait.teeth import build_teeth, to_teeth_tensor
 from mouthpiece.lipsync.portrait.unet import ResidualUNet
 
 if TYPE_CHECKING:
@@ -40,11 +37,11 @@ MASK_RANGE = (0.35, 0.80)  # values of the mask that are stretched to 0 and 1
 
 @dataclass(frozen=True)
 class Rendering:
-    """What one frame needs, in crop space.
+    """Hold what the network predicts for a batch of frames, in crop space.
 
-    flow: (B, 2, 96, 96) where each pixel reads the portrait, relative, in units of the crop.
-    paint: (B, 3, 64, 112) colours of the mouth patch in [-1, 1], without upper teeth.  mask: (B, 1, 64, 112) share of
-    the paint in [0, 1].
+    flow: (B, 2, 96, 96), where each pixel reads the reference, relative, in units of the crop.
+    paint: (B, 3, 64, 112), colours of the mouth patch in [-1, 1], without upper teeth.
+    mask: (B, 1, 64, 112) in [0, 1], share of the paint.
     """
 
     flow: torch.Tensor
@@ -52,12 +49,12 @@ class Rendering:
     mask: torch.Tensor
 
     def add_teeth(self, teeth: torch.Tensor) -> Rendering:
-        """The same with teeth (B, 5, 64, 112) in the paint; colours in [-1, 1]."""
+        """Return the rendering with teeth (B, 5, 64, 112), colours in [-1, 1], laid over its paint."""
         return Rendering(self.flow, alpha_composite(self.paint, teeth, self.mask), self.mask)
 
 
 def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Image (B, C, H, W) read at flow (B, 2, h, w) in units of the crop, enlarged to the image; edges repeat.
+    """Warp an image (B, C, H, W) by a flow (B, 2, h, w) in units of the crop, enlarged to the image; edges repeat.
 
     Source: bilinear sampling, 1506.02025.
     """
@@ -69,14 +66,16 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def crop_mouth_patch(x: torch.Tensor) -> torch.Tensor:
-    """The mouth patch (B, C, 64, 112) of a working crop."""
+    """Cut the mouth patch (B, C, 64, 112) out of a working crop (B, C, 192, 192)."""
     top, bottom, left, right = MOUTH_PATCH
     return x[..., top:bottom, left:right]
 
 
 def sample_mouth_patch(x: torch.Tensor) -> torch.Tensor:
-    """The mouth patch (B, C, 64, 112) of a field (B, C, n, n) over the whole crop, n a divisor of 192 and of its edges.
-    Source: ours; no more is read.
+    """Upsample the mouth patch (B, C, 64, 112) of a field (B, C, n, n) over the whole crop, reading no more than it
+    needs.
+
+    n: a divisor of 192 that also divides the edges of the patch.
     """
     step = WORK_PX // x.shape[-1]
     top, bottom, left, right = (edge // step for edge in MOUTH_PATCH)
@@ -87,11 +86,9 @@ def sample_mouth_patch(x: torch.Tensor) -> torch.Tensor:
 
 
 def split_lip_sides(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A change of lattice as the upper lip and lid make it, and as the lower lip does: each one's row held across the
-    gap.
+    """Split a change of lattice (B, 2, 32, 32) into one of the upper lip and lid and one of the lower lip.
 
-    change: (B, 2, 32, 32).
-    Source: ours; a bilinear lattice cannot tear, lips and lids must.
+    Each side's row is held across the gap: a bilinear lattice cannot tear, but lips and lids must.
     """
     upper, lower = change.clone(), change.clone()
     upper[:, :, LIP_ROWS[0] + 1 :] = change[:, :, LIP_ROWS[0] : LIP_ROWS[0] + 1]
@@ -101,17 +98,16 @@ def split_lip_sides(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Renderer(nn.Module):
-    """Portrait crop (B, 3, 192, 192) in [-1, 1], lattices (B, 2, 32, 32) of it and of the wish, teeth (B, 5, 64, 112)
-    -> `Rendering`.
+    """Predict a Rendering from a portrait, the lattice that it shows, the lattice that is wanted, and teeth.
 
     Three coarse flows come from the difference of the lattices: as it is, with the upper lip's value held downward,
-    with the lower lip's held
-    upward. The network chooses between them pixel by pixel, so that lips part and meet without smearing, refines, then
-    paints what
-    a warp cannot show: the inside of the mouth, but for the upper teeth, which stand still on the skull and are laid
-    over (lipsync/portrait/teeth.py).
-    `predict_teeth` looks at the portrait, once a clip: its own teeth, and where its lips meet.
-    Source: ours, after first-order motion models (2003.00196); why: docs/architecture.md, docs/log.md.
+    with
+    the lower lip's held upward. The network chooses between them pixel by pixel, so that lips part and meet without
+    smearing, and refines. Then it paints what a warp cannot show: the inside of the mouth, but for the upper teeth,
+    which
+    stand still on the skull and are laid over.
+    flow_widths, paint_widths, survey_widths: channels of its three U-Nets, from fine to coarse.
+    Source: first-order motion models, 2003.00196; docs/architecture.md, docs/log.md.
     """
 
     def __init__(
@@ -138,8 +134,8 @@ class Renderer(nn.Module):
         self.survey_out.bias.data[:] = -2.0
 
     def predict_teeth(self, portrait: torch.Tensor) -> torch.Tensor:
-        """Logits (B, 2, 64, 112) of a portrait (B, 3, 192, 192) in [-1, 1]: cover of its own teeth, and
-        `teeth.lip_band` of its lips.
+        """Predict logits (B, 2, 64, 112) of a portrait (B, 3, 192, 192) in [-1, 1]: its own teeth, and the band of its
+        lips.
         """
         place = (
             make_coordinate_grid(WORK_PX, WORK_PX, portrait.device).to(portrait.dtype).expand(len(portrait), -1, -1, -1)
@@ -152,8 +148,11 @@ class Renderer(nn.Module):
     def forward(
         self, portrait: torch.Tensor, lattice_is: torch.Tensor, lattice_wish: torch.Tensor, teeth: torch.Tensor
     ) -> Rendering:
-        """Rendering of a portrait (B, 3, 192, 192) in [-1, 1]: how it is, how it shall be, lattices (B, 2, 32, 32); its
-        teeth (B, 5, 64, 112).
+        """Predict the Rendering of a batch.
+
+        portrait: (B, 3, 192, 192) in [-1, 1].
+        lattice_is, lattice_wish: (B, 2, 32, 32), as the portrait is and as it is wanted.
+        teeth: (B, 5, 64, 112), colours in [-1, 1].
         """
         small = F.interpolate(portrait, size=FLOW_PX, mode="area")
         change = lattice_is - lattice_wish
@@ -198,9 +197,9 @@ class Renderer(nn.Module):
 
 
 def composite_mouth(portrait: torch.Tensor, rendering: Rendering) -> torch.Tensor:
-    """The rendered working crop (B, 3, 192, 192) in [-1, 1]: warped portrait with the painted mouth blended in.
+    """Warp a portrait (B, 3, 192, 192) in [-1, 1] and blend the painted mouth in, as training compares it.
 
-    portrait: (B, 3, 192, 192) in [-1, 1].  rendering: of the same batch.
+    rendering: of the same batch.
     """
     warped = warp(portrait, rendering.flow)
     top, bottom, left, right = MOUTH_PATCH
@@ -211,14 +210,18 @@ def composite_mouth(portrait: torch.Tensor, rendering: Rendering) -> torch.Tenso
 
 
 def make_edge_fade(height: int, width: int, margin: int = 8, device: torch.device | None = None) -> torch.Tensor:
-    """Weight (1, 1, height, width) that falls to zero at the border of the patch, so that it leaves no seam."""
+    """Make a weight (1, 1, height, width) that falls to zero over a margin at the border of the patch, so that it
+    leaves no
+    seam.
+    """
     down, across = (torch.arange(n, device=device) for n in (height, width))
     down, across = (torch.minimum(at, at.flip(0)).float().div(margin).clamp(0, 1) for at in (down, across))
     return (down[:, None] * across[None])[None, None]
 
 
 def tighten_mask(rendering: Rendering) -> Rendering:
-    """Stretch the mask of a rendering, so that lips keep the reference's own pixels, and shade its paint at the lower lip.
+    """Stretch the mask of a rendering, so that lips keep the reference's own pixels, and shade its paint at the lower
+    lip.
 
     rendering: float32.
     """

@@ -4,32 +4,29 @@ import pytest
 import torch
 
 from mouthpiece.face.crop import make_crop
-from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
-from mouthpiece.lipsync.portrait.teeth import (
+from mouthpiece.lipsync.portrait.dentition import (
     BITING_EDGE_OFFSET,
     BITING_EDGE_SHARE,
     DRAWING_CROP_PX,
     DRAWING_SIZE,
-    LipLine,
-    MouthLogits,
-    alpha_composite,
+    draw_dentition,
+    place_on_patch,
+)
+from mouthpiece.lipsync.portrait.lip_line import LipLine, MouthLogits, draw_lip_band, estimate_lip_line
+from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
+from mouthpiece.lipsync.portrait.mouth_shading import alpha_composite, shading, visibility
+from mouthpiece.lipsync.portrait.teeth import (
     blur_teeth,
     build_teeth,
-    draw_dentition,
-    draw_lip_band,
     draw_teeth,
     estimate_blur,
     estimate_illuminant,
-    estimate_lip_line,
     extend_upward,
     inpaint_teeth,
     match_tone,
     measure_cheek_colour,
-    place_on_patch,
-    shading,
     shows_enough_teeth,
     to_teeth_tensor,
-    visibility,
 )
 
 DARK = torch.full((1, 3, 64, 112), -0.8)
