@@ -110,9 +110,9 @@ def test_takes_and_steps_share_one_look_at_the_video(models, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(models.clip, "pictures", counted("clip", models.clip.pictures))
+    monkeypatch.setattr(models.clip, "encode_images", counted("clip", models.clip.encode_images))
     monkeypatch.setattr(models.sync, "window", counted("sync", models.sync.window))
-    monkeypatch.setattr(models.network, "conditions", counted("conditions", models.network.compute_conditions))
+    monkeypatch.setattr(models.network, "compute_conditions", counted("conditions", models.network.compute_conditions))
     composed(models, options(takes=3, steps=5))
     assert calls == {"clip": 1, "sync": 1, "conditions": 2}
 
@@ -129,7 +129,7 @@ def test_a_window_goes_on_from_the_latents_of_the_one_before(models, monkeypatch
 
     composer = Noted(models, options(takes=2, speech_guard="off"), Fraction(20), ())
     wave = np.concatenate(list(composer.blocks(iter(frames(500)))), 1)
-    assert wave.shape == (2, 320_000) and np.isfinite(wave).all() and len(composer.spans) == 3
+    assert wave.shape == (2, 320_000) and np.isfinite(wave).all() and len(composer.windows) == 3
     for (before, old), (span, new) in ((b, n) for b, n in kept if b is not None):
         assert span.kept > 0
         torch.testing.assert_close(new[:, : span.kept], old[:, span.start - before.start :], rtol=0, atol=1e-5)
@@ -137,9 +137,9 @@ def test_a_window_goes_on_from_the_latents_of_the_one_before(models, monkeypatch
 
 def test_a_shot_change_starts_afresh_and_no_more_is_held_for_a_longer_video(models):
     composer = SoundtrackGenerator(models, options(), Fraction(12), (Fraction(5),))
-    assert [span.kept for span in composer.spans] == [0, 0]
+    assert [span.kept for span in composer.windows] == [0, 0]
     edge = round(5 * 31.25)
-    assert composer.spans[1].start == edge and composer.spans[0].stop == edge + 2
+    assert composer.windows[1].start == edge and composer.windows[0].stop == edge + 2
     composer = SoundtrackGenerator(
         models, options(steps=1, guidance=0.5, speech_guard="off", overlap=4.0), Fraction(24), ()
     )
@@ -164,13 +164,13 @@ def test_the_guard_draws_anew_then_turns_down_and_says_so(models, monkeypatch, s
     plain, _ = composed(models, options(speech_guard="off"))
     (told,) = composer.filter_reports
     if speech_guard == "off":
-        assert (told.again, told.quieter_s) == (0, []) and np.array_equal(wave, plain)
+        assert (told.resampled_windows, told.attenuated_s) == (0, []) and np.array_equal(wave, plain)
     elif speech_guard == "attenuate":
-        assert (told.again, told.quieter_s) == (0, [[0.2, 1.0]])
+        assert (told.resampled_windows, told.attenuated_s) == (0, [[0.2, 1.0]])
         assert np.abs(wave[0, 6_400:12_000]).max() < 0.1 * np.abs(plain[0, 6_400:12_000]).max()
         np.testing.assert_array_equal(wave[0, 20_000:], plain[0, 20_000:])
     else:
-        assert (told.again, told.quieter_s) == (2, [[0.3, 0.7]])  # the second drawing had the least
+        assert (told.resampled_windows, told.attenuated_s) == (2, [[0.3, 0.7]])  # the second drawing had the least
 
 
 CHANGES = {
@@ -197,7 +197,7 @@ def test_every_option_changes_the_sound(models, unchanged, name):
 
 def test_overlap_moves_the_windows(models):
     starts = [
-        [span.start for span in SoundtrackGenerator(models, options(overlap=overlap), Fraction(20), ()).spans]
+        [span.start for span in SoundtrackGenerator(models, options(overlap=overlap), Fraction(20), ()).windows]
         for overlap in (1.0, 3.0)
     ]
     assert starts == [[0, 219, 375], [0, 156, 312, 375]]
