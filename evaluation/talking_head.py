@@ -63,7 +63,7 @@ def evaluate_video(
     portrait: Path | None = None,
     sound: Path | None = None,
     max_lag_frames: int = MAX_LAG_FRAMES,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Facts about a talking video, JSON-ready; what could not be measured is None and its reason stands in "reasons".
 
     video_path: the video.

@@ -153,7 +153,7 @@ def measure_cheek_colour(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.concatenate(patches).astype(np.float32) / 255, cv2.COLOR_RGB2LAB).mean((0, 1))
 
 
-def measure_video(path: Path) -> VideoMetrics | None:
+def measure_video(path: Path) -> VideoMetrics:
     """The Clip of a video; the last few are remembered as long as their files do not change.
 
     path: str or Path.

@@ -1,0 +1,1 @@
+/tmp/wt/frame/mouthpiece/__init__.py

@@ -1,0 +1,1 @@
+/tmp/wt/frame/mouthpiece/evaluate.py

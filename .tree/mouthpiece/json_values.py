@@ -1,0 +1,1 @@
+/tmp/wt/frame/mouthpiece/json_values.py

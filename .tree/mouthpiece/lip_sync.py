@@ -1,0 +1,1 @@
+/tmp/wt/frame/mouthpiece/lip_sync.py
