@@ -16,50 +16,53 @@ from mouthpiece.face.identity import open_identity
 from mouthpiece.face.track import FaceTrack, FaceTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from mouthpiece.face.detect import FaceChoice
 
 
 @dataclass(frozen=True, eq=False)
 class FaceTracks:
-    """What the first look at a film found.
+    """Hold the tracks of a film's chosen faces.
 
-    times: F Fractions, starts of the frames in seconds.  end: Fraction, end of the last.
-    choices: of the faces, as for mouthpiece.face.detect.choose_face.  tracks: a Track for each.
-    truncated: whether announced frames are missing.
+    times: starts of the F frames in seconds, exact.  end: of the last one.
+    choices: of the faces, as for `face.detect.parse_face_choice`.  tracks: one for each.
+    truncated: whether frames that the header announces are missing.
     """
 
-    times: list = field(repr=False)
+    times: list[Fraction] = field(repr=False)
     end: Fraction
-    choices: tuple
-    tracks: list = field(repr=False)
+    choices: tuple[str | int | FaceChoice, ...]
+    tracks: list[FaceTrack] = field(repr=False)
     truncated: bool = False
 
     @property
     def times_s(self) -> np.ndarray:
-        """(F,) float64."""
+        """Return the starts of the frames, (F,) float64 seconds."""
         return np.array([float(time) for time in self.times])
 
 
 def track_faces(
-    video: Path, choices: tuple[str] | list[str], advance: Callable | type = lambda n: None
-) -> FaceTracks | None:
-    """The Seen of a film: its frames' times, and each chosen face followed through all of it, in one pass.
+    video: Path, choices: Sequence[str | int | FaceChoice], advance: Callable[[int], None] = lambda n: None
+) -> FaceTracks:
+    """Track each chosen face through a film, in one pass.
 
-    video: path.  choices: as for mouthpiece.face.detect.choose_face.
+    choices: as for `face.detect.parse_face_choice`.
     advance: called with 1 for every frame.
-    Raises Refused for a film without picture, with frames of several sizes, or a face that is in no frame.
+    Raises InvalidInputError for a film without picture or with frames of several sizes, and for a face that is in no
+    frame.
     """
     try:
         identity = open_identity()
     except MissingDependencyError:
-        identity = None  # after a cut the face is known by its size alone
+        identity = None  # after a cut the face is matched by its size alone
     name = Path(video).name
     trackers, times, shape = [FaceTracker(choice, name, identity=identity) for choice in choices], [], None
     with VideoReader(video) as reader:
         for frame in reader:
             if shape not in (None, frame.pixels.shape):
                 raise InvalidInputError(
-                    f"{video}: the picture changes its size on the way.",
+                    f"{video}: the picture changes its size within the film.",
                     hint="Convert the video to one size.",
                     code="size_changes",
                 )
@@ -75,7 +78,7 @@ def track_faces(
 
 
 def hold_last_position(track: FaceTrack) -> FaceTrack:
-    """The track with the face's last place kept until it is seen again in the shot, and its first place before that."""
+    """Fill the gaps of a track: the face keeps its last position in the shot, and before it is first seen its first."""
     points, yaw = track.points.copy(), track.yaw_deg.copy()
     for shot in np.unique(track.shot):
         at = np.flatnonzero(track.shot == shot)
@@ -87,15 +90,15 @@ def hold_last_position(track: FaceTrack) -> FaceTrack:
 
 
 def save_face_tracks(path: Path, tracks: FaceTracks) -> None:
-    """Writes a Seen, so that a later job on the same film need not look again. path: Path. Raises WriteFailed."""
+    """Save tracks, so that a later job on the same film need not track again. Raises OutputError."""
     arrays = {
         f"{name}_{k}": getattr(track, name)
         for k, track in enumerate(tracks.tracks)
         for name in ("points", "shot", "yaw_deg")
     }
     times = np.array([[t.numerator, t.denominator] for t in (*tracks.times, tracks.end)], np.int64)
-    with atomic_write(path, overwrite=True) as part:
-        with open(part, "wb") as file:
+    with atomic_write(path, overwrite=True) as temporary:
+        with open(temporary, "wb") as file:
             np.savez_compressed(
                 file,
                 times=times,
@@ -105,8 +108,8 @@ def save_face_tracks(path: Path, tracks: FaceTracks) -> None:
             )
 
 
-def load_face_tracks(path: Path, choices: tuple[str] | list[str] | None = None) -> FaceTracks | None:
-    """The Seen that `keep` wrote for these choices of face, or for any; None where there is none. path: Path."""
+def load_face_tracks(path: Path, choices: Sequence[str | int | FaceChoice] | None = None) -> FaceTracks | None:
+    """Load tracks that `save_face_tracks` saved for these choices of face, or for any; None where there are none."""
     try:
         with np.load(path) as file:
             choices = file["choices"].tolist() if choices is None else choices
