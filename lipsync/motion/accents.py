@@ -10,13 +10,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from mouthpiece.engine.audio.voice_activity import find_runs
+from mouthpiece.engine.contracts import ENERGY_COLUMN, F0_COLUMN, SILENCE_COLUMN, VOICING_COLUMN
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, BROW_WIDTH, EXPRESSION_WIDTH, POSE_WIDTH
-from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
 
-VOICING = len(PHONES)  # column of an articulation
-PITCH = len(PHONES) + 1  # column: octaves, times voicing
-ENERGY = len(PHONES) + 2  # column
 SYLLABLE_S = 0.06  # seconds, deviation of the mean over a syllable
 PHRASE_S = 0.6  # seconds, deviation of the mean over a phrase, against which a syllable is compared
 ENERGY_SPREAD = 0.17  # deviation of energy so compared, in recorded speech
@@ -63,10 +60,12 @@ def detect_accents(articulation: np.ndarray) -> Accents:
     Source: energy and F0 as in Terken 1991.
     """
     hz = float(ARTICULATION_HZ)
-    voiced = np.clip(articulation[:, VOICING], 0, 1) * (1 - articulation[:, PHONES.index("SIL")])
-    f0 = articulation[:, PITCH] / np.maximum(articulation[:, VOICING], 0.3)  # the stream holds it times voicing
+    voiced = np.clip(articulation[:, VOICING_COLUMN], 0, 1) * (1 - articulation[:, SILENCE_COLUMN])
+    f0 = articulation[:, F0_COLUMN] / np.maximum(
+        articulation[:, VOICING_COLUMN], 0.3
+    )  # the stream holds it times voicing
     stress = (
-        compute_prominence(articulation[:, ENERGY], voiced, hz) / ENERGY_SPREAD
+        compute_prominence(articulation[:, ENERGY_COLUMN], voiced, hz) / ENERGY_SPREAD
         + compute_prominence(f0, voiced, hz) / F0_SPREAD_OCTAVES
     )
     stress = np.where(gaussian_filter1d(voiced, SYLLABLE_S * hz) > 0.4, stress, 0)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
+from mouthpiece.engine.contracts import PHONES, SILENCE_COLUMN
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
-from mouthpiece.engine.encoders.phonetic import PHONES
 
 if TYPE_CHECKING:
     from mouthpiece.lipsync.options import AnimateOptions
 
-SIL_INDEX = PHONES.index("SIL")
 BILABIALS = [PHONES.index(phone) for phone in "PBM"]  # columns of an articulation
 LABIODENTALS = [PHONES.index(phone) for phone in "FV"]  # columns of an articulation
 BILABIAL_OPENING = -0.006  # wanted opening, units of the crop: lips pressed, for codes scatter by 0.002
@@ -73,7 +72,7 @@ def normalize_opening(mouth: np.ndarray, articulation: np.ndarray, lips: np.ndar
     mouth, articulation, lips: as for `enforce_closures`.
     amount: 0 changes nothing, 1 goes all the way, within SMALLEST_GAIN and LARGEST_GAIN; little speech counts little.
     """
-    speech = (1 - articulation[:, SIL_INDEX]).reshape(-1, 2).mean(1)
+    speech = (1 - articulation[:, SILENCE_COLUMN]).reshape(-1, 2).mean(1)
     total = float(speech.sum())
     if amount == 0 or total == 0:
         return mouth

@@ -10,9 +10,10 @@ import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
+from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, StreamConditions, build_core, pack_streams
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH
-from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder, extract_articulation
+from mouthpiece.engine.encoders.phonetic import PhoneticEncoder, extract_articulation
 from mouthpiece.engine.sampling import (
     FlowAdapter,
     Guidance,
@@ -44,8 +45,6 @@ VOICE_LAG_TICKS = 5  # of 20 ms: the same after it
 DRIFT_TICKS = 45  # of 40 ms, deviation: head motion slower than 1.8 s is removed
 HEAD_SMOOTHING_TICKS = 1.2  # of 40 ms, deviation of the smoothing of the head
 PAUSE_MEAN_TICKS = 8  # of 40 ms, deviation of the mean that head and brows follow in pauses
-SILENT_ENERGY = -1.5  # energy of silence in an articulation
-SIL_INDEX = PHONES.index("SIL")  # column of an articulation: probability of silence
 MOUTH_DELAY_S = 0.004  # seconds by which the mouth is shown late, as measured on held-out speakers
 
 
@@ -84,8 +83,7 @@ def gate_articulation(articulation: np.ndarray, active: np.ndarray) -> np.ndarra
 
     active: (T,) voice activity at 50 Hz, in [0, 1].
     """
-    silence = np.zeros(articulation.shape[1], np.float32)
-    silence[SIL_INDEX], silence[-1] = 1, SILENT_ENERGY
+    silence = Articulation.silence(1).values
     return articulation * active[:, None] + silence * (1 - active[:, None])
 
 
@@ -115,14 +113,10 @@ def recognize_articulation(
     return gate_articulation(articulation, dilate(active, VOICE_LEAD_TICKS, VOICE_LAG_TICKS)), active
 
 
-def pad_planned_articulation(articulation: np.ndarray, ticks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pad or trim a planned articulation (T, 43) with silence; returns it (2 ticks, 43), and its voice activity (2
-    ticks,).
-    """
-    silence = np.zeros((max(0, 2 * ticks - len(articulation)), articulation.shape[1]), np.float32)
-    silence[:, SIL_INDEX], silence[:, -1] = 1, SILENT_ENERGY
-    articulation = np.concatenate([articulation[: 2 * ticks], silence]).astype(np.float32)
-    return articulation, 1 - articulation[:, SIL_INDEX]
+def pad_planned_articulation(articulation: Articulation, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pad or trim a planned articulation with silence; returns it (2 ticks, 43), and its voice activity (2 ticks,)."""
+    placed = articulation.place_in_silence(0, 2 * ticks)
+    return placed.values, placed.speech_probability
 
 
 @torch.inference_mode()
@@ -182,12 +176,12 @@ def generate_motion(
     wave: np.ndarray,
     ticks: int,
     options: AnimateOptions,
-    planned=None,
+    planned: Articulation | None = None,
 ) -> FaceMotion:
     """Generate the motion of a face from speech, under the options.
 
     wave: (S,) float32 at 16 kHz.  ticks: length at 25 Hz.
-    planned: (T, 43) articulation at 50 Hz of planned speech; None: it is recognised from the wave.
+    planned: articulation of planned speech; None: it is recognised from the wave.
     """
     articulation, active = (
         recognize_articulation(models.phonetic_encoder, wave, ticks, options.gate)

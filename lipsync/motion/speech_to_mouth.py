@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
-from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import MOTION_HZ, interpolate_track
 from mouthpiece.lipsync.film.spans import merge_spans
 from mouthpiece.lipsync.motion.closures import postprocess_mouth
@@ -22,13 +20,13 @@ from mouthpiece.lipsync.motion.speech_to_motion import (
 )
 
 if TYPE_CHECKING:
+    from mouthpiece.engine.contracts import Articulation
     from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
     from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels
     from mouthpiece.lipsync.options import LipsyncOptions
 
 CONTEXT_S = 0.6  # seconds of sound before and after a span that the core is given
 INDEPENDENT_GAP_S = 1.2  # seconds; spans further apart than this are predicted independently
-SIL_INDEX = PHONES.index("SIL")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +38,20 @@ class ArticulationTrack:
 
 
 def estimate_articulation(
-    phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: np.ndarray | None = None
+    phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: Articulation | None = None
 ) -> ArticulationTrack | None:
     """Recognise the articulation of a recording, and replace it by a planned one where there is one.
 
     wave: (S,) float32 at 16 kHz.  ticks: length at 25 Hz.
     gate: as for `recognize_articulation`.
-    planned: (N, 43) at 50 Hz from time zero, NaN in ticks that are not planned; None: nothing is.
-    Raises UsageError for another shape.
+    planned: from time zero, replaces what is recognised in the ticks that it knows; None: nowhere.
     """
     articulation, active = recognize_articulation(phonetic_encoder, wave, ticks, gate)
     if planned is not None:
-        planned = np.asarray(planned, np.float32)
-        if planned.ndim != 2 or planned.shape[1] != ARTICULATION_WIDTH:
-            raise UsageError(
-                f"articulation of shape {planned.shape}: need (N, {ARTICULATION_WIDTH}) at 50 Hz.",
-                code="bad_articulation",
-            )
-        planned = planned[: 2 * ticks]
-        known = np.flatnonzero(np.isfinite(planned).all(1))
+        known = np.flatnonzero(planned.known[: 2 * ticks])
         articulation, active = articulation.copy(), active.copy()
-        articulation[known] = planned[known]
-        active[known] = 1 - planned[known, SIL_INDEX]
+        articulation[known] = planned.values[known]
+        active[known] = planned.speech_probability[known]
     return ArticulationTrack(articulation, active)
 
 
