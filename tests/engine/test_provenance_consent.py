@@ -100,7 +100,7 @@ def test_files_and_evidence_are_held_to_their_hashes(consent, tmp_path):
 def test_what_is_no_consent_file_is_refused_in_a_sentence(tmp_path, text, wanted):
     (tmp_path / "consent.json").write_text(text)
     with pytest.raises(InvalidInputError) as caught:
-        read_consent(tmp_path / "consent.json", "dub", today=TODAY)
+        read_consent(tmp_path / "consent.json", "dub", today=TODAY, known_commands=list_marking_commands())
     assert wanted in str(caught.value) and caught.value.hint
 
 
