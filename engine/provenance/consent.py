@@ -14,6 +14,7 @@ from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import check_input_file, compute_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 NOT_RECORDED = "consent not recorded"
@@ -37,25 +38,36 @@ class Consent:
 
 
 @cache
-def load_consent_schema() -> dict[str, str]:
-    """The published JSON Schema of consent files. Source: engine/schemas/consent.json."""
-    return json.loads((resources.files("mouthpiece.engine") / "schemas" / "consent.json").read_text(encoding="utf-8"))
+def load_consent_schema(known_commands: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Load the published JSON Schema of consent files. known_commands: names accepted under "commands"; empty: any."""
+    text = (resources.files("mouthpiece.engine") / "schemas" / "consent.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    if known_commands:
+        schema["properties"]["commands"]["items"] = {"enum": list(known_commands)}
+    return schema
 
 
 def read_consent(
-    path: Path, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = (), today=None
-) -> Consent | None:
-    """The Consent of a file, after making sure that it allows this job.
+    path: str | Path,
+    command: str,
+    inputs: Iterable[str | Path] = (),
+    languages: Iterable[str] = (),
+    today: datetime.date | None = None,
+    *,
+    known_commands: tuple[str, ...] = (),
+) -> Consent:
+    """Read a consent file and check that it allows a job.
 
-    path: str or Path, JSON as `schema` describes it.
-    command: name of the command that wants to use it.
+    path: JSON as load_consent_schema describes it.
+    command: name of the command that asks.
     inputs: paths of what the job reads; one of them must be covered where the file names hashes.
     languages: codes of the languages that will be spoken, such as "en" or "pt-br"; empty when unknown.
-    today: date; None is the date in UTC.
-    Raises Refused for a file that cannot be read as consent, is expired, or allows something else.
+    today: None is the date in UTC.
+    known_commands: names of all commands that a consent may name; empty: any.
+    Raises InvalidInputError for a file that cannot be read as consent, is expired, or allows something else.
     """
     path = check_input_file(path, "consent file")
-    facts = _parse_consent(path)
+    facts = _parse_consent(path, known_commands)
     today = today or datetime.datetime.now(datetime.UTC).date()
     if _parse_date(path, facts["until"]) < today:
         hint = "Ask the person again, and give the new file."
@@ -78,7 +90,7 @@ def read_consent(
     return Consent(path, compute_sha256(path), facts)
 
 
-def _parse_consent(path: Path) -> dict[str, Any] | None:
+def _parse_consent(path: Path, known_commands: tuple[str, ...]) -> dict[str, Any]:
     hint = "docs/provenance.md shows one; the schema is engine/schemas/consent.json."
     if path.stat().st_size > _MAX_BYTES:
         raise InvalidInputError(
@@ -90,12 +102,8 @@ def _parse_consent(path: Path) -> dict[str, Any] | None:
         raise InvalidInputError(f"{path}: is not JSON ({error}).", hint=hint, code="bad_consent") from error
     from jsonschema import Draft202012Validator
 
-    wrong = next(
-        iter(
-            sorted(Draft202012Validator(load_consent_schema()).iter_errors(facts), key=lambda e: list(map(str, e.path)))
-        ),
-        None,
-    )
+    validator = Draft202012Validator(load_consent_schema(known_commands))
+    wrong = next(iter(sorted(validator.iter_errors(facts), key=lambda error: list(map(str, error.path)))), None)
     if wrong is not None:
         place = ".".join(map(str, wrong.path)) or "the document"
         message = wrong.message if len(wrong.message) < 200 else wrong.message[:200] + "..."
