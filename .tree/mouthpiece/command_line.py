@@ -1,1 +1,0 @@
-/tmp/wt/frame/mouthpiece/command_line.py

@@ -1,1 +1,0 @@
-/tmp/wt/frame/mouthpiece/job.py

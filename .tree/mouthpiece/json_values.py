@@ -1,1 +1,0 @@
-/tmp/wt/frame/mouthpiece/json_values.py

@@ -1,1 +1,0 @@
-/tmp/wt/frame/mouthpiece/sound.py

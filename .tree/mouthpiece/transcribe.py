@@ -1,1 +1,0 @@
-/tmp/wt/frame/mouthpiece/transcribe.py
