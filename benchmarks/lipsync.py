@@ -234,7 +234,7 @@ def make_sheet(video, film, real, track, columns=14, side_px=128):
 def crop_lower_face(pixels, points, side_px):
     from mouthpiece.face.crop import make_crop
 
-    crop = make_crop(points, 2 * side_px).take(pixels)
+    crop = make_crop(points, 2 * side_px).extract(pixels)
     return cv2.resize(
         crop[3 * side_px // 4 :, 3 * side_px // 8 : 13 * side_px // 8], (side_px, side_px), interpolation=cv2.INTER_AREA
     )

@@ -67,7 +67,7 @@ class Crop:
         """Crop pixels per frame pixel."""
         return float(np.hypot(*self.crop_from_frame[:, 0]))
 
-    def take(self, frame: np.ndarray) -> np.ndarray:
+    def extract(self, frame: np.ndarray) -> np.ndarray:
         """The crop's pixels, uint8 (size, size, 3); area-filtered when it shrinks; the frame's border goes on outside.
 
         frame: uint8 (H, W, 3).

@@ -61,16 +61,16 @@ class _TrackRun:
         self.anchors = [(0, face.points, face.rough_yaw_deg)]
         self.unconfirmed = 0  # newest frames that the detector has denied
 
-    def carry(self, points: np.ndarray, motion: np.ndarray) -> None:
+    def advance(self, points: np.ndarray, motion: np.ndarray) -> None:
         self.points = points
         self.carried.append(transform_points(motion, self.carried[-1]))
 
-    def anchor(self, face: Face) -> None:
+    def add_detection(self, face: Face) -> None:
         self.points = face.points
         self.anchors.append((len(self.carried) - 1, face.points, face.rough_yaw_deg))
         self.unconfirmed = 0
 
-    def settle(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    def refine(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """((T, 4, 2) points, (T,) yaw): motion from flow, place from detections averaged over their neighbours."""
         count = len(self.carried) - self.unconfirmed
         carried = np.array(self.carried[:count])
@@ -121,22 +121,22 @@ class FaceTracker:
     def _follow(self, frame: np.ndarray) -> bool:
         """Carry the run into this frame; False when the face is lost."""
         run = self._run
-        step = self._flow.step(frame, run.points)
+        step = self._flow.track_points(frame, run.points)
         if step is None:
             return False
-        run.carry(*step)
+        run.advance(*step)
         self._last = run.points
         due = len(run.carried) - 1 - run.anchors[-1][0] >= self._options.every_frames
         if not due:
             return True
         if run.source == "hand":
-            found = self._flow.register()
+            found = self._flow.match_first_view()
             seen = None if found is None else _make_face(found)
         else:
             seen = confirm_face(frame, _make_face(run.points), run.source)
         if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _measure_size_px(run.points):
-            run.anchor(seen)
-            self._flow.start(frame, seen.points)
+            run.add_detection(seen)
+            self._flow.set_view(frame, seen.points)
             self._last = seen.points
         elif run.source != "hand":
             run.unconfirmed += 1
@@ -156,7 +156,7 @@ class FaceTracker:
         self._run = _TrackRun(len(self._shots) - 1, face)
         self._runs.append(self._run)
         self._last, self._missed_frames = face.points, 0
-        self._flow.begin(frame, face.points)
+        self._flow.begin_run(frame, face.points)
 
     def _pick(self, frame: np.ndarray, faces: list[Face]) -> Face | None:
         self._most_faces = max(self._most_faces, len(faces))
@@ -168,7 +168,7 @@ class FaceTracker:
         if self._identity is not None and self._reference is not None and faces:
             likeness = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
             best = int(np.argmax(likeness))
-            return faces[best] if likeness[best] >= self._identity.same else None
+            return faces[best] if likeness[best] >= self._identity.same_person_cosine else None
         if self._last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
@@ -195,7 +195,7 @@ class FaceTracker:
             )
         points, yaw, shot = np.full((count, 4, 2), np.nan), np.full(count, np.nan), np.array(self._shots, int)
         for run in self._runs:
-            run_points, run_yaw = run.settle(options.every_frames)
+            run_points, run_yaw = run.refine(options.every_frames)
             part = slice(run.start_frame, run.start_frame + len(run_points))
             points[part], yaw[part] = run_points, run_yaw
         rough = FaceTrack(points, shot, yaw)

@@ -158,7 +158,12 @@ def make_marking(
     from mouthpiece.engine.provenance.manifest import Marking, check_credentials, get_manifest_path
     from mouthpiece.engine.provenance.signing import load_credentials
 
-    consent = None if settings.consent is None else read_consent(settings.consent, command, inputs, languages)
+    consent = None
+    if settings.consent is not None:
+        from mouthpiece.use_cases import list_marking_commands
+
+        known_commands = list_marking_commands()
+        consent = read_consent(settings.consent, command, inputs, languages, known_commands=known_commands)
     if not settings.provenance:
         if settings.signing_key is not None or settings.signing_cert is not None:
             raise UsageError(
@@ -170,7 +175,7 @@ def make_marking(
     if settings.dry_run and settings.signing_key is None:
         return Marking(None, consent)
     credentials = load_credentials(settings.signing_key, settings.signing_cert)
-    if credentials.own:
+    if credentials.is_users:
         check_credentials(credentials)
     return Marking(credentials, consent)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from mouthpiece.engine.config import reject_unused_options
 from mouthpiece.engine.errors import ExitCode, InvalidInputError, UsageError
+from mouthpiece.job import format_line_count
 from mouthpiece.request import Argument, Request, UseCase
 from mouthpiece.voice.options import FILM_OPTIONS, SCRIPT_OPTIONS, SpeakOptions
 
@@ -181,11 +182,6 @@ def write_takes(request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[s
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
     exit_code = ExitCode.PARTLY if silent else ExitCode.DONE
     return replace(results[0], document=document, takes=tuple(outputs[1:]), exit_code=exit_code)
-
-
-def format_line_count(lines: int) -> str:
-    """Format a number of lines: "1 line", "2 lines"."""
-    return f"{lines} line{'s' * (lines != 1)}"
 
 
 def format_line_list(what: str, line_ids: Sequence[str]) -> str:

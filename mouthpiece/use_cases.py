@@ -20,6 +20,11 @@ USE_CASES: dict[str, UseCase] = {
 }
 
 
+def list_marking_commands() -> tuple[str, ...]:
+    """List the use cases whose output is marked, and that a consent may name."""
+    return tuple(name for name, case in USE_CASES.items() if "consent" in case.settings)
+
+
 def get_use_case(request: Request) -> UseCase:
     """Return the UseCase of a Request."""
     return USE_CASES[request.command]

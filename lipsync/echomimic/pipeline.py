@@ -74,7 +74,7 @@ def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement)
     box = get_face_box(job)
     crop = make_square_crop(box, width_px, height_px, options.resolution)
     device = placement.device
-    pixels = torch.from_numpy(crop.take(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
+    pixels = torch.from_numpy(crop.extract(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
     mask = torch.from_numpy(make_face_region_mask(box, crop, options.head_width, options.head_height))[None, None].to(
         device
     )
@@ -129,9 +129,14 @@ def explain_out_of_memory(options: EchoMimicOptions):
             and "out of memory" not in text
         ):
             raise
-        message = f"the device ran out of memory at --resolution {options.resolution}, --window {options.window}, --batch {options.batch}."
-        hint = "Lower them, in this order: --batch 1, --resolution 384, --window 8; --guidance 1 halves the network's work; or use --device cpu."
-        raise MissingDependencyError(message, hint=hint, code="out_of_memory", retryable=True) from error
+        raise MissingDependencyError(
+            f"the device ran out of memory at --resolution {options.resolution}, --window {options.window}, "
+            f"--batch {options.batch}.",
+            hint="Lower them, in this order: --batch 1, --resolution 384, --window 8; --guidance 1 halves the "
+            "network's work; or use --device cpu.",
+            code="out_of_memory",
+            retryable=True,
+        ) from error
 
 
 @torch.inference_mode()

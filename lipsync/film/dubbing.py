@@ -275,7 +275,7 @@ def extract_mouth_pictures(video: Path, tracks: FaceTracks, lines: Sequence[DubL
             line = wanted.get(index)
             points = None if line is None else tracks.get_track(str(line.face))[index]
             if points is not None:
-                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).take(to_upright_rgb(native))[rows, columns]
+                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).extract(to_upright_rgb(native))[rows, columns]
                 png = cv2.imencode(".png", crop[..., ::-1])[1].tobytes()
                 pictures.append(MouthPicture(line.id, float(Fraction(time)), png))
             if index >= max(wanted, default=0):

@@ -68,7 +68,9 @@ class LipsyncJob:
     articulation: Articulation | None = field(default=None, repr=False)
 
     def plan(self) -> dict[str, Any]:
-        """Describe what will be written, JSON-ready: rate, size, spans_s of each face, duration_s as the header has it."""
+        """Describe what will be written, JSON-ready: rate, size, spans_s of each face, duration_s as the
+        header has it.
+        """
         info = self.info
         faces = [
             {"face": str(edit.face), "spans_s": None if edit.spans_s is None else [list(span) for span in edit.spans_s]}

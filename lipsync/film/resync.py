@@ -74,7 +74,7 @@ class _MouthRender:
     def make_patch(self, space: MotionSpace) -> FramePatch:
         """Warp the jaw and lay the lips over it."""
         codes = torch.from_numpy(np.stack([self.plan.source_codes[self.index], self.code]))
-        current, wanted = space.lattice(F.pad(codes, (0, POSE_WIDTH))).numpy()
+        current, wanted = space.to_lattice(F.pad(codes, (0, POSE_WIDTH))).numpy()
         moved, still = self._compositor.warp_jaw(compute_jaw_flow(current, wanted))
         share = min(1.0, FULL_CHANGE_FACTOR * float(self.plan.weight[self.index]))
         return self._compositor.make_patch(moved, still, self._lips, share)
@@ -133,7 +133,7 @@ class PatchRenderer:
             batch = tasks[start : start + self.options.batch]
             sources = [mouth.sources.mouths[number] for mouth, number in batch]
             codes = np.stack([np.stack([source.code, mouth.code]) for source, (mouth, _) in zip(sources, batch)])
-            lattices = self.models.space.lattice(F.pad(torch.from_numpy(codes), (0, POSE_WIDTH)))
+            lattices = self.models.space.to_lattice(F.pad(torch.from_numpy(codes), (0, POSE_WIDTH)))
             rendered = self.models.renderer.render(
                 [self._prepare(source) for source in sources], lattices[:, 0], lattices[:, 1], paint_teeth=True
             )

@@ -71,7 +71,8 @@ class AnimateJob:
         return count_frames(self.duration, self.options.fps)
 
     def plan(self) -> dict[str, Any]:
-        """Describe what will be written, JSON-ready: frames, rate, duration_s, size, and the face's place and source.
+        """Describe what will be written, JSON-ready: frames, rate, duration_s, size, and the face's place and
+        source.
         """
         height_px, width_px = (side + side % 2 for side in self.pixels.shape[:2])  # the writer pads odd sides
         return {
@@ -99,7 +100,7 @@ def prepare_animation(
     """
     picture = read_image(portrait, max_side_px=MAX_SIDE_PX)
     if isinstance(sound, Sound):
-        blocks = resample_blocks(sound.to_mono().blocks(1), sound.rate_hz, RATE_HZ)
+        blocks = resample_blocks(sound.to_mono().iterate_blocks(1), sound.rate_hz, RATE_HZ)
         wave, duration = np.concatenate(list(blocks), 1)[0], sound.duration
     else:
         sound = Path(sound)

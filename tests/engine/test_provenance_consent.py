@@ -8,6 +8,7 @@ import pytest
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.provenance.consent import load_consent_schema, read_consent
+from mouthpiece.use_cases import list_marking_commands
 
 GOOD = {
     "person": "A. Speaker",
@@ -24,7 +25,9 @@ def consent(tmp_path):
     def consent(command="dub", inputs=(), languages=(), today=TODAY, **changes):
         facts = {key: value for key, value in (GOOD | changes).items() if value is not None}
         (tmp_path / "consent.json").write_text(json.dumps(facts))
-        return read_consent(tmp_path / "consent.json", command, inputs, languages, today)
+        return read_consent(
+            tmp_path / "consent.json", command, inputs, languages, today, known_commands=list_marking_commands()
+        )
 
     return consent
 
@@ -32,7 +35,7 @@ def consent(tmp_path):
 def test_a_consent_that_allows_the_job_is_recorded_whole(consent, tmp_path):
     read = consent(languages=("de", "de-at", "pt-br"))
     digest = hashlib.sha256((tmp_path / "consent.json").read_bytes()).hexdigest()
-    assert read.record() == GOOD | {"sha256": digest}
+    assert read.as_record() == GOOD | {"sha256": digest}
 
 
 def test_what_is_left_out_allows_everything(tmp_path):
@@ -97,7 +100,7 @@ def test_files_and_evidence_are_held_to_their_hashes(consent, tmp_path):
 def test_what_is_no_consent_file_is_refused_in_a_sentence(tmp_path, text, wanted):
     (tmp_path / "consent.json").write_text(text)
     with pytest.raises(InvalidInputError) as caught:
-        read_consent(tmp_path / "consent.json", "dub", today=TODAY)
+        read_consent(tmp_path / "consent.json", "dub", today=TODAY, known_commands=list_marking_commands())
     assert wanted in str(caught.value) and caught.value.hint
 
 
@@ -106,3 +109,11 @@ def test_the_published_schema_is_itself_valid():
 
     Draft202012Validator.check_schema(load_consent_schema())
     assert set(load_consent_schema()["required"]) == {"person", "purpose", "until"}
+
+
+def test_a_consent_may_name_every_command_that_marks_its_output_and_no_other(consent):
+    commands = ["animate", "lipsync", "speak", "dub", "sound"]
+    assert list(list_marking_commands()) == commands
+    assert consent(commands=commands).facts["commands"] == commands
+    with pytest.raises(InvalidInputError, match="'transcribe' is not one of"):
+        consent(commands=["transcribe"])

@@ -136,7 +136,7 @@ def test_a_drawn_face_that_only_mediapipe_sees_is_followed_in_one_run(drawing, m
 class TellsBySide:
     """Knows people by the side of the picture: an identity that never sees a face."""
 
-    same = 0.5
+    same_person_cosine = 0.5
 
     def embed(self, image, face):
         return np.array([1.0, 0]) if face.centre[0] < image.shape[1] / 2 else np.array([0, 1.0])

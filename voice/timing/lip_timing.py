@@ -113,7 +113,7 @@ def _encode_frames(video, track, needed, models):
         with VideoReader(video) as reader:
             for k, _, native in reader.read_native_frames():
                 if needed[k]:
-                    held.append(crop_face(track, k, CROP_PX).take(to_upright_rgb(native)))
+                    held.append(crop_face(track, k, CROP_PX).extract(to_upright_rgb(native)))
                     at.append(k)
                 if len(held) == BATCH_FRAMES or k == last:
                     flush()
