@@ -193,6 +193,12 @@ def _unwrap_optional(hint: Any) -> type:
     return hint
 
 
+def get_option_types(cls: type[Options]) -> dict[str, type]:
+    """Return {name: type} of all options of a dataclass; of an optional one the type of a value that is given."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: _unwrap_optional(hints[field.name]) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
 def get_former_names(cls: type[Options]) -> dict[str, str]:
     """Return {former name: present name} of the renamed options of a dataclass."""
     return {

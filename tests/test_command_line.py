@@ -375,8 +375,10 @@ def test_a_process_of_its_own_keeps_native_noise_off_both_streams(desk, debug_we
 HEAVY = {"torch._dynamo", "sympy", "scipy.signal", "scipy.stats", "mediapipe", "diffusers", "transformers"}
 STARTED = f"""
 import sys
-from mouthpiece import command_line
-code, _ = command_line.run_command(["animate", "portrait.png", "line.wav", "-o", "out.mp4", "--size", "96", "--fps", "12"])
+from mouthpiece.batch.worker import run_request
+from mouthpiece.use_cases import USE_CASES
+inputs = dict(portrait="portrait.png", sound="line.wav", output="out.mp4")
+code, _ = run_request(USE_CASES["animate"].from_fields(inputs | dict(size=96, fps=12)))
 print(code, sorted({HEAVY} & set(sys.modules)))
 from torchvision.ops.roi_align import is_compile_supported
 print(is_compile_supported("cpu") in (True, False), "torch._dynamo" in sys.modules)
