@@ -28,17 +28,19 @@ from mouthpiece.engine.device import choose_device, set_cpu_threads
 from mouthpiece.engine.media.images import write_image
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import AnimateOptions
-from mouthpiece.lipsync.portrait import pipeline
+from mouthpiece.lipsync.portrait import animation_job, pipeline
 from mouthpiece.lipsync.portrait.canvas import Canvas
+from mouthpiece.lipsync.portrait.renderer import FaceRenderer
 
 MIN_FRAMES_PER_S, MAX_MEMORY_MB = 25, 2500  # what is asked for, at 512 px on two cores
 # where each stage is found: (holder, attribute); one that calls another counts without it
 STAGES = {
-    "reading": ((pipeline, "prepare_animation"),),
+    "reading": ((animation_job, "prepare_animation"),),
     "portrait": ((pipeline, "prepare_portrait"),),
     "sound and motion": ((pipeline, "generate_motion"),),
-    "renderer": ((pipeline, "render_parts"),),
+    "renderer": ((FaceRenderer, "render"),),
     "drawing": ((Canvas, "draw"),),
     "encoding": ((VideoWriter, "__enter__"), (VideoWriter, "write"), (VideoWriter, "__exit__")),
 }
@@ -91,10 +93,10 @@ def run_job(seconds, size):
     clock, options, placement = StageClock(), AnimateOptions(size=size), choose_device("auto")
     with tempfile.TemporaryDirectory() as name:
         portrait, line = write_inputs(Path(name), seconds)
-        models = pipeline.load_models(placement)
+        models = load_models(placement)
         clock.instrument()
         began, busy = time.perf_counter(), time.process_time()
-        job = pipeline.prepare_animation(portrait, line, options)
+        job = animation_job.prepare_animation(portrait, line, options)
         facts = pipeline.animate(job, Path(name) / "out.mp4", models, placement, Progress("none"))
         total, cores = time.perf_counter() - began, time.process_time() - busy
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

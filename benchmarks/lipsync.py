@@ -34,11 +34,13 @@ from mouthpiece.engine.progress import Progress
 from mouthpiece.evaluation.video_metrics import measure_video
 from mouthpiece.face.measure import compute_correlation, find_best_lag
 from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
+from mouthpiece.lipsync.film.lipsync_job import prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
-from mouthpiece.lipsync.film.resync import prepare_lipsync, resync
+from mouthpiece.lipsync.film.resync import resync
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import AnimateOptions, LipsyncOptions
-from mouthpiece.lipsync.portrait.pipeline import animate, load_models
-from mouthpiece.lipsync.portrait.pipeline import prepare_animation as prepare_portrait
+from mouthpiece.lipsync.portrait.animation_job import prepare_animation
+from mouthpiece.lipsync.portrait.pipeline import animate
 from mouthpiece.lipsync.portrait.renderer import WORK_PX
 from mouthpiece.training.data.manifest import load_held_out, read_rows
 
@@ -141,7 +143,7 @@ class LipsyncBench:
         with VideoReader(video) as reader:
             write_image(still, next(iter(reader)).pixels, overwrite=True)
         animate(
-            prepare_portrait(still, sound, AnimateOptions()),
+            prepare_animation(still, sound, AnimateOptions()),
             film,
             self.models,
             self.placement,

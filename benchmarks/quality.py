@@ -48,8 +48,10 @@ from mouthpiece.face.crop import make_crop
 from mouthpiece.face.identity import compare_structure
 from mouthpiece.face.matte import compute_matte
 from mouthpiece.face.measure import CLOSED_BELOW, find_blinks, measure_closures, measure_stillness
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import AnimateOptions
-from mouthpiece.lipsync.portrait.pipeline import animate, load_models, prepare_animation
+from mouthpiece.lipsync.portrait.animation_job import prepare_animation
+from mouthpiece.lipsync.portrait.pipeline import animate
 
 WEIGHTS = ("core", "finder", "motion", "phonetic", "renderer")
 SYNC = ("sync_correlation", "sync_near_correlation", "sync_best_correlation", "sync_lag_frames", "amplitude_ratio")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+Time = TypeVar("Time", int, float)  # samples, frames or seconds
 
 MOTION_HZ = Fraction(25)  # clock of the motion code
 ARTICULATION_HZ = Fraction(50)  # clock of the articulation stream
@@ -90,24 +96,6 @@ def get_frame_time(index: int, rate: Fraction) -> Fraction:
     return Fraction(index) / rate
 
 
-def get_frame_index(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame on screen at `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return math.floor(Fraction(time) * rate)
-
-
-def find_nearest_frame(time: Fraction, rate: Fraction) -> int:
-    """The index of the frame that starts nearest to `time`.
-
-    time: Fraction, seconds.
-    rate: Fraction, frames a second.
-    """
-    return round_half_up(Fraction(time) * rate)
-
-
 def count_samples(time: Fraction, rate_hz: int) -> int:
     """How many samples lie before `time`, to the nearest sample.
 
@@ -117,24 +105,6 @@ def count_samples(time: Fraction, rate_hz: int) -> int:
     return round_half_up(Fraction(time) * rate_hz)
 
 
-def count_ticks_until(time: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock lie before `time`, to the nearest tick.
-
-    time: Fraction, seconds.
-    clock_hz: Fraction, ticks a second: MOTION_HZ or ARTICULATION_HZ.
-    """
-    return round_half_up(Fraction(time) * clock_hz)
-
-
-def count_ticks(duration: Fraction, clock_hz: Fraction = MOTION_HZ) -> int:
-    """How many ticks of a model clock cover `duration`; at least 1.
-
-    duration: Fraction, seconds.
-    clock_hz: Fraction, ticks a second.
-    """
-    return count_frames(duration, clock_hz)
-
-
 def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
     """The starts of `count` frames: (count,) float64, seconds, each rounded once.
 
@@ -142,8 +112,25 @@ def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
     rate: Fraction, frames a second.
     Source: ours; a whole product divided once does not drift the way a running sum does.
     """
+    import numpy as np  # on use: every start imports this file
+
     rate = Fraction(rate)
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
+
+
+def merge_spans(spans: Iterable[tuple[Time, Time]], gap: float = 0) -> list[tuple[Time, Time]]:
+    """Merge spans that overlap, touch, or lie within a gap of each other; return them in order.
+
+    spans: (start, stop) in any order and any unit; empty ones are dropped.
+    gap: in the same unit.
+    """
+    merged: list[tuple[Time, Time]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        elif stop > start:
+            merged.append((start, stop))
+    return merged
 
 
 def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -152,6 +139,8 @@ def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:
     track: (T, ...), T at least 1; tick k stands for the instant k.
     at: (N,) float, instants in ticks.
     """
+    import numpy as np  # on use: every start imports this file
+
     track, at = np.asarray(track, np.float32), np.clip(at, 0, len(track) - 1)
     low = np.minimum(at.astype(int), max(0, len(track) - 2))
     part = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)

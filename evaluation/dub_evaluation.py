@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import RATE_HZ, LoudnessMeter
+from mouthpiece.engine.audio.loudness import measure_file_loudness
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.media.probing import probe
-from mouthpiece.engine.media.reading import open_sound_stream, read_sound
+from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.engine.timeline import count_samples
 from mouthpiece.evaluation.dub_metrics import measure_picture_changes, summarize_lines
 from mouthpiece.evaluation.dub_report import MAX_MEASURED_S, measure_project_lines
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mouthpiece.voice.scripts.project import Project
 
 DIALOGUE_FILE = "dialogue.wav"
-RECOGNIZER_CHOICES = ("auto", "whisper", "pocketsphinx", "off")
 CONTEXT_S = 0.05  # of sound heard before and after a line
 
 
@@ -44,7 +43,7 @@ def check_dub(video: Path, project: Path, listen: str) -> tuple[Project, Path] |
             code="no_sound",
         )
     if listen == "whisper":
-        from mouthpiece.voice.asr.recognizers import locate_whisper_weights
+        from mouthpiece.voice.asr.whisper_weights import locate_whisper_weights
 
         locate_whisper_weights(get_base_language(told.language or "en") == "en")
     return told, stem
@@ -92,7 +91,7 @@ def evaluate_dub(
         file=summarize_lines(rows),
         lines=rows,
     )
-    judged["loudness"] = measure_file_loudness(video, reasons)
+    judged["loudness"] = report_loudness(video, reasons)
     judged["picture"] = _compare_pictures(video, source, mouths, reasons, progress)
     return judged | dict(reasons=reasons)
 
@@ -130,23 +129,19 @@ def recognize_lines(
     return ears.name
 
 
-def measure_file_loudness(path: Path, reasons: dict[str, Any]) -> dict[str, float]:
-    """integrated_lufs and true_peak_dbtp of a file's sound, in constant memory. Source: BS.1770-4;
-    mouthpiece.engine.audio.loudness.
+def report_loudness(path: Path, reasons: dict[str, Any]) -> dict[str, float | None]:
+    """Measure integrated_lufs and true_peak_dbtp of a file's sound, in constant memory.
+
+    reasons: takes "loudness" where the file has no sound.
     """
     if not probe(path).has_audio:
         reasons["loudness"] = "no sound"
         return dict(integrated_lufs=None, true_peak_dbtp=None)
-    with open_sound_stream(path, RATE_HZ) as (_, blocks):
-        meter = None
-        for block in blocks:
-            meter = meter or LoudnessMeter(block.shape[0])
-            meter.add(block)
-    found = meter.result()
+    found = measure_file_loudness(path)
     return dict(integrated_lufs=_round(found.lufs), true_peak_dbtp=_round(found.true_peak_db))
 
 
-def _round(value: float) -> float:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(float(value), 2)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine.audio.loudness import measure_wave_lufs
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.timeline import count_samples
@@ -128,6 +129,7 @@ def measure_line(slot: MeasuredLine, dialogue: Sound, source: Sound | None = Non
     heard = len(spans) > 0 and edges is not None
     length_s = slot.end_s - slot.start_s
     first_s, last_s = slot.aimed_s or (slot.start_s, slot.end_s)
+    lufs = measure_wave_lufs(dub, dialogue.rate_hz)
     numbers = {
         "start_err_ms": round(1000 * (edges[0] + offset_s - first_s), 1) if heard else None,
         "end_err_ms": round(1000 * (edges[1] + offset_s - last_s), 1) if heard else None,
@@ -136,7 +138,7 @@ def measure_line(slot: MeasuredLine, dialogue: Sound, source: Sound | None = Non
         if slot.natural_s is None or length_s <= 0
         else bool(abs(slot.natural_s / length_s - 1) <= NATURAL_TOLERANCE),
         "isometry": bool(abs(len(slot.text) / len(slot.original) - 1) <= NATURAL_TOLERANCE) if slot.original else None,
-        "lufs": measure_wave_lufs(dub, dialogue.rate_hz),
+        "lufs": None if lufs is None else round(lufs, 1),
     }
     numbers |= dict.fromkeys(("overlap", "pause_match", "rate_ratio", "f0_correlation"))
     if source is not None and heard:
@@ -227,16 +229,6 @@ def compute_f0_correlation(one: tuple[np.ndarray, int], other: tuple[np.ndarray,
     if both.sum() < _MIN_PITCHES or min(np.ptp(a[both]), np.ptp(b[both])) == 0:
         return None
     return round(float(np.corrcoef(np.log(a[both]), np.log(b[both]))[0, 1]), 3)
-
-
-def measure_wave_lufs(wave: np.ndarray, rate_hz: int) -> float:
-    """Integrated loudness, LUFS; None for less than 0.4 s and for silence. Source: BS.1770-4 by pyloudnorm."""
-    import pyloudnorm
-
-    if len(wave) < 0.4 * rate_hz + 1:
-        return None
-    value = pyloudnorm.Meter(rate_hz).integrated_loudness(wave.astype(np.float64))
-    return round(float(value), 1) if math.isfinite(value) else None
 
 
 def estimate_av_offset(opening: np.ndarray, wanted: np.ndarray, rate_hz: float = 25.0) -> dict[str, Any]:

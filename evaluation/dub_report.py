@@ -98,7 +98,7 @@ def build_dub_report(
 
 
 def _summarize_loudness(facts: dict[str, Any], spec: str) -> dict[str, Any]:
-    from mouthpiece.engine.audio.loudness import parse_loudness_target
+    from mouthpiece.engine.audio.mastering import parse_loudness_target
 
     target, mix = parse_loudness_target(spec), facts.get("after", facts).get("mix", {})
     return (

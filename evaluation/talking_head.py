@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
-from scipy.signal import lfilter
 
+from mouthpiece.engine.audio.loudness import measure_stereo_lufs
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
 from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES
 from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, extract_articulation
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.probing import probe
-from mouthpiece.engine.media.reading import measure_sound_duration, open_sound_stream, read_sound
+from mouthpiece.engine.media.reading import measure_sound_duration, read_sound
 from mouthpiece.engine.timeline import ARTICULATION_HZ, DELIVERY_HZ, MOTION_HZ, count_frames
 from mouthpiece.evaluation.video_metrics import measure_portrait, measure_sharpness, measure_video
 from mouthpiece.face.crop import make_crop
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 MAX_LAG_FRAMES, NEAR_LAG_FRAMES = 5, 2  # of 40 ms, either side
 DRIFT_FROM_S, DRIFT_SHARE = 12.0, 1 / 6  # shorter clips do not drift; what is taken of a clip's start and of its end
 SILENT_BELOW, SPEECH_ABOVE, SPEECH_MARGIN_S = 0.1, 0.5, 0.2
-LOUDNESS_BLOCK_S, LOUDNESS_STEP_S = 0.4, 0.1  # of loudness
 CODEC_PAD_S = Fraction(1024, DELIVERY_HZ)  # AAC comes in blocks; the last may be padded
 BLEND_TICKS = 2  # neighbouring sounds share the mouth
 
@@ -389,50 +388,14 @@ def _measure_loudness(path: Path) -> dict[str, Any]:
     if not probe(path).has_audio:
         return _fill_missing(("loudness_lufs",), "no sound")
     try:
-        value = measure_gated_lufs(path)
+        value = measure_stereo_lufs(path)
     except InvalidInputError as error:
         return _fill_missing(("loudness_lufs",), str(error))
-    return {"loudness_lufs": _check_finite(value, "less than 0.4 s of sound, or all of it below -70 LUFS")}
-
-
-def measure_gated_lufs(path: Path) -> float:
-    """Integrated loudness of a file's sound, gated; -inf or NaN when nothing passes the gate. Constant memory.
-
-    path: any container; more than two channels are mixed to two.
-    Source: ITU-R BS.1770-4, filters by pyloudnorm.
-    """
-    from pyloudnorm import Meter
-
-    with open_sound_stream(path, DELIVERY_HZ, 2) as (rate_hz, blocks):
-        stages = list(Meter(rate_hz)._filters.values())
-        step = round(LOUDNESS_STEP_S * rate_hz)
-        states, rest, powers = None, np.zeros((2, 0)), []
-        for block in blocks:
-            states = states or [np.zeros((len(block), max(len(s.a), len(s.b)) - 1)) for s in stages]
-            block = block.astype(float)
-            for i, stage in enumerate(stages):
-                block, states[i] = lfilter(stage.b, stage.a, block, axis=1, zi=states[i])
-                block = block * stage.passband_gain
-            rest = np.concatenate([rest[: len(block)], block], 1)
-            whole = rest.shape[1] // step
-            powers += list((rest[:, : whole * step] ** 2).reshape(len(rest), whole, step).mean(2).sum(0))
-            rest = rest[:, whole * step :]
-    return compute_gated_lufs(np.array(powers))
-
-
-def compute_gated_lufs(powers: np.ndarray) -> float:
-    """Loudness from the K-weighted power of each 0.1 s, (N,), summed over channels; NaN when nothing passes. Source:
-    BS.1770-4.
-    """
-    per_block = round(LOUDNESS_BLOCK_S / LOUDNESS_STEP_S)
-    if len(powers) < per_block:
-        return math.nan
-    z = np.convolve(powers, np.ones(per_block) / per_block, "valid")
-    loud = z[z > 10 ** ((-70 + 0.691) / 10)]
-    if not len(loud):
-        return math.nan
-    loud = loud[loud > 0.1 * loud.mean()]
-    return float(-0.691 + 10 * np.log10(loud.mean()))
+    return {
+        "loudness_lufs": _check_finite(
+            math.nan if value is None else value, "less than 0.4 s of sound, or all of it below -70 LUFS"
+        )
+    }
 
 
 def format_table(facts: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Write a moving picture (animated WebP) of a finished video, for a page: the portrait beside what it became.
 
-    python examples/moving_picture.py demo-out/astronaut.png demo-out/astronaut.mp4 docs/demo.webp
+python examples/moving_picture.py demo-out/astronaut.png demo-out/astronaut.mp4 docs/demo.webp
 """
 
 import argparse

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from dataclasses import dataclass, replace
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.face.crop import transform_points
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 MIN_FACE_SCORE = 0.6  # a detection below this is not a face
 MIN_FACE_PX = 20  # MTCNN's smallest face
-PROFILE_DEG = 35.0  # a face is flagged as a profile from here
 NOSE_DEPTH = 0.5  # nose tip before the eyes, in distances between the eyes
 # MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
 MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF_WIDTH = 0.03, 0.96, 0.127, 0.45
@@ -70,10 +65,6 @@ class Face:
         """Tilt of the eye line in degrees, positive clockwise."""
         return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
 
-    @property
-    def is_profile(self) -> bool:
-        return abs(self.rough_yaw_deg) >= PROFILE_DEG
-
     def contains(self, point: np.ndarray) -> bool:
         return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
 
@@ -90,59 +81,22 @@ class Face:
         )
 
 
-@cached_model(1)
-def _load_mtcnn() -> torch.nn.Module:
-    import_without_compiler("torchvision")
-    from facenet_pytorch import MTCNN
-
-    from mouthpiece.engine.weights.records import record_packaged_model
-
-    record_packaged_model("facenet_pytorch", [f"data/{net}.pt" for net in ("pnet", "rnet", "onet")])
-    return MTCNN(keep_all=True, device="cpu")
-
-
-def import_without_compiler(package: str) -> None:
-    """Imports a package that takes one function from torch's compiler at its import; the compiler is loaded once that
-    is called, if ever.
-
-    package: name; torchvision's own import goes for the most part into a compiler that eager networks never use.
-    """
-    name = "torch._dynamo.utils"
-    if package in sys.modules or name in sys.modules:
-        return
-
-    def other(attribute):
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        if sys.modules.get(name) is lent:
-            del sys.modules[name]
-        return getattr(import_module(name), attribute)
-
-    lent = sys.modules[name] = ModuleType(name)
-    lent.is_compile_supported = lambda device: import_module(name).is_compile_supported(device)
-    lent.__getattr__ = other
-    try:
-        import_module(package)
-    finally:
-        if sys.modules.get(name) is lent:
-            del sys.modules[name]
-
-
 def find_faces_mtcnn(image: np.ndarray) -> list[Face]:
-    """Faces by MTCNN, largest first; image uint8 (H, W, 3) RGB.
+    """Find faces with MTCNN, largest first. image: (H, W, 3) uint8 RGB.
 
-    Source: Zhang et al. 2016, through facenet-pytorch.
+    Raises MissingDependencyError when facenet-pytorch, which carries the weights, is not installed.
+    Source: Zhang et al. 2016, 1604.02878.
     """
     if min(image.shape[:2]) < MIN_FACE_PX:
         return []
-    boxes, scores, points = _load_mtcnn().detect(image, landmarks=True)
-    if boxes is None:
-        return []
-    found = [
-        Face(np.asarray(b, float), np.asarray(p, float)[[0, 1, 3, 4]], float(s), "mtcnn", np.asarray(p[2], float))
-        for b, s, p in zip(boxes, scores, points)
+    from mouthpiece.face.mtcnn import load_mtcnn  # brings torch with it
+
+    detections = load_mtcnn().detect(image, MIN_FACE_PX)
+    faces = [
+        Face(box, points[[0, 1, 3, 4]], float(score), "mtcnn", points[2])
+        for box, score, points in zip(detections.boxes, detections.scores, detections.points, strict=True)
     ]
-    return sorted(found, key=lambda f: -f.area_px)
+    return sorted(faces, key=lambda face: -face.area_px)
 
 
 def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -> list[Face]:

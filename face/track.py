@@ -302,17 +302,3 @@ def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
             reach : reach + length
         ]
     return points
-
-
-def track_face(
-    frames, choice: str = "largest", name: str = "video", options: TrackOptions = TrackOptions(), identity: None = None
-) -> FaceTrack | None:
-    """The Track of the chosen face through a clip, in one pass and constant memory but for the points.
-
-    frames: iterable of uint8 (H, W, 3) RGB.  choice, name, options, identity: as in `Tracker`.
-    Raises Refused when no frame shows the face, UsageProblem for a bad choice.
-    """
-    tracker = FaceTracker(choice, name, options, identity)
-    for frame in frames:
-        tracker.push(frame)
-    return tracker.finish()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.config import Options, option, rename_former_options, resolve_options, to_flag
 from mouthpiece.engine.errors import UsageError
+from mouthpiece.lipsync.renderers import DEFAULT_RENDERER, RENDERERS, get_option_classes
 
 if TYPE_CHECKING:
     from typing import Any
 
-MODELS = ("mini", "echomimic", "echomimic-acc")
 CLOSURE, CLOSURE_HELP = 1.0, "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
 LEVEL, LEVEL_HELP = (
     1.0,
@@ -27,7 +27,7 @@ class PortraitOptions(Options):
     Raises UsageProblem naming the flag, the value and what is accepted.
     """
 
-    model: str = option("mini", "which model moves the portrait", choices=MODELS)
+    model: str = option(DEFAULT_RENDERER, "which model moves the portrait", choices=tuple(RENDERERS))
     text: str | None = option(
         None, "speak this text in a voice of ours, whose own plan moves the mouth; instead of SOUND"
     )
@@ -82,13 +82,6 @@ class AnimateOptions(PortraitOptions):
     blink_rate: float = option(16.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
 
-def get_option_classes() -> dict[str, type]:
-    """Option dataclass of each model."""
-    from mouthpiece.lipsync.echomimic.options import EchoMimicAccOptions, EchoMimicOptions
-
-    return {"mini": AnimateOptions, "echomimic": EchoMimicOptions, "echomimic-acc": EchoMimicAccOptions}
-
-
 def reject_foreign_options(cls, flags: dict[str, Any]) -> None:
     """Refuses a flag that another model has and this one would ignore. cls: option dataclass.  flags: dict."""
     for name, value in flags.items():
@@ -117,7 +110,9 @@ def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]
             hint="Give a number such as 25 or 30000/1001; source is for commands that start from a video.",
             code="bad_rate",
         )
-    model = next((source["model"] for source in (flags, preset or {}) if source.get("model") is not None), "mini")
+    model = next(
+        (source["model"] for source in (flags, preset or {}) if source.get("model") is not None), DEFAULT_RENDERER
+    )
     cls = get_option_classes().get(model, AnimateOptions)
     reject_foreign_options(cls, flags)
     return resolve_options(cls, preset, flags)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.lipsync.echomimic.options import EchoMimicControls
-from mouthpiece.lipsync.options import AnimateOptions, PortraitOptions, resolve_animate_options
+from mouthpiece.lipsync.options import PortraitOptions, resolve_animate_options
+from mouthpiece.lipsync.renderers import get_renderer, list_option_groups
 from mouthpiece.request import Argument, Request, UseCase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mouthpiece.engine.device import Placement
     from mouthpiece.job import Job, Result
     from mouthpiece.request import ProgressCallback, StrPath
 
@@ -54,7 +50,7 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
     check_speech_source(request)
     sidecar = job.check_output(output, VIDEO_SUFFIXES)
     check_inputs(pictures=(request.portrait,), sounds=(request.sound,))
-    from mouthpiece.lipsync.portrait.pipeline import prepare_animation  # torch: not before the inputs were checked
+    from mouthpiece.lipsync.portrait.animation_job import prepare_animation  # torch: not before the inputs were checked
 
     placement = job.choose_device(options.device)
     job.prepare_marking(output)
@@ -65,15 +61,15 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
         sound, articulation, facts_of_speech = synthesize_for_face(options.text, options.voice, options.seed)
         speech = {"speech": facts_of_speech}
     animation = prepare_animation(request.portrait, sound, options, articulation)
-    load_models, animate_portrait = select_renderer(options, job.settings.dry_run)
-    models = load_models(placement)
+    renderer = get_renderer(options.model)
+    models = (renderer.check if job.settings.dry_run else renderer.load_models)(options, placement)
     plan = animation.plan()
     job.note_settings(placement, options.settings() | plan)
     size = f"{plan['frames']} frames, {plan['duration_s']:.2f} s, {plan['width_px']}x{plan['height_px']}"
     if job.settings.dry_run:
         document = {"output": str(output), "sidecar": str(sidecar), "settings": options.settings(), "facts": plan}
         return job.preview(document, f"would write {output}: {size}")
-    facts = animate_portrait(animation, output, models, placement, job.progress, overwrite=job.settings.overwrite)
+    facts = renderer.animate(animation, output, models, placement, job.progress, overwrite=job.settings.overwrite)
     return job.finalize(output, options, facts | speech, f"{output}: {size}")
 
 
@@ -92,27 +88,6 @@ def check_speech_source(request: AnimateRequest) -> None:
         )
 
 
-def select_renderer(options: PortraitOptions, dry_run: bool) -> tuple[Callable[[Placement], Any], Callable[..., dict]]:
-    """Return (load_models, animate) of the model asked for. dry_run: only check that its weights are there."""
-    from mouthpiece.engine.weights.model_cache import get_cached_model
-
-    if options.model == "mini":
-        from mouthpiece.lipsync.portrait.pipeline import animate, load_models
-
-        return partial(get_cached_model, load_models), animate
-    from mouthpiece.lipsync.echomimic.pipeline import animate, check_speed
-    from mouthpiece.lipsync.echomimic.weights import load_models, locate_files
-
-    def load(placement: Placement) -> Any:
-        if dry_run:
-            return locate_files(options.model, options.weights)
-        models = get_cached_model(load_models, placement, options.model, options.weights)
-        check_speed(options, models)
-        return models
-
-    return load, animate
-
-
 ANIMATE = UseCase(
     AnimateRequest,
     run_animate,
@@ -121,7 +96,7 @@ ANIMATE = UseCase(
         Argument("sound", required=False, media=True, excerpt=True),
         Argument("output", writes=True),
     ),
-    (AnimateOptions, EchoMimicControls),
+    tuple(list_option_groups().values()),
     resolve_animate_options,
 )
 

@@ -51,11 +51,27 @@ CONVERTED_MODELS = ("kokoro", "echomimic", "echomimic-acc")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse whose complaints are our errors, and which takes options under their full names only."""
+    """argparse with typed errors, which accepts options under their full names only.
 
-    def __init__(self, **settings) -> None:
+    add_arguments: called with the parser before it parses or shows help, so that a parser that is not used costs
+    nothing; settings: of argparse.ArgumentParser.
+    """
+
+    def __init__(self, *, add_arguments: Callable[[CommandParser], object] | None = None, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
-        self._words = []
+        self._add_arguments = add_arguments
+        self._words: list[str] = []
+
+    def complete(self) -> CommandParser:
+        """Add the arguments, where that has not been done; return the parser."""
+        add_arguments, self._add_arguments = self._add_arguments, None
+        if add_arguments is not None:
+            add_arguments(self)
+        return self
+
+    def format_help(self) -> str:
+        """Format the help page."""
+        return super(CommandParser, self.complete()).format_help()
 
     def error(self, message: str) -> None:
         hint = _suggest_dashed_file(self._words) or f"Run '{self.prog} --help' to see what is accepted."
@@ -66,6 +82,7 @@ class CommandParser(argparse.ArgumentParser):
         return f"{command}: " if command else ""
 
     def parse_known_args(self, args: list[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
+        self.complete()
         self._words = list(args or ())
         found, unknown = super().parse_known_args(args, namespace)
         strange = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
@@ -89,10 +106,15 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
     places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in load_commands().values():
-        place = add_common_flags(places.add_parser(command.name, help=command.help))
+        place = places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
         place.set_defaults(**get_services())
-        command.add(place)
     return parser
+
+
+def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has, and those of one command."""
+    add_common_flags(parser)
+    command.add(parser)
 
 
 def convert_pulled_model(name, folder):
@@ -159,13 +181,12 @@ def judge_dub(
     return judge(video, source, project, mouths, listen, progress)
 
 
-def get_parser(name: str):
+def get_parser(name: str) -> CommandParser:
     """The parser of one command; KeyError when there is none of that name."""
     command = load_commands()[name]
-    parser = add_common_flags(CommandParser(prog=f"mouthpiece {name}"))
+    parser = CommandParser(prog=f"mouthpiece {name}", add_arguments=partial(add_arguments, command))
     parser.set_defaults(**get_services())
-    command.add(parser)
-    return parser
+    return parser.complete()
 
 
 @cache

@@ -10,12 +10,12 @@ from mouthpiece.engine.config import reject_unused_options
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.job import Result
 from mouthpiece.request import Argument, Request, UseCase
+from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
 
 if TYPE_CHECKING:
     from mouthpiece.job import Job
     from mouthpiece.request import ProgressCallback, StrPath
 
-RECOGNIZER_CHOICES = ("auto", "whisper", "pocketsphinx", "off")
 PROJECT_FILE = Path("project.json")  # in the folder OUT.dub beside OUT.mp4
 DIALOGUE_FILE = "dialogue.wav"  # the stem beside the project
 OTHER_WORDS_REASON = "the film before a dub says other words"
@@ -30,7 +30,7 @@ class EvaluateRequest(Request):
     against: the real clip of the same sound; of a dub the film before it.
     portrait: the picture it was made from.
     project: the video is a dub of this project; None finds the one in OUT.dub beside it.
-    recognizer: what recognises the lines of a dub, one of RECOGNIZER_CHOICES; None is "auto" for a dub.
+    recognizer: what recognises the lines of a dub, a name of the table of recognisers, "auto" or "off"; None is "auto" for a dub.
     sheet: where a contact sheet is written.
     """
 
@@ -202,7 +202,7 @@ EVALUATE = UseCase(
         Argument("against", required=False, media=True),
         Argument("portrait", required=False, media=True),
         Argument("project", required=False),
-        Argument("recognizer", required=False, kind=str, choices=RECOGNIZER_CHOICES),
+        Argument("recognizer", required=False, kind=str, choices=REVIEW_CHOICES),
         Argument("sheet", required=False, writes=True),
     ),
     settings=("overwrite",),
@@ -231,7 +231,7 @@ def evaluate(
 
     >>> result = evaluate("film.mp4")
     >>> result.facts["frames"]
-    10
+    20
     """
     values = dict(video=video, against=against, portrait=portrait, project=project, recognizer=recognizer, sheet=sheet)
     return EVALUATE.call(values | dict(overwrite=overwrite), progress)

@@ -48,8 +48,9 @@ def run_lipsync(request: LipsyncRequest, job: Job) -> Result:
     sidecar = job.check_output(output, VIDEO_SUFFIXES)
     check_inputs(media=(request.video,), sounds=(request.sound, request.lips_from))
     from mouthpiece.engine.weights.model_cache import get_cached_model
-    from mouthpiece.lipsync.film.resync import prepare_lipsync, resync
-    from mouthpiece.lipsync.portrait.pipeline import load_models
+    from mouthpiece.lipsync.film.lipsync_job import prepare_lipsync
+    from mouthpiece.lipsync.film.resync import resync
+    from mouthpiece.lipsync.models import load_models
 
     placement = job.choose_device(options.device)
     marking = job.prepare_marking(output)

@@ -14,6 +14,7 @@ from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.progress import CallbackProgress, Progress, ProgressEvent
 from mouthpiece.engine.weights.records import record_models
 from mouthpiece.job import Job, OutputSettings, Result
+from mouthpiece.json_values import to_json_value
 
 StrPath = str | PathLike[str]
 ProgressCallback = Callable[[ProgressEvent], None]
@@ -129,7 +130,7 @@ class UseCase:
         progress = progress or Progress("none")
         with record_models():
             result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
-        return replace(result, notes=tuple(progress.notes))
+        return replace(result, document=to_json_value(result.document), notes=tuple(progress.notes))
 
     def call(self, values: Mapping[str, Any], progress: ProgressCallback | None = None) -> Result:
         """Make a Request of plain values and run it: the Python API. progress: called with ProgressEvents."""

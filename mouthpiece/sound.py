@@ -172,9 +172,10 @@ def sound(
     signing_key and signing_cert.
     Returns a Result, with further takes in Result.takes.  Raises MouthpieceError as run_sound does.
 
-    >>> sound("film.mp4", "rain.wav", prompt="rain on a roof")
-    Traceback (most recent call last):
-    mouthpiece.engine.errors.MissingDependencyError: ...
+    >>> result = sound("film.mp4", "rain.wav", prompt="rain on a roof", model="mmaudio-small-16k", steps=2,
+    ...                device="cpu", weights="mmaudio")
+    >>> result.output.name, result.facts["duration_s"]
+    ('rain.wav', 0.8)
     """
     values = dict(video=video, output=output, accept_licence=accept_licence, overwrite=overwrite, preset=preset)
     return SOUND.call(values | dict(consent=consent, provenance=provenance) | options, progress)

@@ -10,6 +10,7 @@ from mouthpiece.engine.config import Options, option, reject_unused_options
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.job import Result, format_line_count
 from mouthpiece.request import Argument, Request, UseCase
+from mouthpiece.voice.asr.recognizers import RECOGNIZER_CHOICES
 
 if TYPE_CHECKING:
     from mouthpiece.job import Job
@@ -27,7 +28,7 @@ class TranscribeOptions(Options):
     model: str = option(
         "auto",
         "what listens; auto takes whisper where its weights are installed",
-        choices=("auto", "whisper", "pocketsphinx"),
+        choices=RECOGNIZER_CHOICES,
     )
     language: str | None = option(None, "what is spoken, such as en or de; whisper finds it out")
     device: str = option("cpu", "auto, cpu, or a GPU by name and number")

@@ -220,7 +220,7 @@ def test_without_a_known_command_the_known_ones_are_named(call):
 
 
 def test_help_and_version_are_results(call):
-    assert call("--version")[:2] == (0, "mouthpiece 0.1.0\n")
+    assert call("--version")[:2] == (0, "mouthpiece 0.2.0\n")
     code, out, err = call("animate", "--help")
     assert code == 0 and err == ""
     for word in ("--fps RATE", "--frame full|crop", "--seed N", "--no-gate", "--size PX", "[0.0 to 3.0; default 1.0]"):
@@ -372,7 +372,8 @@ def test_a_process_of_its_own_keeps_native_noise_off_both_streams(desk, debug_we
     assert not (desk / "out.mp4").exists()
 
 
-HEAVY = {"torch._dynamo", "sympy", "scipy.signal", "scipy.stats", "mediapipe", "diffusers", "transformers"}
+HEAVY = {"torch._dynamo", "torchvision", "facenet_pytorch", "sympy", "scipy.signal", "scipy.stats", "mediapipe"}
+HEAVY |= {"diffusers", "transformers"}
 STARTED = f"""
 import sys
 from mouthpiece.batch.worker import run_request
@@ -380,19 +381,15 @@ from mouthpiece.use_cases import USE_CASES
 inputs = dict(portrait="portrait.png", sound="line.wav", output="out.mp4")
 code, _ = run_request(USE_CASES["animate"].from_fields(inputs | dict(size=96, fps=12)))
 print(code, sorted({HEAVY} & set(sys.modules)))
-from torchvision.ops.roi_align import is_compile_supported
-print(is_compile_supported("cpu") in (True, False), "torch._dynamo" in sys.modules)
 """
 
 
-def test_an_animation_loads_no_library_that_it_does_not_use_and_torchs_compiler_is_there_for_others(
-    desk, debug_weights
-):
+def test_an_animation_loads_no_library_that_it_does_not_use(desk, debug_weights):
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", STARTED], cwd=desk, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
     )
-    assert done.stdout.splitlines() == ["0 []", "True True"], done.stderr
+    assert done.stdout.splitlines() == ["0 []"], done.stderr
 
 
 def test_a_reader_that_has_left_is_no_reason_for_a_trace(desk):

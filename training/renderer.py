@@ -14,15 +14,11 @@ from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.motion import POSE_WIDTH, build_motion_encoder, encode_crops
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.weights.loading import read_state, save_state
+from mouthpiece.lipsync.portrait.dentition import draw_dentition
+from mouthpiece.lipsync.portrait.lip_line import draw_lip_band
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.renderer import Renderer, composite_mouth, crop_mouth_patch, warp
-from mouthpiece.lipsync.portrait.teeth import (
-    draw_dentition,
-    draw_lip_band,
-    draw_teeth,
-    extract_own_teeth,
-    shows_enough_teeth,
-)
+from mouthpiece.lipsync.portrait.teeth import draw_teeth, extract_own_teeth, shows_enough_teeth
 from mouthpiece.training.data.manifest import require_stage
 from mouthpiece.training.data.puppets import add_teeth, locate_lip_line
 from mouthpiece.training.mesh_geometry import POINT_COUNT, measure_mesh_opening

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import parse_loudness_target
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, compute_sha256

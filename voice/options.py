@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.config import Options, option, reject_unused_options
 from mouthpiece.engine.errors import UsageError
+from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -50,9 +51,7 @@ class DialogueOptions(Options):
         "auto", "let visible lips time lines that the recording does not", choices=("auto", "off"), formerly="mouth"
     )
     face: str = option("largest", "whose lips: largest, an index from 0, or x,y[,width] in pixels")
-    recognizer: str = option(
-        "auto", "what hears every line back", choices=("auto", "whisper", "pocketsphinx", "off"), formerly="listen"
-    )
+    recognizer: str = option("auto", "what hears every line back", choices=REVIEW_CHOICES, formerly="listen")
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
@@ -124,7 +123,7 @@ class DubOptions(DialogueOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from mouthpiece.engine.audio.loudness import parse_loudness_target
+        from mouthpiece.engine.audio.mastering import parse_loudness_target
 
         parse_loudness_target(self.loudness)
         parse_face_map(self.faces)

@@ -9,7 +9,6 @@ import torch
 
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, CODE_WIDTH, EXPRESSION_WIDTH
 from mouthpiece.engine.encoders.phonetic import PHONES
-from mouthpiece.engine.timeline import ARTICULATION_HZ
 
 if TYPE_CHECKING:
     from mouthpiece.engine.core import AVCore
@@ -84,8 +83,3 @@ def _compute_duration_cost(length: int, usual: float, spread: float) -> float:
     if usual == 0:  # a pause that may be left out: free to be long
         return 0.0 if length == 0 else 1.5 + 0.3 * np.log(length)
     return 0.5 * (np.log(max(length, 0.5) / usual) / spread) ** 2
-
-
-def compute_boundary_errors(made, real):
-    """Absolute differences (N,) in seconds of boundaries in ticks."""
-    return np.abs(np.asarray(made, float) - np.asarray(real, float)) / ARTICULATION_HZ

@@ -1,4 +1,4 @@
-"""The mark on every output: a signed C2PA manifest that says what was generated, by what, and which seconds."""
+"""C2PA manifests: the signed mark on every output that says what was generated, by what, and in which seconds."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, compute_sha256
 from mouthpiece.engine.media.containers import get_c2pa_type
-from mouthpiece.engine.provenance.consent import NOT_RECORDED, read_consent
+from mouthpiece.engine.provenance.consent import NOT_RECORDED, Consent, read_consent
 from mouthpiece.engine.provenance.signing import Credentials, load_credentials
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
+    from collections.abc import Iterable, Sequence
+    from fractions import Fraction
+    from typing import Any, BinaryIO
 
-ASSERTION_LABEL = "org.mouthpiece.generation"  # label of our own assertion in the manifest
+ASSERTION_LABEL = "org.mouthpiece.generation"  # of the assertion that only Mouthpiece writes
 SOURCE_TYPE_PREFIX = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-CREATED_TYPE, COMPOSITE_TYPE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
-EXTERNAL_SUFFIX = ".c2pa"
-# the C2PA library holds a WAV in memory twice while it embeds; larger ones get their manifest beside them
+CREATED_TYPE = "trainedAlgorithmicMedia"  # all of the output was generated
+COMPOSITE_TYPE = "compositeWithTrainedAlgorithmicMedia"  # an input was changed
+EXTERNAL_SUFFIX = ".c2pa"  # of a manifest that lies beside its file
+# The C2PA library holds a WAV in memory twice while it embeds; the manifest of a larger one lies beside it.
 LARGEST_WAV_BYTES = 256_000_000
 OFFLINE_SETTINGS = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 _UNKNOWN_TYPE = "application/octet-stream"
@@ -34,23 +37,26 @@ _SILENT_WAV = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2
 class Marking:
     """How the output of a job is to be marked; decided before the work.
 
-    credentials: Credentials; None leaves outputs without mark.
-    consent: Consent, or None when none was given.
+    credentials: key and certificates to sign with; None leaves outputs without a mark.
+    consent: None when none was given.
     source: path of the video that the output is a changed version of; None: all of the output was generated.
     spans_s: pairs (start, stop) in seconds, what was generated within a source; None: all of it; empty: nothing.
-    watermark: dict, what was measured of a watermark in the sound; None: there was none to embed.
+    watermark: what was measured of a watermark in the sound; None: there was none to embed.
     """
 
     credentials: Credentials | None
-    consent: object = None
+    consent: Consent | None = None
     source: Path | None = None
-    spans_s: tuple | None = None
-    watermark: dict | None = None
+    spans_s: tuple[tuple[float, float], ...] | None = None
+    watermark: dict[str, Any] | None = None
 
     def of(
-        self, source: Path | None = None, spans_s: list[tuple[float, float]] | tuple | None = None, watermark=None
+        self,
+        source: Path | None = None,
+        spans_s: Iterable[tuple[float | Fraction, float | Fraction]] | None = None,
+        watermark: dict[str, Any] | None = None,
     ) -> Marking:
-        """The same marking for an output that changes `source` within `spans_s`, with what is known of its watermark."""
+        """Return the marking of an output that changes `source` within `spans_s`, with what its watermark measured."""
         spans_s = None if spans_s is None else tuple((float(start), float(stop)) for start, stop in spans_s)
         return replace(self, source=source, spans_s=spans_s, watermark=watermark)
 
@@ -85,23 +91,20 @@ def make_marking(
 
 
 def get_manifest_path(output: Path) -> Path:
-    """Where the manifest of an output goes: into the output itself, or into OUT.c2pa beside it.
+    """Return where the manifest of an output is written: the output itself, or OUT.c2pa beside it.
 
-    output: Path.
     Source: C2PA 2.2, section 11.4: external manifests.
     """
     return output if get_c2pa_type(output) else output.with_suffix(EXTERNAL_SUFFIX)
 
 
 def get_external_manifest_path(path: Path) -> Path:
-    """Where the manifest of a file lies that is not inside it: OUT.wav.c2pa where that is there, else OUT.c2pa. path:
-    Path.
-    """
+    """Return where the manifest of a file lies that is not inside it: OUT.wav.c2pa if it exists, else OUT.c2pa."""
     own = path.with_name(path.name + EXTERNAL_SUFFIX)
     return own if own.is_file() else path.with_suffix(EXTERNAL_SUFFIX)
 
 
-def check_credentials(made: Credentials) -> None:
+def check_credentials(credentials: Credentials) -> None:
     """Check credentials by signing a moment of silence in memory, so that a bad certificate is found before the work.
 
     Raises InvalidInputError for a certificate that C2PA refuses.
@@ -112,7 +115,7 @@ def check_credentials(made: Credentials) -> None:
             io.BytesIO(),
             "audio/wav",
             {"assertions": [_build_action("c2pa.created", CREATED_TYPE)]},
-            made,
+            credentials,
         )
     except MouthpieceError as error:
         hint = (
@@ -123,16 +126,14 @@ def check_credentials(made: Credentials) -> None:
         ) from error
 
 
-def mark_output(
-    output: Path, payload: dict[str, Any], marking: Marking, inputs: tuple[Path, ...] = ()
-) -> dict[str, Any] | None:
-    """Marks a finished output, replaced as a whole or not at all; gives what the side-car says of it.
+def mark_output(output: Path, payload: dict[str, Any], marking: Marking, inputs: Sequence[Path] = ()) -> dict[str, Any]:
+    """Mark a finished output with a C2PA manifest, atomically; return the record for its side-car.
 
-    output: path of the file.  payload: dict from report.report_of.
-    marking: Marking.  inputs: paths read by the job; they become ingredients.
-    The record: marked, and where; by whom signed; the SHA-256 before the mark (the same for the same job) and of the
-    file as it is.
-    Raises MouthpieceError when the file cannot be marked, WriteFailed for the disk.
+    output: path of the file.  payload: contents of the side-car, from sidecar.build_sidecar.
+    inputs: paths read by the job; they become ingredients.
+    The record says whether it is marked and where, by whom it is signed, the SHA-256 before the mark (the same for the
+    same job) and of the file as it is.
+    Raises MouthpieceError when the file cannot be marked, OutputError for the disk.
     Source: C2PA 2.2; IPTC digital source types.
     """
     output = Path(output)
@@ -176,7 +177,7 @@ def mark_output(
 
 
 def _build_manifest(output: Path, payload: dict[str, Any], marking: Marking, record: dict[str, Any]) -> dict[str, Any]:
-    """The manifest's definition with our own assertion; standard readers find the same in the actions."""
+    """Build the manifest's definition with Mouthpiece's own assertion; the actions say the same in standard terms."""
     keys = ("mouthpiece", "command", "seed", "models")
     inputs = [{"name": Path(row["path"]).name, "sha256": row["sha256"]} for row in payload["inputs"]]
     facts = {key: payload[key] for key in keys} | {"model": payload["settings"].get("model", ""), "inputs": inputs}
@@ -188,27 +189,27 @@ def _build_manifest(output: Path, payload: dict[str, Any], marking: Marking, rec
 
 
 def _build_actions(marking: Marking, manifest: dict[str, Any], ingredients: int) -> dict[str, Any]:
-    """The assertion of what was done, in the words that standard readers know."""
+    """Build the standard assertion of what was done."""
     facts = manifest["assertions"][0]["data"]
     agent = {"name": f"mouthpiece {facts['model']}".strip(), "version": __version__}
     names = [f"input-{k}" for k in range(ingredients)]
     if marking.source is None:
         return _build_action("c2pa.created", CREATED_TYPE, agent, names)
-    made = _build_action("c2pa.edited", COMPOSITE_TYPE, agent, names[1:])
+    edited = _build_action("c2pa.edited", COMPOSITE_TYPE, agent, names[1:])
     if marking.spans_s:
         times = [{"type": "npt", "start": start, "end": stop} for start, stop in facts["seconds"]]
-        made["data"]["actions"][0]["changes"] = [{"region": [{"type": "temporal", "time": time}]} for time in times]
-    made["data"]["actions"].insert(0, {"action": "c2pa.opened", "parameters": {"ingredientIds": names[:1]}})
-    return made
+        edited["data"]["actions"][0]["changes"] = [{"region": [{"type": "temporal", "time": time}]} for time in times]
+    edited["data"]["actions"].insert(0, {"action": "c2pa.opened", "parameters": {"ingredientIds": names[:1]}})
+    return edited
 
 
 def _to_npt(seconds: float) -> str:
-    """Seconds as C2PA writes them in a region of time. Source: RFC 2326, normal play time."""
+    """Format seconds as C2PA writes them in a region of time. Source: RFC 2326, normal play time."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _build_action(
-    name: str, source_type: str, agent: dict[str, str] | None = None, ingredients: tuple | list[str] = ()
+    name: str, source_type: str, agent: dict[str, str] | None = None, ingredients: Sequence[str] = ()
 ) -> dict[str, Any]:
     action = {
         "action": name,
@@ -222,22 +223,25 @@ def _build_action(
     return {"label": "c2pa.actions.v2", "data": {"actions": [action]}}
 
 
-def _list_ingredients(marking: Marking, inputs: tuple[Path, ...]) -> list[tuple[Path, str]]:
-    """(path, relationship) of every input; a source comes first and is the parent."""
+def _list_ingredients(marking: Marking, inputs: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Return (path, relationship) of every input; a source comes first and is the parent."""
     rest = [path for path in inputs if marking.source is None or Path(path) != Path(marking.source)]
     parent = [] if marking.source is None else [(Path(marking.source), "parentOf")]
     return parent + [(Path(path), "inputTo") for path in rest]
 
 
 def _sign_media(
-    media,
-    signed,
+    media: BinaryIO,
+    signed: BinaryIO | None,
     mime: str,
     manifest: dict[str, Any],
-    made: Credentials,
-    ingredients: tuple | list[tuple[Path, str]] = (),
-) -> bytes | None:
-    """Bytes of the manifest of a media stream, written into the stream `signed`; None: it is to lie beside the file."""
+    credentials: Credentials,
+    ingredients: Sequence[tuple[Path, str]] = (),
+) -> bytes:
+    """Sign a media stream; return the bytes of its manifest.
+
+    signed: stream that the media with its manifest is written to; None where the manifest lies beside the file.
+    """
     import c2pa
 
     settings = {
@@ -247,7 +251,7 @@ def _sign_media(
     settings["core"] = {"backing_store_memory_threshold_in_mb": 16}  # above it, work goes through a temporary file
     claim = {"claim_generator_info": [{"name": "mouthpiece", "version": __version__}]}
     try:
-        info = c2pa.C2paSignerInfo(made.algorithm, made.certificates, made.key, None)
+        info = c2pa.C2paSignerInfo(credentials.algorithm, credentials.certificates, credentials.key, None)
         builder = c2pa.Builder(claim | manifest, context=c2pa.Context.from_dict(settings))
         for number, (path, relationship) in enumerate(ingredients):
             name = f"input-{number}"
@@ -264,8 +268,8 @@ def _sign_media(
         raise MouthpieceError(f"{title}: cannot be marked ({error}).", hint=hint, code="not_marked") from error
 
 
-def _add_ingredient(builder, path: Path, facts: dict[str, str]) -> None:
-    """Adds an ingredient; one that is not what its ending says is added as a file of unknown kind."""
+def _add_ingredient(builder: Any, path: Path, facts: dict[str, str]) -> None:
+    """Add an ingredient to a c2pa.Builder; one that is not what its ending says is added as of unknown type."""
     import c2pa
 
     for kind in (get_c2pa_type(path) or _UNKNOWN_TYPE, _UNKNOWN_TYPE):

@@ -1,4 +1,4 @@
-"""The side-car of an output: what was asked, with what it was made, what was measured."""
+"""Side-cars: the JSON file beside an output that says what was asked, with what it was made, what was measured."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from mouthpiece.engine.files import atomic_write, compute_sha256
 from mouthpiece.engine.weights.records import get_model_hashes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _VERSION_KEY = "mouthpiece"
 
 
-def get_sidecar_path(output_path: Path) -> Path:
-    """Where the side-car of an output goes: OUT.json beside OUT.mp4; OUT.mp4.json where OUT.json is that of another
-    output, such as OUT.wav.
+def get_sidecar_path(output_path: str | Path) -> Path:
+    """Return where the side-car of an output is written: OUT.json beside OUT.mp4.
 
-    output_path: str or Path.
-    Raises UsageProblem when a file of that name is there and is no side-car; ask before the work.
+    It is OUT.mp4.json where OUT.json is that of another output, such as OUT.wav.
+    Raises UsageError when a file of that name exists and is not a side-car; call it before the work.
     """
     output = Path(output_path)
-    first, second = _list_sidecar_paths(output)
-    said = _read_sidecar(first)
-    path = (
-        second
-        if get_sidecar_owner(_read_sidecar(second)) == output.name or get_sidecar_owner(said) not in (None, output.name)
-        else first
-    )
+    short, long = _list_sidecar_paths(output)
+    has_long = get_sidecar_owner(_read_sidecar(long)) == output.name
+    short_is_taken = get_sidecar_owner(_read_sidecar(short)) not in (None, output.name)
+    path = long if has_long or short_is_taken else short
     if path.exists() and _VERSION_KEY not in _read_sidecar(path):
         raise UsageError(
             f"{path}: is in the way of the side-car of {output.name}, and was not written by us.",
@@ -41,26 +38,24 @@ def get_sidecar_path(output_path: Path) -> Path:
     return path
 
 
-def find_sidecar(output_path: Path) -> tuple:
-    """(path, contents) of the side-car that speaks of an output; contents is empty where there is none, the path then
-    where it would be.
+def find_sidecar(output_path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Find the side-car that names an output: (path, contents); without one the contents are empty.
 
-    output_path: str or Path.
-    Source: ours; one that names no output, as older ones, is no one's.
+    A side-car that names no output, as older ones do not, belongs to none.
     """
     output = Path(output_path)
-    places = _list_sidecar_paths(output)
-    for path in places[::-1]:
-        said = _read_sidecar(path)
-        if get_sidecar_owner(said) == output.name:
-            return path, said
-    return places[0], {}
+    paths = _list_sidecar_paths(output)
+    for path in paths[::-1]:
+        contents = _read_sidecar(path)
+        if get_sidecar_owner(contents) == output.name:
+            return path, contents
+    return paths[0], {}
 
 
 def get_sidecar_owner(contents: dict[str, Any]) -> str | None:
-    """Name of the file that a side-car speaks of; None where it does not say. contents: dict as read."""
-    marked = contents.get("provenance")
-    name = marked.get("file") if isinstance(marked, dict) else contents.get("file")
+    """Return the name of the file that a side-car belongs to; None where it does not say. contents: as read."""
+    record = contents.get("provenance")
+    name = record.get("file") if isinstance(record, dict) else contents.get("file")
     return name if isinstance(name, str) else None
 
 
@@ -70,8 +65,8 @@ def _list_sidecar_paths(output: Path) -> tuple[Path, Path]:
 
 def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        return contents if isinstance(contents, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
 
@@ -80,17 +75,16 @@ def build_sidecar(
     command: str,
     settings: dict[str, Any],
     seed: int,
-    inputs: tuple[Path, ...] = (),
+    inputs: Iterable[str | Path] = (),
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The contents of a side-car as a JSON-ready dict.
+    """Build the contents of a side-car, JSON-ready.
 
-    command: the command's name, such as "animate".
-    settings: dict, every resolved option; given back as --preset it makes the same job.
-    seed: int.
+    command: name of the command, such as "animate".
+    settings: every resolved option; given back as --preset they make the same output.
     inputs: paths of the files read; each is recorded with its SHA-256.
-    facts: dict, what was measured.
-    Model hashes are those of the models that the current job has used.
+    facts: what was measured.
+    The models are those that the current job has used.
     """
     return {
         _VERSION_KEY: __version__,
@@ -103,12 +97,12 @@ def build_sidecar(
     }
 
 
-def write_sidecar(output_path: Path, payload: dict[str, Any]) -> Path:
-    """Writes the side-car of an output under a temporary name and renames it; gives its path.
+def write_sidecar(output_path: str | Path, payload: dict[str, Any]) -> Path:
+    """Write the side-car of an output atomically; return its path.
 
-    output_path: str or Path of the output itself.
-    payload: JSON-ready dict, from report_of; paths and fractions become text.
-    Raises UsageProblem as sidecar_path does, WriteFailed for the disk.
+    output_path: of the output itself.
+    payload: from build_sidecar; paths and fractions become text.
+    Raises UsageError as get_sidecar_path does, OutputError for the disk.
     """
     path = get_sidecar_path(output_path)
     text = json.dumps({_VERSION_KEY: __version__} | payload, indent=2, ensure_ascii=False, default=str)

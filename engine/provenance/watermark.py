@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.signal import resample_poly
 from torch import nn
 from torch.nn import functional as F
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.files import compute_sha256
@@ -157,13 +157,6 @@ def _compute_change(wave):
     return wet[0].numpy() - wave
 
 
-def _resample(samples: np.ndarray, rate_in_hz: int, rate_out_hz: int) -> np.ndarray:
-    if rate_in_hz == rate_out_hz:
-        return samples
-    shared = np.gcd(rate_in_hz, rate_out_hz)
-    return resample_poly(samples, rate_out_hz // shared, rate_in_hz // shared, axis=-1).astype(np.float32)
-
-
 def embed_watermark(sound: Sound) -> Sound | None:
     """The Sound with the watermark in it: same rate, channels and length, and the same above 2 kHz.
 
@@ -174,7 +167,7 @@ def embed_watermark(sound: Sound) -> Sound | None:
     """
     _load_net()
     samples, rate_hz = sound.samples, sound.rate_hz
-    middle = _resample(np.ascontiguousarray(samples.mean(0)), rate_hz, WATERMARK_RATE_HZ)
+    middle = resample(np.ascontiguousarray(samples.mean(0)), rate_hz, WATERMARK_RATE_HZ)
     added = np.zeros_like(middle)
     rise = np.linspace(0, 1, _FADE_SAMPLES, dtype=np.float32)
     # blocks overlap by a fade: memory does not grow with the length
@@ -185,7 +178,7 @@ def embed_watermark(sound: Sound) -> Sound | None:
             added[begin:start] *= 1 - rise
             change[:_FADE_SAMPLES] *= rise
         added[begin : begin + len(change)] += change
-    added = _resample(added, WATERMARK_RATE_HZ, rate_hz)[: samples.shape[1]]
+    added = resample(added, WATERMARK_RATE_HZ, rate_hz)[: samples.shape[1]]
     added = np.pad(added, (0, samples.shape[1] - len(added)))
     return Sound((samples + added).astype(np.float32), rate_hz)
 
@@ -198,7 +191,7 @@ def detect_watermark(sound: Sound) -> None:
     Source: PerTh, resemble-perth 1.0.1.
     """
     _load_net()
-    wave = _resample(np.ascontiguousarray(sound.samples.mean(0)), sound.rate_hz, WATERMARK_RATE_HZ)
+    wave = resample(np.ascontiguousarray(sound.samples.mean(0)), sound.rate_hz, WATERMARK_RATE_HZ)
     scores = []
     # the last window reaches back, so that it is not too short to judge
     for start in range(0, len(wave), _WINDOW_SAMPLES):

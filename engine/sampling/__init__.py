@@ -1,17 +1,8 @@
-"""One sampler for every network: schedule × solver × guidance × noise × windows.
+"""Sample from diffusion and flow-matching networks: schedule, solver, guidance, noise and windows.
 
-Time runs from 0, noise, to 1, data. A network is a callable (x, time (B,), conditions) -> tensor like x, put in the
-adapter that says what it predicts. Streams of several rates are packed into one tensor by the caller.
+A small library of its own; README.md has its contract and an example. Time runs from 0, noise, to 1, data.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
-
-from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.sampling.adapters import (
     Adapter,
     DataAdapter,
@@ -22,9 +13,9 @@ from mouthpiece.engine.sampling.adapters import (
 )
 from mouthpiece.engine.sampling.guidance import Guidance, make_guided_denoiser
 from mouthpiece.engine.sampling.noise import draw_item_noise, draw_step_noise, draw_tick_noise
+from mouthpiece.engine.sampling.sampler import KnownValues, sample
 from mouthpiece.engine.sampling.schedules import (
     NoiseLevel,
-    check_levels,
     draw_training_times,
     make_betas,
     make_cosine_levels,
@@ -32,7 +23,7 @@ from mouthpiece.engine.sampling.schedules import (
     make_flow_levels,
     make_karras_levels,
 )
-from mouthpiece.engine.sampling.solvers import SOLVERS, Denoiser, Solver, make_ddim
+from mouthpiece.engine.sampling.solvers import SOLVERS, Denoiser, Solver, SolverHistory, make_ddim
 from mouthpiece.engine.sampling.windows import (
     Window,
     compute_overlap_weights,
@@ -42,105 +33,34 @@ from mouthpiece.engine.sampling.windows import (
 )
 
 __all__ = [
-    "SOLVERS", "Adapter", "DataAdapter", "EpsilonAdapter", "FlowAdapter", "KnownValues", "Guidance", "NoiseLevel", "Prediction",
-    "VelocityAdapter", "Window", "make_betas", "make_cosine_levels", "make_diffusion_levels", "draw_training_times", "make_flow_levels",
-    "draw_item_noise", "make_karras_levels", "overlap_add", "compute_overlap_weights", "plan_windows", "sample", "draw_step_noise",
-    "stream_windows", "draw_tick_noise",
-]  # fmt: skip
-
-
-class KnownValues(NamedTuple):
-    """What must come out as it is: values like the noise, read where mask is True (bool, broadcast to it)."""
-
-    values: Tensor
-    mask: Tensor
-
-
-@torch.no_grad()
-def sample(
-    model: Adapter,
-    noise: Tensor,
-    levels: list[NoiseLevel],
-    conditions: Any = None,
-    *,
-    null: Any = None,
-    guidance: Guidance | None = None,
-    solver: str | Solver = "euler",
-    eta: float = 0.0,
-    fresh_noise: Iterator[Tensor] | None = None,
-    given: KnownValues | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Data that the model makes of noise, like the noise.
-
-    model: FlowAdapter, EpsilonAdapter, VelocityAdapter or DataAdapter around a network.
-    noise: (B, ...) normal, from `item_noise` or `tick_noise`; its dtype and device are kept throughout.
-    levels: from noise to data, of `flow_levels`, `diffusion_levels`, ...
-    conditions: handed to the network; with guidance, a list holds one tree for each scale.
-    null: conditions of the guidance's null side.
-    guidance: None leaves conditions as learned.
-    solver: euler, heun, ab2, dpm2m, ddim, or a function of that kind.
-    eta: randomness of ddim, [0, 1], with fresh_noise of `step_noise`.
-    given: ticks to keep: noised to each level on the way, exact at the end.
-    on_step: called with (steps done, steps in all).
-    Raises UsageProblem for options that do not go together.
-    """
-    check_levels(levels)
-    step = choose_solver(solver, eta, fresh_noise)
-    denoise = choose_denoiser(model, conditions, null, guidance)
-    denoise, finish = make_inpainting_denoiser(denoise, given, noise)
-    x = noise * (levels[0].alpha ** 2 + levels[0].sigma ** 2) ** 0.5
-    past = None
-    for done, (here, there) in enumerate(pairwise(levels), start=1):
-        x, past = step(denoise, x, here, there, past)
-        if on_step is not None:
-            on_step(done, len(levels) - 1)
-    return finish(x, levels[-1])
-
-
-def choose_solver(solver: str | Solver, eta: float, fresh_noise: Iterator[Tensor] | None) -> Solver:
-    """Solver by name; raises UsageProblem for an unknown one, or an eta that it would ignore."""
-    if solver == "ddim":
-        return make_ddim(eta, fresh_noise)
-    if eta:
-        raise UsageError(f"eta {eta:g} has no meaning for solver {solver}.", hint="Use it with solver ddim.")
-    if callable(solver):
-        return solver
-    if solver not in SOLVERS:
-        raise UsageError(f"solver '{solver}' is unknown.", hint=f"Choose one of {', '.join(SOLVERS)}.")
-    return SOLVERS[solver]
-
-
-def choose_denoiser(model: Adapter, conditions: Any, null: Any, guidance: Guidance | None) -> Denoiser:
-    """Model under its conditions, guided where asked."""
-    if guidance is None:
-        return lambda x, level: model(x, level, conditions)
-    return make_guided_denoiser(model, conditions if isinstance(conditions, list) else [conditions], null, guidance)
-
-
-def make_inpainting_denoiser(
-    denoise: Denoiser, given: KnownValues | None, noise: Tensor
-) -> tuple[Denoiser, Callable[[Tensor, NoiseLevel], Tensor]]:
-    """Denoiser that sees the given ticks at its level, and what puts them in at the end.
-
-    denoise: as it is without them.
-    given: values and mask; None changes nothing.
-    noise: (B, ...) that the given values are mixed with on the way.
-    Raises UsageProblem for values or a mask that do not fit the noise.
-    Source: RePaint, 2201.09865 equation 8, with one noise for all levels.
-    """
-    if given is None:
-        return denoise, lambda x, level: x
-    if given.values.shape != noise.shape or given.mask.dtype is not torch.bool:
-        raise UsageError(
-            f"given values {tuple(given.values.shape)} with a {given.mask.dtype} mask do not fit "
-            f"noise {tuple(noise.shape)}.",
-            hint="Values are shaped like the noise; the mask is bool, True where a value is given.",
-        )
-    # Values outside the mask may be anything, NaN too: `where` never reads them.
-    values, mask = given.values.to(noise), given.mask.to(noise.device)
-
-    def put(x: Tensor, level: NoiseLevel) -> Tensor:
-        return torch.where(mask, level.alpha * values + level.sigma * noise, x)
-
-    return lambda x, level: denoise(put(x, level), level), put
+    "SOLVERS",
+    "Adapter",
+    "DataAdapter",
+    "Denoiser",
+    "EpsilonAdapter",
+    "FlowAdapter",
+    "Guidance",
+    "KnownValues",
+    "NoiseLevel",
+    "Prediction",
+    "Solver",
+    "SolverHistory",
+    "VelocityAdapter",
+    "Window",
+    "compute_overlap_weights",
+    "draw_item_noise",
+    "draw_step_noise",
+    "draw_tick_noise",
+    "draw_training_times",
+    "make_betas",
+    "make_cosine_levels",
+    "make_ddim",
+    "make_diffusion_levels",
+    "make_flow_levels",
+    "make_guided_denoiser",
+    "make_karras_levels",
+    "overlap_add",
+    "plan_windows",
+    "sample",
+    "stream_windows",
+]

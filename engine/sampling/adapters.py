@@ -1,4 +1,4 @@
-"""Networks of every kind under one contract: at a level, what they take for the data and for the noise."""
+"""Adapt networks of every kind to one contract: at a level, predict the data and the noise."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.sampling.schedules import NoiseLevel
 
-# x (B, ...), time (B,) in the network's own count, conditions -> a tensor like x.
+# (x (B, ...), time (B,) in the network's own count, conditions) -> a tensor like x
 NetworkFunction = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Prediction(NamedTuple):
-    """What x is made of, as the network sees it: x = alpha data + sigma noise; both like x."""
+    """Data and noise that the network predicts of x = alpha data + sigma noise; both like x."""
 
     data: Tensor
     noise: Tensor
 
 
 class Adapter(ABC):
-    """A network that solvers can ask; subclasses say how its output is read.
+    """Adapt a network to the contract of the solvers; subclasses split its output into data and noise.
 
     network: callable (x, time (B,), conditions) -> output like x.
-    Source: k-diffusion's external wrappers, as an idea.
+    Source: k-diffusion's external wrappers.
     """
 
     def __init__(self, network: NetworkFunction) -> None:
         self.network = network
 
     def predict_raw(self, x: Tensor, level: NoiseLevel, conditions: Any) -> Tensor:
-        """Raw output of the network, in the dtype of x.
+        """Call the network: its raw output, in the dtype of x.
 
         x: (B, ...) at the level.
         level: where x is; its time must not be None.
         conditions: passed on untouched.
-        Raises UsageProblem for an output of another shape.
+        Raises UsageError for an output of another shape.
         """
         time = x.new_full((x.shape[0],), level.time, dtype=x.dtype)
         output = self.network(x, time, conditions)
@@ -50,22 +50,22 @@ class Adapter(ABC):
         return output.to(x.dtype)
 
     @abstractmethod
-    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Data and noise that the output stands for, given x at the level."""
+    def split_output(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Split the output of x at the level into data and noise."""
 
     def __call__(self, x: Tensor, level: NoiseLevel, conditions: Any) -> Prediction:
-        """Data and noise of x at the level under the conditions."""
-        return self.read(self.predict_raw(x, level, conditions), x, level)
+        """Predict data and noise of x at the level under the conditions."""
+        return self.split_output(self.predict_raw(x, level, conditions), x, level)
 
 
 class FlowAdapter(Adapter):
     """Network that gives dx/dt = data - noise on any path; on the straight one, flow matching's velocity.
 
-    Source: 2209.03003; for other paths x = alpha data + sigma noise solved together with it: ours.
+    Source: 2209.03003; on other paths x = alpha data + sigma noise is solved together with it.
     """
 
-    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Data and noise by adding and taking away; defined at every level."""
+    def split_output(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Split by sum and difference; defined at every level."""
         whole = level.alpha + level.sigma
         return Prediction((x + level.sigma * output) / whole, (x - level.alpha * output) / whole)
 
@@ -73,8 +73,8 @@ class FlowAdapter(Adapter):
 class EpsilonAdapter(Adapter):
     """Network that gives the noise. Source: DDPM, 2006.11239 section 3.2."""
 
-    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Data is what remains without the noise; raises UsageProblem where there is none. Source: 2010.02502 eq. 9."""
+    def split_output(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Take the noise off x; raise UsageError at zero SNR, where no data is left. Source: 2010.02502 eq. 9."""
         if level.alpha == 0:
             raise UsageError(
                 "a network that predicts noise says nothing about data at zero SNR.",
@@ -86,8 +86,8 @@ class EpsilonAdapter(Adapter):
 class DataAdapter(Adapter):
     """Network that gives the clean data. Source: 2010.02502 section 4.1."""
 
-    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Noise is what remains without the data; raises UsageProblem where there is none. Source: 2010.02502 eq. 9."""
+    def split_output(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Take the data off x; raise UsageError at the last level, where no noise is left. Source: 2010.02502 eq. 9."""
         if level.sigma == 0:
             raise UsageError(
                 "a network that predicts data says nothing about noise at the last level.",
@@ -102,12 +102,13 @@ class VelocityAdapter(Adapter):
     Source: 2202.00512 appendix D.
     """
 
-    def read(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Data and noise by turning (x, v) back; defined at every level there. Source: 2202.00512 appendix D."""
+    def split_output(self, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+        """Rotate (x, v) back; raise UsageError off the circle. Source: 2202.00512 appendix D."""
         if abs(level.alpha**2 + level.sigma**2 - 1) > 1e-6:
             raise UsageError(
                 f"v-prediction was asked at alpha {level.alpha:g}, sigma {level.sigma:g}, off the circle.",
-                hint="Use diffusion_levels, karras_levels or cosine_levels; flow networks take FlowAdapter.",
+                hint="Use make_diffusion_levels, make_karras_levels or make_cosine_levels; flow networks take "
+                "FlowAdapter.",
             )
         return Prediction(
             level.alpha * x - level.sigma * output,

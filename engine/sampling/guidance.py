@@ -1,4 +1,4 @@
-"""Conditions made stronger or weaker than the network learned them, each by its own scale."""
+"""Guide a network: make conditions stronger or weaker than it learned them, each by its own scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GUIDANCE_MODES = ("batched", "sequential")
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly each condition pulls: out = null + sum scale_i (out_i - null).
+    """Classifier-free guidance with several conditions: out = null + sum scale_i (out_i - null).
 
     Source: 2207.12598 equation 6; several conditions 2206.01714 equation 11; interval 2404.07724.
     """
@@ -39,23 +39,23 @@ class Guidance:
             raise UsageError(f"guidance rescale {self.rescale:g} is not in [0, 1].", hint="0.7 is usual, 0 is off.")
         if self.mode not in GUIDANCE_MODES:
             raise UsageError(
-                f"guidance way '{self.mode}' is unknown.", hint=f"Choose one of {', '.join(GUIDANCE_MODES)}."
+                f"guidance mode '{self.mode}' is unknown.", hint=f"Choose one of {', '.join(GUIDANCE_MODES)}."
             )
 
-    def weights(self, clock: float) -> list[float]:
-        """Weight of the null output, then of each condition's, at a flow time; they sum to one."""
-        inside = self.interval[0] <= clock <= self.interval[1]
+    def compute_weights(self, flow_time: float) -> list[float]:
+        """Compute the weight of the null output, then of each condition's, at a flow time; they sum to one."""
+        inside = self.interval[0] <= flow_time <= self.interval[1]
         return append_null_weight(self.scales if inside else limit_scales(self.scales))
 
 
 def make_guided_denoiser(model: Adapter, conditions: Sequence[Any], null: Any, guidance: Guidance) -> Denoiser:
-    """Denoiser whose network is asked only for what counts: nothing of weight zero is computed.
+    """Make a guided denoiser; outputs of weight zero are not computed.
 
     model: adapter around the network; outputs are mixed raw, before the adapter reads them.
     conditions: one tree a scale: tensors (B, ...), dicts, lists, None.
     null: tree without conditions, or with the unwanted ones.
     guidance: scales and their limits.
-    Raises UsageProblem when conditions and scales do not pair up, or trees do not fit together.
+    Raises UsageError when conditions and scales do not pair up, or trees do not fit together.
     Source: 2207.12598 equation 6; rescale 2305.08891 equations 14 to 16.
     """
     if len(conditions) != len(guidance.scales):
@@ -66,7 +66,7 @@ def make_guided_denoiser(model: Adapter, conditions: Sequence[Any], null: Any, g
     trees = [null, *conditions]
 
     def denoise(x: Tensor, level: NoiseLevel) -> Prediction:
-        weights = guidance.weights(level.clock)
+        weights = guidance.compute_weights(level.flow_time)
         natural = append_null_weight(limit_scales(guidance.scales)) if guidance.rescale else [0.0] * len(weights)
         asked = [n for n, pair in enumerate(zip(weights, natural, strict=True)) if any(abs(w) > 1e-12 for w in pair)]
         outputs = evaluate_branches(model, x, level, [trees[n] for n in asked], guidance.mode)
@@ -74,25 +74,25 @@ def make_guided_denoiser(model: Adapter, conditions: Sequence[Any], null: Any, g
         if guidance.rescale:
             plain = combine_outputs(outputs, [natural[n] for n in asked])
             mixed = rescale_guided(mixed, plain, guidance.rescale)
-        return model.read(mixed, x, level)
+        return model.split_output(mixed, x, level)
 
     return denoise
 
 
-def evaluate_branches(model: Adapter, x: Tensor, level: NoiseLevel, trees: list[Any], way: str) -> list[Tensor]:
-    """Raw outputs under each tree of conditions, in one network call or one each."""
-    if way == "sequential" or len(trees) == 1:
+def evaluate_branches(model: Adapter, x: Tensor, level: NoiseLevel, trees: list[Any], mode: str) -> list[Tensor]:
+    """Call the network under each tree of conditions, at once or one after the other: raw outputs."""
+    if mode == "sequential" or len(trees) == 1:
         return [model.predict_raw(x, level, tree) for tree in trees]
     together = concatenate_trees(trees, x.shape[0])
     return list(model.predict_raw(torch.cat([x] * len(trees)), level, together).chunk(len(trees)))
 
 
 def concatenate_trees(trees: list[Any], batch: int) -> Any:
-    """Trees of conditions as one, tensors one after the other along the batch.
+    """Concatenate trees of conditions, tensors one after the other along the batch.
 
     trees: same shape of tree; tensors (batch, ...); anything else must be equal in all.
     batch: items in each.
-    Raises UsageProblem for trees that do not fit together.
+    Raises UsageError for trees that do not fit together.
     """
     first = trees[0]
     if any(type(tree) is not type(first) for tree in trees):
@@ -102,7 +102,7 @@ def concatenate_trees(trees: list[Any], batch: int) -> Any:
         if any(tree.dim() == 0 or tree.shape[0] != batch for tree in trees):
             raise UsageError(
                 f"a condition of shape {tuple(first.shape)} does not begin with the batch of {batch}.",
-                hint="Repeat it for each item, or use guidance way 'sequential'.",
+                hint="Repeat it for each item, or use guidance mode 'sequential'.",
             )
         return torch.cat(trees)
     if isinstance(first, dict):
@@ -114,27 +114,27 @@ def concatenate_trees(trees: list[Any], batch: int) -> Any:
             raise UsageError("conditions differ in number.", hint="Give every tree the same entries.")
         return [concatenate_trees(list(parts), batch) for parts in zip(*trees, strict=True)]
     if any(tree != first for tree in trees):
-        raise UsageError(f"condition {first!r} differs between trees and is no tensor.", hint="Make it a tensor.")
+        raise UsageError(f"condition {first!r} differs between trees and is not a tensor.", hint="Make it a tensor.")
     return first
 
 
 def limit_scales(scales: Sequence[float]) -> list[float]:
-    """Scales held to at most 1, the strength that the network learned."""
+    """Limit scales to at most 1, the strength that the network learned."""
     return [min(scale, 1.0) for scale in scales]
 
 
 def append_null_weight(scales: Sequence[float]) -> list[float]:
-    """Weights of null and conditions, summing to one. Source: 2207.12598 equation 6, sorted by output."""
+    """Put the null output's weight before those of the conditions, so that all sum to one. Source: 2207.12598 eq. 6."""
     return [1 - sum(scales), *scales]
 
 
 def combine_outputs(outputs: list[Tensor], weights: list[float]) -> Tensor:
-    """Outputs weighted and summed."""
+    """Combine outputs: their weighted sum."""
     return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
 
 
 def rescale_guided(guided: Tensor, plain: Tensor, share: float) -> Tensor:
-    """Guided output with the deviation of each item brought back by `share` to that of the plain one.
+    """Rescale a guided output: the deviation of each item goes back by `share` to that of the plain one.
 
     guided, plain: (B, ...).
     share: [0, 1].

@@ -1,4 +1,4 @@
-"""Noise from a seed, drawn on the CPU item by item: no batch, order or window changes it."""
+"""Draw noise from a seed on the CPU, item by item: no batch, order or window changes it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,32 +9,30 @@ from torch import Tensor
 
 from mouthpiece.engine.errors import UsageError
 
-# Ticks drawn at once; any window of ticks is cut out of such blocks. Changing it changes every result.
-BLOCK_TICKS = 64
+BLOCK_TICKS = 64  # ticks drawn at once, of which windows are cut out; changing it changes every result
 
 
 def draw_item_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
-    """Normal noise (len(items), *shape), float32 on the CPU; an item's part depends on seed and item alone.
+    """Draw normal noise (len(items), *shape), float32 on the CPU; an item's part depends on seed and item alone.
 
     shape: of one item.
     seed: any whole number.
     items: number or name of each item, lasting beyond the batch (line id, clip index).
-    Raises UsageProblem for an empty batch or a seed that is not whole.
-    Source: flux's CPU seeds, as an idea; per item: ours.
+    Raises UsageError for an empty batch or a seed that is not whole.
     """
     return stack_items([draw_normal(shape, (seed, item, "item"), block=0) for item in check_items(items, seed)])
 
 
 def draw_tick_noise(start: int, stop: int, shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Tensor:
-    """Normal noise (len(items), stop - start, *shape) of global ticks: windows that overlap see the same noise there.
+    """Draw normal noise (len(items), stop - start, *shape) of global ticks: overlapping windows get the same there.
 
     start, stop: global ticks, 0 <= start < stop.
     shape: of one tick.
-    seed, items: as in `item_noise`.
-    Raises UsageProblem for ticks out of order.
+    seed, items: as in `draw_item_noise`.
+    Raises UsageError for ticks out of order.
     """
     if not 0 <= start < stop:
-        raise UsageError(f"ticks {start} to {stop} are no span.", hint="Give 0 <= start < stop.")
+        raise UsageError(f"ticks {start} to {stop} are not a span.", hint="Give 0 <= start < stop.")
     first, last = start // BLOCK_TICKS, (stop - 1) // BLOCK_TICKS
     cut = slice(start - first * BLOCK_TICKS, stop - first * BLOCK_TICKS)
     block_shape = (BLOCK_TICKS, *shape)
@@ -49,9 +47,9 @@ def draw_tick_noise(start: int, stop: int, shape: Sequence[int], seed: int, item
 
 
 def draw_step_noise(shape: Sequence[int], seed: int, items: Sequence[int | str]) -> Iterator[Tensor]:
-    """Fresh noise for each step of a stochastic solver, endless; each like `item_noise` and unlike it.
+    """Draw fresh noise for each step of a stochastic solver, without end; shaped as that of `draw_item_noise`.
 
-    shape, seed, items: as in `item_noise`.
+    shape, seed, items: as in `draw_item_noise`.
     """
     items = check_items(items, seed)
     step = 0
@@ -61,7 +59,7 @@ def draw_step_noise(shape: Sequence[int], seed: int, items: Sequence[int | str])
 
 
 def draw_normal(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
-    """Normal float32 numbers of a counter-based generator: key names the stream, block the place in it.
+    """Draw normal float32 numbers of a counter-based generator: key names the stream, block the place in it.
 
     Source: Philox, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
@@ -71,12 +69,15 @@ def draw_normal(shape: Sequence[int], key: tuple, block: int) -> np.ndarray:
 
 
 def stack_items(parts: list[np.ndarray]) -> Tensor:
-    """Items as one float32 tensor."""
+    """Stack the arrays of items to one float32 tensor."""
     return torch.from_numpy(np.stack(parts))
 
 
 def check_items(items: Sequence[int | str], seed: int) -> Sequence[int | str]:
-    """Items as given; refuses none at all, and a seed that is no whole number."""
+    """Check the items of a batch and the seed, and return the items.
+
+    Raises UsageError for no item at all, or a seed that is not a whole number.
+    """
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise UsageError(f"seed {seed!r} is not a whole number.", hint="Any whole number will do.")
     if isinstance(items, str) or len(items) == 0:

@@ -1,4 +1,4 @@
-"""Noise levels that a sampler visits, from noise to data: pure functions, numbers alone."""
+"""Make schedules: the noise levels that a sampler visits, from noise to data."""
 
 import math
 from itertools import pairwise
@@ -15,12 +15,12 @@ BETA_KINDS = ("linear", "scaled_linear", "cosine")
 
 
 class NoiseLevel(NamedTuple):
-    """A place between noise and data: x = alpha data + sigma noise.
+    """One level of a schedule: x = alpha data + sigma noise.
 
-    time: what the network is told there, in its own count; None where no network may be asked.
+    time: the network's own time input at this level; None at a level where no network may be called.
     alpha: share of the data, 0 or more.
     sigma: share of the noise, 0 or more.
-    Source: 2011.13456 and k-diffusion's idea of one denoiser contract.
+    Source: score SDEs, 2011.13456; k-diffusion's contract of one denoiser.
     """
 
     time: float | None
@@ -28,24 +28,24 @@ class NoiseLevel(NamedTuple):
     sigma: float
 
     @property
-    def clock(self) -> float:
-        """Flow time of the level, 0 noise to 1 data, whatever path it lies on."""
+    def flow_time(self) -> float:
+        """Return the flow time of the level, 0 noise to 1 data, on whatever path it lies."""
         return self.alpha / (self.alpha + self.sigma)
 
     @property
     def log_snr_half(self) -> float:
-        """log(alpha / sigma), infinite at either end. Source: DPM-Solver, 2206.00927 section 3.1."""
+        """Return half the log SNR, log(alpha / sigma), infinite at either end. Source: DPM-Solver, 2206.00927."""
         if self.sigma == 0:
             return math.inf
         return math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
 
 
 def make_flow_levels(steps: int, shift: float = 1.0) -> list[NoiseLevel]:
-    """Levels of the straight path x = t data + (1 - t) noise, steps + 1 of them.
+    """Make the steps + 1 levels of the straight path x = t data + (1 - t) noise of flow matching.
 
     steps: network steps, 1 or more.
     shift: 1 spaces them evenly; above 1 moves them towards noise by log(shift) in the logit, below 1 towards data.
-    Raises UsageProblem for numbers out of range.
+    Raises UsageError for numbers out of range.
     Source: Rectified flow, 2209.03003; shift from SD3, 2403.03206 section 5.3.2.
     """
     check_steps(steps)
@@ -57,10 +57,10 @@ def make_flow_levels(steps: int, shift: float = 1.0) -> list[NoiseLevel]:
 
 
 def make_cosine_levels(steps: int) -> list[NoiseLevel]:
-    """Levels of the path x = sin(t pi/2) data + cos(t pi/2) noise, evenly spaced in t, steps + 1 of them.
+    """Make the steps + 1 levels of the path x = sin(t pi/2) data + cos(t pi/2) noise, evenly spaced in t.
 
     steps: network steps, 1 or more.
-    Raises UsageProblem for fewer.
+    Raises UsageError for fewer.
     Source: 2202.00512 section 4 (cosine schedule as angles).
     """
     check_steps(steps)
@@ -73,13 +73,13 @@ def make_cosine_levels(steps: int) -> list[NoiseLevel]:
 def draw_training_times(
     shape: tuple[int, ...], generator: torch.Generator, mean: float = 0.0, spread: float = 1.0
 ) -> Tensor:
-    """Training times in (0, 1), logit-normal: most where the prediction is hardest.
+    """Draw training times in (0, 1), logit-normal: most where the prediction is hardest.
 
     shape: of the tensor, float32 on the CPU.
     generator: of the CPU, so the draw repeats.
     mean: of the logit; above 0 leans to data, below 0 to noise.
     spread: deviation of the logit, above 0.
-    Raises UsageProblem for a spread of 0 or less.
+    Raises UsageError for a spread of 0 or less.
     Source: SD3, 2403.03206 section 3.1.
     """
     if not spread > 0:
@@ -90,13 +90,13 @@ def draw_training_times(
 def make_betas(
     kind: str, count: int = 1000, first: float = 0.00085, last: float = 0.012, ends: str = "as_is"
 ) -> Tensor:
-    """Variances of the training steps of a diffusion network, (count,) float64.
+    """Make the betas of a diffusion network, the variances of its training steps, (count,) float64.
 
     kind: linear, scaled_linear (linear in the root) or cosine (which reads neither first nor last).
     count: training steps, 2 or more.
     first, last: variance of the first and last step, 0 < first <= last < 1.
     ends: as_is, or zero_snr: rescaled so that the last step is pure noise.
-    Raises UsageProblem for a kind, end or number that makes no sense.
+    Raises UsageError for a kind, end or number that makes no sense.
     Source: DDPM 2006.11239 section 4; LDM 2112.10752; cosine 2102.09672 eq. 17; zero SNR 2305.08891 algorithm 1.
     """
     if kind not in BETA_KINDS:
@@ -120,7 +120,7 @@ def make_betas(
 
 
 def rescale_to_zero_snr(variances: Tensor) -> Tensor:
-    """Variances rescaled so that the last step holds no data at all, (count,) float64. Source: 2305.08891 alg. 1."""
+    """Rescale betas to zero terminal SNR: the last step holds no data, (count,) float64. Source: 2305.08891 alg. 1."""
     roots = torch.cumprod(1 - variances, 0).sqrt()
     roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
     bars = roots**2
@@ -128,13 +128,13 @@ def rescale_to_zero_snr(variances: Tensor) -> Tensor:
 
 
 def make_timesteps(count: int, steps: int, spacing: str = "trailing", offset: int = 0) -> list[int]:
-    """Training steps that a sampler visits, falling.
+    """Choose the training steps that a sampler visits, falling.
 
     count: training steps.
     steps: network steps, 1 to count.
     spacing: leading (includes 0), linspace (both ends) or trailing (includes count - 1).
     offset: added to the leading ones; Stable Diffusion's 1.
-    Raises UsageProblem for a spacing or number that makes no sense.
+    Raises UsageError for a spacing or number that makes no sense.
     Source: 2305.08891 table 2.
     """
     if spacing not in SPACINGS:
@@ -160,12 +160,12 @@ def make_timesteps(count: int, steps: int, spacing: str = "trailing", offset: in
 def make_diffusion_levels(
     variances: Tensor, steps: int, spacing: str = "trailing", offset: int = 0, final: str = "data"
 ) -> list[NoiseLevel]:
-    """Levels of a network trained on discrete steps, steps + 1 of them; each step leads to the next one visited.
+    """Make the steps + 1 levels of a network trained on discrete steps; each step leads to the next one visited.
 
     variances: betas, (count,).
-    steps, spacing, offset: as `timesteps` takes them.
+    steps, spacing, offset: as `make_timesteps` takes them.
     final: data ends at sigma 0; first ends at the level of training step 0.
-    Raises UsageProblem for what makes no sense.
+    Raises UsageError for what makes no sense.
     Source: DDIM 2010.02502 eq. 12; spacing 2305.08891 table 2.
     """
     if final not in ("data", "first"):
@@ -182,12 +182,12 @@ def make_diffusion_levels(
 
 
 def make_karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[NoiseLevel]:
-    """Levels spaced evenly in sigma^(1/rho), on the path and in the count of a network trained on discrete steps.
+    """Make Karras levels, even in sigma^(1/rho), on the path and in the count of a network trained on discrete steps.
 
     variances: betas, (count,), without a zero-SNR end.
     steps: network steps, 1 or more.
     rho: 1 is even in sigma; 7 crowds the levels near the data.
-    Raises UsageProblem for numbers out of range.
+    Raises UsageError for numbers out of range.
     Source: EDM, 2206.00364 equation 5; time by interpolation in log sigma.
     """
     check_steps(steps)
@@ -206,17 +206,17 @@ def make_karras_levels(variances: Tensor, steps: int, rho: float = 7.0) -> list[
 
 
 def check_steps(steps: int) -> None:
-    """Refuses a number of steps that is not a whole number above 0."""
+    """Check that a number of steps is a whole number above 0; raise UsageError otherwise."""
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise UsageError(f"steps {steps} is not a whole number of 1 or more.", hint="8 to 50 are usual.")
 
 
 def check_levels(levels: list[NoiseLevel]) -> None:
-    """Refuses levels that do not rise from noise to data, one after the other."""
+    """Check that levels rise from noise to data, one after the other; raise UsageError otherwise."""
     if len(levels) < 2:
-        raise UsageError(f"{len(levels)} level makes no step.", hint="Make levels with flow_levels(steps).")
-    clocks = [level.clock for level in levels]
-    if not all(early < late for early, late in pairwise(clocks)):
+        raise UsageError(f"{len(levels)} level makes no step.", hint="Make levels with make_flow_levels(steps).")
+    flow_times = [level.flow_time for level in levels]
+    if not all(early < late for early, late in pairwise(flow_times)):
         raise UsageError("levels do not rise from noise to data.", hint="Time runs from 0, noise, to 1, data.")
     if any(level.time is None for level in levels[:-1]):
         raise UsageError("a level before the last has no time for the network.", hint="Give every level its time.")

@@ -1,4 +1,4 @@
-"""Steps from one noise level to the next; none knows what kind of network it asks."""
+"""Solve the sampling ODE or SDE step by step; no solver knows what kind of network it calls."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,20 +14,20 @@ Denoiser = Callable[[Tensor, NoiseLevel], Prediction]
 
 
 class SolverHistory(NamedTuple):
-    """Where the network was asked last, and what it said."""
+    """Level at which the network was called last, and its prediction there."""
 
     level: NoiseLevel
     prediction: Prediction
 
 
-# denoise, x at `here`, here, there, what the last step left (None at first) -> x at `there`, what this one leaves.
+# (denoise, x at `here`, here, there, history (None at first)) -> (x at `there`, new history)
 Solver = Callable[[Denoiser, Tensor, NoiseLevel, NoiseLevel, SolverHistory | None], tuple[Tensor, SolverHistory]]
 
 
 def euler(
     denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
 ) -> tuple[Tensor, SolverHistory]:
-    """One call, first order: data and noise stay as predicted. On the straight path x + dt v. Source: Euler."""
+    """Take a step of first order in one call: x + dt v on the straight path. Source: Euler."""
     prediction = denoise(x, here)
     return advance_sample(x, here, there, prediction), SolverHistory(here, prediction)
 
@@ -35,7 +35,7 @@ def euler(
 def heun(
     denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
 ) -> tuple[Tensor, SolverHistory]:
-    """Two calls, second order: predictions at both ends averaged; one call where the far end cannot be asked.
+    """Take a step of second order in two calls: predictions at both ends averaged; one call where the far end has none.
 
     Source: EDM, 2206.00364 algorithm 1, for any path.
     """
@@ -50,14 +50,14 @@ def heun(
 def ab2(
     denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
 ) -> tuple[Tensor, SolverHistory]:
-    """One call, second order: the last two predictions carried on to the middle of the step; Euler at first.
+    """Take a step of second order in one call: the last two predictions extrapolated to its middle; Euler at first.
 
     Source: Adams-Bashforth, with steps of any size in flow time.
     """
     prediction = denoise(x, here)
     middle = prediction
     if past is not None:
-        ahead = (there.clock - here.clock) / (here.clock - past.level.clock) / 2
+        ahead = (there.flow_time - here.flow_time) / (here.flow_time - past.level.flow_time) / 2
         middle = extrapolate_prediction(past.prediction, prediction, 1 + ahead)
     return advance_sample(x, here, there, middle), SolverHistory(here, prediction)
 
@@ -65,7 +65,7 @@ def ab2(
 def dpm2m(
     denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
 ) -> tuple[Tensor, SolverHistory]:
-    """One call, second order in log SNR, of the data alone; first order at either infinite end.
+    """Take a step of second order in log SNR in one call, of the data alone; first order at either infinite end.
 
     Source: DPM-Solver++(2M), 2211.01095 algorithm 2.
     """
@@ -80,17 +80,17 @@ def dpm2m(
 
 
 def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> Solver:
-    """Solver of one call and first order; deterministic at eta 0, as random as DDPM at 1.
+    """Make a DDIM solver, of first order in one call; deterministic at eta 0, as random as DDPM at 1.
 
     eta: share of the posterior's deviation that is drawn anew in each step, [0, 1].
-    fresh_noise: tensors like x, one a step, from `step_noise`; needed when eta > 0.
-    Raises UsageProblem for an eta out of range or without noise.
-    Source: DDIM, 2010.02502 equations 12 and 16; the deviation written for any path: ours.
+    fresh_noise: tensors like x, one a step, from `draw_step_noise`; needed when eta > 0.
+    Raises UsageError for an eta out of range or without noise.
+    Source: DDIM, 2010.02502 equations 12 and 16; the deviation written for any path.
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta {eta:g} is not in [0, 1].", hint="0 is deterministic, 1 is DDPM.")
     if eta > 0 and fresh_noise is None:
-        raise UsageError(f"eta {eta:g} needs fresh noise in each step.", hint="Give fresh_noise=step_noise(...).")
+        raise UsageError(f"eta {eta:g} needs fresh noise in each step.", hint="Give fresh_noise=draw_step_noise(...).")
 
     def ddim(
         denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
@@ -108,12 +108,12 @@ def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> 
 
 
 def advance_sample(x: Tensor, here: NoiseLevel, there: NoiseLevel, mean: Prediction) -> Tensor:
-    """x at `there` when data and noise have these means over the step: x + Δalpha data + Δsigma noise."""
+    """Advance x to `there` with these mean data and noise of the step: x + Δalpha data + Δsigma noise."""
     return x + (there.alpha - here.alpha) * mean.data + (there.sigma - here.sigma) * mean.noise
 
 
 def extrapolate_prediction(first: Prediction, second: Prediction, share: float) -> Prediction:
-    """Line through two predictions at `share`: 0 the first, 1 the second, beyond that carried on."""
+    """Extrapolate the line through two predictions to `share`: 0 is the first, 1 the second."""
     return Prediction(*(a + share * (b - a) for a, b in zip(first, second, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""Long spans in windows: where they lie, how their results are joined, and ticks out as soon as they are final."""
+"""Sample long spans in windows: plan them, join their results, and give ticks as soon as they are final."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,17 +19,17 @@ class Window(NamedTuple):
     stop: int
 
 
-# A window, and the ticks given at its beginning (B, given, ...) or None -> result (B, window, ...).
+# (window, ticks (B, given, ...) that are known at its beginning, or None) -> result (B, ticks of the window, ...)
 WindowFunction = Callable[[Window, Tensor | None], Tensor]
 
 
 def plan_windows(total: int, length: int, overlap: int) -> list[Window]:
-    """Windows that cover ticks 0 to total exactly; the last one is moved back rather than cut short.
+    """Plan windows that cover ticks 0 to total exactly; the last one is moved back rather than cut short.
 
     total: ticks, 0 or more.
     length: ticks of a window, 1 or more; a single window holds all when they fit.
     overlap: ticks shared with the window before, 0 to length - 1; more at the last one.
-    Raises UsageProblem for numbers out of range.
+    Raises UsageError for numbers out of range.
     """
     if total < 0 or length < 1:
         raise UsageError(f"{total} ticks in windows of {length} cannot be.", hint="Give 1 tick or more a window.")
@@ -44,11 +44,11 @@ def plan_windows(total: int, length: int, overlap: int) -> list[Window]:
 
 
 def compute_overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
-    """Weight of each tick of one window, (ticks,) float32 above 0; over all windows they sum to one at every tick.
+    """Compute the weight of each tick of one window, (ticks,) float32 above 0; over all windows they sum to one.
 
-    windows: of `plan`.
+    windows: of `plan_windows`.
     index: which of them.
-    Source: raised cosine; divided by the sum where more than two windows meet: ours.
+    Source: raised cosine, divided by the sum where more than two windows meet.
     """
     here = windows[index]
     total = torch.zeros(here.stop - here.start, dtype=torch.float64)
@@ -60,11 +60,11 @@ def compute_overlap_weights(windows: Sequence[Window], index: int) -> Tensor:
 
 
 def overlap_add(pieces: Iterable[Tensor], windows: Sequence[Window]) -> Tensor:
-    """Results of all windows joined, (B, total, ...).
+    """Join the results of all windows by overlap-add, (B, total, ...).
 
     pieces: (B, ticks of its window, ...) each.
-    windows: of `plan`, as many.
-    Raises UsageProblem for pieces that do not fill their windows.
+    windows: of `plan_windows`, as many.
+    Raises UsageError for pieces that do not fill their windows.
     """
     pieces = list(pieces)
     if len(pieces) != len(windows) or not pieces:
@@ -74,18 +74,18 @@ def overlap_add(pieces: Iterable[Tensor], windows: Sequence[Window]) -> Tensor:
 
 
 def stream_windows(windows: Sequence[Window], make: WindowFunction, join_mode: str = "blend") -> Iterator[Tensor]:
-    """Final ticks (B, ticks, ...), in order and without gap, as soon as no later window can change them.
+    """Stream final ticks (B, ticks, ...), in order and without gap, as soon as no later window can change them.
 
-    windows: of `plan`; two pieces at most are held at a time, however many there are.
+    windows: of `plan_windows`; two pieces at most are held at a time, however many there are.
     make: called once a window, in order: (window, given) -> (B, window ticks, ...).
-    how: blend weighs overlapping ticks (given is None); carry hands them to the next window, which keeps them.
-    Raises UsageProblem for an unknown way or a piece that does not fill its window.
+    join_mode: blend weighs overlapping ticks (given is None); carry hands them to the next window, which keeps them.
+    Raises UsageError for an unknown mode or a piece that does not fill its window.
     """
     if join_mode not in JOIN_MODES:
         raise UsageError(
             f"joining windows by '{join_mode}' is unknown.", hint=f"Choose one of {', '.join(JOIN_MODES)}."
         )
-    held = None  # ticks from the start of the window at hand that earlier windows reached: given, or partial sums
+    held = None  # ticks from the window's start that earlier windows reached: known ones, or partial sums
     for index, window in enumerate(windows):
         piece = make(window, held if join_mode == "carry" else None)
         check_piece(piece, window)
@@ -103,7 +103,7 @@ def stream_windows(windows: Sequence[Window], make: WindowFunction, join_mode: s
 
 
 def compute_raised_cosine(windows: Sequence[Window], index: int) -> Tensor:
-    """Weight of a window before division: up over what it shares with the one before, down over the next's. float64."""
+    """Compute a window's weight before division, float64: up over what it shares with the last, down with the next."""
     here = windows[index]
     weight = torch.ones(here.stop - here.start, dtype=torch.float64)
     rising = windows[index - 1].stop - here.start if index else 0
@@ -116,12 +116,12 @@ def compute_raised_cosine(windows: Sequence[Window], index: int) -> Tensor:
 
 
 def make_ramp(ticks: int) -> Tensor:
-    """Rise from above 0 to below 1 that sums to one with its mirror image, (ticks,) float64. Source: Hann."""
+    """Make a rise from above 0 to below 1 that sums to one with its mirror image, (ticks,) float64. Source: Hann."""
     return torch.sin(math.pi / 2 * (torch.arange(ticks, dtype=torch.float64) + 0.5) / ticks) ** 2
 
 
 def find_neighbours(windows: Sequence[Window], index: int) -> list[int]:
-    """Windows that share a tick with this one, itself among them."""
+    """Find the windows that share a tick with this one, itself among them: indices."""
     first = last = index
     while first > 0 and windows[first - 1].stop > windows[index].start:
         first -= 1
@@ -131,12 +131,12 @@ def find_neighbours(windows: Sequence[Window], index: int) -> list[int]:
 
 
 def expand_weights(weights: Tensor, piece: Tensor) -> Tensor:
-    """Weights (ticks,) shaped to multiply a piece (B, ticks, ...)."""
+    """Shape weights (ticks,) to multiply a piece (B, ticks, ...)."""
     return weights.to(piece).view(1, -1, *[1] * (piece.dim() - 2))
 
 
 def check_piece(piece: Tensor, window: Window) -> None:
-    """Refuses a piece that is not (B, ticks of its window, ...)."""
+    """Check that a piece is (B, ticks of its window, ...); raise UsageError otherwise."""
     if piece.dim() < 2 or piece.shape[1] != window.stop - window.start:
         raise UsageError(
             f"window {window.start} to {window.stop} came back as {tuple(piece.shape)}.",

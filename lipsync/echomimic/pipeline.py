@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
     from mouthpiece.lipsync.echomimic.options import EchoMimicOptions
     from mouthpiece.lipsync.echomimic.weights import EchoMimicModels
-    from mouthpiece.lipsync.portrait.pipeline import AnimateJob
+    from mouthpiece.lipsync.portrait.animation_job import AnimateJob
 
 TICK_SAMPLES = RATE_HZ // int(ARTICULATION_HZ)
 

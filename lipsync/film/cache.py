@@ -17,20 +17,19 @@ from mouthpiece.engine.media.patches import FramePatch
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES
 from mouthpiece.engine.version import get_code_version
 from mouthpiece.face.crop import Crop
-from mouthpiece.lipsync.film.face_scan import MouthScan, scan_mouths
-from mouthpiece.lipsync.film.reference_mouths import ReferenceMouth, ReferenceMouthCollector
+from mouthpiece.lipsync.film.mouth_scan import MouthScan, scan_mouths
+from mouthpiece.lipsync.film.reference_mouths import ReferenceKey, ReferenceMouth, ReferenceMouthCollector
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from fractions import Fraction
 
-    from mouthpiece.engine.encoders.motion import MotionEncoder, MotionSpace
     from mouthpiece.engine.media.rewrite import VideoRewriter
+    from mouthpiece.lipsync.film.edit_plan import FaceEditPlan, MouthSources
     from mouthpiece.lipsync.film.face_scan import FaceTracks
-    from mouthpiece.lipsync.film.resync import FaceEditPlan
+    from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
-    from mouthpiece.lipsync.portrait.opening_segmenter import OpeningSegmenter
 
 RETAINED_RUNS = 4  # what no run of the last so many has used is thrown away
 COMMIT_EVERY = 64  # entries; a run that is killed loses no more
@@ -105,7 +104,8 @@ class BlobStore:
             return None
 
     def close(self, completed: bool = True) -> None:
-        """Writes what is held. done: whether the run came to its end; then what was of no use for long is thrown away."""
+        """Writes what is held. done: whether the run came to its end; then what was of no use for long is thrown away.
+        """
 
         def end() -> None:
             if completed:
@@ -161,7 +161,7 @@ class DubCache:
         video: Path,
         tracks: FaceTracks,
         wanted: list[np.ndarray],
-        models: tuple[MotionEncoder, MotionSpace, OpeningSegmenter],
+        models: LipsyncModels,
         advance: Callable = lambda n: None,
     ) -> list[MouthScan]:
         """As film.look, from an earlier run where it looked at the same frames; frames are looked at in whole stretches
@@ -215,13 +215,15 @@ class DubCache:
         change: FaceEditPlan,
         index: int,
         code: np.ndarray,
-        rests: list[tuple[ReferenceMouth, float]],
+        sources: MouthSources,
         options: LipsyncOptions,
     ) -> str:
-        """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  rests: from
-        resync.donors.
+        """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  sources: of
+        its mouth.
         """
-        told = [part for rest, share in rests for part in (self._rest(rest), float(share))]
+        told = [part for rest, share in sources.lips for part in (self._rest(rest), float(share))]
+        if sources.inside is not None:
+            told += ["inside", self._rest(sources.inside), float(sources.inside_share)]
         shown = (change.source_codes[index], code, float(change.weight[index]), change.track.points[index])
         return self.make_key("patch", index, *shown, *told, options.seed, options.grain)
 
@@ -287,5 +289,5 @@ def _unpack_scan(arrays: dict[str, np.ndarray]) -> MouthScan:
         rest = ReferenceMouth(
             int(facts[0]), code, float(facts[1]), Crop(there, back, WORK_PX), part.tobytes(), face.tobytes()
         )
-        found[tuple(arrays[f"{k}_key"].tolist())] = rest
+        found[ReferenceKey(*arrays[f"{k}_key"].tolist())] = rest
     return MouthScan(arrays["codes"], arrays["why"], arrays["noses"], ReferenceMouthCollector(found))

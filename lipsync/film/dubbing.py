@@ -29,13 +29,14 @@ from mouthpiece.engine.weights.records import ModelRecords, add_model_hashes, re
 from mouthpiece.face.crop import make_crop
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
 from mouthpiece.lipsync.film.face_scan import FaceTracks, load_face_tracks, save_face_tracks, track_faces
+from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
-from mouthpiece.lipsync.film.resync import FaceEdit, prepare_lipsync, resync
+from mouthpiece.lipsync.film.resync import resync
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.motion.speech_to_motion import SILENT_ENERGY, recognize_articulation
 from mouthpiece.lipsync.motion.speech_to_mouth import SIL_INDEX, ArticulationTrack, predict_mouth
 from mouthpiece.lipsync.options import LipsyncOptions
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
-from mouthpiece.lipsync.portrait.pipeline import load_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.progress import Progress
     from mouthpiece.face.track import FaceTrack
-    from mouthpiece.lipsync.portrait.pipeline import PortraitModels
+    from mouthpiece.lipsync.models import LipsyncModels
 
 MOUTH_PICTURE_PX, MOUTH_PICTURES, PICTURES_PER_LINE = 112, 24, 2  # pictures of mouths on a report's page
 CACHE_FILE, FACES_FILE, MODEL_NAMES_SUFFIX = "kept.db", "faces-{}-{}.npz", ".nets.json"
@@ -151,7 +152,7 @@ def plan_face_edits(job: dict[str, Any], lips: Callable) -> tuple[FaceEdit]:
     for line in job["lines"]:
         by_face.setdefault(job["faces"][line["speaker"]], []).append(line)
     return tuple(
-        FaceEdit(tuple((line["start_s"], line["end_s"]) for line in own), face, lips=lips(own))
+        FaceEdit(tuple((line["start_s"], line["end_s"]) for line in own), face, predict=lips(own))
         for face, own in by_face.items()
     )
 
@@ -167,7 +168,7 @@ def make_mouth_predictor(
     Lines next to each other share the frames between them; of lines at one time each has its part.
     """
 
-    def lips(models: PortraitModels, times_s: np.ndarray) -> np.ndarray:
+    def lips(models: LipsyncModels, times_s: np.ndarray) -> np.ndarray:
         total, weight, wave = (
             np.zeros((len(times_s), BLINK_INDEX), np.float32),
             np.zeros(len(times_s), np.float32),
@@ -205,7 +206,7 @@ def get_line_origin(line: dict[str, Any]) -> int:
 
 
 def get_line_articulation(
-    line: dict[str, Any], models: PortraitModels, wave: np.ndarray | None, options: LipsyncOptions
+    line: dict[str, Any], models: LipsyncModels, wave: np.ndarray | None, options: LipsyncOptions
 ) -> ArticulationTrack:
     """Heard of one line alone on its own clock, silence before and after it; what has no plan is listened to."""
     origin = get_line_origin(line)
@@ -227,7 +228,7 @@ def get_line_articulation(
 
 
 def predict_line_mouth(
-    models: PortraitModels, told: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
+    models: LipsyncModels, told: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
 ) -> np.ndarray:
     """(N, 21) mouth and jaw at times on the line's own clock. Source: mouthpiece.lipsync.motion.speech_to_mouth."""
     reach = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / float(MOTION_HZ)

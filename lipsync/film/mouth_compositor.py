@@ -16,7 +16,7 @@ from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_P
 
 if TYPE_CHECKING:
     from mouthpiece.face.crop import Crop
-    from mouthpiece.lipsync.portrait.canvas import FrameParts
+    from mouthpiece.lipsync.portrait.frame_parts import FrameParts
 
 # centre x, y and half axes x, y in units of the crop, and the width of the ramp within: what may move (mouth, jaw and
 # chin; eyes and

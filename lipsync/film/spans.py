@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine import timeline
 from mouthpiece.engine.audio.voice_activity import find_runs
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from fractions import Fraction
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)")
@@ -42,15 +44,9 @@ def parse_spans(text: str | None) -> list[tuple[float, float]] | None:
     return merge_spans(spans)
 
 
-def merge_spans(spans: tuple | list[tuple[float, float]], gap_s: float = 0.0) -> list[tuple[float, float]]:
-    """The spans in order, those that overlap or lie within gap_s of each other made one."""
-    out = []
-    for start, stop in sorted((float(a), float(b)) for a, b in spans):
-        if out and start <= out[-1][1] + gap_s:
-            out[-1] = (out[-1][0], max(out[-1][1], stop))
-        elif stop > start:
-            out.append((start, stop))
-    return out
+def merge_spans(spans: Iterable[tuple[float, float]], gap_s: float = 0.0) -> list[tuple[float, float]]:
+    """Merge spans in seconds as mouthpiece.engine.timeline.merge_spans does; numbers of any kind become floats."""
+    return timeline.merge_spans(((float(a), float(b)) for a, b in spans), gap_s)
 
 
 def find_changed_spans(old: np.ndarray, new: np.ndarray) -> list[tuple[float, float]]:

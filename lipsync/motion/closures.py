@@ -90,6 +90,7 @@ def normalize_opening(mouth: np.ndarray, articulation: np.ndarray, lips: np.ndar
 def postprocess_mouth(
     codes: np.ndarray, articulation: np.ndarray, lips: np.ndarray, options: AnimateOptions
 ) -> np.ndarray:
-    """The first 21 numbers of codes (T, 32), levelled and closed as the options want. options: with level and closure."""
+    """The first 21 numbers of codes (T, 32), levelled and closed as the options want. options: with level and closure.
+    """
     mouth = normalize_opening(codes[:, :BLINK_INDEX], articulation, lips, options.normalize_mouth)
     return enforce_closures(mouth, articulation, lips, options.closure)

@@ -1,4 +1,5 @@
-"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock."""
+"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +44,19 @@ DRIFT_TICKS = 45  # 1.8 s: what moves the head more slowly than this is taken ou
 HEAD_SMOOTHING_TICKS = 1.2  # deviation of what smoothes the head
 PAUSE_MEAN_TICKS = 8  # 0.3 s: deviation of the mean that head and brows follow in pauses
 SILENT_ENERGY = -1.5
+MOUTH_DELAY_S = 0.004  # the mouth is shown this much late, as measured on held-out speakers
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechMotionModels:
+    """Hold the networks that turn speech into motion, in eval, on the CPU.
+
+    phonetic_encoder: sound -> articulation.  core: articulation -> motion codes.  space: codes -> lattices and pose.
+    """
+
+    phonetic_encoder: PhoneticEncoder
+    core: AVCore
+    space: MotionSpace
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,7 @@ def damp_in_pauses(track: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 
 def generate_motion(
-    models: tuple[PhoneticEncoder, AVCore, MotionSpace],
+    models: SpeechMotionModels,
     wave: np.ndarray,
     ticks: int,
     options: AnimateOptions,
@@ -166,24 +180,23 @@ def generate_motion(
 ) -> FaceMotion:
     """The Motion of a recording under the options.
 
-    models: (listener, core, MotionSpace).  wave: (S,) at 16 kHz.  ticks: of 25 Hz.
+    wave: (S,) at 16 kHz.  ticks: of 25 Hz.
     planned: (T, 43) articulation at 50 Hz of a line that we spoke ourselves; None listens to the wave.
     """
-    listener, core, space = models
     articulation, active = (
-        recognize_articulation(listener, wave, ticks, options.gate)
+        recognize_articulation(models.phonetic_encoder, wave, ticks, options.gate)
         if planned is None
         else pad_planned_articulation(planned, ticks)
     )
-    codes = sample_motion_codes(core, articulation, options).copy()
+    codes = sample_motion_codes(models.core, articulation, options).copy()
     slow = active.reshape(ticks, 2).mean(1)
     codes[:, :BLINK_INDEX] = (
-        postprocess_mouth(codes, articulation, space.lips[:BLINK_INDEX].numpy(), options)
+        postprocess_mouth(codes, articulation, models.space.lips[:BLINK_INDEX].numpy(), options)
         * compute_mouth_gate(slow)[:, None]
     )
     codes[:, BLINK_INDEX] = BLINK_SHUT * sample_blinks(ticks, options.blink_rate, slow, options.seed)
     brows, head = codes[:, BLINK_INDEX + 1 : EXPRESSION_WIDTH], retime(codes[:, EXPRESSION_WIDTH:], options.head_speed)
-    raised, nods = generate_gestures(articulation, slow, space.basis.numpy(), options.accents, options.seed)
+    raised, nods = generate_gestures(articulation, slow, models.space.basis.numpy(), options.accents, options.seed)
     if options.stabilize_head:
         brows, head = damp_in_pauses(brows, slow), damp_in_pauses(head, slow)
     head = high_pass(head + nods) if options.stabilize_head else head + nods

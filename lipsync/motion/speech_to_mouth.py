@@ -1,4 +1,5 @@
-"""What the lips of a film shall do: heard in the new sound, or told by a plan; performed span by span, each for itself."""
+"""What the lips of a film shall do: heard in the new sound, or told by a plan; performed span by span, each for itself.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +15,17 @@ from mouthpiece.engine.timeline import MOTION_HZ, interpolate_track
 from mouthpiece.lipsync.film.spans import merge_spans
 from mouthpiece.lipsync.motion.closures import postprocess_mouth
 from mouthpiece.lipsync.motion.speech_to_motion import (
+    MOUTH_DELAY_S,
     compute_mouth_gate,
     pad_or_trim,
     recognize_articulation,
     sample_motion_codes,
 )
-from mouthpiece.lipsync.portrait.pipeline import MOUTH_DELAY_S
 
 if TYPE_CHECKING:
     from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
+    from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels
     from mouthpiece.lipsync.options import LipsyncOptions
-    from mouthpiece.lipsync.portrait.pipeline import PortraitModels
 
 CONTEXT_S = 0.6  # of sound heard before and after a span
 INDEPENDENT_GAP_S = 1.2  # spans further apart than this know nothing of each other
@@ -66,7 +67,7 @@ def estimate_articulation(
 
 
 def predict_mouth(
-    models: PortraitModels,
+    models: SpeechMotionModels,
     track: ArticulationTrack,
     spans: list[tuple[float, float]],
     times_s: np.ndarray,
@@ -74,7 +75,6 @@ def predict_mouth(
 ) -> np.ndarray:
     """(F, 21) float32: mouth and jaw wanted at times within the spans, NaN elsewhere.
 
-    models: pipeline.Models.  heard: Heard.
     spans: pairs of seconds.  times_s: (F,), starts of frames.
     options: LipsyncOptions.
     What happens in one span does not depend on spans further than APART_S away, nor on the sound there.

@@ -4,26 +4,24 @@ pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
 from mouthpiece.engine.curves import smoothstep
 from mouthpiece.face.crop import Crop
 from mouthpiece.face.matte import get_head_window
 from mouthpiece.lipsync.portrait.eyelid_warp import UpperEyelid, draw_eyelid
 from mouthpiece.lipsync.portrait.layers import LARGEST_UPSAMPLED_PX, separate_layers, upsample_twice
-from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
-from mouthpiece.lipsync.portrait.renderer import Rendering, make_edge_fade
-from mouthpiece.lipsync.portrait.teeth import compute_floor_shading, shading, visibility
+from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
+from mouthpiece.lipsync.portrait.mouth_shading import visibility
 
 if TYPE_CHECKING:
+    from mouthpiece.lipsync.portrait.frame_parts import FrameParts
     from mouthpiece.lipsync.portrait.opening_segmenter import EyeContour
 
-MASK_RANGE = (0.35, 0.80)  # what becomes 0 and 1 of the mask
 # the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
 MASK_SHARPNESS = 0.75
 HEAD_FIELD_PX = 64  # grid of the head's field
@@ -32,47 +30,6 @@ BLINK_MARGIN_PX = 6  # of the working crop: further than brows and cheeks move a
 FLOW_FADE_WIDTH = 0.06  # of the crop: where the face flow fades out
 # where the head's shift is measured and about which it turns: the teacher's still points
 HEAD_PIVOT = (0.5, 0.26)
-
-
-@dataclass(frozen=True)
-class FrameParts:
-    """One frame of a rendering as numpy.
-
-    flow: (96, 96, 2) units of the crop.
-    paint: (64, 112, 4) colours 0–255 times mask, and mask; or (64, 112, 5), colours without teeth and the light on them
-    besides.
-    """
-
-    flow: np.ndarray
-    paint: np.ndarray
-
-
-def tighten_mask(rendering: Rendering) -> Rendering:
-    """The Rendering with its mask drawn tighter than learned, so that lips keep the portrait's own pixels, and its
-    paint in the lower lip's shade.
-
-    rendering: Rendering, float32.
-    Source: ours; looked at on portraits kept out.
-    """
-    low, high = MASK_RANGE
-    mask = ((rendering.mask - low) / (high - low)).clamp(0, 1)
-    return Rendering(rendering.flow, (rendering.paint + 1) * compute_floor_shading(mask) - 1, mask)
-
-
-def to_frame_parts(rendering: Rendering, own: torch.Tensor | None = None) -> list[FrameParts]:
-    """FrameParts of every frame of a `Rendering`.
-
-    own: (B, 1, 64, 112) of the teeth that the canvas shall lay over; None where they are in the paint or not wanted.
-    """
-    mask = rendering.mask.float() * make_edge_fade(*rendering.mask.shape[-2:])
-    parts = [
-        (rendering.paint.float() + 1) * 127.5 * mask,
-        mask,
-        *([] if own is None else [shading(rendering.mask.float(), own)]),
-    ]
-    flow = rendering.flow.float().permute(0, 2, 3, 1).numpy()
-    paint = torch.cat(parts, 1).permute(0, 2, 3, 1).numpy()
-    return [FrameParts(f, p) for f, p in zip(flow, paint)]
 
 
 def compute_head_depth(u: np.ndarray) -> np.ndarray:
@@ -108,6 +65,15 @@ def compute_person_rigidity(u: np.ndarray) -> np.ndarray:
     beside = np.maximum(dx - wide, 0) / 1.2
     beyond = np.where(dy > 0, np.maximum(dy - 0.95, 0) / 0.9, np.maximum(-dy - 2, 0))
     return 1 - smoothstep(np.hypot(beside, beyond))
+
+
+@lru_cache(maxsize=4)
+def make_flow_fade(side_px: int) -> np.ndarray:
+    """Make a weight (n, n, 1) float32 that fades a flow field of n pixels a side to zero at the edges of the crop."""
+    ramp = smoothstep((0.5 - np.abs((np.arange(side_px) + 0.5) / side_px - 0.5)) / FLOW_FADE_WIDTH)
+    fade = (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
+    fade.flags.writeable = False
+    return fade
 
 
 class Canvas:
@@ -149,7 +115,6 @@ class Canvas:
             np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         )
         self._field = self._build_head_field(h, w)
-        self._fade = self._build_flow_fade()
         light = crop.with_size(BROW_CROP_PX).take(pixels).mean(-1) if eyes else None
         self._lids = tuple(UpperEyelid(eye, light) for eye in eyes)
 
@@ -184,10 +149,6 @@ class Canvas:
         turn = self.crop.frame_from_crop[:, :2] * WORK_PX
         return np.array([-(np.stack(b, -1) * rigid[..., None]) @ turn.T for b in basis], np.float32)
 
-    def _build_flow_fade(self) -> np.ndarray:
-        ramp = smoothstep((0.5 - np.abs((np.arange(FLOW_PX) + 0.5) / FLOW_PX - 0.5)) / FLOW_FADE_WIDTH)
-        return (ramp[:, None] * ramp[None]).astype(np.float32)[..., None]
-
     def draw(self, parts: FrameParts, pose: np.ndarray, lid_closure: float = 0.0) -> np.ndarray:
         """One frame, uint8 (H, W, 3).
 
@@ -201,12 +162,12 @@ class Canvas:
         read = self._grid + cv2.resize(moved, (w, h), interpolation=cv2.INTER_CUBIC) if reach_px else self._grid.copy()
         box = self._box((0, WORK_PX, 0, WORK_PX), reach_px)
         u = self._to_crop_units(self._crop_to_box(read, box))
-        flow, shift = (parts.flow * self._fade).astype(np.float32), None
+        flow, shift = (parts.flow * make_flow_fade(len(parts.flow))).astype(np.float32), None
         if u.size and flow.any():
             shift = cv2.remap(
                 flow,
-                u[..., 0] * FLOW_PX - 0.5,
-                u[..., 1] * FLOW_PX - 0.5,
+                u[..., 0] * len(flow) - 0.5,
+                u[..., 1] * len(flow) - 0.5,
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_CONSTANT,
             )
@@ -227,7 +188,7 @@ class Canvas:
                 )
         rows, cols = self._box(MOUTH_PATCH, reach_px)
         self._blend_mouth(
-            frame[rows, cols], parts.paint, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0]
+            frame[rows, cols], parts, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0]
         )
         return frame
 
@@ -252,18 +213,20 @@ class Canvas:
         frame[self._window] = self._layers.compose(read - self._corner)
         return frame
 
-    def _blend_mouth(self, frame: np.ndarray, paint: np.ndarray, u: np.ndarray) -> None:
+    def _blend_mouth(self, frame: np.ndarray, parts: FrameParts, u: np.ndarray) -> None:
         """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""
         if not u.size:
             return
         top, _, left, _ = MOUTH_PATCH
-        paint, at = paint.astype(np.float32), (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
-        part = cv2.remap(paint[..., :4], *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        at = (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
+        part = cv2.remap(parts.paint.astype(np.float32), *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
         cover = np.clip(part[..., 3:4], 0, 1)
         share = np.clip((cover - 0.5) * max(1.0, MASK_SHARPNESS / self.crop.scale) + 0.5, 0, 1)
         out = frame * (1 - share) + part[..., :3] * (share / np.maximum(cover, 1e-3))
-        if self.teeth is not None and paint.shape[-1] == 5:
-            light = cv2.remap(paint[..., 4], *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
+        if self.teeth is not None and parts.teeth_light is not None:
+            light = cv2.remap(
+                parts.teeth_light.astype(np.float32), *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )[..., None]
             grow = len(self.teeth) / (MOUTH_PATCH[1] - MOUTH_PATCH[0])
             at = ((u[..., 0] * WORK_PX - left) * grow - 0.5, (u[..., 1] * WORK_PX - top) * grow - 0.5)
             teeth = cv2.remap(self.teeth, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
-from mouthpiece.lipsync.portrait.renderer import RendererUNet
+from mouthpiece.engine.weights.loading import load_state, load_state_into
+from mouthpiece.lipsync.portrait.unet import ResidualUNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class OpeningSegmenter(nn.Module):
     def __init__(self, widths: tuple[int, int] | list[int] = (16, 32, 48, 64)) -> None:
         super().__init__()
         self.config = dict(widths=list(widths))
-        self.eye_net, self.mouth_net = RendererUNet(3, widths), RendererUNet(3, widths)
+        self.eye_net, self.mouth_net = ResidualUNet(3, widths), ResidualUNet(3, widths)
         self.eye_out, self.mouth_out = (nn.Conv2d(widths[0], 1, 3, padding=1) for _ in range(2))
         for layer in (self.eye_out, self.mouth_out):
             nn.init.zeros_(layer.weight)
@@ -93,8 +94,15 @@ class OpeningSegmenter(nn.Module):
         return self.mouth_out(self.mouth_net(pictures.contiguous(memory_format=torch.channels_last))).float()
 
 
+def load_opening_segmenter() -> OpeningSegmenter:
+    """Load the embedded segmenter, in eval. Raises MissingDependencyError."""
+    state, config = load_state("finder")
+    return load_state_into(OpeningSegmenter(config["widths"]), state, "finder").eval().float()
+
+
 def keep_largest_component(share: np.ndarray) -> np.ndarray | None:
-    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components."""
+    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components.
+    """
     count, parts = cv2.connectedComponents((share > PART_THRESHOLD).astype(np.uint8))
     if count < 2:
         return None

@@ -166,7 +166,7 @@ def _resolve_output(name: str, folder: Path) -> Path:
 
 
 def _rename_fields(fields: dict[str, Any], use_case: UseCase) -> dict[str, Any]:
-    """Return the fields of a row by the names of a Request: "head-speed" as "head_speed", a former name as the present."""
+    """Return the fields of a row by their names in a Request: "head-speed" as "head_speed", former names as present."""
     renamed: dict[str, Any] = {}
     for key, value in fields.items():
         name = key.removeprefix("--").replace("-", "_")

@@ -31,7 +31,7 @@ THREAD_VARIABLES = (
 
 def run_request(request: Request) -> tuple[int, dict[str, Any]]:
     """Run one Request silently; return its exit code and the document that `--json` would show."""
-    from mouthpiece.commands.command import to_json_value
+    from mouthpiece.json_values import to_json_value
     from mouthpiece.native_output import silence_native_output
     from mouthpiece.use_cases import get_use_case
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.animate import ANIMATE
 from mouthpiece.commands.command import add_output_flags, build_command
 from mouthpiece.engine.config import add_option_groups
-from mouthpiece.lipsync.echomimic.options import EchoMimicControls
-from mouthpiece.lipsync.options import AnimateOptions
+from mouthpiece.lipsync.renderers import list_option_groups
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recording of speech or song; a video lends its sound; leave it out with --text",
     )
     add_output_flags(parser)
-    add_option_groups(parser, {"animate": AnimateOptions, "with --model echomimic or echomimic-acc": EchoMimicControls})
+    add_option_groups(parser, list_option_groups())
 
 
 COMMAND = build_command(ANIMATE, "portrait + speech or song -> video", add_arguments)

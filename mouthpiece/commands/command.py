@@ -1,21 +1,18 @@
-"""What a command is, and what all commands that write an output share."""
+"""Commands of the command line: their type, the flags they share, and their JSON documents."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import ExitCode
 from mouthpiece.job import finalize_output
+from mouthpiece.json_values import to_json, to_json_value
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from mouthpiece.engine.progress import Progress
     from mouthpiece.job import Result
@@ -29,6 +26,7 @@ __all__ = [
     "build_command",
     "finalize_output",
     "to_json",
+    "to_json_value",
 ]
 
 
@@ -48,15 +46,15 @@ class Command:
     """One command of the command line.
 
     name: as typed.  help: one line.
-    add: called with an argparse parser, to which it adds arguments.
-    run: called with the parsed arguments and a Progress; gives an Outcome.
-    loud: True lets native libraries be heard on standard error.
+    add: adds the arguments to an argparse parser.
+    run: runs the command with parsed arguments and a Progress.
+    keep_native_output: True lets native libraries write to standard error.
     """
 
     name: str
     help: str
-    add: Callable
-    run: Callable
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Progress], Result | CommandResult]
     keep_native_output: bool = False
 
 
@@ -96,21 +94,3 @@ def add_provenance_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--signing-cert", type=Path, metavar="CERT.pem", help="certificates of that key, the signer's first"
     )
-
-
-def to_json(value: dict[str, Any]) -> str:
-    """One line of strict JSON: what is no number becomes null, paths and fractions text. Source: RFC 8259."""
-    return json.dumps(to_json_value(value), ensure_ascii=False, allow_nan=False)
-
-
-def to_json_value(value):
-    """The value as JSON knows it: dicts, lists, text, numbers, null."""
-    if isinstance(value, dict):
-        return {str(key): to_json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json_value(item) for item in value]
-    if hasattr(value, "tolist"):  # arrays and numbers of numpy and torch
-        return to_json_value(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path | Fraction) else value

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import build_command
 from mouthpiece.engine.config import add_former_flag
-from mouthpiece.evaluate import EVALUATE, RECOGNIZER_CHOICES
+from mouthpiece.evaluate import EVALUATE
+from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
 
 if TYPE_CHECKING:
     import argparse
@@ -28,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--recognizer",
-        choices=RECOGNIZER_CHOICES,
+        choices=REVIEW_CHOICES,
         help="of a dub: what hears its lines; auto where it is not given",
     )
-    add_former_flag(parser, "listen", "recognizer", choices=RECOGNIZER_CHOICES)
+    add_former_flag(parser, "listen", "recognizer", choices=REVIEW_CHOICES)
     parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet: frames, waveform, mouth curve"
     )

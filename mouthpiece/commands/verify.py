@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
 
 
-def add(parser) -> None:
-    """Adds the arguments of `verify`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `verify`."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="video, sound or picture; a .c2pa beside it is read too"
     )
     parser.add_argument("--trust", type=Path, metavar="ISSUERS.pem", help="certificates of issuers that you trust")
 
 
-def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
-    """Outcome of `verify`: exit code 0 for marked and intact, 5 for anything else."""
+def run(args: argparse.Namespace, progress: Progress) -> CommandResult:
+    """Run `verify`: exit code 0 for marked and intact, 5 for anything else."""
     from mouthpiece.engine.provenance.verification import INTACT, format_verification, verify_file
 
     with progress.stage("verifying", 1, "file") as advance:
@@ -34,4 +34,4 @@ def run(args: argparse.Namespace, progress: Progress) -> CommandResult | None:
     )
 
 
-COMMAND = Command("verify", "provenance: what was generated, which seconds, by which model", add, run)
+COMMAND = Command("verify", "provenance: what was generated, which seconds, by which model", add_arguments, run)

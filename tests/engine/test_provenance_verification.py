@@ -130,7 +130,7 @@ def test_the_command_tells_and_answers_by_exit_code(call, tmp_path, film):
     for line in (
         "generated: trainedAlgorithmicMedia",
         "seconds: all of it",
-        "made by: mouthpiece 0.1.0 animate mini",
+        "made by: mouthpiece 0.2.0 animate mini",
         "consent: consent not recorded",
     ):
         assert f"  {line}\n" in answer.out

@@ -109,7 +109,7 @@ def test_sampling_with_scale_one_equals_sampling_without_guidance():
         (lambda: ask(Guidance((2.0,)), [SOUND, TEXT]), "2 conditions came with 1"),
         (lambda: ask(Guidance((2.0,)), [None]), "differ in kind"),
         (lambda: ask(Guidance((2.0,)), [{"pull": torch.ones(2, 1)}]), "names"),
-        (lambda: ask(Guidance((2.0,)), [tree(1.0) | {"kind": "other"}]), "no tensor"),
+        (lambda: ask(Guidance((2.0,)), [tree(1.0) | {"kind": "other"}]), "not a tensor"),
         (lambda: ask(Guidance((2.0,)), [tree(1.0) | {"extra": []}]), "number"),
         (lambda: ask(Guidance((2.0,)), [tree(1.0) | {"pull": torch.ones(3, 1)}]), "batch of 2"),
     ],

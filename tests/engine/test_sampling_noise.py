@@ -58,8 +58,8 @@ def test_step_noise_repeats_from_the_start():
         (lambda: draw_item_noise((3,), 0.5, [0]), "seed 0.5"),
         (lambda: draw_item_noise((3,), 0, []), "no batch"),
         (lambda: draw_item_noise((3,), 0, "line"), "no batch"),
-        (lambda: draw_tick_noise(5, 5, (), 0, [0]), "no span"),
-        (lambda: draw_tick_noise(-1, 5, (), 0, [0]), "no span"),
+        (lambda: draw_tick_noise(5, 5, (), 0, [0]), "not a span"),
+        (lambda: draw_tick_noise(-1, 5, (), 0, [0]), "not a span"),
         (lambda: next(draw_step_noise((3,), 0, [])), "no batch"),
     ],
 )

@@ -58,8 +58,6 @@ def test_the_frames_cover_the_sound_and_never_by_a_whole_frame_more():
 def test_time_does_not_drift_in_ten_hours():
     last = 10 * 3600 * 30000 // 1001
     start = timeline.get_frame_time(last, NTSC)
-    assert timeline.get_frame_index(start, NTSC) == last
-    assert timeline.find_nearest_frame(start, NTSC) == last
     assert timeline.count_frames(start, NTSC) == last
     assert abs(timeline.make_frame_times(last + 1, NTSC)[-1] - float(start)) < 1e-11
     sample = timeline.count_samples(start, 48_000)
@@ -69,15 +67,6 @@ def test_time_does_not_drift_in_ten_hours():
 def test_nearest_sends_halves_up_so_that_steps_stay_even():
     halves = [timeline.round_half_up(Fraction(n, 2)) for n in (-3, -1, 1, 3, 5)]
     assert halves == [-1, 0, 1, 2, 3]
-
-
-def test_the_two_model_clocks_meet_at_every_motion_tick():
-    for tick in range(100):
-        time = timeline.get_frame_time(tick, timeline.MOTION_HZ)
-        assert timeline.count_ticks_until(time) == tick
-        assert timeline.count_ticks_until(time, timeline.ARTICULATION_HZ) == 2 * tick
-    assert timeline.count_ticks(Fraction(1, 3)) == 9
-    assert timeline.count_ticks(Fraction(1, 3), timeline.ARTICULATION_HZ) == 17
 
 
 def test_frame_starts_are_float64_and_equal_to_the_fractions():
@@ -99,3 +88,11 @@ def test_a_track_holds_its_first_and_last_value_beyond_its_ends():
     assert timeline.interpolate_track(track, np.array([-1.0, 2.25, 99.0])).tolist() == [[0, 1], [4.5, 5.5], [10, 11]]
     assert timeline.interpolate_track(track[:1], np.array([0.0, 3.0])).tolist() == [[0, 1], [0, 1]]
     assert timeline.interpolate_track(np.arange(4), np.array([0.5])).tolist() == [0.5]
+
+
+def test_spans_that_touch_or_lie_near_are_merged_in_any_unit():
+    spans = [(5, 9), (1, 3), (8, 12), (4, 4)]
+    assert timeline.merge_spans(spans) == [(1, 3), (5, 12)] and timeline.merge_spans(spans, 2) == [(1, 12)]
+    assert all(isinstance(edge, int) for span in timeline.merge_spans(spans) for edge in span)
+    assert timeline.merge_spans([(0.5, 1.0), (0.0, 0.5)]) == [(0.0, 1.0)] and timeline.merge_spans([]) == []
+    assert timeline.merge_spans([(0, 10), (2, 3)]) == [(0, 10)]

@@ -1,14 +1,12 @@
 """Evaluation: closed forms for every number, a clip that was made to be in sync, late, silent or without a face."""
 
 import json
-import math
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from pyloudnorm import Meter
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.encoders import phonetic
@@ -23,13 +21,11 @@ from mouthpiece.evaluation.talking_head import (
     NotMeasured,
     compute_amplitude_ratio,
     compute_energy_curve,
-    compute_gated_lufs,
     compute_phone_opening,
     estimate_opening,
     evaluate_video,
     find_silent_frames,
     format_table,
-    measure_gated_lufs,
     measure_identity,
     measure_sound_duration,
     measure_sync,
@@ -133,20 +129,6 @@ def test_loudness_is_a_curve_between_silence_and_the_loudest():
     curve = compute_energy_curve(wave)
     assert curve.shape == (50,) and curve[:15].max() < 0.01 and curve[25] == pytest.approx(1, abs=0.02)
     assert compute_energy_curve(np.zeros(16_000, np.float32)).shape == (50,)
-
-
-def test_loudness_equals_pyloudnorms(tmp_path):
-    rng = np.random.default_rng(0)
-    sound = (rng.normal(size=(2, 48_000 * 2)) * np.linspace(0.001, 0.2, 96_000)).astype(np.float32)
-    write_sound(tmp_path / "a.wav", Sound(sound, 48_000), bits=24)
-    wanted = Meter(48_000).integrated_loudness(sound.T.astype(float))
-    assert measure_gated_lufs(tmp_path / "a.wav") == pytest.approx(wanted, abs=0.02)
-
-
-def test_silence_and_very_short_sounds_have_no_loudness():
-    assert math.isnan(compute_gated_lufs(np.zeros(20)))
-    assert math.isnan(compute_gated_lufs(np.ones(3)))
-    assert compute_gated_lufs(np.ones(4)) == pytest.approx(-0.691)
 
 
 # clips

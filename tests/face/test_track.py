@@ -14,7 +14,6 @@ from mouthpiece.face.track import (
     TrackSegment,
     fill_gaps,
     smooth_points,
-    track_face,
 )
 
 
@@ -35,6 +34,14 @@ def clip(photo):
 @pytest.fixture(scope="module")
 def empty():
     return cv2.resize(data.coffee(), (480, 360))
+
+
+def track_face(frames, choice="largest", name="video", options=TrackOptions(), identity=None):
+    """The track of a face through a whole clip."""
+    tracker = FaceTracker(choice, name, options, identity)
+    for frame in frames:
+        tracker.push(frame)
+    return tracker.finish()
 
 
 def covered(clip, hidden):

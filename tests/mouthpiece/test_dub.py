@@ -378,7 +378,7 @@ def test_a_run_that_is_stopped_between_saves_keeps_the_lines_it_has_spoken(stage
 
 def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(stage):
     from mouthpiece.engine.audio.sound import write_sound
-    from mouthpiece.evaluation.dub_evaluation import measure_file_loudness
+    from mouthpiece.evaluation.dub_evaluation import report_loudness
 
     tones = 0.05 * np.sin(
         2 * np.pi * np.array([[300], [450], [600], [60], [750], [900]]) * np.arange(3 * 48_000) / 48_000
@@ -386,4 +386,4 @@ def test_a_film_has_all_channels_of_its_mix_and_the_loudness_that_was_asked_for(
     write_sound(stage.folder / "bed.wav", Sound(tones.astype(np.float32), 48_000))
     assert stage("--bed", str(stage.folder / "bed.wav")).code == 0
     assert probe(stage.folder / "out.mp4").channels == 6 and read_facts(stage.folder)["loudness"]["layout"] == "5.1"
-    assert measure_file_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)
+    assert report_loudness(stage.folder / "out.mp4", {})["integrated_lufs"] == pytest.approx(-23, abs=0.3)

@@ -9,7 +9,7 @@ from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.progress import Progress
 from mouthpiece.voice.asr import transcription
-from mouthpiece.voice.asr.recognizers import RecognizedWord
+from mouthpiece.voice.asr.recognizer import RecognizedWord
 from mouthpiece.voice.asr.transcription import Transcriber
 from mouthpiece.voice.scripts.formats import read_script
 from mouthpiece.voice.scripts.project_file import read_project
@@ -18,7 +18,7 @@ RATE_HZ = 16_000
 
 
 class Reader:
-    """Ears that hear two sentences in everything, if it is not silent."""
+    """A recogniser that finds two sentences in every sound that is not silent."""
 
     name, why = "reader", "a test"
 

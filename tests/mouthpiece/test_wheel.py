@@ -72,7 +72,9 @@ def test_a_wheel_has_every_module_and_every_data_file_of_the_rooms(wheel):
         inside = {name.removeprefix("mouthpiece/") for name in file.namelist()}
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     rooms = ("engine/", "face/", "lipsync/", "voice/", "training/", "evaluation/", "configs/", "mouthpiece/")
-    wanted = {name.removeprefix("mouthpiece/") for name in tracked if name.startswith(rooms) and (ROOT / name).is_file()}
+    wanted = {
+        name.removeprefix("mouthpiece/") for name in tracked if name.startswith(rooms) and (ROOT / name).is_file()
+    }
     assert {name for name in wanted - inside if not name.endswith("README.md")} == set()
 
 

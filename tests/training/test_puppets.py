@@ -7,9 +7,10 @@ from skimage import data
 
 from mouthpiece.engine.encoders.motion import EXPRESSION_WIDTH, MotionEncoder, MotionSpace
 from mouthpiece.engine.media.images import write_image
+from mouthpiece.lipsync.portrait.lip_line import LipLine
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 from mouthpiece.lipsync.portrait.renderer import warp
-from mouthpiece.lipsync.portrait.teeth import LipLine, draw_teeth
+from mouthpiece.lipsync.portrait.teeth import draw_teeth
 from mouthpiece.training.data.face_crops import crop_portrait
 from mouthpiece.training.data.puppets import (
     BORDER_POINTS,

@@ -14,9 +14,11 @@ import torch
 from scipy.spatial import Delaunay
 
 from mouthpiece.engine.files import atomic_write
+from mouthpiece.lipsync.portrait.lip_line import LipLine
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX as IMAGE_PX
-from mouthpiece.lipsync.portrait.teeth import LipLine, alpha_composite, measure_cheek_colour
+from mouthpiece.lipsync.portrait.mouth_shading import alpha_composite
+from mouthpiece.lipsync.portrait.teeth import measure_cheek_colour
 from mouthpiece.training.data.manifest import is_common_speaker
 from mouthpiece.training.mesh_geometry import (
     INNER_LIP_RING,

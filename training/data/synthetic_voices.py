@@ -4,12 +4,13 @@ of what they were made from.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import istft, resample_poly, stft
+from scipy.signal import istft, stft
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.encoders.articulatory_features import VOWEL_INDICES
 from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, TICK_HOPS, compute_log_mel, normalize_level
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
@@ -18,6 +19,9 @@ from mouthpiece.training.augment import draw_uniform
 from mouthpiece.training.data.forced_alignment import label_sentence, load_labelled_clips, save_labels, track_pitch
 from mouthpiece.training.data.manifest import is_held_out, load_held_out, read_rows, require_stage
 from mouthpiece.training.time_warp import VOWEL_STRETCH_RANGE
+
+if TYPE_CHECKING:
+    from mouthpiece.engine.audio.sound import Sound
 
 ENGLISH_VOICES = (
     "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric am_fenrir am_liam "
@@ -148,10 +152,9 @@ def transform_recordings(rows, clips, data, generator):
     return done
 
 
-def resample_mono(sound):
-    """The mean of a Sound's channels (S,) float32, at 16 kHz. Source: scipy's polyphase filter."""
-    up = Fraction(RATE_HZ, sound.rate_hz)
-    return resample_poly(sound.to_mono().samples[0], up.numerator, up.denominator).astype(np.float32)
+def resample_mono(sound: Sound) -> np.ndarray:
+    """Resample a Sound to one channel at 16 kHz, (S,) float32."""
+    return resample(sound.to_mono().samples[0], sound.rate_hz, RATE_HZ)
 
 
 def sample_lines(language, count, rng):

@@ -11,7 +11,7 @@ from mouthpiece.voice.scripts.script import Line, Script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mouthpiece.voice.asr.recognizers import RecognizedWord
+    from mouthpiece.voice.asr.recognizer import RecognizedWord
     from mouthpiece.voice.asr.transcription import TranscribedPhrase
 
 DEFAULT_SPEAKER = "S1"  # voices are not told apart

@@ -1,4 +1,4 @@
-"""What is said in a recording and when: only where somebody speaks, in windows cut at pauses, in constant memory."""
+"""Transcription of recordings of any length: only where somebody speaks, in windows cut at pauses, in constant memory."""
 
 from __future__ import annotations
 
@@ -8,101 +8,114 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.audio.voice_activity import FRAME_SAMPLES, detect_voiced_frames, find_runs
 from mouthpiece.engine.media.reading import open_sound_stream
-from mouthpiece.voice.asr.recognizers import RATE_HZ, RecognizedWord, open_recognizer
+from mouthpiece.engine.timeline import merge_spans
+from mouthpiece.voice.asr.recognizer import RATE_HZ, RecognizedWord
+from mouthpiece.voice.asr.recognizers import open_recognizer
 from mouthpiece.voice.asr.wer import WordErrors, count_word_errors, get_base_language, join_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from whisper import Whisper
+
     from mouthpiece.engine.device import Placement
-    from mouthpiece.voice.asr.recognizers import PocketsphinxRecognizer
+    from mouthpiece.voice.asr.recognizer import Recognizer
 
 CHUNK_S = 120  # sound held in memory at once
-WINDOW_S = 28.0  # heard at once; whisper takes 30
+WINDOW_S = 28.0  # recognised at once; whisper takes 30
 MAX_JOINED_GAP_S = 0.3  # shorter pauses do not part stretches of speech
-PAD_S = 0.25  # heard before and after what the detector takes for speech
-TRIM_S = PAD_S - 0.1  # of that is no word's: whisper lets the first word begin with the silence before it
+PAD_S = 0.25  # recognised before and after what the detector takes for speech
+TRIM_S = PAD_S - 0.1  # of that belongs to no word: whisper lets the first word begin with the silence before it
 MIN_SPEECH_S = 0.1  # less is a click
-MAX_WINDOW_GAP_S = 5.0  # what lies further apart is heard apart
+MAX_WINDOW_GAP_S = 5.0  # what lies further apart is recognised apart
 LOOK_BACK_S = 10.0  # where a stretch without pause is cut: at the quietest place in its last seconds
 PHRASE_PAUSE_S = 1.0  # a pause this long parts phrases
-MAX_OUTSIDE_S = 0.3  # a word this far from anybody's voice was made up
-_ENDS = ".?!…。？！"
+MAX_OUTSIDE_S = 0.3  # a word this far from all speech was made up
+_SENTENCE_ENDS = ".?!…。？！"
+
+Region = tuple[int, int]  # (from, to) samples at 16 kHz in which somebody speaks
 
 
 @dataclass(frozen=True)
 class TranscribedPhrase:
-    """Something said without a long pause.
+    """A piece of speech without a long pause.
 
-    text: str.  start_s, stop_s: seconds from the start of the recording.
-    words: tuple of ears.Heard.  language: code, as asked for or as found.
+    text: its words.
+    start_s, stop_s: seconds from the start of the recording.
+    words: RecognizedWords with times of the recording.
+    language: code, as asked for or as detected.
     """
 
     text: str
     start_s: float
     stop_s: float
-    words: tuple = field(repr=False, default=())
+    words: tuple[RecognizedWord, ...] = field(repr=False, default=())
     language: str = "en"
 
 
 @dataclass(frozen=True)
 class IntelligibilityCheck:
-    """A line heard back.
+    """What a recogniser understood of a spoken line.
 
-    text: what was heard.  error: WordError against what should be there.
-    lost_words: the words that were not heard, nor anything that sounds like them.  ok: bool, none was lost.
+    text: what was recognised.
+    error: WordErrors against what should be there.
+    lost_words: words that were not recognised, nor anything that sounds like them.
+    ok: True when none was lost.
     """
 
     text: str
     error: WordErrors = field(repr=False)
-    lost_words: tuple
+    lost_words: tuple[str, ...]
     ok: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: heard, wer, lost, ok."""
+        """Convert to a JSON-ready dict: heard, wer, lost, ok."""
         return {"heard": self.text, "wer": round(self.error.rate, 4), "lost": list(self.lost_words), "ok": self.ok}
 
 
 class Transcriber:
-    """Hears recordings of any length.
+    """Transcribe recordings of any length with a recogniser of short pieces.
 
-    ears: what hears one window, such as ears.WhisperEars: has name, why, check(language), hear(wave, language).
+    recognizer: Recognizer.
     """
 
-    def __init__(self, recognizer: PocketsphinxRecognizer) -> None:
+    def __init__(self, recognizer: Recognizer) -> None:
         self._recognizer = recognizer
         self.name, self.why = recognizer.name, recognizer.why
 
     @property
-    def whisper(self):
-        """The whisper.model.Whisper that hears, None when something else does."""
+    def whisper(self) -> Whisper | None:
+        """The whisper model of the recogniser, for alignment; None when it is another one."""
         return getattr(self._recognizer, "model", None)
 
     def check(self, language: str | None) -> None:
-        """Raises UsageProblem or Missing for a language that cannot be heard. language: code, or None."""
+        """Check that a language code can be recognised; None is detected. Raises as Recognizer.check does."""
         self._recognizer.check(language)
 
     def transcribe(
-        self, source: Sound | Path, language: str | None = None, advance: Callable | None = None
-    ) -> list[TranscribedPhrase] | None:
-        """What is said, in order: list of Phrase; empty for silence, noise and music without words.
+        self, source: Sound | Path, language: str | None = None, advance: Callable[[float], object] | None = None
+    ) -> list[TranscribedPhrase]:
+        """Transcribe a recording; return its phrases in order, [] for silence, noise and music without words.
 
         source: Sound, or path of a recording or a video, which is streamed.
-        language: code such as "en" or "de"; None takes what is found where somebody first speaks.
+        language: code such as "en" or "de"; None takes what is detected where somebody first speaks.
         advance: called with the seconds that are done since the last call.
-        Raises what `check` of the ears and media.sound_stream raise.
+        Raises what Recognizer.check and open_sound_stream raise.
         """
         self.check(language)
         if isinstance(source, Sound):
-            return self._heard(_iterate_blocks(source), language, advance)
+            return self._transcribe_blocks(_iterate_blocks(source), language, advance)
         with open_sound_stream(Path(source), RATE_HZ, 1) as (_, blocks):
-            return self._heard(blocks, language, advance)
+            return self._transcribe_blocks(blocks, language, advance)
 
-    def _heard(self, blocks: Iterator, language: str | None, advance: Callable | None) -> list[TranscribedPhrase]:
+    def _transcribe_blocks(
+        self, blocks: Iterable[np.ndarray], language: str | None, advance: Callable[[float], object] | None
+    ) -> list[TranscribedPhrase]:
         phrases = []
         for offset, wave, regions in split_at_pauses(blocks):
             for window in pack_windows(wave, regions):
@@ -118,44 +131,43 @@ class Transcriber:
 def open_transcriber(
     choice: str = "auto", language: str | None = None, placement: Placement | None = None
 ) -> Transcriber:
-    """The Recogniser asked for, or the best one at hand; its `name` and `why` are for the report.
+    """Open a Transcriber with the recogniser asked for, or the best one installed.
 
-    choice: one of ears.CHOICES.  language: what is spoken, None for not known.
-    placement: mouthpiece.engine.device.Placement for whisper; None is this machine's CPU.
-    Raises what ears.choose_ears raises.
+    choice, language, placement: as for `open_recognizer`.
+    Raises what `open_recognizer` raises.
     """
     return Transcriber(open_recognizer(choice, language, placement))
 
 
 def check_intelligibility(
-    recogniser: Transcriber, sound: Sound, text: str, language: str = "en"
+    transcriber: Transcriber, sound: Sound, text: str, language: str = "en"
 ) -> IntelligibilityCheck:
-    """Hearing of a spoken line: which words of its text cannot be heard in it.
+    """Check which words of its text a recogniser does not understand in a spoken line.
 
-    recogniser: Recogniser.  sound: Sound.  text: what was to be said.  language: code.
-    Raises what `Recogniser.transcribe` raises.
+    sound: of the line.
+    text: what was to be said.
+    language: code.
+    Raises what Transcriber.transcribe raises.
     """
-    heard = " ".join(phrase.text for phrase in recogniser.transcribe(sound, get_base_language(language)))
+    heard = " ".join(phrase.text for phrase in transcriber.transcribe(sound, get_base_language(language)))
     error = count_word_errors(text, heard, language)
     return IntelligibilityCheck(heard, error, error.lost, not error.lost)
 
 
 def _iterate_blocks(sound: Sound) -> Iterator[np.ndarray]:
-    """A Sound as blocks of a second at 16 kHz, one channel."""
-    wave = sound.to_mono().samples[0]
-    if sound.rate_hz != RATE_HZ:
-        from scipy.signal import resample_poly
-
-        common = np.gcd(sound.rate_hz, RATE_HZ)
-        wave = resample_poly(wave, RATE_HZ // common, sound.rate_hz // common).astype(np.float32)
+    """Yield a Sound as (1, S) blocks of a second at 16 kHz."""
+    wave = resample(sound.to_mono().samples[0], sound.rate_hz, RATE_HZ)
     for start in range(0, len(wave), RATE_HZ):
         yield wave[None, start : start + RATE_HZ]
 
 
-def split_at_pauses(blocks: Iterator | list[np.ndarray], chunk_s: int = CHUNK_S) -> Iterator:
-    """Pieces of a long sound that end in pauses: (first sample, (S,) wave, stretches of speech in it as sample pairs).
+def split_at_pauses(
+    blocks: Iterable[np.ndarray], chunk_s: float = CHUNK_S
+) -> Iterator[tuple[int, np.ndarray, list[Region]]]:
+    """Split a long sound into chunks that end in pauses: (first sample, (S,) wave, speech regions of the chunk).
 
-    blocks: iterable of (1, S) float32 at 16 kHz.  chunk_s: about how long the pieces are.
+    blocks: (1, S) float32 at 16 kHz.
+    chunk_s: about how long the chunks are.
     """
     held, length, offset = [], 0, 0
     for block in blocks:
@@ -171,9 +183,10 @@ def split_at_pauses(blocks: Iterator | list[np.ndarray], chunk_s: int = CHUNK_S)
         yield offset, wave, find_speech_regions(wave)
 
 
-def _choose_chunk_end(wave: np.ndarray, regions: list[tuple[int, int]]) -> tuple[list[tuple], int]:
-    """Where a chunk ends: before a stretch of speech that its end may cut, or at its quietest place; and the stretches
-    before that.
+def _choose_chunk_end(wave: np.ndarray, regions: list[Region]) -> tuple[list[Region], int]:
+    """Choose where a chunk ends: before a speech region that its end may cut, or at the quietest place of a long one.
+
+    Returns the regions before the end, and the end in samples.
     """
     cut = len(wave)
     if regions and cut - regions[-1][1] < MAX_JOINED_GAP_S * RATE_HZ:
@@ -185,43 +198,36 @@ def _choose_chunk_end(wave: np.ndarray, regions: list[tuple[int, int]]) -> tuple
     return regions, cut
 
 
-def find_speech_regions(wave: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches in which somebody speaks or sings, padded by PAD_S: list of (from, to) samples, apart from each other.
+def find_speech_regions(wave: np.ndarray) -> list[Region]:
+    """Find the regions in which somebody speaks or sings, padded by PAD_S: (from, to) samples, apart from each other.
 
     wave: (S,) float32 at 16 kHz.
-    Source: ours, on silero-vad.
+    Raises what detect_voiced_frames raises.
     """
-    found = []
-    for a, b in find_runs(detect_voiced_frames(wave)) * FRAME_SAMPLES:
-        if found and a - found[-1][1] < MAX_JOINED_GAP_S * RATE_HZ:
-            found[-1][1] = b
-        else:
-            found.append([a, b])
-    found = [(a, b) for a, b in found if b - a >= MIN_SPEECH_S * RATE_HZ]
+    runs = (find_runs(detect_voiced_frames(wave)) * FRAME_SAMPLES).tolist()
+    joined = merge_spans(runs, gap=int(MAX_JOINED_GAP_S * RATE_HZ) - 1)  # a pause of just that length parts
+    spoken = [(a, b) for a, b in joined if b - a >= MIN_SPEECH_S * RATE_HZ]
     pad = int(PAD_S * RATE_HZ)
-    starts = [max(a - pad, 0 if k == 0 else (found[k - 1][1] + a) // 2) for k, (a, _) in enumerate(found)]
-    stops = [
-        min(b + pad, len(wave) if k + 1 == len(found) else (b + found[k + 1][0]) // 2) for k, (_, b) in enumerate(found)
-    ]
-    return [(int(a), int(b)) for a, b in zip(starts, stops)]
+    middles = [(b + a) // 2 for (_, b), (a, _) in zip(spoken, spoken[1:])]  # of the pauses between
+    limits = zip([0, *middles], [*middles, len(wave)])
+    return [(max(a - pad, low), min(b + pad, high)) for (a, b), (low, high) in zip(spoken, limits)]
 
 
-def pack_windows(
-    wave: np.ndarray, regions: list[tuple[int, int]], window_s: float = WINDOW_S
-) -> Iterator[list[tuple[int, int]]]:
-    """Stretches of speech gathered for hearing: lists of (from, to) samples of at most `window_s` in all; what lies
-    between is not heard.
+def pack_windows(wave: np.ndarray, regions: list[Region], window_s: float = WINDOW_S) -> Iterator[list[Region]]:
+    """Pack speech regions into windows of at most `window_s` of speech; what lies between is left out.
 
-    wave: (S,) float32 at 16 kHz.  regions: as `speech` gives them.
+    wave: (S,) float32 at 16 kHz; a region that is too long is cut where it is quiet.
+    regions: as `find_speech_regions` gives them.
     """
-    most, window, length = int(window_s * RATE_HZ), [], 0
+    longest, window, length = int(window_s * RATE_HZ), [], 0
     for a, b in regions:
-        while b - a > most:
-            cut = find_quietest(wave, a + most - int(min(LOOK_BACK_S, window_s / 2) * RATE_HZ), a + most)
-            yield from ([window] if window else [])
+        while b - a > longest:
+            cut = find_quietest(wave, a + longest - int(min(LOOK_BACK_S, window_s / 2) * RATE_HZ), a + longest)
+            if window:
+                yield window
             yield [(a, cut)]
             window, length, a = [], 0, cut
-        if window and (length + b - a > most or a - window[-1][1] > MAX_WINDOW_GAP_S * RATE_HZ):
+        if window and (length + b - a > longest or a - window[-1][1] > MAX_WINDOW_GAP_S * RATE_HZ):
             yield window
             window, length = [], 0
         window.append((a, b))
@@ -231,41 +237,44 @@ def pack_windows(
 
 
 def find_quietest(wave: np.ndarray, start: int, stop: int) -> int:
-    """The middle of the quietest 100 ms between two samples: int. wave: (S,) float32 at 16 kHz."""
+    """Find the middle of the quietest 100 ms between two samples. wave: (S,) float32 at 16 kHz."""
     width = RATE_HZ // 10
     power = np.convolve(wave[start:stop].astype(np.float64) ** 2, np.ones(width), "valid")
     return start + int(power.argmin()) + width // 2
 
 
-def _map_to_recording(
-    words: tuple[RecognizedWord, ...], window: list[tuple[int, int]], offset: int
-) -> list[RecognizedWord]:
-    """Words with the times of the recording; a word far from every voice is left out."""
-    starts = np.cumsum([0] + [b - a for a, b in window]) / RATE_HZ
-    out, last = [], 0.0
+def _map_to_recording(words: Iterable[RecognizedWord], window: list[Region], offset: int) -> list[RecognizedWord]:
+    """Map words from the time of a window to that of the recording; a word far from all speech is left out.
+
+    offset: first sample of the chunk in the recording.
+    """
+    starts_s = np.cumsum([0] + [b - a for a, b in window]) / RATE_HZ
+    mapped, last_s = [], 0.0
     for word in words:
-        k = int(
-            np.clip(np.searchsorted(starts, (word.start_s + word.stop_s) / 2, side="right") - 1, 0, len(window) - 1)
+        middle_s = (word.start_s + word.stop_s) / 2
+        k = int(np.clip(np.searchsorted(starts_s, middle_s, side="right") - 1, 0, len(window) - 1))
+        a_s, b_s = ((offset + sample) / RATE_HZ for sample in window[k])
+        first_s, final_s = a_s + (TRIM_S if window[k][0] else 0), b_s - TRIM_S
+        start_s, stop_s = (
+            min(max(a_s + time - starts_s[k], first_s, last_s), max(final_s, last_s))
+            for time in (word.start_s, word.stop_s)
         )
-        a, b = ((offset + sample) / RATE_HZ for sample in window[k])
-        first, final = a + (TRIM_S if window[k][0] else 0), b - TRIM_S
-        times = [min(max(a + time - starts[k], first, last), max(final, last)) for time in (word.start_s, word.stop_s)]
-        middle = (word.start_s + word.stop_s) / 2
-        if middle <= starts[-1] + MAX_OUTSIDE_S and times[1] > times[0]:
-            out.append(RecognizedWord(word.text, round(times[0], 3), round(times[1], 3)))
-            last = times[1]
-    return out
+        if middle_s <= starts_s[-1] + MAX_OUTSIDE_S and stop_s > start_s:
+            mapped.append(RecognizedWord(word.text, round(start_s, 3), round(stop_s, 3)))
+            last_s = stop_s
+    return mapped
 
 
 def _split_phrases(words: list[RecognizedWord]) -> list[list[RecognizedWord]]:
-    """Words in groups, parted at pauses of PHRASE_S and at ends of sentences with a pause of JOIN_S."""
-    groups = []
+    """Split words at pauses of PHRASE_PAUSE_S, and at ends of sentences with a pause of MAX_JOINED_GAP_S."""
+    phrases: list[list[RecognizedWord]] = []
     for word in words:
-        pause = word.start_s - groups[-1][-1].stop_s if groups else 0
-        if not groups or pause >= PHRASE_PAUSE_S or (pause >= MAX_JOINED_GAP_S and groups[-1][-1].text[-1] in _ENDS):
-            groups.append([])
-        groups[-1].append(word)
-    return groups
+        pause_s = word.start_s - phrases[-1][-1].stop_s if phrases else 0.0
+        ended = bool(phrases) and phrases[-1][-1].text[-1] in _SENTENCE_ENDS
+        if not phrases or pause_s >= PHRASE_PAUSE_S or (pause_s >= MAX_JOINED_GAP_S and ended):
+            phrases.append([])
+        phrases[-1].append(word)
+    return phrases
 
 
 def _make_phrase(words: list[RecognizedWord], language: str) -> TranscribedPhrase:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.signal import resample_poly
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.files import atomic_write
@@ -151,7 +151,7 @@ def _compute_similarity(wave: np.ndarray, target: np.ndarray) -> float:
 
 
 def _resample_for_encoder(wave: np.ndarray) -> np.ndarray:
-    return resample_poly(wave, LISTEN_HZ // 8000, VOICE_RATE_HZ // 8000).astype(np.float32)
+    return resample(wave, VOICE_RATE_HZ, LISTEN_HZ)
 
 
 def rank_mixes(names: list[str], embeddings: np.ndarray, target: np.ndarray) -> list[str]:

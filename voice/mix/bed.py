@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.sound import CHANNEL_NAMES, make_mix_matrix
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_input_file
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import open_sound_stream
-from mouthpiece.engine.timeline import DELIVERY_HZ
+from mouthpiece.engine.timeline import DELIVERY_HZ, merge_spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,17 +146,6 @@ def remove_dialogue(blocks: Iterator, spans: list, done: list[dict[str, Any]] | 
         yield _fill_spans(chunk, inside, offset, rng, done) if inside else chunk
 
 
-def merge_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that touch made one. spans: (start, stop) ints."""
-    out = []
-    for a, b in sorted(span for span in spans if span[1] > span[0]):
-        if out and a <= out[-1][1]:
-            out[-1] = (out[-1][0], max(b, out[-1][1]))
-        else:
-            out.append((a, b))
-    return out
-
-
 def _split_chunks(blocks: Iterator, spans: list[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample, (C, S)) pieces of about CHUNK_S that end a little outside of every span, unless one is endless."""
     held, length, offset, guard = [], 0, 0, int(MAX_OVERHANG_S * RATE_HZ)
@@ -176,14 +166,11 @@ def _fill_spans(
     chunk: np.ndarray, spans: list[tuple[int, int]], offset: int, rng: np.random.Generator, done: list
 ) -> np.ndarray:
     """A chunk with its spans (samples of the chunk) replaced or ducked."""
-    from scipy.signal import resample_poly
-
     from mouthpiece.voice.asr.transcription import find_speech_regions
 
     mono = make_mix_matrix(CHANNEL_NAMES[len(chunk)], 1)[0] @ chunk
-    regions = [
-        (3 * a, 3 * b) for a, b in find_speech_regions(resample_poly(mono, 1, RATE_HZ // _SPEECH_HZ).astype(np.float32))
-    ]
+    scale = RATE_HZ // _SPEECH_HZ
+    regions = [(scale * a, scale * b) for a, b in find_speech_regions(resample(mono, RATE_HZ, _SPEECH_HZ))]
     spans = merge_spans([extend_span(span, regions, chunk.shape[1]) for span in spans])
     pauses = _find_pauses(spans + regions, chunk.shape[1])
     out = chunk.copy()

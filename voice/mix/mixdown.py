@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import (
-    RATE_HZ,
-    Loudness,
-    LoudnessMeter,
-    Mastering,
-    compute_mastering,
-    iterate_delivery_blocks,
-)
+from mouthpiece.engine.audio.loudness import RATE_HZ, Loudness, LoudnessMeter
+from mouthpiece.engine.audio.mastering import Mastering, compute_mastering
+from mouthpiece.engine.audio.resample import iterate_delivery_blocks
 from mouthpiece.engine.audio.sound import CHANNEL_NAMES, LAYOUTS, Sound, make_mix_matrix
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from mouthpiece.engine.audio.loudness import LoudnessTarget
+    from mouthpiece.engine.audio.mastering import LoudnessTarget
 
 BLOCK_SAMPLES = RATE_HZ
 PAN_GAIN = 0.5**0.5  # one voice on two loudspeakers, as loud as on one

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mouthpiece.engine.audio.loudness import iterate_delivery_blocks
+from mouthpiece.engine.audio.resample import iterate_delivery_blocks, resample
 from mouthpiece.engine.audio.sound import CHANNEL_NAMES, Sound
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.reading import open_sound_stream
@@ -227,13 +227,11 @@ def _split_windows(blocks: Iterator, step: int) -> Iterator[tuple[np.ndarray, in
 
 def _extract_voice(window: np.ndarray, networks: tuple[Callable, Callable]) -> np.ndarray:
     """(C, S) float32: the voices in a window; pairs of channels go through the network together."""
-    from scipy.signal import resample_poly
-
     out = np.zeros_like(window)
     for pair in list_channel_pairs(len(window)):
-        wave = resample_poly(window[list(pair)], UPSAMPLING, DOWNSAMPLING, axis=1).astype(np.float32)
+        wave = resample(window[list(pair)], DELIVERY_HZ, RATE_HZ)
         voice = apply_ratio_mask(torch.from_numpy(wave if len(wave) == 2 else np.repeat(wave, 2, 0)), networks).numpy()
-        voice = resample_poly(voice, DOWNSAMPLING, UPSAMPLING, axis=1).astype(np.float32)[:, : window.shape[1]]
+        voice = resample(voice, RATE_HZ, DELIVERY_HZ)[:, : window.shape[1]]
         out[list(pair)] = voice if len(pair) == 2 else voice.mean(0, keepdims=True)
     return out
 

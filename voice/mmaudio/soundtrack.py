@@ -8,13 +8,12 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mouthpiece.engine.audio.loudness import LoudnessMeter
+from mouthpiece.engine.audio.loudness import measure_file_loudness
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
@@ -180,18 +179,8 @@ def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) 
 
 def compute_bed_gain(job: SoundtrackJob, wave: Path) -> float:
     """Decibels that bring the new sound `dialogue_gap` LU below the dialogue; never above 0."""
-    loudness = [measure_file_loudness(path)["lufs"] for path in (job.options.under_dialogue, wave)]
+    loudness = [measure_file_loudness(path).as_dict()["lufs"] for path in (job.options.under_dialogue, wave)]
     return 0.0 if None in loudness else min(0.0, loudness[0] - job.options.dialogue_gap - loudness[1])
-
-
-def measure_file_loudness(path: Path) -> dict[str, Any]:
-    """Loudness and true peak of a sound file, JSON-ready. Source: ITU-R BS.1770-4."""
-    with open_sound_stream(path, DELIVERY_HZ) as (_, blocks):
-        first = next(blocks)
-        meter = LoudnessMeter(len(first))
-        for block in chain((first,), blocks):
-            meter.add(block)
-    return meter.result().as_dict()
 
 
 def map_sound(path: Path, raw: Path) -> Sound:

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.voice_activity import (
     FRAME_SAMPLES,
     apply_hysteresis,
@@ -27,20 +28,11 @@ def detect_speech(wave: np.ndarray, rate_hz: int) -> list[tuple[float, float]]:
     wave: (S,) float32.  rate_hz: int.
     Source: Silero Team 2024, silero-vad 6.
     """
-    found = apply_hysteresis(compute_speech_probability(resample_to_16k(wave, rate_hz)), ONSET, OFFSET)
+    speech = np.ascontiguousarray(resample(wave, rate_hz, RATE_HZ), np.float32)
+    found = apply_hysteresis(compute_speech_probability(speech), ONSET, OFFSET)
     length_s, step_s = len(wave) / rate_hz, FRAME_SAMPLES / RATE_HZ
     spans = [(float(a * step_s), min(length_s, float(b * step_s))) for a, b in find_runs(found)]
     return [(a, b) for a, b in spans if b - a >= MIN_SPEECH_S]
-
-
-def resample_to_16k(wave: np.ndarray, rate_hz: int) -> np.ndarray:
-    """The wave at 16 kHz, (S',) float32. Source: scipy's polyphase filter."""
-    if rate_hz == RATE_HZ:
-        return np.ascontiguousarray(wave, np.float32)
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(RATE_HZ, rate_hz)
-    return resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
 
 
 def attenuate_spans(wave: np.ndarray, rate_hz: int, spans: list[tuple[float, float]]) -> np.ndarray:

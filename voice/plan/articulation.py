@@ -11,7 +11,7 @@ from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, F0_REFERENCE
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.voice.plan.pauses import SOUNDING_THRESHOLD, compute_relative_loudness
-from mouthpiece.voice.plan.slot_fitting import VOWELS
+from mouthpiece.voice.plan.phone_durations import VOWELS
 from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, MARKS, UNIT_S
 from mouthpiece.voice.timing.align import ARPABET_OF_PHONE
 

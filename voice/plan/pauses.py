@@ -1,6 +1,4 @@
-"""Where a plan sounds and where it is silent, and silence laid where it belongs: on the marks, not inside the phones
-beside them.
-"""
+"""Onset, offset and pauses of a plan, and its silence moved to the marks, out of the phones beside them."""
 
 from __future__ import annotations
 
@@ -16,15 +14,19 @@ if TYPE_CHECKING:
 
 # share of the way from a plan's quietest to its loud energy: above it the wave is heard (-35 dB)
 SOUNDING_THRESHOLD = 0.55
-# the wave's onset and offset behind those read from the energy; median of 37 lines, 6 voices
-ONSET_CORRECTION_S, OFFSET_CORRECTION_S = 0.003, -0.0098
-MIN_ENERGY_SPAN = 1e-3  # energies that span less say nothing
-HEAD_UNITS, TAIL_UNITS = 5, 5  # silence kept around the sound, for breath in and decay
-LEVEL_WINDOW_S, AUDIBLE_RANGE_DB = 0.02, -35.0  # detector of `heard_edges`
+# the wave's onset behind that of the energy; median of 37 lines, 6 voices
+ONSET_CORRECTION_S = 0.003
+# the wave's offset behind that of the energy; median of 37 lines, 6 voices
+OFFSET_CORRECTION_S = -0.0098
+MIN_ENERGY_SPAN = 1e-3  # energies that span less carry no information
+HEAD_UNITS = 5  # of silence kept before the first sound, for breath
+TAIL_UNITS = 5  # of silence kept after the last sound, for decay
+LEVEL_WINDOW_S = 0.02  # window of the RMS by which edges are audible
+AUDIBLE_RANGE_DB = -35.0  # below the loud parts of a wave: inaudible
 
 
 class Pause(NamedTuple):
-    """A silence inside a line: start_s, stop_s on its clock; phone: the mark that holds it."""
+    """A silence inside a line. start_s, stop_s: seconds from its start.  phone: index of the mark that holds it."""
 
     start_s: float
     stop_s: float
@@ -32,11 +34,8 @@ class Pause(NamedTuple):
 
 
 def compute_relative_loudness(plan: SpeechPlan) -> np.ndarray:
-    """How loud each half unit is, (2 U,) float32: 0 the plan's quietest, 1 its loud parts; 0 or 1 by phone where the
-    energy is flat.
-
-    plan: Plan.
-    Source: ours; Kokoro's energy falls from about 9 to -9.6 in silence, linear in dB.
+    """Compute the relative loudness of each half unit, (2 U,) float32: 0 the plan's quietest, 1 its loud parts; 0 or 1
+    by phone where the energy is flat. (Kokoro's energy falls from about 9 to -9.6 in silence, linearly in dB.)
     """
     low, high = float(plan.energy.min()), float(np.quantile(plan.energy, 0.95))
     if high - low < MIN_ENERGY_SPAN:
@@ -46,7 +45,7 @@ def compute_relative_loudness(plan: SpeechPlan) -> np.ndarray:
 
 
 def _find_edges(share: np.ndarray) -> tuple[float, float]:
-    """(first, last) crossing of SOUNDING in half units, between values linear; the whole where nothing sounds."""
+    """Find the (first, last) crossing of the threshold in half units, interpolated; the whole where nothing sounds."""
     above = np.flatnonzero(share >= SOUNDING_THRESHOLD)
     if not len(above):
         return 0.0, float(len(share))
@@ -61,9 +60,7 @@ def _find_edges(share: np.ndarray) -> tuple[float, float]:
 
 
 def find_onset(plan: SpeechPlan) -> float:
-    """When the first sound of a plan is heard, seconds from its start (not where the first phone begins: a breath
-    earlier).
-    """
+    """Find when the first sound of a plan is heard, seconds from its start; the first phone begins a breath earlier."""
     return max(
         0.0,
         _find_edges(compute_relative_loudness(plan))[0] * float(UNIT_S) / CURVE_VALUES_PER_UNIT + ONSET_CORRECTION_S,
@@ -71,7 +68,7 @@ def find_onset(plan: SpeechPlan) -> float:
 
 
 def find_offset(plan: SpeechPlan) -> float:
-    """When the last sound of a plan has ended, seconds from its start."""
+    """Find when the last sound of a plan has ended, seconds from its start."""
     return min(
         float(plan.duration),
         _find_edges(compute_relative_loudness(plan))[1] * float(UNIT_S) / CURVE_VALUES_PER_UNIT + OFFSET_CORRECTION_S,
@@ -79,7 +76,7 @@ def find_offset(plan: SpeechPlan) -> float:
 
 
 def count_silent_units(plan: SpeechPlan) -> np.ndarray:
-    """(N,) float: how many units of each phone are silent."""
+    """Count the silent units of each phone: (N,) float."""
     quiet = (
         np.concatenate([[0], np.cumsum(compute_relative_loudness(plan) < SOUNDING_THRESHOLD)]) / CURVE_VALUES_PER_UNIT
     )
@@ -88,11 +85,8 @@ def count_silent_units(plan: SpeechPlan) -> np.ndarray:
 
 
 def find_pauses(plan: SpeechPlan, shortest_s: float = 0.1) -> list[Pause]:
-    """Silences of at least shortest_s between the first and the last sound that touch a mark, as a list of Pause in
-    order.
-
-    plan: Plan.  shortest_s: seconds.
-    A closure inside a word is no pause.
+    """Find the pauses of a plan, in order: silences of at least shortest_s between its first and last sound that touch
+    a mark. A closure inside a word is not a pause.
     """
     share, owner = (
         compute_relative_loudness(plan),
@@ -108,9 +102,9 @@ def find_pauses(plan: SpeechPlan, shortest_s: float = 0.1) -> list[Pause]:
 
 
 def move_silence_to_marks(plan: SpeechPlan) -> SpeechPlan:
-    """The same plan, sounding the same, with the silence that hides in a phone before a mark moved to that mark.
+    """Move the silence inside a phone before a mark to that mark; the plan sounds the same.
 
-    plan: Plan; of "noon," Kokoro's last n has 300 ms, of which 250 are silence.
+    In "noon," Kokoro's last n has 300 ms, of which 250 are silence.
     """
     durations, quiet, share = list(plan.durations), count_silent_units(plan), compute_relative_loudness(plan)
     for k in range(1, len(durations) - 1):
@@ -129,9 +123,9 @@ def move_silence_to_marks(plan: SpeechPlan) -> SpeechPlan:
 
 
 def trim_plan_silence(plan: SpeechPlan, head_units: int = HEAD_UNITS, tail_units: int = TAIL_UNITS) -> SpeechPlan:
-    """The plan with at most so many units of silence before its first and after its last sound.
+    """Trim the silence before the first and after the last sound to so many units; only marks are shortened.
 
-    plan: Plan, settled.  head_units, tail_units: whole units kept; only marks give.
+    plan: with its silence on its marks (`move_silence_to_marks`).
     """
     edges = plan.edges
     first = next((k for k, p in enumerate(plan.phones) if p not in MARKS), 1)
@@ -152,13 +146,12 @@ def trim_plan_silence(plan: SpeechPlan, head_units: int = HEAD_UNITS, tail_units
     return replace(plan, durations=tuple(durations), f0=plan.f0[values], energy=plan.energy[values])
 
 
-def find_audible_edges(wave: np.ndarray, rate_hz: int) -> tuple[float, float]:
-    """(onset, offset) in seconds of what is heard in a wave: first and last 20 ms within 35 dB of its loud parts; None
-    in silence.
+def find_audible_edges(wave: np.ndarray, rate_hz: int) -> tuple[float, float] | None:
+    """Find the audible (onset, offset) of a wave, seconds: its first and last RMS of 20 ms within 35 dB of its loud
+    parts; None in silence.
 
-    wave: (S,) float32.  rate_hz: samples a second.
-    Source: ours; RMS in 20 ms, so that the pulses of a creaking end are one; loud is the 95 % quantile of what lies
-    within 40 dB of the peak.
+    wave: (S,) float32.
+    Windows of 20 ms join the pulses of a creaky end; loud is the 95 % quantile of what lies within 40 dB of the peak.
     """
     width, step = max(1, round(LEVEL_WINDOW_S * rate_hz)), max(1, rate_hz // 1000)
     power = np.concatenate(

@@ -1,4 +1,4 @@
-"""The plan of a spoken line: which phone when, how high, how loud; all that a timed voice needs."""
+"""The plan of a spoken line: durations, F0 and energy of its phones; all that a timed voice needs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 from mouthpiece.engine.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 VOICE_RATE_HZ = 24000
-UNIT_SAMPLES = 600  # one duration unit
-UNIT_S = Fraction(UNIT_SAMPLES, VOICE_RATE_HZ)
-CURVE_VALUES_PER_UNIT = 2  # F0 and energy have two values a unit
+UNIT_SAMPLES = 600  # samples of one duration unit
+UNIT_S = Fraction(UNIT_SAMPLES, VOICE_RATE_HZ)  # 25 ms
+CURVE_VALUES_PER_UNIT = 2  # of F0 and of energy
 PAUSE = "$"  # the silence at both ends, and between words where a plan asks for one
 # F0 and energy curve values of a pause, in the voice's own measures (articulation has another energy of silence).
 SILENT_F0_HZ = 0.0
 SILENT_PLAN_ENERGY = -10.0
-MARKS = frozenset(';:,.!?—…"()“” ' + PAUSE)  # symbols that are no speech sound: they may hold a pause
+MARKS = frozenset(';:,.!?—…"()“” ' + PAUSE)  # symbols without a speech sound: they may hold a pause
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,15 @@ class Word:
 
 @dataclass(frozen=True, eq=False)
 class SpeechPlan:
-    """A line on the clock of 25 ms units; frozen: changing it makes another.
+    """Durations, F0 and energy of a line in units of 25 ms, those of Kokoro-82M; frozen: changing it makes another.
 
     text: as written.  language: such as "en-us".
     phones: N symbols of the voice's alphabet, spaces and punctuation among them; the first and the last are PAUSE.
     durations: N whole units; 0 only for marks.
-    f0: (2 sum(durations),) float32, Hz; what it says in unvoiced sounds is not heard.
+    f0: (2 sum(durations),) float32, Hz; inaudible in unvoiced sounds.
     energy: (2 sum(durations),) float32, the voice's own measure.
-    words: in order; what lies between them are pauses and punctuation.
-    Raises Refused for parts that do not fit each other.
-    Source: ours; units of Kokoro-82M.
+    words: in order; pauses and punctuation lie between them.
+    Raises InvalidInputError for parts that do not fit each other.
     """
 
     text: str
@@ -71,39 +71,39 @@ class SpeechPlan:
 
     @property
     def units(self) -> int:
-        """Length in units."""
+        """Duration in units."""
         return int(sum(self.durations))
 
     @property
     def duration(self) -> Fraction:
-        """Length in seconds, a Fraction."""
+        """Duration in seconds."""
         return self.units * UNIT_S
 
     @property
     def samples(self) -> int:
-        """Length in samples at RATE_HZ."""
+        """Duration in samples at VOICE_RATE_HZ."""
         return self.units * UNIT_SAMPLES
 
     @property
     def edges(self) -> np.ndarray:
-        """(N + 1,) int64: unit in which each phone starts, and the end."""
+        """Units at which the phones start, and the end: (N + 1,) int64."""
         return np.concatenate([[0], np.cumsum(self.durations)]).astype(np.int64)
 
-    def retime(self, durations: np.ndarray | list[int] | tuple) -> SpeechPlan:
-        """The plan with other durations (N,), its curves stretched phone by phone."""
+    def retime(self, durations: np.ndarray | Sequence[int]) -> SpeechPlan:
+        """Give the phones other durations (N,); the curves are stretched phone by phone."""
         durations = tuple(int(d) for d in durations)
         curves = (stretch_curve(c, self.durations, durations) for c in (self.f0, self.energy))
         return replace(self, durations=durations, **dict(zip(("f0", "energy"), curves)))
 
     def replace_curves(self, f0: np.ndarray | None = None, energy: np.ndarray | None = None) -> SpeechPlan:
-        """The plan with another F0 (2 U,) in Hz, another energy (2 U,), or both."""
+        """Replace F0 (2 U,) in Hz, energy (2 U,), or both."""
         f0, energy = (
             old if new is None else np.asarray(new, np.float32) for new, old in ((f0, self.f0), (energy, self.energy))
         )
         return replace(self, f0=f0, energy=energy)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; `plan_from_dict` makes the same plan of it."""
+        """Convert to JSON-ready facts, from which `read_plan` makes the plan again."""
         return dict(
             text=self.text,
             language=self.language,
@@ -116,7 +116,7 @@ class SpeechPlan:
 
 
 def read_plan(facts: dict[str, Any]) -> SpeechPlan:
-    """Plan from `Plan.as_dict`. Raises Refused."""
+    """Read a plan from `SpeechPlan.as_dict`. Raises InvalidInputError."""
     try:
         words = tuple(Word(text, start, stop, (a, b)) for text, start, stop, a, b in facts["words"])
         curves = (np.array(facts[name], np.float32) for name in ("f0", "energy"))
@@ -125,15 +125,14 @@ def read_plan(facts: dict[str, Any]) -> SpeechPlan:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"no plan of a line ({error}).", hint="Give the 'plan' of a side-car.", code="bad_plan"
+            f"not a plan of a line ({error}).", hint="Give the 'plan' of a side-car.", code="bad_plan"
         ) from error
 
 
 def stretch_curve(curve: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
-    """A curve (2 sum(old),) laid phone by phone on other durations: (2 sum(new),) float32.
+    """Stretch a curve (2 sum(old),) phone by phone to other durations, linearly: (2 sum(new),) float32.
 
     A phone that had no time takes the value beside it.
-    Source: ours; linear between values.
     """
     edges, parts = CURVE_VALUES_PER_UNIT * np.concatenate([[0], np.cumsum(old)]).astype(int), []
     for k, units in enumerate(new):

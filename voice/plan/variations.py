@@ -1,4 +1,4 @@
-"""Other takes of a planned line: another tempo, melody, stress and pauses, as a person would say it again."""
+"""Variations of a planned line: another tempo, intonation, stress and pauses, as a person would say it again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.voice.plan.pauses import move_silence_to_marks
-from mouthpiece.voice.plan.slot_fitting import (
+from mouthpiece.voice.plan.phone_durations import (
     classify_phones,
     distribute_durations,
     get_duration_bounds,
@@ -19,19 +19,21 @@ from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, SpeechPlan
 MIN_VOICED_HZ = 50.0  # below it F0 is not heard
 TEMPO_RANGE = (0.90, 1.10)  # natural length over spoken length
 PITCH_RANGE_FACTORS = (0.75, 1.30)  # factor on the distance from the median, in semitones
-MAX_TILT_ST = 1.2  # most that a line's end is raised or lowered against its start
-MAX_REGISTER_ST = 0.6  # most that the whole line is
-# on one word; louder is a share of the energy's span
-ACCENT_RANGE_ST, ACCENT_DURATION_FACTOR, ACCENT_ENERGY_SHARE = (0.8, 1.8), 1.12, 0.03
+MAX_TILT_ST = 1.2  # by which a line's end is raised or lowered against its start
+MAX_REGISTER_ST = 0.6  # by which the whole line is raised or lowered
+ACCENT_RANGE_ST = (0.8, 1.8)  # by which the accented word is raised
+ACCENT_DURATION_FACTOR = 1.12  # on the phones of the accented word
+ACCENT_ENERGY_SHARE = 0.03  # share of the energy's span by which the accented word is louder
 PAUSE_FACTORS = (0.65, 1.5)  # factor on each pause
-MIN_F0_HZ, MAX_F0_HZ = 60.0, 500.0
-MAX_VARIATIONS = 1000  # takes of a line
+MIN_F0_HZ = 60.0
+MAX_F0_HZ = 500.0
+MAX_VARIATIONS = 1000  # of a line
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a take differs. tempo, range, pause: factors.  tilt_st, register_st, accent_st: semitones.  word: of the
-    plan, or None.
+    """How a variation differs. tempo, range, pause: factors.  tilt_st, register_st, accent_st: semitones.
+    word: index of the accented word, or None.
     """
 
     tempo: float
@@ -44,27 +46,27 @@ class Style:
 
 
 def sample_style(index: int, seed: int, words: int) -> Style:
-    """The Manner of take `index` (1 or more); neighbours differ in direction: faster then slower, livelier then calmer.
+    """Sample the style of variation `index` (1 or more), the same on every machine; neighbours differ in direction:
+    faster then slower, livelier then calmer.
 
-    index: int.  seed: int.  words: number of words in the line.
-    Source: ours; seeded, the same on every machine.
+    words: number of words in the line.
     """
     rng = np.random.default_rng([int(seed), int(index), 0x7A4E])
     spans = np.log([TEMPO_RANGE, PITCH_RANGE_FACTORS, PAUSE_FACTORS])
     signs = np.array([[1, 1, -1], [-1, -1, 1], [1, -1, -1], [-1, 1, 1]][(index - 1) % 4])
     share = rng.uniform(0.45, 1.0, 3)
-    tempo, spread_, pause = np.exp(np.where(signs > 0, spans[:, 1], spans[:, 0]) * share)
+    tempo, pitch_range, pause = np.exp(np.where(signs > 0, spans[:, 1], spans[:, 0]) * share)
     tilt, register = rng.uniform(-MAX_TILT_ST, MAX_TILT_ST), rng.uniform(-MAX_REGISTER_ST, MAX_REGISTER_ST)
     accent, word = rng.uniform(*ACCENT_RANGE_ST), int(rng.integers(words)) if words else None
-    return Style(float(tempo), float(spread_), float(pause), float(tilt), float(register), float(accent), word)
+    return Style(float(tempo), float(pitch_range), float(pause), float(tilt), float(register), float(accent), word)
 
 
 def vary_plan(plan: SpeechPlan, index: int, seed: int = 0) -> SpeechPlan:
-    """Take `index` of a line, a Plan: 0 is the plan itself, each other one differs in tempo, melody, stress and pauses.
+    """Vary a plan in tempo, intonation, stress and pauses, within what stays speech of the same person; variation 0 is
+    the plan itself.
 
-    plan: natural Plan, of which takes are made before it is fitted to a slot.  index: 0 to 1000.  seed: 0 or more.
-    Same plan, index and seed: same take; bounded so that it stays speech of the same person.
-    Raises UsageProblem for another index or seed.
+    plan: natural plan, before it is fitted to a slot.  index: 0 to 1000.  seed: 0 or more.
+    Raises UsageError for another index or seed.
     """
     if not 0 <= index <= MAX_VARIATIONS or seed < 0:
         raise UsageError(
@@ -74,12 +76,12 @@ def vary_plan(plan: SpeechPlan, index: int, seed: int = 0) -> SpeechPlan:
     if index == 0:
         return plan
     plan = move_silence_to_marks(plan)
-    how = sample_style(index, seed, len(plan.words))
-    return _shift_intonation(_apply_tempo(plan, how), how)
+    style = sample_style(index, seed, len(plan.words))
+    return _shift_intonation(_apply_tempo(plan, style), style)
 
 
 def _find_accented_phones(plan: SpeechPlan, style: Style) -> np.ndarray:
-    """(N,) bool: phones of the accented word."""
+    """Find the phones of the accented word: (N,) bool."""
     inside = np.zeros(len(plan.phones), bool)
     if style.word is not None:
         inside[plan.words[style.word].start : plan.words[style.word].stop] = True
@@ -87,7 +89,7 @@ def _find_accented_phones(plan: SpeechPlan, style: Style) -> np.ndarray:
 
 
 def _apply_tempo(plan: SpeechPlan, style: Style) -> SpeechPlan:
-    """The plan at the tempo, with the pauses and the longer word of the manner."""
+    """Apply the tempo, the pauses and the longer word of a style."""
     kinds = classify_phones(plan)
     give, low, high = get_duration_bounds(plan, kinds)
     natural, inner = np.array(plan.durations, float), np.array([bool(k) for k in kinds])
@@ -105,7 +107,7 @@ def _apply_tempo(plan: SpeechPlan, style: Style) -> SpeechPlan:
 
 
 def _shift_intonation(plan: SpeechPlan, style: Style) -> SpeechPlan:
-    """The plan with the melody and the loudness of the manner; what is unvoiced stays as it is."""
+    """Apply the intonation and the loudness of a style; unvoiced sounds keep their F0."""
     voiced = plan.f0 > MIN_VOICED_HZ
     if not voiced.any():
         return plan
@@ -132,11 +134,8 @@ def _shift_intonation(plan: SpeechPlan, style: Style) -> SpeechPlan:
     )
 
 
-def make_variations(
-    plan: SpeechPlan, count: int, seed: int = 0
-) -> tuple[SpeechPlan, SpeechPlan, SpeechPlan, SpeechPlan, SpeechPlan] | None:
-    """The first `count` takes, a tuple of Plan. count: 1 to 1000. Raises UsageProblem."""
+def make_variations(plan: SpeechPlan, count: int, seed: int = 0) -> tuple[SpeechPlan, ...]:
+    """Make the first `count` variations of a plan. count: 1 to 1000. Raises UsageError."""
     if not 1 <= count <= MAX_VARIATIONS:
         raise UsageError(f"--takes {count}: need 1 to {MAX_VARIATIONS}.", code="bad_takes")
-    made: tuple[SpeechPlan, ...] = tuple(vary_plan(plan, k, seed) for k in range(count))
-    return made
+    return tuple(vary_plan(plan, index, seed) for index in range(count))

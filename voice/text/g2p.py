@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from hibari.g2p import G2P
+
 _ESPEAK = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
 _PACKAGES = {"ja": "misaki pyopenjtalk-plus sudachipy sudachidict_core", "zh": "misaki[zh]"}
 _SYMBOL_OF_IPA = {                        # what espeak writes with a tie is one symbol of the voices
@@ -53,7 +55,8 @@ def phonemize(text: str, language: str, pronunciations: dict) -> list[Phonemized
 
 
 @cache
-def _load_g2p(british: bool):
+def load_english_g2p(british: bool) -> G2P:
+    """Load hibari-tts's grapheme-to-phoneme converter of English."""
     from hibari.g2p import G2P  # reads its lexicons: 0.5 s
 
     return G2P(british=british)
@@ -62,7 +65,7 @@ def _load_g2p(british: bool):
 def _phonemize_english(text: str, british: bool, pronunciations: dict) -> list[PhonemizedToken]:
     from hibari.g2p import normalize
 
-    g2p = _load_g2p(british)
+    g2p = load_english_g2p(british)
     tokens = g2p.tokenize(normalize(_fix_case(text, g2p.lexicon.golds)))
     for token in tokens:
         if token.text in pronunciations:

@@ -1,6 +1,4 @@
-"""Another language's actor: pauses, the melody of whole phrases and the range of loudness, for words that are not the
-same.
-"""
+"""Prosody transfer between different words: pauses, intonation and loudness of whole phrases."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity, find_runs
-from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
+from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, MARKS, SILENT_F0_HZ, SILENT_PLAN_ENERGY, UNIT_S
 from mouthpiece.voice.timing.pitch import HOP_S, compute_loudness_contour, estimate_f0, get_curve_times, smooth_f0
@@ -22,27 +20,27 @@ if TYPE_CHECKING:
     from mouthpiece.voice.timing.pitch import F0Contour
 
 UNIT_SECONDS = float(UNIT_S)
-MIN_PAUSE_S = 0.15
-MAX_PAUSE_S = 3.0
-# share of the line that a pause rather moves than tear two words apart without punctuation
+MIN_PAUSE_S = 0.15  # between phrases
+MAX_PAUSE_S = 3.0  # that is transferred
+# of a pause between words without punctuation, as a share of the line by which the pause is misplaced
 UNPUNCTUATED_GAP_COST = 0.06
-KEPT_PAUSE_UNITS = 4  # what the voice's own pauses keep where the actor makes none
-PITCH_RANGE_FACTORS = (0.6, 1.8)  # the voice's range of melody is widened or narrowed by no more
-BOUNDARY_TONE_S, MAX_BOUNDARY_TONE_ST = 0.25, 5.0
+KEPT_PAUSE_UNITS = 4  # of the voice's own pauses where the actor makes none
+PITCH_RANGE_FACTORS = (0.6, 1.8)  # by which the voice's pitch range is scaled
+BOUNDARY_TONE_S = 0.25  # end of a phrase that carries its boundary tone
+MAX_BOUNDARY_TONE_ST = 5.0
 MAX_DECLINATION_ST = 8.0  # over a phrase
-MAX_LOUDNESS_DB = 6.0  # between a phrase and the mean of the line
-MIN_VOICED_FRAMES = 8
+MAX_LOUDNESS_DB = 6.0  # of a phrase against the mean of the line
+MIN_VOICED_FRAMES = 8  # from which a phrase's intonation is measured
 
 
 @dataclass(frozen=True)
 class ProsodicPhrase:
-    """What is kept of a phrase: its mean and spread, its fall, how its end moves, how loud it is.
+    """Intonation and loudness of a phrase of a recording.
 
-    start_s, stop_s: in the recording.  mean_st: above 1 Hz.  spread_st: without the fall.  fall_st: from start to end,
-    mostly negative.
-    final_st: the last quarter second above the line of the fall.  loudness_db: of its speech. None: nothing voiced
-    there.
-    Source: ours; declination and boundary tones as in Ladd, Intonational Phonology.
+    start_s, stop_s: in the recording.  mean_st: mean F0 above 1 Hz; None without voiced frames.
+    std_st: standard deviation of F0 about its declination.  declination_st: from start to end, mostly negative.
+    boundary_tone_st: mean of the last quarter second above the declination line.  loudness_db: of its speech.
+    Source: declination and boundary tones as in Ladd, Intonational Phonology.
     """
 
     start_s: float
@@ -55,37 +53,36 @@ class ProsodicPhrase:
 
 
 def find_phrases(recording: np.ndarray) -> list[ProsodicPhrase]:
-    """The phrases of a recording: stretches of speech between pauses of 150 ms or more.
-
-    recording: (S,) float32 at 16 kHz.
-    Source: ours, on silero-vad and Praat.
-    """
+    """Find the phrases of a recording, (S,) float32 at 16 kHz: speech between pauses of 150 ms or more."""
     hz = int(ARTICULATION_HZ)
     spans = [(a / hz, b / hz) for a, b in find_runs(detect_speech_activity(recording) > 0.5)]
-    joined = []
+    phrases = []
     for start, stop in spans:
-        if joined and start - joined[-1][1] < MIN_PAUSE_S:
-            joined[-1] = (joined[-1][0], stop)
+        if phrases and start - phrases[-1][1] < MIN_PAUSE_S:
+            phrases[-1] = (phrases[-1][0], stop)
         else:
-            joined.append((start, stop))
-    melody = smooth_f0(estimate_f0(recording, LISTEN_HZ)) if joined else None
-    return [_measure_phrase(melody, recording, start, stop) for start, stop in joined]
+            phrases.append((start, stop))
+    if not phrases:
+        return []
+    contour = smooth_f0(estimate_f0(recording, RATE_HZ))
+    return [_measure_phrase(contour, recording, start, stop) for start, stop in phrases]
 
 
-def _measure_phrase(melody: F0Contour, recording: np.ndarray, start: float, stop: float) -> ProsodicPhrase:
+def _measure_phrase(contour: F0Contour, recording: np.ndarray, start: float, stop: float) -> ProsodicPhrase:
+    """Measure the phrase from start to stop, seconds of the recording."""
     at = np.arange(start, stop, HOP_S)
-    loudness = compute_loudness_contour(recording, LISTEN_HZ, at)
+    loudness = compute_loudness_contour(recording, RATE_HZ, at)
     loud = float(loudness[loudness > loudness.max() - 25].mean())
-    voiced = melody.is_voiced_at(at)
+    voiced = contour.is_voiced_at(at)
     if voiced.sum() < MIN_VOICED_FRAMES:
         return ProsodicPhrase(start, stop, loudness_db=loud)
-    shape = measure_intonation(at[voiced], 12 * np.log2(melody.at(at)[voiced]))
+    shape = measure_intonation(at[voiced], 12 * np.log2(contour.at(at)[voiced]))
     return ProsodicPhrase(start, stop, *shape, loud)
 
 
 def measure_intonation(times_s: np.ndarray, st: np.ndarray) -> tuple[float, float, float, float]:
-    """(mean, spread, fall, final) in semitones of a phrase's voiced points (N,). Source: straight line, and what its
-    end adds.
+    """Measure a phrase's (mean, deviation, declination, boundary tone) in semitones from its voiced points (N,): a
+    straight line, and what its end adds to it.
     """
     x = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-3) - 0.5
     body = times_s < times_s[-1] - BOUNDARY_TONE_S
@@ -100,18 +97,19 @@ def measure_intonation(times_s: np.ndarray, st: np.ndarray) -> tuple[float, floa
 def transfer_phrase_prosody(
     plan: SpeechPlan, recording: np.ndarray, amount: float = 1.0, register_st: float | None = None
 ) -> ProsodyTarget:
-    """The plan with the pauses, the phrase melody and the loudness range of a recording in another language.
+    """Transfer the pauses, phrase intonation and loudness of a recording with other words to a plan; a recording
+    without speech leaves the plan as it is, with a note.
 
-    plan: natural Plan.  recording: (S,) float32 at 16 kHz.  amount: 0 to 1.
-    register_st: semitones to move the actor's melody by; None keeps the actor's register.
-    A recording without speech leaves the plan as it is, with a note.
+    plan: natural plan.  recording: (S,) float32 at 16 kHz.  amount: 0 to 1.
+    register_st: semitones by which the actor's F0 is moved; None keeps the actor's register.
     """
     facts = dict(method="other language", amount=amount)
     if amount <= 0:
         return ProsodyTarget(plan, facts=facts)
     phrases = find_phrases(recording)
     if not phrases:
-        note = f"The actor's prosody is not used. The recording ({len(recording) / LISTEN_HZ:.1f} s) holds no speech: silence, noise or music."
+        holds = f"The recording ({len(recording) / RATE_HZ:.1f} s) holds no speech: silence, noise or music."
+        note = f"The actor's prosody is not used. {holds}"
         return ProsodyTarget(plan, facts=dict(facts, method="none"), note=note)
     timed, cuts = transfer_pauses(
         plan,
@@ -121,30 +119,30 @@ def transfer_phrase_prosody(
         amount,
     )
     phrases = _merge_phrases(phrases, len(cuts) + 1)
-    melody, gain = transfer_intonation(timed, cuts, phrases, amount, register_st or 0.0)
-    melody = _match_register(timed.f0, melody, estimate_f0(recording, LISTEN_HZ).median_hz, amount, register_st or 0.0)
+    f0_hz, gain = transfer_intonation(timed, cuts, phrases, amount, register_st or 0.0)
+    f0_hz = _match_register(timed.f0, f0_hz, estimate_f0(recording, RATE_HZ).median_hz, amount, register_st or 0.0)
     start_s = phrases[0].start_s - timed.durations[0] * UNIT_SECONDS
     facts.update(phrases=len(phrases), pauses=len(cuts), register_st=round(register_st or 0.0, 2))
-    target = np.where(timed.f0 > MIN_VOICED_HZ, melody, 0).astype(np.float32)
-    return ProsodyTarget(timed.replace_curves(f0=melody), start_s, None, target, facts, gain_db=gain)
+    target = np.where(timed.f0 > MIN_VOICED_HZ, f0_hz, 0).astype(np.float32)
+    return ProsodyTarget(timed.replace_curves(f0=f0_hz), start_s, None, target, facts, gain_db=gain)
 
 
 def _match_register(
-    own_hz: np.ndarray, melody_hz: np.ndarray, actor_hz: float, amount: float, register_st: float
+    own_hz: np.ndarray, f0_hz: np.ndarray, actor_hz: float | None, amount: float, register_st: float
 ) -> np.ndarray:
-    """The melody with its median where the actor's lies: phrases are moved together, so that none stands out."""
+    """Move F0 (2 U,) to the actor's median, all phrases together, so that none stands out. own_hz: of the voice."""
     voiced = own_hz > MIN_VOICED_HZ
     if actor_hz is None or not voiced.any():
-        return melody_hz
+        return f0_hz
     wanted = (1 - amount) * np.log(np.median(own_hz[voiced])) + amount * np.log(actor_hz * 2 ** (register_st / 12))
-    moved = melody_hz * np.exp(wanted - np.log(np.median(melody_hz[voiced])))
-    return np.where(voiced, np.clip(moved, *F0_RANGE_HZ), melody_hz).astype(np.float32)
+    moved = f0_hz * np.exp(wanted - np.log(np.median(f0_hz[voiced])))
+    return np.where(voiced, np.clip(moved, *F0_RANGE_HZ), f0_hz).astype(np.float32)
 
 
-def _merge_phrases(phrases: list[ProsodicPhrase], wanted: int) -> list[ProsodicPhrase]:
-    """As many phrases as the plan has: those with the shortest pause between them become one."""
+def _merge_phrases(phrases: list[ProsodicPhrase], count: int) -> list[ProsodicPhrase]:
+    """Merge phrases across the shortest pauses until there are `count`."""
     phrases = list(phrases)
-    while len(phrases) > wanted:
+    while len(phrases) > count:
         n = min(range(len(phrases) - 1), key=lambda k: phrases[k + 1].start_s - phrases[k].stop_s)
         a, b = phrases[n], phrases[n + 1]
         longer = max((a, b), key=lambda p: (p.mean_st is not None, p.stop_s - p.start_s))
@@ -159,13 +157,12 @@ def _merge_phrases(phrases: list[ProsodicPhrase], wanted: int) -> list[ProsodicP
 
 def transfer_pauses(
     plan: SpeechPlan, lengths_s: list[float], at_s: list[float], whole_s: float, amount: float
-) -> tuple:
-    """(plan with the recording's pauses, numbers of the phones where a new phrase begins).
+) -> tuple[SpeechPlan, list[int]]:
+    """Transfer the pauses of a recording to a plan: (plan, indices of the phones at which a new phrase begins).
 
-    lengths_s, at_s: pauses of the recording, and where in its speech they come.  whole_s: length of that speech with
-    pauses.
-    Each goes to the mark nearest in proportion, rather one with punctuation. Other marks keep 100 ms at most.
-    Source: ours; Hungarian assignment.
+    lengths_s, at_s: pauses of the recording, and when they come.  whole_s: duration of the speech with its pauses.
+    Each goes to the mark nearest in proportion, preferably one with punctuation (Hungarian assignment); other marks
+    keep 100 ms at most.
     """
     gaps = [(w.stop, v.start) for w, v in zip(plan.words, plan.words[1:]) if v.start > w.stop]
     durations, edges = list(plan.durations), plan.edges
@@ -202,9 +199,9 @@ def transfer_pauses(
 def transfer_intonation(
     plan: SpeechPlan, cuts: list[int], phrases: list[ProsodicPhrase], amount: float, register_st: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(F0 (2 U,) in Hz with the phrases' melody, gain (2 U,) in dB with their loudness).
+    """Transfer the intonation and loudness of phrases to a plan: (F0 (2 U,) in Hz, gain (2 U,) in dB).
 
-    plan: Plan.  cuts: phones where a phrase begins, without the first.  phrases: one more than cuts.
+    cuts: indices of the phones at which a phrase begins, without the first.  phrases: one more than cuts.
     """
     st = 12 * np.log2(np.maximum(plan.f0, 1))
     out, gain, at = st.copy(), np.zeros(len(st)), get_curve_times(plan)

@@ -1,4 +1,4 @@
-"""Melody and loudness of a recording as curves: F0 by Praat, cleaned of octave jumps; loudness in dB."""
+"""Pitch and loudness contours of a recording: F0 by Praat, without octave jumps; loudness in dB."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from mouthpiece.engine.errors import UsageError
 from mouthpiece.voice.plan.speech_plan import CURVE_VALUES_PER_UNIT, UNIT_S, VOICE_RATE_HZ
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mouthpiece.voice.plan.speech_plan import SpeechPlan
 
-HOP_S = 0.01  # of what Praat measures
+HOP_S = 0.01  # of Praat's frames
 CURVE_STEP_S = float(UNIT_S) / CURVE_VALUES_PER_UNIT  # of a plan's curves
-MIN_F0_HZ, MAX_F0_HZ = 55.0, 600.0
+MIN_F0_HZ = 55.0
+MAX_F0_HZ = 600.0
 LOUDNESS_FLOOR_DB = -70.0
 LOUDNESS_WINDOW_S = 0.05
 OCTAVE_ST = 12.0
-MAX_FRAME_STEP_ST = 4.0  # from one 10 ms to the next no voice moves so far
-MAX_INTERPOLATED_STEP_ST = 2.0  # neighbouring frames closer than this are one melody
-# a short stretch so far from what is before and after it is no melody
-OUTLIER_ST = 9.0
-MAX_JUMP_FRAMES, CONTEXT_FRAMES = 20, 15  # a longer stretch is meant; what lies further away says nothing
-MIN_VOICED_FRAMES = 3  # voiced stretches below this are accidents
+MAX_FRAME_STEP_ST = 4.0  # no voice moves further from one frame to the next
+MAX_INTERPOLATED_STEP_ST = 2.0  # between neighbouring frames that are interpolated
+OUTLIER_ST = 9.0  # a short stretch so far from both of its neighbours is an error of the pitch tracker
+MAX_JUMP_FRAMES = 20  # a longer stretch is not an error
+CONTEXT_FRAMES = 15  # neighbours further away are not compared
+MIN_VOICED_FRAMES = 3  # shorter voiced stretches are dropped
 
 
 @dataclass(frozen=True, eq=False)
 class F0Contour:
     """F0 of a recording.
 
-    f0_hz: (T,) float32, 0 where unvoiced; value i is about i * 10 ms.
-    Source: Praat autocorrelation (Boersma 1993), range by two passes (De Looze and Hirst 2008).
+    f0_hz: (T,) float32, 0 where unvoiced; value i lies at i * 10 ms.
     """
 
     f0_hz: np.ndarray = field(repr=False)
 
     @property
     def voiced(self) -> np.ndarray:
-        """(T,) bool."""
+        """Frames with voice: (T,) bool."""
         return self.f0_hz > 0
 
     @property
@@ -49,12 +51,12 @@ class F0Contour:
         return float(np.median(self.f0_hz[self.voiced])) if self.voiced.any() else None
 
     @property
-    def std_st(self):
+    def std_st(self) -> float:
         """Standard deviation of the voiced frames in semitones; 0 without any."""
         return float(np.std(12 * np.log2(self.f0_hz[self.voiced]))) if self.voiced.any() else 0.0
 
-    def at(self, times_s: np.ndarray | list) -> np.ndarray:
-        """F0 in Hz at any times (N,), carried through unvoiced stretches by lines in semitones; zeros without any
+    def at(self, times_s: np.ndarray | Sequence[float]) -> np.ndarray:
+        """Interpolate F0 in Hz at any times (N,), linearly in semitones through unvoiced stretches; zeros without any
         voiced frame.
         """
         if not self.voiced.any():
@@ -63,17 +65,17 @@ class F0Contour:
         return np.exp(np.interp(times_s, where * HOP_S, np.log(self.f0_hz[where]))).astype(np.float32)
 
     def is_voiced_at(self, times_s: np.ndarray) -> np.ndarray:
-        """(N,) bool: whether the frame nearest each time is voiced."""
+        """Tell whether the frame nearest to each time is voiced: (N,) bool."""
         index = np.clip(np.round(np.asarray(times_s) / HOP_S).astype(int), 0, len(self.f0_hz) - 1)
         return self.voiced[index]
 
 
 def estimate_f0(wave: np.ndarray, rate_hz: int) -> F0Contour:
-    """Melody of a recording; silence has no voiced frame.
+    """Estimate the F0 contour of a recording, without octave jumps; silence has no voiced frame.
 
-    wave: (S,) float32 in [-1, 1].  rate_hz: samples a second.
-    Raises UsageProblem for another shape.
-    Source: Praat; octave jumps mended by ours.
+    wave: (S,) float32 in [-1, 1].
+    Raises UsageError for another shape.
+    Source: Praat autocorrelation (Boersma 1993), range by two passes (De Looze and Hirst 2008).
     """
     import parselmouth
 
@@ -99,26 +101,23 @@ def estimate_f0(wave: np.ndarray, rate_hz: int) -> F0Contour:
 
 
 def _sample_f0(f0_hz: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """F0 (N,) at places between frames: on the line between two that belong together, else that of the nearest; 0
-    outside.
+    """Sample F0 (N,) at fractional frames: interpolated between frames that belong together, else the nearest frame's;
+    0 outside.
     """
     low = np.clip(np.floor(at).astype(int), 0, len(f0_hz) - 1)
     high = np.minimum(low + 1, len(f0_hz) - 1)
     a, b = f0_hz[low], f0_hz[high]
     share = np.clip(at - low, 0, 1)
-    together = (
-        (a > 0) & (b > 0) & (np.abs(12 * np.log2(np.maximum(a, 1) / np.maximum(b, 1))) < MAX_INTERPOLATED_STEP_ST)
-    )
+    step_st = np.abs(12 * np.log2(np.maximum(a, 1) / np.maximum(b, 1)))
+    together = (a > 0) & (b > 0) & (step_st < MAX_INTERPOLATED_STEP_ST)
     between = np.exp((1 - share) * np.log(np.maximum(a, 1)) + share * np.log(np.maximum(b, 1)))
     inside = (at > -0.5) & (at < len(f0_hz) - 0.5)
     return np.where(inside, np.where(together, between, np.where(share < 0.5, a, b)), 0.0)
 
 
 def fix_octave_jumps(f0_hz: np.ndarray) -> np.ndarray:
-    """F0 (T,) without octave jumps: short stretches an octave off what is beside them are moved;
-    those elsewhere, and accidents of under 30 ms, are dropped.
-
-    f0_hz: (T,) Hz, 0 where unvoiced.
+    """Fix octave jumps in F0 (T,) Hz, 0 where unvoiced: short stretches an octave off their neighbours are moved; other
+    outliers, and voiced stretches under 30 ms, are dropped.
     """
     out = np.array(f0_hz, float)
     if not (out > 0).any():
@@ -129,10 +128,8 @@ def fix_octave_jumps(f0_hz: np.ndarray) -> np.ndarray:
     for a, b in zip(np.r_[0, cuts], np.r_[cuts, len(st)]):
         if not voiced[a]:
             continue
-        before, after = (
-            np.flatnonzero(voiced[max(0, a - CONTEXT_FRAMES) : a]),
-            np.flatnonzero(voiced[b : b + CONTEXT_FRAMES]),
-        )
+        before = np.flatnonzero(voiced[max(0, a - CONTEXT_FRAMES) : a])
+        after = np.flatnonzero(voiced[b : b + CONTEXT_FRAMES])
         jumps = [st[a] - st[max(0, a - CONTEXT_FRAMES) + before[-1]]] if len(before) else []
         jumps += [st[b - 1] - st[b + after[0]]] if len(after) else []
         apart = bool(jumps) and b - a <= MAX_JUMP_FRAMES and (min(jumps) > OUTLIER_ST or max(jumps) < -OUTLIER_ST)
@@ -143,32 +140,27 @@ def fix_octave_jumps(f0_hz: np.ndarray) -> np.ndarray:
     return np.where(voiced, 2 ** (st / 12), 0)
 
 
-def smooth_f0(melody: F0Contour, sigma_s: float = 0.01) -> F0Contour:
-    """The melody without the jitter of single periods. Source: ours; median of three, then a Gaussian inside voiced
-    stretches.
-    """
-    voiced = melody.voiced
+def smooth_f0(contour: F0Contour, sigma_s: float = 0.01) -> F0Contour:
+    """Smooth the jitter of single periods: a median of three, then a Gaussian, in voiced stretches."""
+    voiced = contour.voiced
     if not voiced.any():
-        return melody
-    st = np.log(melody.at(np.arange(len(voiced)) * HOP_S))
-    return F0Contour(
-        np.where(voiced, np.exp(gaussian_filter1d(median_filter(st, 3), sigma_s / HOP_S)), 0).astype(np.float32)
-    )
+        return contour
+    log_hz = np.log(contour.at(np.arange(len(voiced)) * HOP_S))
+    smooth = gaussian_filter1d(median_filter(log_hz, 3), sigma_s / HOP_S)
+    return F0Contour(np.where(voiced, np.exp(smooth), 0).astype(np.float32))
 
 
-def compute_loudness_contour(wave: np.ndarray, rate_hz: int, times_s: np.ndarray | list) -> np.ndarray:
-    """Loudness in dB of full scale around each time (N,) float32, no lower than -70.
+def compute_loudness_contour(wave: np.ndarray, rate_hz: int, times_s: np.ndarray) -> np.ndarray:
+    """Compute the loudness around each time, (N,) float32 in dB of full scale, at least -70: the mean square under a
+    Hann window of 50 ms.
 
-    wave: (S,) float32.  rate_hz: samples a second.  times_s: (N,) seconds; outside the wave is silence.
-    Source: ours; mean square under a Hann window of 50 ms.
+    wave: (S,) float32.  times_s: (N,) seconds; outside the wave is silence.
     """
     half = round(LOUDNESS_WINDOW_S * rate_hz / 2)
     window = np.hanning(2 * half + 1)[1:]
-    power = (
-        np.convolve(np.asarray(wave, np.float64) ** 2, window / window.sum(), "same")
-        if len(wave) > 2 * half
-        else np.zeros(len(wave))
-    )
+    power = np.zeros(len(wave))
+    if len(wave) > 2 * half:
+        power = np.convolve(np.asarray(wave, np.float64) ** 2, window / window.sum(), "same")
     index = np.round(np.asarray(times_s) * rate_hz).astype(int)
     inside = (index >= 0) & (index < len(power))
     out = np.full(len(index), 10 ** (LOUDNESS_FLOOR_DB / 10))
@@ -177,16 +169,16 @@ def compute_loudness_contour(wave: np.ndarray, rate_hz: int, times_s: np.ndarray
 
 
 def get_curve_times(plan: SpeechPlan) -> np.ndarray:
-    """Times in seconds (2 U,) of a plan's curve values, from its own start. Source: ours; the middle of each 12.5 ms."""
+    """Get the times (2 U,) of a plan's curve values, seconds from its start: the middle of each 12.5 ms."""
     return (np.arange(CURVE_VALUES_PER_UNIT * plan.units) + 0.5) * CURVE_STEP_S
 
 
 def compute_interval_st(above_hz: np.ndarray | float, hz: np.ndarray | float) -> np.ndarray | float:
-    """How many semitones the first lies above the second; arrays or numbers in Hz, both positive. Source: 12 an octave."""
+    """Compute the interval in semitones from the second to the first; arrays or numbers in Hz, both positive."""
     return 12 * np.log2(above_hz / hz)
 
 
 def measure_contours(wave: np.ndarray, plan: SpeechPlan) -> tuple[F0Contour, np.ndarray]:
-    """(Melody, loudness (2 U,) in dB at the plan's points) of a spoken plan, (1, S) or (S,) at 24 kHz."""
+    """Measure the contours of a spoken plan: (F0, loudness (2 U,) in dB). wave: (1, S) or (S,) at 24 kHz."""
     wave = np.asarray(wave).reshape(-1)
     return estimate_f0(wave, VOICE_RATE_HZ), compute_loudness_contour(wave, VOICE_RATE_HZ, get_curve_times(plan))

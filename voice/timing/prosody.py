@@ -1,4 +1,4 @@
-"""The actor's line under another voice: pauses, phone times, melody and loudness of a recording laid on a plan."""
+"""Prosody transfer between the same words: pauses, phone times, F0 and loudness of a recording set in a plan."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import resample_poly
 
-from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
+from mouthpiece.engine.audio.resample import resample
+from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.voice.plan.speech_plan import MARKS, SILENT_F0_HZ, SILENT_PLAN_ENERGY, UNIT_S, VOICE_RATE_HZ, SpeechPlan
 from mouthpiece.voice.timing.align import Alignment, align, normalize_word
 from mouthpiece.voice.timing.pitch import (
@@ -23,49 +23,53 @@ from mouthpiece.voice.timing.pitch import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from whisper.model import Whisper
+
     from mouthpiece.voice.backends.backend import Voice
+    from mouthpiece.voice.timing.align import TimedName
 
 UNIT_SECONDS = float(UNIT_S)
-MAX_LEAD_UNITS = 8  # units of quiet kept before the first and after the last sound, 200 ms
-MIN_PAUSE_S = 0.06  # gaps between words longer than this are pauses
-# a word starts and stops this much before its edges in the plan (medians, 312 words, four voices)
+MAX_LEAD_UNITS = 8  # of silence kept before the first and after the last sound, 200 ms
+MIN_PAUSE_S = 0.06  # longer gaps between words are pauses
+# a word starts and stops so much before its edges in the plan (medians, 312 words, four voices)
 WORD_LEAD_S = (0.085, 0.04)
-MIN_VOICED_HZ = 40.0  # a plan's F0 above this is meant to be heard
-F0_LAG_S = -0.003  # a plan's F0 is heard this much before the middle of its 12.5 ms (measured on four voices)
-TEMPO_RATIO_RANGE = (0.5, 2.0)  # an actor so much slower or faster than the voice itself needs a look
-F0_RANGE_HZ = (55.0, 520.0)  # melody a voice can still carry
-MAX_CORRECTION_ST = 4.0  # what the second pass may correct
-GAIN_RANGE_DB = (-14.0, 10.0)  # what the loudness may be moved by
-GAIN_SMOOTHING_S = 0.03
-SPEECH_RANGE_DB = 30.0  # frames this far below the loud ones are no speech
+MIN_VOICED_HZ = 40.0  # a plan's F0 below this is unvoiced
+F0_LAG_S = -0.003  # of the heard F0 behind the middle of its 12.5 ms in the plan (four voices)
+TEMPO_RATIO_RANGE = (0.5, 2.0)  # of the actor's tempo to the voice's; beyond it a person should listen
+F0_RANGE_HZ = (55.0, 520.0)  # that a voice can carry
+MAX_CORRECTION_ST = 4.0  # of F0 in the second pass
+GAIN_RANGE_DB = (-14.0, 10.0)  # of the loudness correction
+GAIN_SMOOTHING_S = 0.03  # deviation of the Gaussian over a gain curve
+SPEECH_RANGE_DB = 30.0  # frames further below the loudest are not speech
 
 
 @dataclass(frozen=True, eq=False)
 class ProsodyTarget:
-    """A plan that carries an actor's prosody, and what a voice needs beside it.
+    """A plan with an actor's prosody, and the contours that a voice should reach when it speaks it.
 
-    plan: mouthpiece.voice.plan.speech_plan.SpeechPlan.
-    start_s: where in the recording the plan's time zero lies; may be below zero.
-    loudness_db: (2 units,) float32, the loudness wanted at the plan's points, relative to any level; None keeps the
-    voice's own.
-    melody_hz: (2 units,) float32, the F0 wanted; 0 where anything will do; None keeps the plan's own.
+    start_s: second of the recording at which the plan starts; may be below zero.
+    loudness_db: (2 units,) float32, target at the plan's curve values, relative to any level; None keeps the voice's.
+    f0_hz: (2 units,) float32, target; 0 where there is none; None keeps the plan's own.
     facts: JSON-ready: method, amount, confidence, rate, register_st.
-    note: why the recording could not be followed, or what needs a look; empty when all went well.
-    gain_db: (2 units,) float32, what is added to the voice's own loudness; None adds nothing.
+    note: why the recording could not be followed, or what needs review; empty when all went well.
+    gain_db: (2 units,) float32, added to the voice's own loudness; None adds nothing.
     """
 
     plan: SpeechPlan
     start_s: float = 0.0
     loudness_db: np.ndarray | None = field(default=None, repr=False)
     f0_hz: np.ndarray | None = field(default=None, repr=False)
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     gain_db: np.ndarray | None = field(default=None, repr=False)
 
 
-def align_own_speech(voice: Voice, plan: SpeechPlan, whisper=None) -> Alignment:
-    """Alignment of the voice's own reading of a plan: the other end of the time map."""
-    wave = resample_poly(voice.speak(plan)[0], LISTEN_HZ // 8000, VOICE_RATE_HZ // 8000).astype(np.float32)
+def align_own_speech(voice: Voice, plan: SpeechPlan, whisper: Whisper | None = None) -> Alignment:
+    """Align the voice's own reading of a plan: the other end of the time map."""
+    wave = resample(voice.speak(plan)[0], VOICE_RATE_HZ, RATE_HZ)
     return align(wave, plan.text, plan.language, whisper)
 
 
@@ -73,26 +77,22 @@ def transfer_word_prosody(
     plan: SpeechPlan,
     recording: np.ndarray,
     alignment: Alignment,
-    spoken: Alignment | None = None,
+    own_speech: Alignment | None = None,
     amount: float = 1.0,
     register_st: float | None = None,
 ) -> ProsodyTarget:
-    """The plan with the times, melody and loudness of the same words in a recording; unchanged, with a note, where that
-    cannot be.
+    """Transfer the times, F0 and loudness of the same words in a recording to a plan; where that cannot be, the plan is
+    unchanged and has a note.
 
-    plan: the voice's natural Plan.
-    recording: (S,) float32 at 16 kHz.
-    alignment: of the plan's text in it (`mouthpiece.voice.timing.align.align`).
-    spoken: alignment of the plan's own speech (`aligned_speech`); None trusts the words' times in the plan, without
-    phones.
+    plan: the voice's natural plan.  recording: (S,) float32 at 16 kHz.  alignment: of the plan's text in it (`align`).
+    own_speech: alignment of the plan as spoken (`align_own_speech`); None takes the words' times in the plan.
     amount: 0 leaves the plan as it is, 1 follows the recording.
-    register_st: semitones to move the actor's melody by; None keeps the actor's register, `register_of` says what the
-    voice's own needs.
+    register_st: semitones by which the actor's F0 is moved (`compute_register_shift`); None keeps the actor's register.
     """
     facts = dict(method="same language", amount=amount, aligned_by=alignment.method, confidence=alignment.confidence)
     if amount <= 0:
         return ProsodyTarget(plan, facts=facts)
-    own = spoken if spoken is not None and spoken.ok else predict_word_times(plan)
+    own = own_speech if own_speech is not None and own_speech.ok else predict_word_times(plan)
     pairs = match_words(own, alignment) if alignment.ok else []
     if not pairs:
         note = alignment.note or "No word of the line is found in the recording."
@@ -100,21 +100,21 @@ def transfer_word_prosody(
     times, pauses = build_time_map(plan, own, alignment, pairs)
     timed, start_s = retime_to_recording(plan, times)
     at_s = start_s + get_curve_times(timed)
-    melody = smooth_f0(estimate_f0(recording, LISTEN_HZ))
+    contour, f0_hz = smooth_f0(estimate_f0(recording, RATE_HZ)), None
     shift_st = register_st or 0.0
-    wanted = np.clip(melody.at(at_s + F0_LAG_S) * 2 ** (shift_st / 12), *F0_RANGE_HZ) if melody.voiced.any() else None
-    full = _set_curves(timed, wanted, at_s, pauses)
-    loudness = compute_loudness_contour(recording, LISTEN_HZ, at_s)
-    mixed, loudness, wanted = interpolate_prosody(plan, full, loudness, wanted, amount)
+    if contour.voiced.any():
+        f0_hz = np.clip(contour.at(at_s + F0_LAG_S) * 2 ** (shift_st / 12), *F0_RANGE_HZ)
+    full = _set_curves(timed, f0_hz, at_s, pauses)
+    loudness = compute_loudness_contour(recording, RATE_HZ, at_s)
+    mixed, loudness, f0_hz = interpolate_prosody(plan, full, loudness, f0_hz, amount)
     rate = _count_spoken_units(plan) / max(1, _count_spoken_units(timed))
-    facts.update(rate=round(rate, 3), register_st=round(shift_st, 2), words=len(pairs), melody=wanted is not None)
-    note = (
-        ""
-        if TEMPO_RATIO_RANGE[0] <= rate <= TEMPO_RATIO_RANGE[1]
-        else f"The actor speaks {rate:.2f} times as fast as the voice does; listen to the line."
-    )
-    heard = None if wanted is None else np.where((mixed.f0 > MIN_VOICED_HZ), wanted, 0).astype(np.float32)
-    return ProsodyTarget(mixed, start_s, loudness, heard, facts, note)
+    facts.update(rate=round(rate, 3), register_st=round(shift_st, 2), words=len(pairs), melody=f0_hz is not None)
+    note = ""
+    if not TEMPO_RATIO_RANGE[0] <= rate <= TEMPO_RATIO_RANGE[1]:
+        note = f"The actor speaks {rate:.2f} times as fast as the voice does; listen to the line."
+    if f0_hz is not None:
+        f0_hz = np.where((mixed.f0 > MIN_VOICED_HZ), f0_hz, 0).astype(np.float32)
+    return ProsodyTarget(mixed, start_s, loudness, f0_hz, facts, note)
 
 
 def _count_spoken_units(plan: SpeechPlan) -> int:
@@ -122,11 +122,11 @@ def _count_spoken_units(plan: SpeechPlan) -> int:
 
 
 def compute_register_shift(plan: SpeechPlan, recording: np.ndarray) -> float:
-    """Semitones that bring the actor's median F0 to the one the voice has in its natural plan; 0 where one has none.
+    """Compute the semitones from the actor's median F0 to that of the voice's natural plan; 0 where one has none.
 
-    plan: natural Plan.  recording: (S,) float32 at 16 kHz.
+    recording: (S,) float32 at 16 kHz.
     """
-    median_hz, voiced = estimate_f0(recording, LISTEN_HZ).median_hz, plan.f0[plan.f0 > MIN_VOICED_HZ]
+    median_hz, voiced = estimate_f0(recording, RATE_HZ).median_hz, plan.f0[plan.f0 > MIN_VOICED_HZ]
     return float(compute_interval_st(np.median(voiced), median_hz)) if median_hz and len(voiced) else 0.0
 
 
@@ -134,9 +134,7 @@ def compute_register_shift(plan: SpeechPlan, recording: np.ndarray) -> float:
 
 
 def predict_word_times(plan: SpeechPlan) -> Alignment:
-    """An Alignment of the words as the plan has them, without phones: where they are heard, which is a little before
-    their edges.
-    """
+    """Predict when the words of a plan are heard, without phones: a little before their edges."""
     edges, words = plan.edges * UNIT_SECONDS, []
     for w in plan.words:
         start = max(edges[w.start] - WORD_LEAD_S[0], words[-1][2] if words else 0.0)
@@ -145,7 +143,7 @@ def predict_word_times(plan: SpeechPlan) -> Alignment:
 
 
 def match_words(own: Alignment, other: Alignment) -> list[tuple[int, int]]:
-    """Pairs (i, j) of word numbers: the same word in two alignments, in order. Source: longest matching blocks."""
+    """Match the words of two alignments by longest common blocks: pairs (i, j) of word indices, in order."""
     a, b = ([normalize_word(w[0]) for w in x.words] for x in (own, other))
     blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
     return [(block.a + k, block.b + k) for block in blocks for k in range(block.size)]
@@ -153,13 +151,14 @@ def match_words(own: Alignment, other: Alignment) -> list[tuple[int, int]]:
 
 def build_time_map(
     plan: SpeechPlan, own: Alignment, other: Alignment, pairs: list[tuple[int, int]]
-) -> tuple[tuple[np.ndarray, np.ndarray], list[tuple]]:
-    """((plan_s, recording_s) of matching instants, each (M,) rising; pauses as (start_s, stop_s) in the recording).
+) -> tuple[tuple[np.ndarray, np.ndarray], list[tuple[float, float]]]:
+    """Build the time map from a plan to a recording: ((plan_s, recording_s) of matching instants, each (M,) and rising;
+    pauses as (start_s, stop_s) in the recording).
 
-    plan: natural Plan.  own, other: alignments of its speech and of the recording.  pairs: from `paired`.
-    Between neighbouring words a pause of either side goes to the plan's mark between them, so that no sound is torn.
+    plan: natural plan.  own, other: alignments of its speech and of the recording.  pairs: from `match_words`.
+    A pause between neighbouring words on either side goes to the plan's mark between them, so that no sound is split.
     """
-    ours, theirs, pauses = [], [], []
+    own_s, other_s, pauses = [], [], []
     gaps = _find_gaps(plan)
     for n, (i, j) in enumerate(pairs):
         (_, a, b), (_, c, d) = own.words[i], other.words[j]
@@ -168,21 +167,21 @@ def build_time_map(
             own_stop, other_stop = own.words[i - 1][2], other.words[j - 1][2]
             if max(a - own_stop, c - other_stop) > MIN_PAUSE_S:
                 between = _place_pause((own_stop, a), (other_stop, c), _find_nearest_gap(gaps, own_stop, a))
-                ours += [x for x, _ in between]
-                theirs += [y for _, y in between]
+                own_s += [x for x, _ in between]
+                other_s += [y for _, y in between]
             if c - other_stop > MIN_PAUSE_S:
                 pauses.append((other_stop, c))
-        ours += [a, *(x for x, _ in inner), b]
-        theirs += [c, *(y for _, y in inner), d]
-    ours, theirs = np.maximum.accumulate(ours), np.maximum.accumulate(theirs)
-    keep = np.r_[True, np.diff(ours) > 1e-6]
-    return (ours[keep], theirs[keep]), pauses
+        own_s += [a, *(x for x, _ in inner), b]
+        other_s += [c, *(y for _, y in inner), d]
+    plan_s, recording_s = np.maximum.accumulate(own_s), np.maximum.accumulate(other_s)
+    keep = np.r_[True, np.diff(plan_s) > 1e-6]
+    return (plan_s[keep], recording_s[keep]), pauses
 
 
 def _place_pause(
-    own: tuple[float, float], other: tuple[float, float], gap: tuple[float, float]
+    own: tuple[float, float], other: tuple[float, float], gap: tuple[float, float] | None
 ) -> list[tuple[float, float]]:
-    """Anchors (own_s, other_s) that put a pause into a mark: what sounds beyond the plan's edges keeps its length.
+    """Place a pause in a mark: anchors (own_s, other_s) that keep the duration of what sounds beyond the plan's edges.
 
     own, other: (stop of a word, start of the next) as heard.  gap: (start_s, stop_s) of the mark in the plan, or None.
     """
@@ -197,33 +196,34 @@ def _place_pause(
 
 
 def _find_gaps(plan: SpeechPlan) -> list[tuple[float, float]]:
-    """(start_s, stop_s) of the marks between words of a plan that have time."""
+    """Find the marks between words of a plan that have time: [(start_s, stop_s)]."""
     edges = plan.edges * UNIT_SECONDS
     spans = [(float(edges[w.stop]), float(edges[v.start])) for w, v in zip(plan.words, plan.words[1:])]
     return [span for span in spans if span[1] - span[0] >= UNIT_SECONDS / 2]
 
 
-def _find_nearest_gap(gaps: list[tuple[float, float]], start_s: float, stop_s: float) -> tuple[float, float]:
-    """The gap whose middle is nearest to that of an interval; None where there is none within 150 ms."""
+def _find_nearest_gap(gaps: list[tuple[float, float]], start_s: float, stop_s: float) -> tuple[float, float] | None:
+    """Find the gap whose middle is nearest to that of an interval; None where there is none within 150 ms."""
     middle = (start_s + stop_s) / 2
     best = min(gaps, key=lambda gap: abs(sum(gap) / 2 - middle), default=None)
     return best if best is not None and abs(sum(best) / 2 - middle) < 0.15 + (stop_s - start_s) / 2 else None
 
 
 def _match_phones(
-    ours: tuple[tuple[str, float, float], ...],
-    theirs: tuple,
+    own: Sequence[TimedName],
+    other: Sequence[TimedName],
     own_word: tuple[float, float],
     other_word: tuple[float, float],
 ) -> list[tuple[float, float]]:
-    """(own_s, other_s) where phones of one word begin that both alignments have; not the first, which is the word's own
-    start.
+    """Match the phones of one word in two alignments: (own_s, other_s) where they begin, without the word's start.
+
+    own, other: phones.  own_word, other_word: (start_s, stop_s) of the word.
     """
 
-    def inside(phones: tuple, word: tuple[float, float]) -> list[tuple[str, float, float]]:
+    def select(phones: Sequence[TimedName], word: tuple[float, float]) -> list[TimedName]:
         return [p for p in phones if word[0] - 1e-6 <= p[1] < word[1] - 1e-6]
 
-    a, b = inside(ours, own_word), inside(theirs, other_word)
+    a, b = select(own, own_word), select(other, other_word)
     pairs = []
     for tag, i, k, j, m in SequenceMatcher(None, [p[0] for p in a], [p[0] for p in b], autojunk=False).get_opcodes():
         if tag == "equal" or (tag == "replace" and k - i == m - j):
@@ -232,16 +232,15 @@ def _match_phones(
 
 
 def retime_to_recording(plan: SpeechPlan, times: tuple[np.ndarray, np.ndarray]) -> tuple[SpeechPlan, float]:
-    """(plan on the recording's times, second of the recording where it starts).
+    """Retime a plan to a recording: (plan, second of the recording at which it starts).
 
-    times: (plan_s, recording_s) from `time_map`; beyond them the plan keeps its own speed.
-    Every sound keeps at least one unit, marks may lose theirs; quiet at both ends is at most `MOST_LEAD` units.
+    times: (plan_s, recording_s) from `build_time_map`; beyond them the plan keeps its own speed.
+    Every sound keeps at least one unit, marks may lose theirs; silence at both ends is at most MAX_LEAD_UNITS.
     """
-    edges, (ours, theirs) = plan.edges[1:-1] * UNIT_SECONDS, times
-    at = np.interp(edges, ours, theirs)
-    at = np.where(
-        edges < ours[0], theirs[0] + edges - ours[0], np.where(edges > ours[-1], theirs[-1] + edges - ours[-1], at)
-    )
+    edges, (plan_s, recording_s) = plan.edges[1:-1] * UNIT_SECONDS, times
+    at = np.interp(edges, plan_s, recording_s)
+    at = np.where(edges > plan_s[-1], recording_s[-1] + edges - plan_s[-1], at)
+    at = np.where(edges < plan_s[0], recording_s[0] + edges - plan_s[0], at)
     least = [0 if p in MARKS else 1 for p in plan.phones[1:-1]]
     units = round_edges((at - at[0]) / UNIT_SECONDS, least)
     lead, tail = (max(1, min(plan.durations[k], MAX_LEAD_UNITS)) for k in (0, -1))
@@ -249,9 +248,9 @@ def retime_to_recording(plan: SpeechPlan, times: tuple[np.ndarray, np.ndarray]) 
 
 
 def round_edges(edges: np.ndarray, least: list[int] | np.ndarray) -> np.ndarray:
-    """Whole durations (N,) whose edges lie nearest to those wanted (N + 1,), none below its least (N,).
+    """Round edges (N + 1,) to whole units: durations (N,), none below its least (N,).
 
-    Source: ours; rounding, then one pass forwards that makes room and one backwards that takes it from what can give.
+    Rounds, then makes room in one pass forwards and takes it in one backwards from what is longer than its least.
     """
     room = np.concatenate([[0], np.cumsum(least)])
     whole = np.round(np.asarray(edges)).astype(int) - room
@@ -263,10 +262,12 @@ def round_edges(edges: np.ndarray, least: list[int] | np.ndarray) -> np.ndarray:
 # -- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _set_curves(plan: SpeechPlan, wanted_hz: np.ndarray, at_s: np.ndarray, pauses: list) -> SpeechPlan:
-    """The plan with the F0 wanted where its own sounds are voiced, and silence in the recording's pauses."""
+def _set_curves(
+    plan: SpeechPlan, f0_hz: np.ndarray | None, at_s: np.ndarray, pauses: list[tuple[float, float]]
+) -> SpeechPlan:
+    """Set the F0 of a plan's voiced sounds, and silence in the recording's pauses. at_s: times of its curve values."""
     voiced = plan.f0 > MIN_VOICED_HZ
-    f0 = plan.f0.copy() if wanted_hz is None else np.where(voiced, wanted_hz, plan.f0)
+    f0 = plan.f0.copy() if f0_hz is None else np.where(voiced, f0_hz, plan.f0)
     energy, marks = plan.energy.copy(), np.repeat([p in MARKS for p in plan.phones], 2 * np.array(plan.durations))
     for start, stop in pauses:
         silent = marks & (at_s > start + UNIT_SECONDS / 2) & (at_s < stop - UNIT_SECONDS / 2)
@@ -275,15 +276,20 @@ def _set_curves(plan: SpeechPlan, wanted_hz: np.ndarray, at_s: np.ndarray, pause
 
 
 def interpolate_prosody(
-    natural: SpeechPlan, full: SpeechPlan, loudness_db: np.ndarray, wanted_hz: np.ndarray, amount: float
-) -> tuple[SpeechPlan, np.ndarray, np.ndarray]:
-    """(plan, loudness, F0 wanted) between the natural plan and the one that follows the recording.
+    natural: SpeechPlan,
+    full: SpeechPlan,
+    loudness_db: np.ndarray | None,
+    f0_hz: np.ndarray | None,
+    amount: float,
+) -> tuple[SpeechPlan, np.ndarray | None, np.ndarray | None]:
+    """Interpolate between the natural plan and the one that follows the recording, times linearly, F0 in semitones:
+    (plan, loudness target, F0 target).
 
-    natural, full: Plans of the same phones.  loudness_db, wanted_hz: (2 U,) of full, or None.  amount: over 0 to 1.
-    Below 1 the loudness keeps the voice's own but for its share. Source: ours; times in proportion, F0 in semitones.
+    natural, full: plans of the same phones.  loudness_db, f0_hz: (2 U,) targets of full, or None.
+    amount: above 0, up to 1.
     """
     if amount >= 1:
-        return full, loudness_db, wanted_hz
+        return full, loudness_db, f0_hz
     edges = (1 - amount) * natural.edges + amount * full.edges
     units = round_edges(edges, [0 if p in MARKS else 1 for p in natural.phones])
     units[0], units[-1] = max(1, units[0]), max(1, units[-1])
@@ -291,56 +297,53 @@ def interpolate_prosody(
     both = (a.f0 > MIN_VOICED_HZ) & (b.f0 > MIN_VOICED_HZ)
     f0 = np.where(both, np.maximum(a.f0, 1) ** (1 - amount) * np.maximum(b.f0, 1) ** amount, b.f0)
     plan = b.replace_curves(f0=f0, energy=(1 - amount) * a.energy + amount * b.energy)
-    laid_loudness = None if loudness_db is None else full.replace_curves(energy=loudness_db).retime(units).energy
-    return plan, laid_loudness, None if wanted_hz is None else f0.astype(np.float32)
+    retimed_db = None if loudness_db is None else full.replace_curves(energy=loudness_db).retime(units).energy
+    return plan, retimed_db, None if f0_hz is None else f0.astype(np.float32)
 
 
 # -- speaking --------------------------------------------------------------------------------------------------------
 
 
-def speak_with_prosody(voice: Voice, transplanted: ProsodyTarget, passes: int = 2) -> np.ndarray:
-    """The plan spoken with its melody and loudness checked on the result: (1, S) float32, S the plan's samples.
+def speak_with_prosody(voice: Voice, target: ProsodyTarget, passes: int = 2) -> np.ndarray:
+    """Speak a plan towards its target contours: (1, S) float32, S the plan's samples.
 
-    voice: a timed voice.  transplanted: Transplanted.
-    passes: 1 speaks once, 2 corrects F0 by what was heard and speaks again; loudness is set at the end either way.
+    voice: a timed voice.
+    passes: 1 speaks once, 2 corrects F0 by its measured error and speaks again; loudness is set at the end either way.
     """
-    plan, target = transplanted.plan, transplanted.f0_hz
+    plan, f0_hz = target.plan, target.f0_hz
     wave = voice.speak(plan)
     for _ in range(passes - 1):
-        if target is None or not (target > 0).any():
+        if f0_hz is None or not (f0_hz > 0).any():
             break
-        wave = voice.speak(correct_f0(plan, wave, target))
-    if transplanted.gain_db is not None:
-        return apply_gain_curve(wave, plan, transplanted.gain_db)
-    if transplanted.loudness_db is None:
+        wave = voice.speak(correct_f0(plan, wave, f0_hz))
+    if target.gain_db is not None:
+        return apply_gain_curve(wave, plan, target.gain_db)
+    if target.loudness_db is None:
         return wave
-    share = transplanted.facts.get("amount", 1.0)
-    return match_loudness(wave, plan, transplanted.loudness_db, share)
+    return match_loudness(wave, plan, target.loudness_db, target.facts.get("amount", 1.0))
 
 
 def correct_f0(plan: SpeechPlan, wave: np.ndarray, target_hz: np.ndarray) -> SpeechPlan:
-    """The plan with its F0 moved against the error of what was heard. wave: (1, S).  target_hz: (2 U,), 0 where free."""
-    melody, _ = measure_contours(wave, plan)
+    """Correct a plan's F0 by the error that its spoken wave (1, S) has against a target (2 U,) in Hz, 0 where free."""
+    contour, _ = measure_contours(wave, plan)
     at = get_curve_times(plan) + F0_LAG_S
-    known = melody.is_voiced_at(at) & (target_hz > 0) & (plan.f0 > MIN_VOICED_HZ)
+    known = contour.is_voiced_at(at) & (target_hz > 0) & (plan.f0 > MIN_VOICED_HZ)
     if not known.any():
         return plan
     error = np.zeros(len(at))
-    error[known] = np.clip(
-        compute_interval_st(target_hz[known], melody.at(at)[known]), -MAX_CORRECTION_ST, MAX_CORRECTION_ST
-    )
+    error_st = compute_interval_st(target_hz[known], contour.at(at)[known])
+    error[known] = np.clip(error_st, -MAX_CORRECTION_ST, MAX_CORRECTION_ST)
     weight = gaussian_filter1d(known.astype(float), 1.5)
     step = gaussian_filter1d(error, 1.5) / np.maximum(weight, 0.2)
-    return plan.replace_curves(
-        f0=np.where(plan.f0 > MIN_VOICED_HZ, np.clip(plan.f0 * 2 ** (step / 12), *F0_RANGE_HZ), plan.f0)
-    )
+    corrected = np.clip(plan.f0 * 2 ** (step / 12), *F0_RANGE_HZ)
+    return plan.replace_curves(f0=np.where(plan.f0 > MIN_VOICED_HZ, corrected, plan.f0))
 
 
 def match_loudness(wave: np.ndarray, plan: SpeechPlan, loudness_db: np.ndarray, share: float = 1.0) -> np.ndarray:
-    """The wave with the loudness contour wanted, at its own mean level: (1, S) float32, never beyond full scale.
+    """Match the loudness contour of a wave to a target by a smooth, bounded gain, at its own mean level: (1, S) float32
+    within full scale.
 
     wave: (1, S) at 24 kHz.  loudness_db: (2 U,), any level.  share: 0 leaves it, 1 follows.
-    Source: ours; a smooth gain of bounded size.
     """
     _, own = measure_contours(wave, plan)
     loud = own > own.max() - SPEECH_RANGE_DB
@@ -349,7 +352,7 @@ def match_loudness(wave: np.ndarray, plan: SpeechPlan, loudness_db: np.ndarray, 
 
 
 def apply_gain_curve(wave: np.ndarray, plan: SpeechPlan, gain_db: np.ndarray) -> np.ndarray:
-    """The wave with a gain that moves smoothly, at its own mean level: (1, S) float32, never beyond full scale.
+    """Apply a smoothed gain curve to a wave, at its own mean level: (1, S) float32 within full scale.
 
     wave: (1, S) at 24 kHz.  gain_db: (2 U,) at the plan's points.
     """

@@ -1,4 +1,4 @@
-"""A line spoken as the actor spoke it: the one call that aligns, transplants and says what became of it."""
+"""Prosody transfer: a line aligned with the actor's recording, and its times, F0 and loudness taken from there."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from mouthpiece.voice.timing.prosody import (
 
 if TYPE_CHECKING:
     import numpy as np
+    from whisper.model import Whisper
 
     from mouthpiece.voice.backends.backend import Voice
 
-PROSODY_AMOUNTS = {"source": 1.0, "neutral": 0.0}
+PROSODY_AMOUNTS = {"source": 1.0, "neutral": 0.0}  # words that --prosody takes
 MAX_REGISTER_SHIFT_ST = 12.0
 
 
@@ -41,8 +42,8 @@ class ProsodyOptions(Options):
         parse_prosody_amount(self.prosody)
 
 
-def parse_prosody_amount(prosody: str) -> float | None:
-    """0 to 1 for what --prosody takes: source, neutral, or a number as text. Raises UsageProblem for anything else."""
+def parse_prosody_amount(prosody: str) -> float:
+    """Parse the value of --prosody, source, neutral or a number as text, into 0 to 1. Raises UsageError."""
     try:
         amount = PROSODY_AMOUNTS[prosody] if prosody in PROSODY_AMOUNTS else float(prosody)
     except (TypeError, ValueError):
@@ -61,35 +62,31 @@ def transfer_prosody(
     plan: SpeechPlan,
     recording: np.ndarray | None,
     options: ProsodyOptions = ProsodyOptions(),
-    recording_language=None,
-    whisper=None,
+    recording_language: str | None = None,
+    whisper: Whisper | None = None,
 ) -> ProsodyTarget:
-    """The plan in the actor's prosody, for `speak_as`; with a note instead of an error where the recording is of no
-    use.
+    """Transfer the actor's prosody to a plan, for `speak_with_prosody`; a recording that does not help gives a note,
+    never an error.
 
     voice: a timed voice.  plan: its natural plan.
     recording: (S,) float32 at 16 kHz, the original line alone; None when there is none.
-    options: ProsodyOptions.
-    said: language of the recording when it is not the plan's; None when the actor says these very words.
-    whisper: a whisper.model.Whisper for plans in other languages than English.
+    recording_language: of the recording when it is not the plan's; None when the actor says these very words.
+    whisper: model for plans in other languages than English.
     """
     amount = parse_prosody_amount(options.prosody)
     if recording is None or amount == 0:
-        return ProsodyTarget(
-            plan,
-            facts=dict(method="none", amount=amount),
-            note="" if amount == 0 else "There is no recording of this line.",
-        )
-    shift_st = options.register_shift + (
-        compute_register_shift(plan, recording) if options.register == "voice" else 0.0
-    )
+        note = "" if amount == 0 else "There is no recording of this line."
+        return ProsodyTarget(plan, facts=dict(method="none", amount=amount), note=note)
+    shift_st = options.register_shift
+    shift_st += compute_register_shift(plan, recording) if options.register == "voice" else 0.0
     same = recording_language is None or recording_language.lower().split("-")[0] == plan.language.lower().split("-")[0]
     if not same:
         return transfer_phrase_prosody(plan, recording, amount, shift_st)
-    found = align(recording, plan.text, plan.language, whisper)
-    if found.ok:
-        return transfer_word_prosody(plan, recording, found, align_own_speech(voice, plan, whisper), amount, shift_st)
-    loose = transfer_phrase_prosody(plan, recording, amount, shift_st)
-    if loose.note:
-        return loose
-    return replace(loose, note=f"{found.note} Only pauses and phrases of the recording are followed.")
+    alignment = align(recording, plan.text, plan.language, whisper)
+    if alignment.ok:
+        own_speech = align_own_speech(voice, plan, whisper)
+        return transfer_word_prosody(plan, recording, alignment, own_speech, amount, shift_st)
+    by_phrases = transfer_phrase_prosody(plan, recording, amount, shift_st)
+    if by_phrases.note:
+        return by_phrases
+    return replace(by_phrases, note=f"{alignment.note} Only pauses and phrases of the recording are followed.")

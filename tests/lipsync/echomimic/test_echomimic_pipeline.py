@@ -24,7 +24,7 @@ from mouthpiece.lipsync.echomimic.options import EchoMimicAccOptions, EchoMimicC
 from mouthpiece.lipsync.echomimic.pipeline import animate, decode_frames, mute_silence
 from mouthpiece.lipsync.echomimic.weights import load_models
 from mouthpiece.lipsync.options import AnimateOptions, PortraitOptions, resolve_animate_options
-from mouthpiece.lipsync.portrait.pipeline import prepare_animation
+from mouthpiece.lipsync.portrait.animation_job import prepare_animation
 
 QUICK = EchoMimicOptions(resolution=64, fps=Fraction(10), steps=1, guidance=2.0, window=3, overlap=1, gate=False)
 SILENT = Progress("none")

@@ -239,7 +239,10 @@ def test_the_command_exits_1_where_nothing_is(checker, tmp_path, monkeypatch, ca
 
 
 def test_the_command_prints_each_error_beside_its_tolerance_and_exits_by_them(checker, folder, monkeypatch, capsys):
-    rows = [checker.ParityRow("good", (1e-7, 2e-8), (1e-5, 2e-6), True), checker.ParityRow("bad", (1.0, 2.0), (1e-5, 2e-6), False)]
+    rows = [
+        checker.ParityRow("good", (1e-7, 2e-8), (1e-5, 2e-6), True),
+        checker.ParityRow("bad", (1.0, 2.0), (1e-5, 2e-6), False),
+    ]
     monkeypatch.setattr(sys, "argv", ["parity.py", "echomimic", str(folder)])
     for some, code in ((rows[:1], 0), (rows, 1), ([], 1)):
         monkeypatch.setattr(checker, "check", lambda folder, some=some: some)

@@ -16,8 +16,8 @@ from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
 from mouthpiece.lipsync.film.dubbing import CACHE_FILE, follow_face, lipsync_dub, make_box_lookup, make_mouth_predictor
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import LipsyncOptions
-from mouthpiece.lipsync.portrait.pipeline import load_models
 
 FRAMES, RATE = 30, Fraction(25)
 SILENT = Progress("none")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mouthpiece.face.crop import make_crop
+from mouthpiece.lipsync.film.edit_plan import INSIDE_OPENING, INSIDE_SHARE, FaceEditPlan
 from mouthpiece.lipsync.film.mouth_compositor import (
     JAW_REGION,
     LIPS_REGION,
@@ -17,9 +18,13 @@ from mouthpiece.lipsync.film.mouth_compositor import (
     get_mouth_box,
     make_region_mask,
 )
-from mouthpiece.lipsync.film.reference_mouths import ReferenceMouthCollector, assign_references, head_descriptor
-from mouthpiece.lipsync.film.resync import INSIDE_OPENING, INSIDE_SHARE, reference_weights
-from mouthpiece.lipsync.portrait.canvas import FrameParts
+from mouthpiece.lipsync.film.reference_mouths import (
+    FaceSighting,
+    ReferenceMouthCollector,
+    assign_references,
+    head_descriptor,
+)
+from mouthpiece.lipsync.portrait.frame_parts import FrameParts
 from mouthpiece.lipsync.portrait.renderer import WORK_PX
 
 POINTS = np.array([[70.0, 70.0], [120.0, 70.0], [78.0, 122.0], [112.0, 122.0]])
@@ -33,7 +38,7 @@ def look(openings, shot=lambda index: 0):
         frame = np.full((192, 192, 3), index, np.uint8)
         finder.add(
             frame,
-            (index, shot(index), TIMES[index], POINTS, 0.0),
+            FaceSighting(index, shot(index), TIMES[index], POINTS, 0.0),
             np.full(26, opening, np.float32),
             0.02 * float(opening),
         )
@@ -66,7 +71,7 @@ def test_a_turned_head_has_rests_of_its_own():
     for index in range(30):
         finder.add(
             np.zeros((192, 192, 3), np.uint8),
-            (index, 0, 0.0, POINTS, 20.0 * (index >= 15)),
+            FaceSighting(index, 0, 0.0, POINTS, 20.0 * (index >= 15)),
             np.zeros(26, np.float32),
             0.02 * (1.0 + index % 15),
         )
@@ -133,22 +138,27 @@ def test_only_lips_that_open_show_an_open_mouths_inside():
     lips = torch.zeros(26)
     lips[0] = 1.0
 
-    def asked(opening):
-        wanted = np.zeros((100, 26), np.float32)
-        wanted[:, 0] = opening
-        change = SimpleNamespace(
+    def select(opening):
+        target = np.zeros((100, 26), np.float32)
+        target[:, 0] = opening
+        plan = FaceEditPlan(
+            track=None,
+            weight=np.ones(100),
+            source_codes=np.zeros((100, 26), np.float32),
+            target_codes=target,
+            skip_reasons=np.zeros(100, np.int8),
+            requested=np.ones(100, bool),
             closed_references={10: [(rest, 1.0)]},
             open_references={10: [(opened, 1.0)]},
-            source_codes=np.zeros((100, 26), np.float32),
-            target_codes=wanted,
-            weight=np.ones(100),
         )
-        return reference_weights(change, 10, SimpleNamespace(lips=lips))
+        return plan.select_sources(10, SimpleNamespace(lips=lips))
 
-    assert asked(0.9 * INSIDE_OPENING[0]) == [(rest, 1.0)]
-    assert asked(INSIDE_OPENING[1] + 0.01) == [(rest, 1.0), (opened, -INSIDE_SHARE)]
-    middle = asked(sum(INSIDE_OPENING) / 2)[-1][1]
-    assert -INSIDE_SHARE < middle < 0
+    shut = select(0.9 * INSIDE_OPENING[0])
+    assert shut.lips == [(rest, 1.0)] and shut.inside is None and shut.mouths == [rest]
+    wide = select(INSIDE_OPENING[1] + 0.01)
+    assert wide.inside is opened and wide.inside_share == INSIDE_SHARE and wide.mouths == [rest, opened]
+    assert wide.lips == shut.lips
+    assert 0 < select(sum(INSIDE_OPENING) / 2).inside_share < INSIDE_SHARE
 
 
 @pytest.fixture(scope="module")

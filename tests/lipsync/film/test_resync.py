@@ -19,10 +19,11 @@ from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
+from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
-from mouthpiece.lipsync.film.resync import FaceEdit, prepare_lipsync, resync
+from mouthpiece.lipsync.film.resync import resync
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import LipsyncOptions
-from mouthpiece.lipsync.portrait.pipeline import load_models
 from mouthpiece.lipsync.portrait.renderer import WORK_PX
 
 FRAMES, RATE = 10, Fraction(25)
@@ -165,8 +166,10 @@ def test_batches_and_runs_change_nothing(move, tmp_path):
 
 
 def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, models, monkeypatch):
-    seen, survey = [], models.renderer.predict_teeth
-    monkeypatch.setattr(models.renderer, "predict_teeth", lambda pixels: seen.append(len(pixels)) or survey(pixels))
+    seen, survey = [], models.renderer.network.predict_teeth
+    monkeypatch.setattr(
+        models.renderer.network, "predict_teeth", lambda pixels: seen.append(len(pixels)) or survey(pixels)
+    )
     # its rest, and its open mouth
     assert move(batch=2)[1]["faces"][0]["frames_changed"] == FRAMES and 1 <= sum(seen) <= 2
 
@@ -207,7 +210,7 @@ def test_two_faces_speak_each_in_its_own_span(clips, puppet, own_sound, other_so
     with VideoWriter(clips / "two.mp4", RATE, 384, 192, own_sound, crf=10) as writer:
         for opening in np.linspace(0, 1, FRAMES):
             writer.write(np.concatenate([puppet.frame(opening), puppet.frame(1 - opening)[:, ::-1]], 1))
-    parts = [FaceEdit(((0.0, 0.2),), "96,96"), ([(0.2, 0.4)], "288,96")]
+    parts = [FaceEdit(((0.0, 0.2),), "96,96"), FaceEdit([(0.2, 0.4)], "288,96")]
     before, (after, facts) = (
         shown(clips / "two.mp4"),
         move(video=clips / "two.mp4", words={"faces": parts}, crossfade=0.0),
@@ -359,7 +362,7 @@ def test_the_command_writes_film_and_sidecar_with_the_seconds_that_changed(call,
     [("SMALLEST_CROP_PX", 1000, "the face is too small"), ("LARGEST_YAW_DEG", -1.0, "the face is turned away")],
 )
 def test_faces_too_small_or_turned_away_pass_and_the_picture_is_copied(name, value, reason, film, move, monkeypatch):
-    from mouthpiece.lipsync.film import face_scan as room
+    from mouthpiece.lipsync.film import mouth_scan as room
 
     monkeypatch.setattr(room, name, value)
     after, facts = move()

@@ -10,6 +10,7 @@ from mouthpiece.engine.sampling import Window, draw_tick_noise, overlap_add
 from mouthpiece.lipsync.motion.blinks import BLINK_SHUT
 from mouthpiece.lipsync.motion.speech_to_motion import (
     WINDOW_TICKS,
+    SpeechMotionModels,
     compute_mouth_gate,
     damp_in_pauses,
     dilate,
@@ -178,7 +179,7 @@ def test_head_blinks_and_speed_obey_their_options(core, listener, space):
     wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
 
     def play(**changes):
-        return generate_motion((listener, core, space), wave, 26, AnimateOptions(steps=1, **changes))
+        return generate_motion(SpeechMotionModels(listener, core, space), wave, 26, AnimateOptions(steps=1, **changes))
 
     usual = play(blink_rate=60.0)
     assert usual.codes.shape == (26, CODE_WIDTH) and usual.codes.dtype == np.float32 and usual.active.shape == (26,)
@@ -207,7 +208,9 @@ def test_closure_level_accents_and_settling_can_be_switched_off_one_by_one(core,
     )
 
     def play(**changes):
-        return generate_motion((listener, core, space), wave, 26, AnimateOptions(**{**plain, **changes})).codes
+        return generate_motion(
+            SpeechMotionModels(listener, core, space), wave, 26, AnimateOptions(**{**plain, **changes})
+        ).codes
 
     usual = play()
     mouth, brows, head = slice(0, BLINK_INDEX), slice(BLINK_INDEX + 1, EXPRESSION_WIDTH), slice(EXPRESSION_WIDTH, None)

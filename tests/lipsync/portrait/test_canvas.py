@@ -8,16 +8,14 @@ import torch
 from mouthpiece.face.crop import make_crop
 from mouthpiece.lipsync.portrait.canvas import (
     Canvas,
-    FrameParts,
     compute_head_depth,
     compute_person_rigidity,
-    tighten_mask,
-    to_frame_parts,
 )
+from mouthpiece.lipsync.portrait.frame_parts import FrameParts
 from mouthpiece.lipsync.portrait.layers import inpaint_background
 from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.opening_segmenter import EyeContour
-from mouthpiece.lipsync.portrait.renderer import Rendering, composite_mouth
+from mouthpiece.lipsync.portrait.renderer import Rendering, composite_mouth, tighten_mask, to_frame_parts
 from mouthpiece.training.mesh_geometry import RIGID_POINTS, remove_head_motion
 
 STILL_POSE = np.zeros(6, np.float32)
@@ -283,8 +281,8 @@ def test_a_background_is_itself_where_it_is_seen_and_goes_on_where_it_is_hidden(
 
 
 def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_lips_leave():
-    paint = np.zeros((64, 112, 5), np.float32)
-    paint[20:44, 30:82, :3], paint[20:44, 30:82, 3], paint[..., 4] = 20, 1, 0.5
+    paint, light = np.zeros((64, 112, 4), np.float32), np.full((64, 112), 0.5, np.float32)
+    paint[20:44, 30:82, :3], paint[20:44, 30:82, 3] = 20, 1
     teeth = np.zeros((128, 224, 5), np.float32)  # twice the working crop's resolution
     teeth[:64, :, :3], teeth[:64, :, 3] = (240, 220, 200), 1  # down to the 32nd row of the patch
     pixels, crop = np.full((300, 300, 3), 80, np.uint8), crop_at((150, 150), 2 * WORK_PX)
@@ -294,11 +292,11 @@ def test_teeth_are_laid_over_where_the_mouth_is_open_and_in_the_light_that_the_l
         column, row = crop.to_frame([left + x, top + y]).round().astype(int)
         return frame[row, column].tolist()
 
-    frame = Canvas(pixels, crop, teeth=teeth).draw(FrameParts(NOTHING.flow, paint), STILL_POSE)
+    frame = Canvas(pixels, crop, teeth=teeth).draw(FrameParts(NOTHING.flow, paint, light), STILL_POSE)
     assert at(frame, 56, 26) == [120, 110, 100]  # teeth in half the light
     assert at(frame, 56, 38) == [20, 20, 20]  # below them it is dark
     assert at(frame, 100, 26) == [80, 80, 80]  # behind the lips they do not show
-    without = Canvas(pixels, crop).draw(FrameParts(NOTHING.flow, paint), STILL_POSE)
+    without = Canvas(pixels, crop).draw(FrameParts(NOTHING.flow, paint, light), STILL_POSE)
     assert at(without, 56, 26) == [20, 20, 20]
 
 

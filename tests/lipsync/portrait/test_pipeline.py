@@ -17,17 +17,12 @@ from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.engine.timeline import count_frames
+from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.motion.speech_to_motion import generate_motion
 from mouthpiece.lipsync.options import AnimateOptions
-from mouthpiece.lipsync.portrait import pipeline
-from mouthpiece.lipsync.portrait.pipeline import (
-    animate,
-    frame_portrait,
-    load_models,
-    prepare_animation,
-    prepare_portrait,
-    render_frames,
-)
+from mouthpiece.lipsync.portrait import animation_job
+from mouthpiece.lipsync.portrait.animation_job import frame_portrait, prepare_animation
+from mouthpiece.lipsync.portrait.pipeline import animate, prepare_portrait, render_frames
 
 RATES = [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(60)]
 QUICK = AnimateOptions(size=96, fps=Fraction(12))
@@ -104,12 +99,7 @@ def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, d
         prepare_animation(desk / "portrait.png", sound, QUICK, which)
         for which in (None, planned, np.roll(planned, 3, 0))
     ]
-    motions = [
-        generate_motion(
-            (models.phonetic_encoder, models.core, models.space), job.wave, 11, job.options, job.articulation
-        )
-        for job in jobs
-    ]
+    motions = [generate_motion(models, job.wave, 11, job.options, job.articulation) for job in jobs]
     assert jobs[0].frames == jobs[1].frames and jobs[1].inputs == (desk / "portrait.png",)
     assert np.allclose(motions[1].active[2:7], 1) and not motions[1].active[8:].any()
     assert (motions[0].codes != motions[1].codes).any() and (motions[1].codes != motions[2].codes).any()
@@ -185,18 +175,18 @@ def test_the_portrait_is_read_and_searched_once(make, monkeypatch):
         return call
 
     for name in counts:
-        monkeypatch.setattr(pipeline, name, counted(name, getattr(pipeline, name)))
+        monkeypatch.setattr(animation_job, name, counted(name, getattr(animation_job, name)))
     make()
     assert counts == {"read_image": 1, "pick_face": 1}
 
 
 def test_frames_are_written_while_others_are_still_to_be_rendered(desk, debug_weights):
-    models, placement = load_models(choose_device("cpu")), choose_device("cpu")
+    models = load_models(choose_device("cpu"))
     job = prepare_animation(desk / "portrait.png", desk / "line.wav", dataclasses.replace(QUICK, batch=2))
     seen, codes = [], np.zeros((5, 32), np.float32)
-    forward = models.renderer.forward
-    models.renderer.forward = lambda *inputs: seen.append(len(inputs[0])) or forward(*inputs)
-    frames = render_frames(prepare_portrait(job, models), models, codes, job.options, placement)
+    forward = models.renderer.network.forward
+    models.renderer.network.forward = lambda *inputs: seen.append(len(inputs[0])) or forward(*inputs)
+    frames = render_frames(prepare_portrait(job, models), models, codes, job.options)
     assert seen == []
     next(frames)
     assert seen == [2]
@@ -212,7 +202,7 @@ def test_half_precision_changes_far_less_than_the_code_does(desk, debug_weights)
         models = load_models(placed)
         codes = np.tile(np.linspace(0, 1, 3, dtype=np.float32)[:, None], (1, 32))
         pictures.append(
-            np.stack(list(render_frames(prepare_portrait(job, models), models, codes, job.options, placed))).astype(int)
+            np.stack(list(render_frames(prepare_portrait(job, models), models, codes, job.options))).astype(int)
         )
     assert np.abs(pictures[0] - pictures[1]).mean() < 1
     assert np.abs(pictures[0][0] - pictures[0][2]).mean() > 1
@@ -243,7 +233,7 @@ def test_the_head_alone_is_cut_out_at_the_resolution_of_the_portrait():
 
 def test_a_place_is_given_in_the_pixels_of_the_file_however_it_was_reduced(desk, head, monkeypatch):
     write_image(desk / "large.png", cv2.resize(head, (1_024, 1_024)))
-    monkeypatch.setattr(pipeline, "MAX_SIDE_PX", 256)
+    monkeypatch.setattr(animation_job, "MAX_SIDE_PX", 256)
     for choice in ("largest", "512,470", "512,470,300"):
         options = dataclasses.replace(QUICK, face=choice)
         plan = prepare_animation(desk / "large.png", desk / "line.wav", options).plan()

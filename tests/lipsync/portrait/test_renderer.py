@@ -5,7 +5,6 @@ from torch.nn import functional as F
 from mouthpiece.lipsync.portrait.mouth_patch import FLOW_PX, MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.renderer import (
     Renderer,
-    RendererUNet,
     Rendering,
     composite_mouth,
     crop_mouth_patch,
@@ -13,6 +12,7 @@ from mouthpiece.lipsync.portrait.renderer import (
     sample_mouth_patch,
     warp,
 )
+from mouthpiece.lipsync.portrait.unet import ResidualUNet
 
 REST, BARE = torch.zeros(1, 2, 32, 32), torch.zeros(1, 5, 64, 112)
 
@@ -160,4 +160,4 @@ def test_composing_leaves_the_portrait_as_it_was(portrait):
 
 
 def test_a_unet_keeps_the_size_of_a_picture_that_divides_by_its_steps():
-    assert RendererUNet(5, (8, 8, 16))(torch.randn(2, 5, 24, 40)).shape == (2, 8, 24, 40)
+    assert ResidualUNet(5, (8, 8, 16))(torch.randn(2, 5, 24, 40)).shape == (2, 8, 24, 40)

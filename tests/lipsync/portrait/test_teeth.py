@@ -4,31 +4,29 @@ import pytest
 import torch
 
 from mouthpiece.face.crop import make_crop
-from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
-from mouthpiece.lipsync.portrait.teeth import (
+from mouthpiece.lipsync.portrait.dentition import (
     BITING_EDGE_OFFSET,
     BITING_EDGE_SHARE,
     DRAWING_CROP_PX,
     DRAWING_SIZE,
-    LipLine,
-    alpha_composite,
+    draw_dentition,
+    place_on_patch,
+)
+from mouthpiece.lipsync.portrait.lip_line import LipLine, MouthLogits, draw_lip_band, estimate_lip_line
+from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
+from mouthpiece.lipsync.portrait.mouth_shading import alpha_composite, shading, visibility
+from mouthpiece.lipsync.portrait.teeth import (
     blur_teeth,
     build_teeth,
-    draw_dentition,
-    draw_lip_band,
     draw_teeth,
     estimate_blur,
     estimate_illuminant,
-    estimate_lip_line,
     extend_upward,
     inpaint_teeth,
     match_tone,
     measure_cheek_colour,
-    place_on_patch,
-    shading,
     shows_enough_teeth,
     to_teeth_tensor,
-    visibility,
 )
 
 DARK = torch.full((1, 3, 64, 112), -0.8)
@@ -41,7 +39,7 @@ def regular():
 
 def logits(cover, band):
     p = np.clip(np.stack([cover, band]), 1e-4, 1 - 1e-4)
-    return np.log(p / (1 - p)).astype(np.float32)
+    return MouthLogits(*np.log(p / (1 - p)).astype(np.float32))
 
 
 def test_drawn_teeth_are_bright_with_dark_gaps_under_pink_gums_and_alike_on_both_sides(regular):

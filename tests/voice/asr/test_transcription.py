@@ -6,8 +6,10 @@ import pytest
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
-from mouthpiece.voice.asr import recognizers, transcription
-from mouthpiece.voice.asr.recognizers import PocketsphinxRecognizer, RecognizedWord, WhisperRecognizer, open_recognizer
+from mouthpiece.voice.asr import transcription, whisper_recognizer, whisper_weights
+from mouthpiece.voice.asr.pocketsphinx_recognizer import PocketsphinxRecognizer
+from mouthpiece.voice.asr.recognizer import RecognizedWord
+from mouthpiece.voice.asr.recognizers import open_recognizer
 from mouthpiece.voice.asr.script_draft import draft_script
 from mouthpiece.voice.asr.transcription import (
     TranscribedPhrase,
@@ -17,6 +19,7 @@ from mouthpiece.voice.asr.transcription import (
     pack_windows,
     split_at_pauses,
 )
+from mouthpiece.voice.asr.whisper_recognizer import WhisperRecognizer
 
 RATE_HZ = transcription.RATE_HZ
 TEXT = "The people are walking to the river in the morning."
@@ -39,7 +42,7 @@ def silence(length_s):
 
 
 class Echo:
-    """Ears that give one word for everything they are given and remember it."""
+    """A recogniser that gives one word for every sound, and remembers the sound."""
 
     name, why = "echo", "a test"
 
@@ -110,10 +113,10 @@ def test_windows_hold_all_speech_and_are_never_too_long():
 
 
 def test_pocketsphinx_hears_most_of_a_clear_sentence_and_silence_loses_all_of_it():
-    ears_of_test = Transcriber(PocketsphinxRecognizer("a test"))
-    hearing = check_intelligibility(ears_of_test, Sound(spoken()[None], RATE_HZ), TEXT)
+    transcriber = Transcriber(PocketsphinxRecognizer("a test"))
+    hearing = check_intelligibility(transcriber, Sound(spoken()[None], RATE_HZ), TEXT)
     assert hearing.error.rate <= 0.4
-    nothing = check_intelligibility(ears_of_test, Sound(silence(2)[None], RATE_HZ), TEXT)
+    nothing = check_intelligibility(transcriber, Sound(silence(2)[None], RATE_HZ), TEXT)
     assert nothing.text == "" and not nothing.ok and len(nothing.lost_words) == 10
 
 
@@ -124,8 +127,11 @@ def test_pocketsphinx_says_that_it_knows_english_alone():
 
 def test_without_whisper_the_fallback_is_named_with_its_reason(monkeypatch):
     monkeypatch.delenv("MOUTHPIECE_WHISPER", raising=False)
-    monkeypatch.setattr(recognizers, "WHISPER_PACKAGES", ())
-    assert open_recognizer("auto").name == "pocketsphinx" and "not at hand" in open_recognizer("auto").why
+    monkeypatch.setattr(whisper_weights, "WHISPER_PACKAGES", ())
+    assert (
+        open_recognizer("auto").name == "pocketsphinx"
+        and "not installed; words are less often right" in open_recognizer("auto").why
+    )
     for choice, language in (("whisper", None), ("auto", "de")):
         with pytest.raises(MissingDependencyError, match="whisper"):
             open_recognizer(choice, language)
@@ -151,7 +157,7 @@ def small_whisper():
 
 
 def test_what_whisper_merely_guesses_is_left_out(small_whisper, monkeypatch):
-    monkeypatch.setattr(recognizers, "TEMPERATURES", (0.0,))
+    monkeypatch.setattr(whisper_recognizer, "TEMPERATURES", (0.0,))
     assert small_whisper.transcribe(spoken(), "en") == ((), "en")
 
 
@@ -175,7 +181,7 @@ def test_words_are_timed_along_the_path_that_whisper_itself_takes(shape):
     from whisper.timing import dtw_cpu
 
     costs = np.random.default_rng(sum(shape)).integers(-3, 4, shape).astype(float)  # many ways cost the same
-    assert np.array_equal(recognizers.compute_dtw_path(costs), dtw_cpu.py_func(costs))
+    assert np.array_equal(whisper_recognizer.compute_dtw_path(costs), dtw_cpu.py_func(costs))
 
 
 def test_whisper_refuses_a_language_it_does_not_know(small_whisper):

@@ -5,13 +5,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.types import Frame
 from mouthpiece.voice.mmaudio.frame_buffer import buffer_windows
 from mouthpiece.voice.mmaudio.latent_windows import SEAM_LATENTS, plan_latent_windows, split_shots
 from mouthpiece.voice.mmaudio.sizes import RATES
-from mouthpiece.voice.mmaudio.speech_filter import attenuate_spans, detect_speech, resample_to_16k
+from mouthpiece.voice.mmaudio.speech_filter import attenuate_spans, detect_speech
 from mouthpiece.voice.mmaudio.video_inspection import inspect_video
 
 R16 = RATES["16k"]
@@ -156,4 +157,4 @@ def test_speech_is_turned_down_where_it_is_and_nowhere_else(line):
     middle = slice(2 * rate_hz + rate_hz // 2, 2 * rate_hz + len(wave) - rate_hz // 2)
     drop_db = 20 * np.log10(np.sqrt((lower[middle] ** 2).mean() / (mixed[middle] ** 2).mean()))
     assert -24.5 < drop_db < -20
-    assert resample_to_16k(mixed, rate_hz).shape[0] == pytest.approx(len(mixed) * 16_000 / rate_hz, abs=1)
+    assert resample(mixed, rate_hz, 16_000).shape[0] == pytest.approx(len(mixed) * 16_000 / rate_hz, abs=1)

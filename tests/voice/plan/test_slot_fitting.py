@@ -13,20 +13,22 @@ from mouthpiece.voice.plan.pauses import (
     move_silence_to_marks,
     trim_plan_silence,
 )
-from mouthpiece.voice.plan.slot_fitting import (
+from mouthpiece.voice.plan.phone_durations import (
     PHONE_ELASTICITY,
+    classify_phones,
+    compute_spoken_duration,
+    distribute_durations,
+    get_duration_bounds,
+    retime_to_duration,
+    round_cumulatively,
+)
+from mouthpiece.voice.plan.slot_fitting import (
     FitLimits,
     TimeSlot,
     borrow_silence,
-    classify_phones,
-    compute_spoken_duration,
     correct_placement,
-    distribute_durations,
     fit_to_slot,
-    get_duration_bounds,
     render_into_slot,
-    retime_to_duration,
-    round_cumulatively,
     speak_into_slot,
 )
 from mouthpiece.voice.plan.speech_plan import UNIT_S
