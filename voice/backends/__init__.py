@@ -1,1 +1,1 @@
-"""Voices behind one interface; each file knows one model."""
+"""Voice backends: one contract (`backend`), one table (`registry`), one file for each model."""

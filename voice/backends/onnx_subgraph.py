@@ -1,6 +1,6 @@
-"""Cutting an ONNX file: inner tensors become inputs and outputs, and what they do not need is left out.
+"""Subgraphs of an ONNX file: inner tensors become inputs and outputs, and what these do not need is left out.
 
-Works on the bytes of the format itself, so that speaking needs no package beyond the one that runs the graph.
+Works on the encoded protocol buffers, so that speaking needs no package beyond the one that runs the graph.
 """
 
 from __future__ import annotations
@@ -13,29 +13,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-FLOAT, INT64 = 1, 7  # TensorProto.DataType
-_GRAPH = 7  # ModelProto
-_NODE, _INITIALIZER, _SPARSE, _INPUT, _OUTPUT, _VALUE_INFO, _QUANTIZATION = 1, 5, 15, 11, 12, 13, 14  # GraphProto
-_NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE = 1, 2, 5  # NodeProto
-_ATTRIBUTE_GRAPH = 6  # AttributeProto
-_TENSOR_NAME, _VALUE_NAME = 8, 1  # TensorProto, ValueInfoProto
+# Field numbers of onnx.proto3, named by their message.
+FLOAT = 1  # TensorProto.DataType
+INT64 = 7  # TensorProto.DataType
+_GRAPH = 7  # ModelProto.graph
+_NODE = 1  # GraphProto.node
+_INITIALIZER = 5  # GraphProto.initializer
+_SPARSE = 15  # GraphProto.sparse_initializer
+_INPUT = 11  # GraphProto.input
+_OUTPUT = 12  # GraphProto.output
+_VALUE_INFO = 13  # GraphProto.value_info
+_QUANTIZATION = 14  # GraphProto.quantization_annotation
+_NODE_INPUT = 1  # NodeProto.input
+_NODE_OUTPUT = 2  # NodeProto.output
+_NODE_ATTRIBUTE = 5  # NodeProto.attribute
+_ATTRIBUTE_GRAPH = 6  # AttributeProto.g
+_TENSOR_NAME = 8  # TensorProto.name
+_VALUE_NAME = 1  # ValueInfoProto.name
 
 
 class _Node(NamedTuple):
+    """A node of the graph: its bytes, and the names of its tensors."""
+
     raw: memoryview
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
-def extract_subgraph(model: bytes, given: dict[str, Any], wanted: list[str]) -> bytes:
-    """The part of a graph between some of its tensors, as bytes of a new ONNX file; weights that it does not need stay
-    behind.
+def extract_subgraph(model: bytes, given: dict[str, tuple[int, int]], wanted: list[str]) -> bytes:
+    """Extract the part of a graph between some of its tensors, as bytes of a new ONNX file without unneeded weights.
 
     model: bytes of an ONNX file without nested graphs.
-    given: dict, name of a tensor -> its type (FLOAT, INT64) and rank: it becomes an input, and what made it goes.
+    given: {tensor: (FLOAT or INT64, rank)}; each becomes an input, and what computed it is left out.
     wanted: names of the tensors that become the outputs, in order.
     Inputs of the old graph that are still needed stay, and stay first.
-    Raises Refused for bytes that are no such file, or a tensor that is not in it.
+    Raises InvalidInputError for bytes that are not such a file, or a tensor that is not in it.
     Source: onnx.proto3 of ONNX, protocol buffers' encoding.
     """
     try:
@@ -46,7 +58,8 @@ def extract_subgraph(model: bytes, given: dict[str, Any], wanted: list[str]) -> 
         ) from error
 
 
-def _extract(model: memoryview, given: dict[str, Any], wanted: list[str]) -> bytes:
+def _extract(model: memoryview, given: dict[str, tuple[int, int]], wanted: list[str]) -> bytes:
+    """Extract a subgraph. Raises ValueError or IndexError for bytes that are not such a file."""
     head, graph = [], None
     for number, field, body in _iterate_fields(model):
         if number == _GRAPH:
@@ -80,9 +93,9 @@ def _extract(model: memoryview, given: dict[str, Any], wanted: list[str]) -> byt
 
 
 def _collect_upstream(
-    nodes: list[_Node], held: dict[int, dict[str, memoryview]], given: dict[str, Any], wanted: list[str]
-) -> tuple[list[_Node], set]:
-    """The nodes, in order, and the names of all tensors that the wanted ones need when the given ones are there."""
+    nodes: list[_Node], held: dict[int, dict[str, memoryview]], given: dict[str, tuple[int, int]], wanted: list[str]
+) -> tuple[list[_Node], set[str]]:
+    """Collect the nodes, in order, and the tensors that the wanted tensors need when some are given."""
     producers = {name: node for node in nodes for name in node.outputs if name}
     needed, kept, waiting = set(), set(), list(wanted)
     while waiting:
@@ -100,6 +113,7 @@ def _collect_upstream(
 
 
 def _parse_node(field: memoryview, body: memoryview) -> _Node:
+    """Parse a NodeProto. Raises ValueError for nested graphs."""
     inputs, outputs = [], []
     for number, _, value in _iterate_fields(body):
         if number == _NODE_INPUT:
@@ -112,12 +126,13 @@ def _parse_node(field: memoryview, body: memoryview) -> _Node:
 
 
 def _parse_name(body: memoryview, number: int) -> str:
+    """Parse the name of a tensor or value from the field of that number."""
     return next((bytes(value).decode() for n, _, value in _iterate_fields(body) if n == number), "")
 
 
-def _iterate_fields(message: memoryview) -> Iterator:
-    """The fields of a message: number, all its bytes, its value (a memoryview for text, bytes and messages, else an
-    int).
+def _iterate_fields(message: memoryview) -> Iterator[tuple[int, memoryview, Any]]:
+    """Iterate over the fields of a message: (number, all its bytes, its value), the value a memoryview for text, bytes
+    and messages, else an int.
     """
     at = 0
     while at < len(message):
@@ -140,6 +155,7 @@ def _iterate_fields(message: memoryview) -> Iterator:
 
 
 def _parse_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Parse a variable-length integer: (value, position behind it)."""
     value = shift = 0
     while True:
         byte = message[at]
@@ -148,10 +164,11 @@ def _parse_varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         if shift > 63:
-            raise ValueError("a number too long")
+            raise ValueError("a number is too long")
 
 
 def _encode_varint(value: int) -> bytes:
+    """Encode a variable-length integer."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -160,13 +177,14 @@ def _encode_varint(value: int) -> bytes:
 
 
 def _encode_field(number: int, value: bytes | int) -> bytes:
+    """Encode a field of a message."""
     if isinstance(value, int):
         return _encode_varint(number << 3) + _encode_varint(value)
     return _encode_varint(number << 3 | 2) + _encode_varint(len(value)) + value
 
 
 def _encode_value_info(name: str, kind: int, rank: int) -> bytes:
+    """Encode a ValueInfoProto of a tensor with symbolic dimensions."""
     dims = b"".join(_encode_field(1, _encode_field(2, f"{name}_{k}".encode())) for k in range(rank))
-    return _encode_field(1, name.encode()) + _encode_field(
-        2, _encode_field(1, _encode_field(1, kind) + _encode_field(2, dims))
-    )
+    tensor_type = _encode_field(1, _encode_field(1, kind) + _encode_field(2, dims))
+    return _encode_field(1, name.encode()) + _encode_field(2, tensor_type)

@@ -1,4 +1,4 @@
-"""Who speaks: a recording becomes 256 numbers that lie near each other for one person and apart for two."""
+"""Speaker embeddings: a recording as 256 numbers, near each other for one person and apart for two."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ from mouthpiece.engine.weights.loading import load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.engine.weights.records import record_model
 
-WEIGHTS_PACKAGE, WEIGHTS_FILE = "resemblyzer", "pretrained.pt"
+WEIGHTS_PACKAGE = "resemblyzer"
+WEIGHTS_FILE = "pretrained.pt"
 WEIGHTS_SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
-MEL_BINS, FFT_SAMPLES, HOP_SAMPLES = 40, 400, 160
-WINDOW_FRAMES, STEP_FRAMES, MIN_WINDOW_COVERAGE = 160, 77, 0.75  # heard 1.6 s at a time
-# speech is heard at -30 dB: the mel is not logarithmic, so level matters
-TARGET_RMS = 10 ** (-30 / 20)
-MIN_REFERENCE_S = 1.0
-VAD_SAMPLES = 512
+MEL_BINS = 40
+FFT_SAMPLES = 400
+HOP_SAMPLES = 160  # 100 frames a second
+WINDOW_FRAMES = 160  # of one embedding, 1.6 s
+STEP_FRAMES = 77  # between windows
+MIN_WINDOW_COVERAGE = 0.75  # share of the last window that is not padding
+TARGET_RMS = 10 ** (-30 / 20)  # level of the speech: the mel is not logarithmic
+MIN_REFERENCE_S = 1.0  # of speech
+VAD_SAMPLES = 512  # of one frame of the voice activity detector
 _HINT = "Run: pip install Resemblyzer==0.1.4 (with --no-deps is enough)."
 
 
 class SpeakerEncoder(nn.Module):
-    """Mel frames (B, 160, 40) -> embeddings (B, 256), not negative, of length one.
+    """Embed mel frames (B, 160, 40) as (B, 256), not negative, of length one.
 
     Source: 1710.10467 (generalised end-to-end loss); network and weights of Resemblyzer 0.1.4, Apache-2.0.
     """
@@ -49,11 +53,10 @@ class SpeakerEncoder(nn.Module):
 
 
 @cached_model(1)
-def load_speaker_encoder() -> None:
-    """The encoder with the weights that lie in the installed package `Resemblyzer`, in eval; the package is not
-    imported.
+def load_speaker_encoder() -> SpeakerEncoder:
+    """Load the encoder with the weights of the installed package Resemblyzer, in eval; the package is not imported.
 
-    Raises Missing when the package is not there or its file is another.
+    Raises MissingDependencyError when the package is not there or has another file.
     Source: PyPI Resemblyzer 0.1.4.
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
@@ -79,25 +82,26 @@ def load_speaker_encoder() -> None:
 
 
 def make_slaney_filterbank(bins: int = MEL_BINS, fft_samples: int = FFT_SAMPLES, rate_hz: int = RATE_HZ) -> np.ndarray:
-    """Triangular mel filters of equal area (bins, fft_samples // 2 + 1) float32, as librosa makes them.
+    """Make triangular mel filters of equal area, (bins, fft_samples // 2 + 1) float32, as librosa's.
 
     Source: Slaney, Auditory Toolbox 1998: linear below 1 kHz, logarithmic above.
     """
     step = np.log(6.4) / 27
 
-    def hz_of(mel: np.ndarray) -> np.ndarray:
+    def to_hz(mel: np.ndarray) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(step * (mel - 15)))
 
     top = 15 + np.log(rate_hz / 2 / 1000) / step
-    points, f = hz_of(np.linspace(0, top, bins + 2)), np.fft.rfftfreq(fft_samples, 1 / rate_hz)
+    points, f = to_hz(np.linspace(0, top, bins + 2)), np.fft.rfftfreq(fft_samples, 1 / rate_hz)
     up = (f[None] - points[:-2, None]) / np.diff(points)[:-1, None]
     down = (points[2:, None] - f[None]) / np.diff(points)[1:, None]
     return (np.maximum(0, np.minimum(up, down)) * (2 / (points[2:] - points[:-2]))[:, None]).astype(np.float32)
 
 
 def compute_mel_power(wave: np.ndarray) -> torch.Tensor:
-    """Mel power (T, 40) float32 at 100 Hz, not logarithmic. wave: (S,) float32 at 16 kHz. Source: librosa's
-    melspectrogram.
+    """Compute the mel power, (T, 40) float32 at 100 Hz, not logarithmic, as librosa's melspectrogram.
+
+    wave: (S,) float32 at 16 kHz.
     """
     wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
     spectrum = torch.stft(
@@ -106,24 +110,24 @@ def compute_mel_power(wave: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(make_slaney_filterbank()) @ spectrum.abs() ** 2).T
 
 
-def extract_speech(wave: np.ndarray) -> None:
-    """The speech in a recording, silence cut out, at -30 dB: (S,) float32.
+def extract_speech(wave: np.ndarray) -> np.ndarray:
+    """Extract the speech of a recording, without silence, at -30 dB: (S,) float32.
 
     wave: (S,) float32 at 16 kHz.
-    Raises UsageProblem for another shape, Refused for less than a second of speech.
-    Source: ours; Resemblyzer uses another detector and leaves loud speech as it is.
+    Raises UsageError for another shape, InvalidInputError for less than a second of speech.
+    Resemblyzer uses another detector and leaves loud speech as it is.
     """
     wave = np.asarray(wave, np.float32)
     if wave.ndim != 1:
         raise UsageError(f"wave of shape {wave.shape}: need (S,), one channel at 16 kHz.", code="bad_wave")
-    kept = (
-        wave[np.repeat(detect_voiced_frames(wave), VAD_SAMPLES)[: len(wave)]] if len(wave) >= VAD_SAMPLES else wave[:0]
-    )
+    kept = wave[:0]
+    if len(wave) >= VAD_SAMPLES:
+        kept = wave[np.repeat(detect_voiced_frames(wave), VAD_SAMPLES)[: len(wave)]]
     if len(kept) < MIN_REFERENCE_S * RATE_HZ:
-        hint = f"Give a recording with {MIN_REFERENCE_S:.0f} s of speech or more, better 10 s."
+        lengths = f"({len(wave) / RATE_HZ:.1f} s) holds {len(kept) / RATE_HZ:.1f} s of speech"
         raise InvalidInputError(
-            f"the recording ({len(wave) / RATE_HZ:.1f} s) holds {len(kept) / RATE_HZ:.1f} s of speech: too little to know a voice by.",
-            hint=hint,
+            f"the recording {lengths}: too little to know a voice by.",
+            hint=f"Give a recording with {MIN_REFERENCE_S:.0f} s of speech or more, better 10 s.",
             code="no_speech",
         )
     rms = float(np.sqrt((kept.astype(np.float64) ** 2).mean()))
@@ -131,12 +135,11 @@ def extract_speech(wave: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def embed_speaker(wave, encoder=None):
-    """The speaker of a recording as (256,) float32 of length one; the cosine of two is their similarity.
+def embed_speaker(wave: np.ndarray, encoder: SpeakerEncoder | None = None) -> np.ndarray:
+    """Embed the speaker of a recording: (256,) float32 of length one; the cosine of two is their similarity.
 
-    wave: (S,) float32 at 16 kHz, with a second of speech or more.
-    encoder: SpeakerEncoder; None loads it.
-    Raises what `speech_of` and `load_speaker_encoder` raise.
+    wave: (S,) float32 at 16 kHz, with a second of speech or more.  encoder: None loads it.
+    Raises what `extract_speech` and `load_speaker_encoder` raise.
     Source: mean over windows of 1.6 s, as in 1710.10467 section 3.1.
     """
     mel = compute_mel_power(extract_speech(wave))
@@ -150,5 +153,5 @@ def embed_speaker(wave, encoder=None):
 
 
 def compute_speaker_similarity(one: np.ndarray, other: np.ndarray) -> float:
-    """Cosine of two embeddings, 0 to 1. Source: 1710.10467."""
+    """Compute the cosine of two embeddings, 0 to 1."""
     return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))

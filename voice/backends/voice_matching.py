@@ -1,18 +1,16 @@
-"""The voice nearest to an actor's: the best single voice or convex mix by speaker embedding, then pitch and formants
-within limits.
-"""
+"""Voice matching: the single voice or convex mix nearest to an actor by speaker embedding, then pitch and formants."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.optimize import nnls
 
 from mouthpiece.engine.audio.resample import resample
-from mouthpiece.engine.encoders.phonetic import RATE_HZ as LISTEN_HZ
+from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.folders import make_cache_folder
@@ -27,32 +25,47 @@ from mouthpiece.voice.plan.speech_plan import VOICE_RATE_HZ
 from mouthpiece.voice.timing.pitch import compute_interval_st, estimate_f0
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Any
+
+    from mouthpiece.engine.provenance.consent import Consent
+    from mouthpiece.voice.backends.backend import Voice
+
+Speak: TypeAlias = "Callable[[str, float], np.ndarray]"  # (voice specification, semitones) -> (S,) float32 at 24 kHz
 
 REFERENCE_SENTENCE = "The boat was late again, so we sat by the harbour and talked about the old town."
 MAX_CANDIDATES = 6  # single voices from which mixes are made
 MAX_VOICES_IN_MIX = 3
-MIN_SHARE = 0.15  # a voice with less is not heard in a mix
+MIN_SHARE = 0.15  # of a voice in a mix; a smaller one is not audible
 MAX_TRIED_MIXES = 4  # best by their embeddings; these are spoken and compared
-MIN_SHIFT_ST = 0.5  # a voice that lies so near need not move
+MIN_SHIFT_ST = 0.5  # a voice that lies nearer is not moved
 MAX_SHIFT_ST = 6.0  # beyond this a voice no longer sounds like a person
-FORMANT_RATIOS = (0.9, 0.95, 1.0, 1.05, 1.1)  # tract lengths tried; Praat's result is clean within them
-MIN_SIMILARITY_GAIN = 0.01  # a step that brings less similarity than this is not taken
-REGISTER_PENALTY_PER_ST = 0.01  # similarity that a semitone of register beyond SHIFT_ST costs
-CACHE_FOLDER_NAME, CACHE_VERSION = "voices", 1
+FORMANT_RATIOS = (0.9, 0.95, 1.0, 1.05, 1.1)  # tried vocal tract lengths; Praat's result is clean within them
+MIN_SIMILARITY_GAIN = 0.01  # a step that gains less is not taken
+REGISTER_PENALTY_PER_ST = 0.01  # similarity that a semitone of register beyond MAX_SHIFT_ST costs
+CACHE_FOLDER_NAME = "voices"
+CACHE_VERSION = 1  # of the cached embeddings
+
+
+class _Candidate(NamedTuple):
+    """A voice with a pitch shift and a formant ratio, and its similarity to the actor."""
+
+    similarity: float
+    spec: str
+    shift_st: float = 0.0
+    formant_ratio: float = 1.0
 
 
 @dataclass(frozen=True)
 class VoiceMatch:
-    """The voice that comes nearest to an actor, and how near.
+    """The voice nearest to an actor.
 
     spec: for load_voice, such as "af_heart:0.6+bf_emma:0.4".
     similarity_before: of the best single voice as it is.  similarity_after: of what will be heard.
-    pitch_shift_st: semitones to move the F0 of plans of this voice by where the actor's own melody is not used.
-    formant_ratio: for `dressed`; 1 leaves the sound alone.
-    single: name of the best single voice.  consent: what is recorded of it.
+    pitch_shift_st: semitones by which the F0 of this voice's plans is moved where the actor's own is not used.
+    formant_ratio: for `apply_formant_shift`; 1 leaves the sound alone.
+    single: name of the best single voice.  consent: record of the person's consent.
     """
 
     spec: str
@@ -64,7 +77,7 @@ class VoiceMatch:
     consent: object = NOT_RECORDED
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, for the side-car."""
+        """Convert to JSON-ready facts for the side-car."""
         return dict(
             voice=self.spec,
             best_single=self.single,
@@ -77,18 +90,22 @@ class VoiceMatch:
 
 
 def match_voice(
-    recording: np.ndarray, names: list[str], speak: Callable, consent: None = None, progress=None
-) -> VoiceMatch | None:
-    """The Matched voice for a recording of an actor.
+    recording: np.ndarray,
+    names: Sequence[str],
+    speak: Speak,
+    consent: Consent | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VoiceMatch:
+    """Match a voice to the recording of an actor.
 
     recording: (S,) float32 at 16 kHz, a second of speech or more.
     names: voices that may be used, such as those of one language.
-    speak: called with a spec and a pitch shift in semitones, gives the fixed sentence as (S,) float32 at 24 kHz
-    (`reading`).
-    consent: mouthpiece.engine.provenance.consent.Consent; None is recorded as "consent not recorded".
-    progress: called with (done, all) while voices are read for the first time.
-    Raises Refused for a recording without enough speech or an empty list, Missing without the speaker encoder.
-    Source: ours; embeddings 1710.10467.
+    speak: speaks the reference sentence (`make_reader`).
+    consent: None is recorded as "consent not recorded".
+    progress: called with (done, all) while voices are embedded for the first time.
+    Raises InvalidInputError for a recording without enough speech or an empty list, MissingDependencyError without the
+    speaker encoder.
+    Source: embeddings of 1710.10467.
     """
     names = sorted(names)
     if not names:
@@ -96,54 +113,56 @@ def match_voice(
             "--voice match: there is no voice to choose from.", hint="Run 'mouthpiece voices list'.", code="no_voice"
         )
     target = embed_speaker(recording)
-    actor_hz = estimate_f0(extract_speech(recording), LISTEN_HZ).median_hz
+    actor_hz = estimate_f0(extract_speech(recording), RATE_HZ).median_hz
     if actor_hz is None:
         raise InvalidInputError(
             "--voice match: the recording holds no voiced sound.", hint="Give a recording of speech.", code="no_speech"
         )
-    known, registers = embed_voices(names, speak, progress)
-    likeness = np.array([compute_speaker_similarity(e, target) for e in known])
-    shifts = np.array([float(compute_interval_st(actor_hz, hz)) for hz in registers])
-    order = np.argsort(-(likeness - REGISTER_PENALTY_PER_ST * np.maximum(0, np.abs(shifts) - MAX_SHIFT_ST)))
-    first = int(order[0])
-    best = (float(likeness[first]), names[first], 0.0, 1.0)
-    pitch = dict(zip(names, registers))
-    for spec in [
-        names[first],
-        *rank_mixes([names[k] for k in order[:MAX_CANDIDATES]], known[order[:MAX_CANDIDATES]], target),
-    ]:
-        shift = float(
-            np.clip(compute_interval_st(actor_hz, _estimate_mix_f0(spec, pitch)), -MAX_SHIFT_ST, MAX_SHIFT_ST)
-        )
-        for moved in (0.0, shift / 2, shift) if abs(shift) > MIN_SHIFT_ST else (0.0,):
-            value = _compute_similarity(speak(spec, moved), target)
-            if value > best[0] + MIN_SIMILARITY_GAIN:
-                best = (value, spec, moved, 1.0)
+    embeddings, medians_hz = embed_voices(names, speak, progress)
+    similarity = np.array([compute_speaker_similarity(embedding, target) for embedding in embeddings])
+    shifts_st = np.array([float(compute_interval_st(actor_hz, hz)) for hz in medians_hz])
+    order = np.argsort(-(similarity - REGISTER_PENALTY_PER_ST * np.maximum(0, np.abs(shifts_st) - MAX_SHIFT_ST)))
+    first, nearest = int(order[0]), order[:MAX_CANDIDATES]
+    best = _Candidate(float(similarity[first]), names[first])
+    median_hz = dict(zip(names, medians_hz))
+    for spec in [names[first], *rank_mixes([names[k] for k in nearest], embeddings[nearest], target)]:
+        interval_st = compute_interval_st(actor_hz, _estimate_mix_f0(spec, median_hz))
+        shift_st = float(np.clip(interval_st, -MAX_SHIFT_ST, MAX_SHIFT_ST))
+        for tried_st in (0.0, shift_st / 2, shift_st) if abs(shift_st) > MIN_SHIFT_ST else (0.0,):
+            candidate = _Candidate(_compute_similarity(speak(spec, tried_st), target), spec, tried_st)
+            if candidate.similarity > best.similarity + MIN_SIMILARITY_GAIN:
+                best = candidate
     best = _search_formant_ratio(best, speak, target)
-    record = NOT_RECORDED if consent is None else consent.record()
-    return VoiceMatch(best[1], float(likeness[first]), best[0], best[2], best[3], names[first], record)
+    return VoiceMatch(
+        spec=best.spec,
+        similarity_before=float(similarity[first]),
+        similarity_after=best.similarity,
+        pitch_shift_st=best.shift_st,
+        formant_ratio=best.formant_ratio,
+        single=names[first],
+        consent=NOT_RECORDED if consent is None else consent.record(),
+    )
 
 
-def _estimate_mix_f0(spec: str, pitch: dict[str, float]) -> float:
-    """Median F0 in Hz of a mix: that of its voices, by their shares, in octaves."""
+def _estimate_mix_f0(spec: str, median_hz: dict[str, float]) -> float:
+    """Estimate the median F0 in Hz of a mix: the mean of its voices' in octaves, weighted by their shares."""
     parts = [part.partition(":")[::2] for part in spec.split("+")]
     shares = [float(share or 1) for _, share in parts]
-    return float(np.exp(np.average([np.log(max(pitch[name], 1.0)) for name, _ in parts], weights=shares)))
+    return float(np.exp(np.average([np.log(max(median_hz[name], 1.0)) for name, _ in parts], weights=shares)))
 
 
-def _search_formant_ratio(
-    best: tuple[float, str, float, float], speak: Callable, target: np.ndarray
-) -> tuple[float, str, float, float]:
-    """The same with the tract length that comes nearest."""
-    value, spec, shift, _ = best
-    wave = speak(spec, shift)
-    found = [
-        (_compute_similarity(apply_formant_shift(wave, VOICE_RATE_HZ, ratio), target), spec, shift, ratio)
+def _search_formant_ratio(best: _Candidate, speak: Speak, target: np.ndarray) -> _Candidate:
+    """Search the formant ratio that comes nearest to a target embedding; the candidate itself where none gains."""
+    wave = speak(best.spec, best.shift_st)
+    shifted = [
+        best._replace(
+            similarity=_compute_similarity(apply_formant_shift(wave, VOICE_RATE_HZ, ratio), target), formant_ratio=ratio
+        )
         for ratio in FORMANT_RATIOS
         if ratio != 1.0
     ]
-    nearest = max(found, key=lambda f: f[0])
-    return nearest if nearest[0] > value + MIN_SIMILARITY_GAIN else best
+    nearest = max(shifted, key=lambda candidate: candidate.similarity)
+    return nearest if nearest.similarity > best.similarity + MIN_SIMILARITY_GAIN else best
 
 
 def _compute_similarity(wave: np.ndarray, target: np.ndarray) -> float:
@@ -151,16 +170,16 @@ def _compute_similarity(wave: np.ndarray, target: np.ndarray) -> float:
 
 
 def _resample_for_encoder(wave: np.ndarray) -> np.ndarray:
-    return resample(wave, VOICE_RATE_HZ, LISTEN_HZ)
+    return resample(wave, VOICE_RATE_HZ, RATE_HZ)
 
 
 def rank_mixes(names: list[str], embeddings: np.ndarray, target: np.ndarray) -> list[str]:
-    """Specs of the mixes of two and three voices whose weighted embeddings come nearest to a target, best first.
+    """Rank mixes of two and three voices by how near their weighted embeddings come to a target, best first.
 
     names: N voices.  embeddings: (N, 256).  target: (256,).
-    Source: non-negative least squares; styles mix convexly, embeddings nearly so.
+    Shares are found by non-negative least squares: styles mix convexly, embeddings nearly so.
     """
-    found = {}
+    similarity: dict[str, float] = {}
     for size in range(2, MAX_VOICES_IN_MIX + 1):
         for chosen in combinations(range(len(names)), size):
             shares, _ = nnls(embeddings[list(chosen)].T.astype(float), target.astype(float))
@@ -168,23 +187,24 @@ def rank_mixes(names: list[str], embeddings: np.ndarray, target: np.ndarray) -> 
             if shares.min() < MIN_SHARE:
                 continue
             spec = "+".join(f"{names[k]}:{share:.2f}" for k, share in zip(chosen, shares))
-            found[spec] = compute_speaker_similarity(shares @ embeddings[list(chosen)], target)
-    return sorted(found, key=found.get, reverse=True)[:MAX_TRIED_MIXES]
+            similarity[spec] = compute_speaker_similarity(shares @ embeddings[list(chosen)], target)
+    return sorted(similarity, key=lambda spec: similarity[spec], reverse=True)[:MAX_TRIED_MIXES]
 
 
-def embed_voices(names: list[str], speak: Callable, progress=None) -> tuple[np.ndarray, np.ndarray]:
-    """(embeddings (N, 256), median F0 in Hz (N,)) of voices that read the fixed sentence; kept in the cache folder.
+def embed_voices(
+    names: Sequence[str], speak: Speak, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed voices that read the reference sentence: (embeddings (N, 256), median F0 in Hz (N,)); cached on disk.
 
-    names: voices.  speak, progress: as for `match`.
+    speak, progress: as for `match_voice`.
     """
     path = make_cache_folder(CACHE_FOLDER_NAME) / f"speakers-{CACHE_VERSION}-{WEIGHTS_SHA256[:8]}.npz"
     known = _read_cached_embeddings(path)
     missing = [n for n in names if n not in known]
     for done, name in enumerate(missing):
         wave = speak(name, 0.0)
-        known[name] = np.r_[
-            embed_speaker(_resample_for_encoder(wave)), estimate_f0(wave, VOICE_RATE_HZ).median_hz or 0.0
-        ].astype(np.float32)
+        median_hz = estimate_f0(wave, VOICE_RATE_HZ).median_hz or 0.0
+        known[name] = np.r_[embed_speaker(_resample_for_encoder(wave)), median_hz].astype(np.float32)
         if progress:
             progress(done + 1, len(missing))
     if missing:
@@ -194,7 +214,8 @@ def embed_voices(names: list[str], speak: Callable, progress=None) -> tuple[np.n
     return rows[:, :-1], rows[:, -1]
 
 
-def _read_cached_embeddings(path: Path) -> dict[str, Any]:
+def _read_cached_embeddings(path: Path) -> dict[str, np.ndarray]:
+    """Read {voice: embedding and median F0 (257,)}; empty where there is no such file."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files if file[name].shape == (257,)}
@@ -202,29 +223,29 @@ def _read_cached_embeddings(path: Path) -> dict[str, Any]:
         return {}
 
 
-def make_reader(load, language: str = "en-us"):
-    """A `speak` for `match`: (spec, shift in semitones) -> (S,) at 24 kHz, the fixed sentence by a timed voice.
+def make_reader(load: Callable[[str], Voice], language: str = "en-us") -> Speak:
+    """Make the function that speaks the reference sentence for `match_voice`, by timed voices.
 
-    load: called with a spec, gives a timed voice.  language: of the sentence's reading.
+    load: loads a voice by its specification.  language: of the reading, where the voice is not English.
     """
     from mouthpiece.voice.text.phones import make_utterance
 
-    kept = {}
+    spoken: dict[tuple[str, float], np.ndarray] = {}
 
-    def speak(spec, shift_st):
-        if (spec, shift_st) not in kept:
+    def speak(spec: str, shift_st: float) -> np.ndarray:
+        if (spec, shift_st) not in spoken:
             voice = load(spec)
             if not voice.timed:
                 raise MissingDependencyError(
-                    f"voice {spec} has no times of its own; --voice match needs one that has.",
+                    f"voice {spec} cannot be planned; --voice match needs one that can.",
                     hint="Use Kokoro's voices.",
                     code="untimed",
                 )
-            plan = voice.predict_plan(
-                make_utterance(REFERENCE_SENTENCE, voice.language if voice.language.startswith("en") else language)
-            )
-            kept[spec, shift_st] = voice.speak(plan.replace_curves(f0=plan.f0 * np.float32(2 ** (shift_st / 12))))[0]
-        return kept[spec, shift_st]
+            read_as = voice.language if voice.language.startswith("en") else language
+            plan = voice.predict_plan(make_utterance(REFERENCE_SENTENCE, read_as))
+            shifted = plan.replace_curves(f0=plan.f0 * np.float32(2 ** (shift_st / 12)))
+            spoken[spec, shift_st] = voice.speak(shifted)[0]
+        return spoken[spec, shift_st]
 
     return speak
 
@@ -232,9 +253,9 @@ def make_reader(load, language: str = "en-us"):
 def apply_formant_shift(
     wave: np.ndarray, rate_hz: int, formant_ratio: float = 1.0, shift_st: float = 0.0
 ) -> np.ndarray:
-    """The sound with another tract length and pitch: (S,) float32, as long as before.
+    """Shift the formants and pitch of a sound: (S,) float32, as long as before.
 
-    wave: (S,) float32.  formant_ratio: 0.9 deeper to 1.1 brighter.  shift_st: semitones, for voices without plans.
+    wave: (S,) float32.  formant_ratio: 0.9 deeper to 1.1 brighter.  shift_st: semitones, for untimed voices.
     Source: Praat, "Change gender" (overlap-add).
     """
     if formant_ratio == 1.0 and not shift_st:

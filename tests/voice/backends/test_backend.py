@@ -126,7 +126,7 @@ def test_its_voices_load_and_speak_plans_exact_to_the_sample(toy):
 
 
 def test_it_speaks_through_the_ordinary_use_cases(toy, tmp_path):
-    options = SpeakOptions(voice="toy_high", language="en-gb", listen="off")
+    options = SpeakOptions(voice="toy_high", language="en-gb", recognizer="off")
     take = speak_text("One line.", options)
     assert take.spoken.facts["voice"] == "toy_high" and take.language == "en-gb"
     assert measure_tone_hz(take.spoken.sound.samples[0], take.spoken.sound.rate_hz) == pytest.approx(300, abs=2)
