@@ -17,7 +17,6 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 import mouthpiece.commands
-from mouthpiece.commands import models as models_command
 from mouthpiece.commands.command import to_json
 from mouthpiece.engine import __version__
 from mouthpiece.engine.config import note_renamed_options
@@ -47,7 +46,6 @@ COMMAND_ORDER = (
     "doctor",
     "train",
 )
-CONVERTED_MODELS = ("kokoro", "echomimic", "echomimic-acc")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -117,17 +115,6 @@ def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
     command.add(parser)
 
 
-def convert_pulled_model(name, folder):
-    """Where a pulled model's files lie in the form that is loaded; made once."""
-    from mouthpiece.voice.backends.registry import BACKENDS
-
-    if name in BACKENDS:
-        return BACKENDS[name].converter(folder)
-    from mouthpiece.lipsync.echomimic.weights import convert
-
-    return convert(folder)
-
-
 def get_services() -> dict[str, Callable]:
     """What the rooms lend each other, by the name under which commands find it among their arguments."""
     return dict(speak=speak_for_face, relip=resync_dub, follow=track_dub_face, check_dub=check_dub, judge_dub=judge_dub)
@@ -192,7 +179,6 @@ def get_parser(name: str) -> CommandParser:
 @cache
 def load_commands() -> dict[str, Command]:
     """{name: Command} of every file in the rooms' folders of commands, in the order of the help page."""
-    models_command.CONVERTERS.update({name: partial(convert_pulled_model, name) for name in CONVERTED_MODELS})
     names = [file.name for file in iter_modules(mouthpiece.commands.__path__)]
     found = [
         module.COMMAND

@@ -325,7 +325,7 @@ def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_w
     monkeypatch.setattr("mouthpiece.engine.weights.manifest.load_weights_manifest", lambda: {"motion": entry})
     monkeypatch.setattr("mouthpiece.engine.weights.download.load_model_registry", lambda: fetched)
     rows = [" ".join(line.split()) for line in call("models", "list").out.splitlines()]
-    assert rows == ["at hand motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]
+    assert rows == ["available motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]
     assert call("models", "licences").out == "motion: CC0-1.0, made here\nnet: MIT, its page\n"
     assert call("models", "path", "motion").out == f"{debug_weights / 'motion.safetensors'}\n"
     assert call("models", "path").code == 2 and "Give one of: motion, net." in call("models", "path").err
