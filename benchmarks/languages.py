@@ -39,9 +39,9 @@ FACTS = ("phones_right", "opening_correlation", "rounding_correlation")
 
 
 def compare_line(heard, planned):
-    """Numbers of one line. heard, planned: (T, 43) at 50 Hz."""
+    """Numbers of one line. heard, planned: Articulation."""
     length, features = min(len(heard), len(planned)), make_articulatory_features()
-    heard, planned = heard[:length, : len(PHONES)], planned[:length, : len(PHONES)]
+    heard, planned = heard.phone_posteriors[:length], planned.phone_posteriors[:length]
     true = planned.argmax(1)
     spoken = true != PHONES.index("SIL")
     alike = [np.corrcoef(heard @ features[:, k], planned @ features[:, k])[0, 1] for k in (0, 1)]  # open, round
@@ -66,7 +66,7 @@ def main():
         for voice in voices:
             for k, text in enumerate(lines):
                 sound, planned, *_ = synthesize_for_face(text, voice, k)
-                facts, hits, wrong = compare_line(extract_articulation(encoder, resample_mono(sound)).values, planned)
+                facts, hits, wrong = compare_line(extract_articulation(encoder, resample_mono(sound)), planned)
                 rows.append(facts)
                 closed += hits
                 false += wrong

@@ -32,8 +32,9 @@ from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.rewrite import VideoRewriter
 from mouthpiece.engine.progress import Progress
 from mouthpiece.evaluation.video_metrics import measure_video
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import load_face_tracks, save_face_tracks, track_faces
 from mouthpiece.face.measure import compute_correlation, find_best_lag
-from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
 from mouthpiece.lipsync.film.lipsync_job import prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.film.resync import resync
@@ -82,7 +83,7 @@ def compare_pixels(plain, result, track):
             late_s = max(late_s, abs(float(a.time - b.time)))
             outside = np.ones(a.pixels.shape[:2], bool)
             if track[a.index] is not None:
-                x0, y0, x1, y1 = get_mouth_box(track.crop(a.index, WORK_PX), a.pixels.shape)
+                x0, y0, x1, y1 = get_mouth_box(crop_face(track, a.index, WORK_PX), a.pixels.shape)
                 outside[y0:y1, x0:x1] = False
             difference = cv2.absdiff(a.pixels, b.pixels).max(2)[outside]
             changed, total, summed = (
@@ -233,7 +234,7 @@ def make_sheet(video, film, real, track, columns=14, side_px=128):
 def crop_lower_face(pixels, points, side_px):
     from mouthpiece.face.crop import make_crop
 
-    crop = make_crop(points, 2 * side_px).take(pixels)
+    crop = make_crop(points, 2 * side_px).extract(pixels)
     return cv2.resize(
         crop[3 * side_px // 4 :, 3 * side_px // 8 : 13 * side_px // 8], (side_px, side_px), interpolation=cv2.INTER_AREA
     )

@@ -223,7 +223,7 @@ def measure_similarity(portrait, clip):
     if look is None:
         return None
     own, *others = [
-        make_crop(o.face.points, o.pixels.shape[0]).take(o.pixels)
+        make_crop(o.face.points, o.pixels.shape[0]).extract(o.pixels)
         for o in (look, *clip.aligned_faces[:: max(1, len(clip.aligned_faces) // SIMILARITY_FRAMES)])
     ]
     return float(np.median([compare_structure(own, o) for o in others]))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.encoders.articulatory_features import phone_similarity
 from mouthpiece.engine.encoders.motion import CODE_WIDTH
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.nn.blocks import DiTBlock, ModulatedHead
 from mouthpiece.engine.nn.embeddings import LevelEmbedding, make_rotary
 from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
@@ -61,7 +61,7 @@ class AVCore(nn.Module):
     def __init__(self, width: int = 192, depth: int = 6, heads: int = 6, relatives: bool = False) -> None:
         super().__init__()
         self.config = dict(width=width, depth=depth, heads=heads, relatives=relatives)
-        self.register_buffer("likeness", phone_similarity() if relatives else None, persistent=False)
+        self.register_buffer("phone_similarity", phone_similarity() if relatives else None, persistent=False)
         self.motion_in = nn.Linear(CODE_WIDTH, width)
         self.sound_in = nn.Sequential(
             nn.Conv1d(ARTICULATION_WIDTH, width, 5, padding=2),
@@ -81,7 +81,7 @@ class AVCore(nn.Module):
         """Velocity (B, T, 118) float32 of x (B, T, 118) at flow time (B,) in [0, 1], under `Known`."""
         return self.head(*self._encode_tokens(x, time, StreamConditions(*known))).float()
 
-    def read(self, motion: torch.Tensor) -> torch.Tensor:
+    def read_phones(self, motion: torch.Tensor) -> torch.Tensor:
         """Phone logits (B, 2 T, 40) float32 of lips alone: motion (B, T, 32), as `steady` gives it; nothing is sampled."""
         batch, ticks = motion.shape[:2]
         values = pack_streams(motion, motion.new_zeros(batch, TICK_RATIO * ticks, ARTICULATION_WIDTH))
@@ -111,11 +111,11 @@ class AVCore(nn.Module):
 
     def _heard(self, sound: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Articulation (B, 2 T, 43) with its phones as likenesses where it is given."""
-        if self.likeness is None:
+        if self.phone_similarity is None:
             return sound
         phones = sound[..., : len(PHONES)]
         given = (state == GIVEN).repeat_interleave(TICK_RATIO, 1)[..., None]
-        return torch.cat([torch.where(given, phones @ self.likeness, phones), sound[..., len(PHONES) :]], -1)
+        return torch.cat([torch.where(given, phones @ self.phone_similarity, phones), sound[..., len(PHONES) :]], -1)
 
     @staticmethod
     def _given(known: StreamConditions) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a dub is judged by: numbers of every line and of the film, as JSON and as one page."""
+"""Report on a dub: numbers of every line and of the film, as JSON and as one page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.evaluation.dub_metrics import MeasuredLine, measure_line, summarize_lines
 from mouthpiece.evaluation.report_page import write_page
@@ -14,134 +15,160 @@ from mouthpiece.evaluation.timeline_svg import compute_waveform_peaks
 from mouthpiece.voice.dub_project import REPORT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Any
 
     from mouthpiece.engine.audio.sound import Sound
+    from mouthpiece.engine.contracts import Take
+    from mouthpiece.voice.dub_mix import DubMix
     from mouthpiece.voice.dub_project import DubJob
     from mouthpiece.voice.scripts.project import Project, ProjectEntry
     from mouthpiece.voice.scripts.script import Line
 
 MAX_MEASURED_S = 3600.0  # of the film's own sound held in memory for comparing
+RECORDING_HZ = 16000  # at which the film's own sound is compared
 
 
-def measure_dub_lines(dub: DubJob, paths: dict[str, Path]) -> list[dict[str, str]]:
-    """Numbers of every line, JSON-ready, in the script's order.
-
-    dub: Dub with its lines spoken.  paths: {stem: path}.
-    Source: mouthpiece.evaluation.dub_metrics.
-    """
-    dialogue = read_sound(paths["dialogue"], mono=True)
-    measured = dub.job.has_sound and float(dub.job.duration) <= MAX_MEASURED_S
-    source = read_sound(dub.job.video, 16000, mono=True) if measured else None
+def measure_dub_lines(dub: DubJob, mix: DubMix) -> list[dict[str, Any]]:
+    """Measure every line of a dub, JSON-ready, in the script's order."""
+    dialogue = read_sound(mix.stems["dialogue"], mono=True)
+    comparable = dub.film.info.has_audio and float(dub.film.duration) <= MAX_MEASURED_S
+    source = read_sound(dub.film.path, RECORDING_HZ, mono=True) if comparable else None
     return measure_project_lines(dub.project, dialogue, source)
 
 
-def measure_project_lines(project: Project, dialogue: Sound, source: Sound | None = None) -> list[dict[str, str]]:
-    """Numbers of every line of a Project, JSON-ready, in its order.
+def measure_project_lines(project: Project, dialogue: Sound, source: Sound | None = None) -> list[dict[str, Any]]:
+    """Measure every line of a project, JSON-ready, in its order.
 
-    project: Project.  dialogue: Sound of one channel, the stem.  source: Sound, the film's own, or None: then nothing
-    is compared with it.
-    Source: mouthpiece.evaluation.dub_metrics.
+    dialogue: one channel, the stem.  source: the film's own sound; None leaves the comparisons with it out.
     """
-    around = _make_neighbour_lookup([e.line for e in project.entries if e.line.start is not None])
-    return [
-        _measure_entry(e, e.takes[e.take - 1]["facts"] if e.take else None, around, dialogue, source)
-        for e in project.entries
-    ]
+    find_neighbours = _make_neighbour_lookup([entry.line for entry in project.entries if entry.line.start is not None])
+    return [_measure_entry(entry, find_neighbours, dialogue, source) for entry in project.entries]
 
 
-def _make_neighbour_lookup(lines: list[Line]) -> Callable:
-    """A function that gives, of a line, (end of the line before, start of the line after) in seconds."""
+def _make_neighbour_lookup(lines: Sequence[Line]) -> Callable[[Line], tuple[float, float]]:
+    """Make a function from a line to the end of the line before it and the start of the line after it, in seconds."""
     ends, starts = (np.array(sorted(float(getattr(line, name)) for line in lines)) for name in ("end", "start"))
 
-    def around(line: Line) -> tuple[float, float]:
-        before, after = (
-            np.searchsorted(ends, float(line.start), "right"),
-            np.searchsorted(starts, float(line.end), "left"),
-        )
+    def find_neighbours(line: Line) -> tuple[float, float]:
+        before = np.searchsorted(ends, float(line.start), "right")
+        after = np.searchsorted(starts, float(line.end), "left")
         return float(ends[before - 1]) if before else 0.0, float(starts[after]) if after < len(starts) else math.inf
 
-    return around
+    return find_neighbours
 
 
 def _measure_entry(
-    entry: ProjectEntry, facts: dict[str, Any] | None, around: Callable, dialogue: Sound, source: Sound
-) -> dict[str, str]:
-    line = entry.line
-    row = dict(id=line.id, speaker=line.speaker, text=line.text, original=line.original, status=entry.status, remarks=[r.text for r in entry.remarks],
-               start_s=None if line.start is None else float(line.start), end_s=None if line.end is None else float(line.end))  # fmt: skip
-    if facts is None or line.start is None:
-        return row | dict(why=entry.extra.get("x_why", ""))
-    row |= dict(take=entry.take, sound=entry.takes[entry.take - 1]["file"])
-    parts, hearing = facts.get("parts") or [{}], facts.get("hearing") or {}
-    stretch = 1 / max(1e-3, float(parts[0].get("tempo") or 1.0))
-    before_s, after_s = around(line)
-    slot = MeasuredLine(float(line.start), float(line.end), text=line.text, original=line.original, before_s=before_s, after_s=after_s,
-                natural_s=facts["duration_s"] / stretch, stretch=stretch, aimed_s=facts.get("aimed_s"))  # fmt: skip
-    numbers = measure_line(slot, dialogue, source)
-    rungs = [r["name"] if isinstance(r, dict) else r for part in parts for r in part.get("rungs", ())]
-    spoken = dict(spoken_s=[facts["start_s"], facts["start_s"] + facts["duration_s"]], timed_by=facts["timed_by"], aimed_s=facts.get("aimed_s"), rungs=rungs, why=facts["why"],
-                  voice=facts.get("voice", ""), wer=hearing.get("wer"), lost_words=hearing.get("lost"), heard=hearing.get("heard"), recogniser=hearing.get("recogniser"))  # fmt: skip
-    return row | spoken | numbers
-
-
-def build_dub_report(
-    dub: DubJob, rows: list[dict[str, str]], sound: dict[str, Any], picture: dict[str, Any]
+    entry: ProjectEntry, find_neighbours: Callable[[Line], tuple[float, float]], dialogue: Sound, source: Sound | None
 ) -> dict[str, Any]:
-    """The whole report, JSON-ready. rows: of line_rows.  sound: facts of mouthpiece.voice.dub_project.write_mix.
-    picture: facts of the lips.
+    """Measure one line; give what is known of it where it has no take or no times."""
+    line, take = entry.line, entry.current_take
+    row = {
+        "id": line.id,
+        "speaker": line.speaker,
+        "text": line.text,
+        "original": line.original,
+        "status": entry.status,
+        "remarks": [remark.text for remark in entry.remarks],
+        "start_s": None if line.start is None else float(line.start),
+        "end_s": None if line.end is None else float(line.end),
+    }
+    if take is None or line.start is None:
+        return row | {"why": entry.extra.get("x_why", "")}
+    stretch = 1 / max(1e-3, float(take.parts[0].get("tempo") or 1.0))
+    before_s, after_s = find_neighbours(line)
+    measured = MeasuredLine(
+        float(line.start),
+        float(line.end),
+        text=line.text,
+        original=line.original,
+        before_s=before_s,
+        after_s=after_s,
+        natural_s=take.duration_s / stretch,
+        stretch=stretch,
+        aimed_s=take.aimed_s,
+    )
+    numbers = measure_line(measured, dialogue, source)
+    return row | {"take": entry.take, "sound": take.file} | describe_take(take) | numbers
+
+
+def describe_take(take: Take) -> dict[str, Any]:
+    """Describe a take for the report, JSON-ready: when it sounds and why, and what a recognizer heard."""
+    hearing = take.hearing
+    rungs = [rung["name"] if isinstance(rung, dict) else rung for part in take.parts for rung in part.get("rungs", ())]
+    return {
+        "spoken_s": [take.start_s, take.end_s],
+        "timed_by": take.timed_by,
+        "aimed_s": take.aimed_s,
+        "rungs": rungs,
+        "why": take.why,
+        "voice": take.voice,
+        "wer": hearing.get("wer"),
+        "lost_words": hearing.get("lost"),
+        "heard": hearing.get("heard"),
+        "recogniser": hearing.get("recogniser"),
+    }
+
+
+def build_dub_report(dub: DubJob, rows: list[dict[str, Any]], mix: DubMix, picture: dict[str, Any]) -> dict[str, Any]:
+    """Build the whole report, JSON-ready.
+
+    rows: of measure_dub_lines.  picture: facts of the written picture.
     """
-    return dict(title=dub.project.title or dub.job.video.name, duration_s=float(dub.job.duration), lines=rows, file=summarize_lines(rows), loudness=_summarize_loudness(sound["loudness"], dub.options.loudness), bed=sound["bed"], picture=picture, settings=dub.options.settings(),
-                remarks=[r.text for r in dub.job.script.remarks])  # fmt: skip
+    return {
+        "title": dub.project.title or dub.film.path.name,
+        "duration_s": float(dub.film.duration),
+        "lines": rows,
+        "file": summarize_lines(rows),
+        "loudness": _summarize_loudness(mix.loudness, dub.options.loudness),
+        "bed": mix.bed,
+        "picture": picture,
+        "settings": dub.options.settings(),
+        "remarks": [remark.text for remark in dub.speech.script.remarks],
+    }
 
 
 def _summarize_loudness(facts: dict[str, Any], spec: str) -> dict[str, Any]:
-    from mouthpiece.engine.audio.mastering import parse_loudness_target
-
+    """Put the loudness of the mix and its target before the facts of the stems."""
     target, mix = parse_loudness_target(spec), facts.get("after", facts).get("mix", {})
-    return (
-        dict(
-            spec=spec,
-            target_lufs=target.lufs,
-            integrated_lufs=mix.get("lufs"),
-            true_peak_dbtp=mix.get("true_peak_db"),
-            limit_dbtp=target.peak_db,
-        )
-        | facts
-    )
+    return {
+        "spec": spec,
+        "target_lufs": target.lufs,
+        "integrated_lufs": mix.get("lufs"),
+        "true_peak_dbtp": mix.get("true_peak_db"),
+        "limit_dbtp": target.peak_db,
+    } | facts
 
 
-def write_dub_report(dub: DubJob, report: dict[str, Any], paths: dict[str, Path], mouths: tuple = ()) -> Path:
-    """Writes the page into the dub's folder; gives its path. mouths: (line id, seconds, PNG bytes)."""
-    waves = {name: compute_waveform_peaks(paths[name]) for name in ("dialogue", "mix")}
-    return write_page(
-        dub.folder / REPORT_FILE,
-        simplify_report(report) | dict(stems=[path.name for path in paths.values()]),
-        waves,
-        mouths,
-        overwrite=True,
-    )
+def write_dub_report(
+    dub: DubJob, report: dict[str, Any], stems: dict[str, Path], mouths: Sequence[tuple[str, float, bytes]] = ()
+) -> Path:
+    """Write the report's page into the dub's folder; give its path.
+
+    stems: paths by name.  mouths: pictures of mouths: line id, seconds, PNG bytes.
+    """
+    waves = {name: compute_waveform_peaks(stems[name]) for name in ("dialogue", "mix")}
+    page = simplify_report(report) | {"stems": [path.name for path in stems.values()]}
+    return write_page(dub.folder / REPORT_FILE, page, waves, mouths, overwrite=True)
 
 
 def simplify_report(report: dict[str, Any]) -> dict[str, Any]:
-    """The report as a person reads it: loudness and picture in plain numbers, what only programs need left out."""
-    loud, picture = dict(report["loudness"]), dict(report["picture"])
-    after, faces = loud.pop("after", {}), picture.pop("faces", ())
+    """Simplify the report for people: loudness and picture in plain numbers, without what only programs need."""
+    loudness, picture = dict(report["loudness"]), dict(report["picture"])
+    after, faces = loudness.pop("after", {}), picture.pop("faces", ())
     for name in ("before", "target"):
-        loud.pop(name, None)
+        loudness.pop(name, None)
     for stem in ("dialogue", "bed"):
-        loud |= {f"{stem}_{name}": value for name, value in after.get(stem, {}).items()}
+        loudness |= {f"{stem}_{name}": value for name, value in after.get(stem, {}).items()}
     for name in ("placement", "used_again", "rate", "truncated"):
         picture.pop(name, None)
     changed = picture.pop("changed_s", ())
     if changed:
         picture["changed_s"] = round(sum(stop - start for start, stop in changed), 2)
-    for number, face in enumerate(faces):
-        whose = ", ".join(filter(None, face.get("speakers", ()))) or face["face"]
+    for number, face in enumerate(faces, 1):
+        speakers = ", ".join(filter(None, face.get("speakers", ()))) or face["face"]
+        counts = f"{face.get('frames_changed', 0)} of {face.get('frames_asked', 0)} frames changed"
         passed = "".join(f"; {count} left: {why}" for why, count in face.get("frames_passed", {}).items())
-        picture[f"face_{number + 1}"] = (
-            f"{whose}: {face.get('frames_changed', 0)} of {face.get('frames_asked', 0)} frames changed{passed}"
-        )
-    return report | dict(loudness=loud, picture=picture)
+        picture[f"face_{number}"] = f"{speakers}: {counts}{passed}"
+    return report | {"loudness": loudness, "picture": picture}

@@ -260,7 +260,7 @@ def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
         from mouthpiece.engine.encoders.phonetic import load_phonetic_encoder
 
         curve, source = (
-            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).posteriors),
+            compute_phone_opening(extract_articulation(load_phonetic_encoder(), wave).phone_posteriors),
             "articulation",
         )
     except MissingDependencyError:
@@ -378,10 +378,10 @@ def measure_identity(look: AlignedFace, others: list[AlignedFace]) -> tuple:
     try:
         net = open_identity()
     except MissingDependencyError:
-        one = [make_crop(o.face.points, o.pixels.shape[0]).take(o.pixels) for o in (look, *others)]
+        one = [make_crop(o.face.points, o.pixels.shape[0]).extract(o.pixels) for o in (look, *others)]
         return "structure", NotMeasured("structure has no such limit"), [compare_structure(one[0], o) for o in one[1:]]
     own = net.embed(look.pixels, look.face)
-    return net.name, float(net.same), [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others]
+    return net.name, float(net.same_person_cosine), [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others]
 
 
 def _measure_loudness(path: Path) -> dict[str, Any]:

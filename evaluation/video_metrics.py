@@ -105,7 +105,7 @@ class _LandmarkFinder:
     def _find_in_window(self, frame: np.ndarray) -> np.ndarray | None:
         if self._window is None:
             return self._mesh.landmarks(frame)
-        found = self._mesh.landmarks(self._window.take(frame))
+        found = self._mesh.landmarks(self._window.extract(frame))
         if found is None:
             return None
         return np.c_[self._window.to_frame(found[:, :2]), found[:, 2] / self._window.scale]
@@ -124,7 +124,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size_px: int) -> Aligne
     points = get_face_points(landmarks)
     crop = make_crop(points, size_px)
     around = transform_points(crop.crop_from_frame, landmarks[:, :2])
-    return AlignedFace(crop.take(image), Face(np.r_[around.min(0), around.max(0)], crop.to_crop(points), 1.0, "mesh"))
+    return AlignedFace(crop.extract(image), Face(np.r_[around.min(0), around.max(0)], crop.to_crop(points), 1.0, "mesh"))
 
 
 def choose_crop_px(landmarks: np.ndarray) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from mouthpiece.engine.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mouthpiece.engine.contracts import FaceTrack
 
 # eye left, eye right, middle of the mouth corners, in units of the crop's side
 TEMPLATE = np.array([[0.355, 0.34], [0.645, 0.34], [0.50, 0.64]])
@@ -63,7 +67,7 @@ class Crop:
         """Crop pixels per frame pixel."""
         return float(np.hypot(*self.crop_from_frame[:, 0]))
 
-    def take(self, frame: np.ndarray) -> np.ndarray:
+    def extract(self, frame: np.ndarray) -> np.ndarray:
         """The crop's pixels, uint8 (size, size, 3); area-filtered when it shrinks; the frame's border goes on outside.
 
         frame: uint8 (H, W, 3).
@@ -135,6 +139,12 @@ def _to_homogeneous(matrix: np.ndarray) -> np.ndarray:
 
 def _build_crop(matrix: np.ndarray, size_px: int) -> Crop:
     return Crop(matrix[:2], invert_affine(matrix[:2]), int(size_px))
+
+
+def crop_face(track: FaceTrack, frame: int, size_px: int) -> Crop | None:
+    """Make the aligned crop of a tracked face in one frame; None where the face is not seen."""
+    points = track[frame]
+    return None if points is None else make_crop(points, size_px)
 
 
 def make_crop(points: np.ndarray, size_px: int) -> Crop:

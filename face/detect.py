@@ -98,7 +98,7 @@ def confirm_face(
     crop = make_crop(face.points, size_px).with_border(wide)
     part, view = crop.to_local(image)
     find = find_faces_mtcnn if source == "mtcnn" else find_faces_mediapipe
-    seen = [f.moved(crop.frame_from_crop) for f in find(view.take(part)) if f.score >= MIN_FACE_SCORE]
+    seen = [f.transform(crop.frame_from_crop) for f in find(view.extract(part)) if f.score >= MIN_FACE_SCORE]
     seen = [f for f in seen if is_same_face(f, face)]
     return min(seen, key=lambda f: np.hypot(*(f.points - face.points).T).sum(), default=None)
 
@@ -112,8 +112,8 @@ def _scan_picture(image: np.ndarray) -> tuple:
         faces, better = _detect_with_both(
             cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE), MIN_FACE_SCORE
         )
-        faces, best = [f.moved(np.array([[1, 0, -pad], [0, 1, -pad]], float)) for f in faces], max(best, better)
-    faces = faces if small is image else [f.moved(_make_upscale_matrix(image, small)) for f in faces]
+        faces, best = [f.transform(np.array([[1, 0, -pad], [0, 1, -pad]], float)) for f in faces], max(best, better)
+    faces = faces if small is image else [f.transform(_make_upscale_matrix(image, small)) for f in faces]
     return sorted(faces, key=lambda f: -f.area_px), best
 
 
@@ -144,7 +144,7 @@ def _find_rotated_faces(image: np.ndarray) -> list[Face]:
     h, w = image.shape[:2]
     back = {1: [[0, -1, w - 1], [1, 0, 0]], 2: [[-1, 0, w - 1], [0, -1, h - 1]], 3: [[0, 1, 0], [-1, 0, h - 1]]}
     return [
-        f.moved(np.array(matrix, float)).moved(large_from_small)
+        f.transform(np.array(matrix, float)).transform(large_from_small)
         for k, matrix in back.items()
         for f in find_faces_mtcnn(np.ascontiguousarray(np.rot90(image, k)))
         if f.score >= CONFIDENT_SCORE
@@ -168,7 +168,7 @@ def find_faces_fast(image: np.ndarray, long_side_px: int = 960) -> list[Face]:
     """
     small = _shrink_image(image, long_side_px)
     faces = [f for f in find_faces_mtcnn(small) if f.score >= MIN_FACE_SCORE] or find_faces_mediapipe(small)
-    return faces if small is image else [f.moved(_make_upscale_matrix(image, small)) for f in faces]
+    return faces if small is image else [f.transform(_make_upscale_matrix(image, small)) for f in faces]
 
 
 def _shrink_image(image: np.ndarray, long_side_px: int) -> np.ndarray:
@@ -261,7 +261,7 @@ def _search_around_point(image: np.ndarray, point: np.ndarray, width_px: float |
         )
         frame_from_view = cv2.invertAffineTransform(view_from_frame)
         view = cv2.warpAffine(image, view_from_frame, (512, 512), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-        faces = [f.moved(frame_from_view) for f in _detect_with_both(view, MIN_POINTED_SCORE)[0]]
+        faces = [f.transform(frame_from_view) for f in _detect_with_both(view, MIN_POINTED_SCORE)[0]]
         faces = [f for f in faces if f.contains(point) and _matches_width(f, width_px)]
         if faces:
             return min(faces, key=lambda f: np.hypot(*(f.centre - point)))

@@ -68,7 +68,7 @@ class Face:
     def contains(self, point: np.ndarray) -> bool:
         return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
 
-    def moved(self, matrix: np.ndarray) -> Face:
+    def transform(self, matrix: np.ndarray) -> Face:
         """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
         x0, y0, x1, y1 = self.box_xyxy
         corners = transform_points(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))

@@ -29,7 +29,7 @@ class FacenetIdentity:
     """
 
     name = "facenet"
-    same = 0.6  # cosine: rough, from the package's own examples
+    same_person_cosine = 0.6  # cosine: rough, from the package's own examples
 
     def __init__(self, weights) -> None:
         import torch
@@ -73,7 +73,7 @@ class SFaceIdentity:
     """
 
     name = "sface"
-    same = SFACE_SAME_COSINE
+    same_person_cosine = SFACE_SAME_COSINE
 
     def __init__(self, weights) -> None:
         path = _check_weights_file(weights, "SFace")
@@ -170,7 +170,7 @@ def compare_structure(a_image: np.ndarray, b_image: np.ndarray) -> float:
         raise UsageError(
             f"crops {a_image.shape} and {b_image.shape}: need two squares of one size, 16 px or more.",
             code="bad_image",
-            hint="Take both with crop_of(points, size_px).take(frame).",
+            hint="Take both with crop_of(points, size_px).extract(frame).",
         )
     gray_a, gray_b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (a_image, b_image))
     weight = make_region_mask("upper", a_image.shape[0])

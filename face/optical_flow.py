@@ -27,16 +27,16 @@ class FaceFlow:
     def __init__(self) -> None:
         self._view = self._gray = self._first = None
 
-    def begin(self, frame: np.ndarray, points: np.ndarray) -> None:
+    def begin_run(self, frame: np.ndarray, points: np.ndarray) -> None:
         """A new run starts here: its first view is kept to come back to."""
-        self.start(frame, points)
+        self.set_view(frame, points)
         self._first = self._gray, self._view.to_crop(points)
 
-    def start(self, frame: np.ndarray, points: np.ndarray) -> None:
+    def set_view(self, frame: np.ndarray, points: np.ndarray) -> None:
         self._view = make_crop(points, VIEW_PX).with_border(0.25)
         self._gray = _extract_gray(self._view, frame)
 
-    def step(self, frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def track_points(self, frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The points moved to this frame, and the (2, 3) frame_from_frame motion; None when the face is lost."""
         now = _extract_gray(self._view, frame)
         mask = _make_rigid_mask()
@@ -48,11 +48,11 @@ class FaceFlow:
         )
         moved = transform_points(frame_from_frame, points)
         before = self._gray[mask > 0].astype(float)
-        self.start(frame, moved)
+        self.set_view(frame, moved)
         likeness = np.corrcoef(before, self._gray[mask > 0])[0, 1] if before.std() > 0 else 0.0
         return (moved, frame_from_frame) if likeness >= MIN_CORRELATION else None
 
-    def register(self) -> np.ndarray:
+    def match_first_view(self) -> np.ndarray:
         """The points of the run's first view found again in the newest frame, so nothing drifts; None when unlike."""
         motion = _estimate_motion(self._first[0], self._gray, _make_rigid_mask())
         return None if motion is None else self._view.to_frame(transform_points(motion, self._first[1]))
@@ -88,4 +88,4 @@ def compose_affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _extract_gray(view: Crop, frame: np.ndarray) -> np.ndarray:
     part, near = view.to_local(frame)
-    return near.take(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))
+    return near.extract(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from mouthpiece.engine.contracts import FaceTrack
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.media.shot_cuts import CUT_LEVEL, ShotCutDetector
-from mouthpiece.face.crop import make_crop, transform_points
+from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import (
     FACE_HINT,
     MIN_FACE_SCORE,
@@ -23,9 +22,6 @@ from mouthpiece.face.detect import (
     parse_face_choice,
 )
 from mouthpiece.face.optical_flow import FaceFlow
-
-if TYPE_CHECKING:
-    from mouthpiece.face.crop import Crop
 
 
 @dataclass(frozen=True)
@@ -54,54 +50,6 @@ class TrackOptions:
                 )
 
 
-class TrackSegment(NamedTuple):
-    """Frames start_frame to end_frame (excluded) of one shot, with the face or without."""
-
-    start_frame: int
-    end_frame: int
-    shot: int
-    present: bool
-
-
-@dataclass(frozen=True, eq=False)
-class FaceTrack:
-    """Where the face is in every frame.
-
-    points: (T, 4, 2) as in `Face`, frame pixels; NaN where it is not seen.
-    shot: (T,) int, number of the shot.
-    yaw_deg: (T,) rough turn of the head as `Face.yaw_hint`; NaN where the face is not seen.
-    """
-
-    points: np.ndarray
-    shot: np.ndarray
-    yaw_deg: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __getitem__(self, frame: int) -> np.ndarray:
-        """Points (4, 2) of a frame, or None where the face is not seen."""
-        points = self.points[frame]
-        return points if np.isfinite(points).all() else None
-
-    @property
-    def present(self) -> np.ndarray:
-        """(T,) bool: whether the face is seen."""
-        return np.isfinite(self.points).all((1, 2))
-
-    def spans(self) -> list[TrackSegment]:
-        """The clip as Spans, in order, without holes: cut at shot cuts and where the face comes or goes."""
-        present = self.present
-        changes = np.flatnonzero((np.diff(self.shot) != 0) | (present[1:] != present[:-1])) + 1
-        edges = [0, *changes.tolist(), len(self)] if len(self) else [0]
-        return [TrackSegment(a, b, int(self.shot[a]), bool(present[a])) for a, b in pairwise(edges)]
-
-    def crop(self, frame: int, size_px: int) -> Crop:
-        """The aligned Crop of a frame, or None where the face is not seen."""
-        points = self[frame]
-        return None if points is None else make_crop(points, size_px)
-
-
 class _TrackRun:
     """Frames in which the face is followed without a break: carried by flow, with the detections met on the way."""
 
@@ -113,16 +61,16 @@ class _TrackRun:
         self.anchors = [(0, face.points, face.rough_yaw_deg)]
         self.unconfirmed = 0  # newest frames that the detector has denied
 
-    def carry(self, points: np.ndarray, motion: np.ndarray) -> None:
+    def advance(self, points: np.ndarray, motion: np.ndarray) -> None:
         self.points = points
         self.carried.append(transform_points(motion, self.carried[-1]))
 
-    def anchor(self, face: Face) -> None:
+    def add_detection(self, face: Face) -> None:
         self.points = face.points
         self.anchors.append((len(self.carried) - 1, face.points, face.rough_yaw_deg))
         self.unconfirmed = 0
 
-    def settle(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    def refine(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """((T, 4, 2) points, (T,) yaw): motion from flow, place from detections averaged over their neighbours."""
         count = len(self.carried) - self.unconfirmed
         carried = np.array(self.carried[:count])
@@ -173,22 +121,22 @@ class FaceTracker:
     def _follow(self, frame: np.ndarray) -> bool:
         """Carry the run into this frame; False when the face is lost."""
         run = self._run
-        step = self._flow.step(frame, run.points)
+        step = self._flow.track_points(frame, run.points)
         if step is None:
             return False
-        run.carry(*step)
+        run.advance(*step)
         self._last = run.points
         due = len(run.carried) - 1 - run.anchors[-1][0] >= self._options.every_frames
         if not due:
             return True
         if run.source == "hand":
-            found = self._flow.register()
+            found = self._flow.match_first_view()
             seen = None if found is None else _make_face(found)
         else:
             seen = confirm_face(frame, _make_face(run.points), run.source)
         if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _measure_size_px(run.points):
-            run.anchor(seen)
-            self._flow.start(frame, seen.points)
+            run.add_detection(seen)
+            self._flow.set_view(frame, seen.points)
             self._last = seen.points
         elif run.source != "hand":
             run.unconfirmed += 1
@@ -208,7 +156,7 @@ class FaceTracker:
         self._run = _TrackRun(len(self._shots) - 1, face)
         self._runs.append(self._run)
         self._last, self._missed_frames = face.points, 0
-        self._flow.begin(frame, face.points)
+        self._flow.begin_run(frame, face.points)
 
     def _pick(self, frame: np.ndarray, faces: list[Face]) -> Face | None:
         self._most_faces = max(self._most_faces, len(faces))
@@ -220,7 +168,7 @@ class FaceTracker:
         if self._identity is not None and self._reference is not None and faces:
             likeness = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
             best = int(np.argmax(likeness))
-            return faces[best] if likeness[best] >= self._identity.same else None
+            return faces[best] if likeness[best] >= self._identity.same_person_cosine else None
         if self._last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
@@ -247,7 +195,7 @@ class FaceTracker:
             )
         points, yaw, shot = np.full((count, 4, 2), np.nan), np.full(count, np.nan), np.array(self._shots, int)
         for run in self._runs:
-            run_points, run_yaw = run.settle(options.every_frames)
+            run_points, run_yaw = run.refine(options.every_frames)
             part = slice(run.start_frame, run.start_frame + len(run_points))
             points[part], yaw[part] = run_points, run_yaw
         rough = FaceTrack(points, shot, yaw)
@@ -302,3 +250,15 @@ def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
             reach : reach + length
         ]
     return points
+
+
+def hold_last_position(track: FaceTrack) -> FaceTrack:
+    """The track with the face's last place kept until it is seen again in the shot, and its first place before that."""
+    points, yaw = track.points.copy(), track.yaw_deg.copy()
+    for shot in np.unique(track.shot):
+        at = np.flatnonzero(track.shot == shot)
+        known = at[track.present[at]]
+        if len(known):
+            nearest = known[(np.searchsorted(known, at, "right") - 1).clip(0)]
+            points[at], yaw[at] = points[nearest], yaw[nearest]
+    return FaceTrack(points, track.shot, yaw)

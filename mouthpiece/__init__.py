@@ -15,6 +15,7 @@ if not (Path(__file__).parent / "engine").is_dir():  # a checkout: the other roo
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
 from mouthpiece.animate import animate  # noqa: E402 - the path comes first
+from mouthpiece.dub import dub  # noqa: E402
 from mouthpiece.engine import __version__  # noqa: E402
 from mouthpiece.engine.errors import (  # noqa: E402
     ExitCode,
@@ -29,6 +30,7 @@ from mouthpiece.evaluate import evaluate  # noqa: E402
 from mouthpiece.job import Result  # noqa: E402
 from mouthpiece.lip_sync import lipsync  # noqa: E402
 from mouthpiece.sound import sound  # noqa: E402
+from mouthpiece.speak import speak  # noqa: E402
 from mouthpiece.transcribe import transcribe  # noqa: E402
 
 __all__ = [
@@ -42,13 +44,15 @@ __all__ = [
     "UsageError",
     "__version__",
     "animate",
+    "dub",
     "evaluate",
     "lipsync",
     "sound",
+    "speak",
     "transcribe",
 ]
 
 # A module of this package has the name of each function, and the name means the function: it lends the function its
 # attributes, so that dotted names such as mouthpiece.lipsync.options still lead on.
-for _function in (animate, lipsync, sound, transcribe, evaluate):
+for _function in (animate, lipsync, speak, dub, sound, transcribe, evaluate):
     _function.__dict__ = vars(import_module(f"mouthpiece.{_function.__name__}"))

@@ -117,55 +117,14 @@ def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
 
 def get_services() -> dict[str, Callable]:
     """What the rooms lend each other, by the name under which commands find it among their arguments."""
-    return dict(speak=speak_for_face, relip=resync_dub, follow=track_dub_face, check_dub=check_dub, judge_dub=judge_dub)
+    return dict(speak=speak_for_face)
 
 
 def speak_for_face(text, spec, seed):
-    """(Sound, articulation (T, 43), facts) of a text in our own voice: how the branch that moves faces borrows one."""
+    """FaceSpeech of a text in our own voice: how the branch that moves faces borrows one."""
     from mouthpiece.voice.text_to_speech import synthesize_for_face
 
     return synthesize_for_face(text, spec, seed)
-
-
-def resync_dub(
-    video: Path, sound: Path, output: Path, job: dict[str, Any], progress: Progress, overwrite: bool = False
-) -> dict[str, Any] | None:
-    """Writes a film with other sound, its lips moved to it; facts for the report: how the branch that speaks borrows
-    the other one.
-
-    job: dict with lines, faces {speaker: face}, dialogue (path), options, cache (folder);
-    mouthpiece.lipsync.film.dubbing.lipsync_dub says more.
-    """
-    from mouthpiece.lipsync.film.dubbing import lipsync_dub
-
-    return lipsync_dub(video, sound, output, job, progress, overwrite)
-
-
-def track_dub_face(video: Path, face: str, folder: Path, progress: Progress) -> None:
-    """(Track, starts of frames in seconds) of a face in a film, kept in the folder for both branches."""
-    from mouthpiece.lipsync.film.dubbing import follow_face
-
-    return follow_face(video, face, folder, progress)
-
-
-def check_dub(video: Path, project: Path, listen: str) -> None:
-    """Refuses what could not be judged as a dub, before anything is measured; mouthpiece.evaluation.dub_evaluation says
-    more.
-    """
-    from mouthpiece.evaluation.dub_evaluation import check_dub as check
-
-    check(video, project, listen)
-
-
-def judge_dub(
-    video: Path, source: Path | None, project: Path, mouths, listen: str, progress: Progress
-) -> dict[str, Any]:
-    """Numbers of a finished dub: how the branch that moves faces borrows the ears of the other one;
-    mouthpiece.evaluation.dub_evaluation says more.
-    """
-    from mouthpiece.evaluation.dub_evaluation import evaluate_dub as judge
-
-    return judge(video, source, project, mouths, listen, progress)
 
 
 def get_parser(name: str) -> CommandParser:

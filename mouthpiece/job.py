@@ -170,7 +170,7 @@ def make_marking(
     if settings.dry_run and settings.signing_key is None:
         return Marking(None, consent)
     credentials = load_credentials(settings.signing_key, settings.signing_cert)
-    if credentials.own:
+    if credentials.is_users:
         check_credentials(credentials)
     return Marking(credentials, consent)
 

@@ -49,11 +49,13 @@ class Request:
 
     settings: how outputs are written.
     given: options that were given one by one, not by a preset: one that would do nothing is refused.
+    preset: name of the preset that was given.
     """
 
     command: ClassVar[str] = ""
     settings: OutputSettings = field(default=OutputSettings(), kw_only=True)
     given: Mapping[str, object] = field(default_factory=dict, kw_only=True)
+    preset: StrPath | None = field(default=None, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -116,8 +118,9 @@ class UseCase:
         arguments = {one.name: self._convert(one, known.get(one.name), base) for one in self.arguments}
         settings = {name: _convert_setting(name, known[name], base) for name in self.settings if name in known}
         given = {name: known[name] for name in self.option_names if name in known}
-        options = {"options": self._resolve(known.get("preset"), given, base)} if self.option_classes else {}
-        return self.request(**arguments, **options, settings=OutputSettings(**settings), given=given)
+        preset = known.get("preset")
+        options = {"options": self._resolve(preset, given, base)} if self.option_classes else {}
+        return self.request(**arguments, **options, settings=OutputSettings(**settings), given=given, preset=preset)
 
     def from_namespace(self, namespace: object) -> Request:
         """Make a Request of parsed arguments of the command line; what is not of this use case is passed over."""

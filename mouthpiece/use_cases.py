@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mouthpiece.animate import ANIMATE
+from mouthpiece.dub import DUB
 from mouthpiece.evaluate import EVALUATE
 from mouthpiece.lip_sync import LIPSYNC
 from mouthpiece.sound import SOUND
+from mouthpiece.speak import SPEAK
 from mouthpiece.transcribe import TRANSCRIBE
 
 if TYPE_CHECKING:
     from mouthpiece.request import Request, UseCase
 
-USE_CASES: dict[str, UseCase] = {case.name: case for case in (ANIMATE, LIPSYNC, SOUND, TRANSCRIBE, EVALUATE)}
+USE_CASES: dict[str, UseCase] = {
+    case.name: case for case in (ANIMATE, LIPSYNC, SPEAK, DUB, SOUND, TRANSCRIBE, EVALUATE)
+}
 
 
 def get_use_case(request: Request) -> UseCase:

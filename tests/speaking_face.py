@@ -37,4 +37,4 @@ def load_speaking_face():
     from mouthpiece.face.detect import find_faces_mtcnn
 
     photo = data.astronaut()
-    return SpeakingFace(make_crop(find_faces_mtcnn(photo)[0].points, SIDE_PX).take(photo))
+    return SpeakingFace(make_crop(find_faces_mtcnn(photo)[0].points, SIDE_PX).extract(photo))

@@ -16,8 +16,9 @@ from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.face.measure import measure_frames
-from mouthpiece.lipsync.film.face_scan import track_faces
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 from mouthpiece.voice.asr import transcription
@@ -62,7 +63,7 @@ def mouths(film):
     for name, track in zip(FACES, track_faces(film, list(FACES.values())).tracks):
         out[name] = np.zeros((FRAMES, *shape), bool)
         for index in range(FRAMES):
-            x0, y0, x1, y1 = get_mouth_box(track.crop(index, WORK_PX), shape)
+            x0, y0, x1, y1 = get_mouth_box(crop_face(track, index, WORK_PX), shape)
             out[name][index, y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = True  # a pixel more: colours are coded in pairs
     assert not (out["ANNA"] & out["BOB"]).any() and all(0.05 < mouth.mean() < 0.3 for mouth in out.values())
     return out

@@ -154,7 +154,7 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
     """
     load_earlier_weights(path, "core", net, average)
     if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
-        turn = torch.linalg.solve(net.likeness + 0.1 * torch.eye(len(net.likeness)), torch.eye(len(net.likeness)))
+        turn = torch.linalg.solve(net.phone_similarity + 0.1 * torch.eye(len(net.phone_similarity)), torch.eye(len(net.phone_similarity)))
         for module in (net, average):
             with torch.no_grad():
                 weight = module.sound_in[0].weight[:, : len(turn)]

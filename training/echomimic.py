@@ -80,7 +80,7 @@ def encode_training_clip(video, sound, models, detail, device):
         return None
     union = (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
     crop = make_square_crop(union, frames[0].shape[1], frames[0].shape[0], detail)
-    taken = np.stack([crop.take(frame) for frame in frames])
+    taken = np.stack([crop.extract(frame) for frame in frames])
     with torch.inference_mode():
         pixels = torch.from_numpy(taken).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([models.vae.encode(part.to(device)).cpu() for part in pixels.split(4)])

@@ -86,7 +86,7 @@ class LipBatches:
 
 def compute_lip_loss(net: AVCore, motion: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the phones read from lips; ticks nobody labelled count nothing."""
-    logits = net.read(motion).flatten(0, 1)
+    logits = net.read_phones(motion).flatten(0, 1)
     known = (ids != UNKNOWN_PHONE).flatten().float()
     error = F.cross_entropy(
         logits, ids.clamp_max(len(PHONES) - 1).flatten(), reduction="none", label_smoothing=LABEL_SMOOTHING

@@ -145,7 +145,7 @@ def score_motion_encoder(encoder: MotionEncoder, space: MotionSpace, paths: list
     for path, marks in iterate_meshes(paths):
         marks, frames = marks[:limit], np.load(path)["frames"][:limit]
         x = torch.from_numpy(resize_to_encoder(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        code = F.pad(space.code(torch.cat([encoder(q) for q in x.split(32)])), (0, 6))
+        code = F.pad(space.to_code(torch.cat([encoder(q) for q in x.split(32)])), (0, 6))
         rows.append(
             np.corrcoef(space.compute_mouth_opening(code).numpy(), measure_mesh_opening(extract_motion(marks)[0]))[0, 1]
         )

@@ -59,7 +59,7 @@ class PuppetPairs:
     def __init__(self, paths: list[Path], encoder: MotionEncoder, space: MotionSpace, matrix: np.ndarray) -> None:
         rng = np.random.default_rng(11)
         # of an opening of one crop
-        self.opening_lattice = space.lattice(
+        self.opening_lattice = space.to_lattice(
             F.pad(space.lips / (space.lips @ space.lips).clamp_min(1e-9), (0, POSE_WIDTH))
         )
         self.portraits, self.drawn_teeth = (
@@ -68,10 +68,10 @@ class PuppetPairs:
         )
         for path in paths:
             d = dict(np.load(path))
-            teacher = space.code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
+            teacher = space.to_code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
             seen = torch.from_numpy(encode_puppet(path, d["images"], encoder, space))
             lattices = dict(
-                teacher=space.lattice(F.pad(teacher, (0, POSE_WIDTH))), seen=space.lattice(F.pad(seen, (0, POSE_WIDTH)))
+                teacher=space.to_lattice(F.pad(teacher, (0, POSE_WIDTH))), seen=space.to_lattice(F.pad(seen, (0, POSE_WIDTH)))
             )
             lattices["line"] = locate_lip_line(d["shut"])
             lattices["meet"] = 1 + np.flatnonzero(

@@ -1,73 +1,93 @@
-"""A text spoken without a film: in the voice's own time, or in a slot."""
+"""Speak a text without a film: in the voice's own time, in a slot, or for a face that is to be animated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mouthpiece.engine.audio.sound import Sound
-from mouthpiece.engine.media.writing import read_delivery_blocks
+from mouthpiece.engine.contracts import Articulation
+from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import DELIVERY_HZ, round_half_up
 from mouthpiece.voice.backends.casting import ANY_SPEAKER, check_voice_language, parse_casting
 from mouthpiece.voice.backends.registry import get_default_voice, load_voice, normalize_language
+from mouthpiece.voice.delivery import place_sound
 from mouthpiece.voice.line_synthesis import (
     SpokenTake,
     TimeSlot,
     plan_text,
     review_intelligibility,
     speak_at_natural_pace,
+    speak_untimed,
+    speak_untimed_in_slot,
     synthesize_line,
 )
-from mouthpiece.voice.mix.mixdown import PlacedSound
+from mouthpiece.voice.options import SpeakOptions
+from mouthpiece.voice.text.phones import split_into_utterances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mouthpiece.engine.audio.sound import Sound
     from mouthpiece.voice.backends.backend import Voice
-    from mouthpiece.voice.options import SpeakOptions
+    from mouthpiece.voice.mix.mixdown import PlacedSound
 
 
 @dataclass(frozen=True, eq=False)
 class SpokenText:
-    """A text as it was spoken. text: as given.  spoken: Spoken.  language: of the voice.  samples: length at 48 kHz."""
+    """Hold a text as it was spoken.
+
+    text: as given.  take: the speech.  language: of the voice.  samples: length at 48 kHz, of the slot if it is longer.
+    """
 
     text: str
-    spoken: SpokenTake
+    take: SpokenTake
     language: str
     samples: int
 
     def to_placed_sound(self, watermark: bool = False) -> PlacedSound:
-        """The line as mouthpiece.voice.mix.mixdown.PlacedSound at 48 kHz. watermark: whether it shall carry one."""
-        from mouthpiece.voice.speech_lines import add_watermark
-
-        sound = Sound(np.concatenate(list(read_delivery_blocks(self.spoken.sound)), 1), DELIVERY_HZ)
-        return PlacedSound(
-            add_watermark(sound) if watermark else sound, round_half_up(self.spoken.start_s * DELIVERY_HZ)
-        )
+        """Place the speech in the programme at 48 kHz; watermark: embed one, where its package is installed."""
+        return place_sound(self.take.sound, self.take.start_s, watermark)
 
     def facts(self) -> dict[str, Any]:
-        """JSON-ready."""
-        s = self.spoken
-        return dict(text=self.text, language=self.language, duration_s=self.samples / DELIVERY_HZ, timed_by=s.timed_by, needs_review=["text"] * s.needs_review,
-                    why=s.why, plans=[plan.as_dict() | dict(start_s=float(at)) for plan, at in s.plans]) | s.facts  # fmt: skip
+        """Describe the speech, JSON-ready."""
+        take = self.take
+        return {
+            "text": self.text,
+            "language": self.language,
+            "duration_s": self.samples / DELIVERY_HZ,
+            "timed_by": take.timed_by,
+            "needs_review": ["text"] * take.needs_review,
+            "why": take.why,
+            "plans": take.plan_records,
+        } | take.facts
+
+
+class FaceSpeech(NamedTuple):
+    """Hold speech for a face that is to be animated.
+
+    sound: one channel at the voice's rate.  articulation: of its plans, from the start of the sound.
+    facts: JSON-ready, of the spoken text.
+    """
+
+    sound: Sound
+    articulation: Articulation
+    facts: dict[str, Any]
 
 
 def load_text_voice(options: SpeakOptions) -> Voice:
-    """The voice of a text: the one for everybody, else the default of the language. Raises UsageProblem."""
-    from mouthpiece.engine.errors import UsageError
+    """Load the voice of a text: the one for every speaker, else the default of the language.
 
+    Raises UsageError for a voice that needs speakers or does not speak the language.
+    """
     casting = parse_casting(options.voice)
     spec = casting.get(ANY_SPEAKER)
     if spec == "match" or (casting and spec is None):
-        raise UsageError(
-            f"--voice {options.voice}: a text has no speakers and no actor.",
-            hint="Give one voice or mix.",
-            code="bad_voice",
-        )
+        message = f"--voice {options.voice}: a text has no speakers and no actor."
+        raise UsageError(message, hint="Give one voice or mix.", code="bad_voice")
     language = None if options.language is None else normalize_language(options.language)
     if spec and language:
         check_voice_language(spec, language)
@@ -75,89 +95,68 @@ def load_text_voice(options: SpeakOptions) -> Voice:
 
 
 def preview_text(text: str, options: SpeakOptions) -> dict[str, Any]:
-    """What a text would become: voice, phones, JSON-ready. Raises what speaking it would refuse."""
-    from mouthpiece.voice.text.phones import split_into_utterances
-
+    """Describe what a text would become: voice, phones, notes, JSON-ready; refuse what speaking it would refuse."""
     voice = load_text_voice(options)
-    parts = split_into_utterances(text, voice.language, options.dictionary)
-    return dict(
-        voice=voice.name,
-        language=voice.language,
-        phones=["".join(p.phones) for p in parts],
-        notes=[n for p in parts for n in p.notes],
-    )
+    utterances = split_into_utterances(text, voice.language, options.dictionary)
+    return {
+        "voice": voice.name,
+        "language": voice.language,
+        "phones": ["".join(utterance.phones) for utterance in utterances],
+        "notes": [note for utterance in utterances for note in utterance.notes],
+    }
 
 
-def speak_text(text: str, options: SpeakOptions, index: int = 0, advance: Callable | None = None) -> SpokenText | None:
-    """Take `index` of a text as Said.
+def speak_text(
+    text: str, options: SpeakOptions, index: int = 0, advance: Callable[[int], None] | None = None
+) -> SpokenText:
+    """Speak take `index` of a text, in the slot of the options where they have one.
 
-    text: str.  options: SpeakOptions; its slot, when given, is the length wanted.
     advance: called with 1 when it is done.
     Raises what voices and texts raise.
     """
-    from mouthpiece.voice.speech_lines import speak_untimed
-
     voice = load_text_voice(options)
     slot = None if options.slot is None else TimeSlot(Fraction(0), Fraction(str(options.slot)))
     if voice.timed:
-        plans, parts = plan_text(voice, text, options.speed, options.dictionary, index, options.seed)
-        spoken = speak_at_natural_pace(voice, plans) if slot is None else synthesize_line(voice, plans, slot)
-        unsaid, notes = [w for p in parts for w in p.omitted_words], [n for p in parts for n in p.notes]
-        spoken = spoken.add_review(f"not said: {' '.join(unsaid)}" if unsaid else "", notes=notes)
+        plans, utterances = plan_text(voice, text, options.speed, options.dictionary, index, options.seed)
+        take = speak_at_natural_pace(voice, plans) if slot is None else synthesize_line(voice, plans, slot)
+        omitted = [word for utterance in utterances for word in utterance.omitted_words]
+        notes = [note for utterance in utterances for note in utterance.notes]
+        take = take.add_review(f"not said: {' '.join(omitted)}" if omitted else "", notes=notes)
+    elif slot is None:
+        take = speak_untimed(voice, text, options)
     else:
-        spoken = speak_untimed(voice, text, slot, options) if slot else _speak_untimed(voice, text, options)
-    spoken = spoken.add_review("", voice=voice.name)
+        take = speak_untimed_in_slot(voice, text, slot, options)
+    take = take.add_review("", voice=voice.name)
     if options.recognizer != "off":
         from mouthpiece.voice.asr.transcription import open_transcriber
 
-        spoken = review_intelligibility(
-            spoken, text, open_transcriber(options.recognizer, voice.language), voice.language
-        )
-    end = spoken.start_s + spoken.sound.duration
+        take = review_intelligibility(take, text, open_transcriber(options.recognizer, voice.language), voice.language)
+    end = take.start_s + take.sound.duration
     samples = round_half_up((max(end, slot.end_s) if slot else end) * DELIVERY_HZ)
     if advance:
         advance(1)
-    return SpokenText(text, spoken, voice.language, samples)
+    return SpokenText(text, take, voice.language, samples)
 
 
-def _speak_untimed(voice, text, options):
-    from mouthpiece.voice.text.phones import split_into_utterances
+def synthesize_for_face(text: str, spec: str | None, seed: int) -> FaceSpeech:
+    """Speak a text for a face whose mouth follows the plan of the speech, so that nothing has to be recognized.
 
-    wave = np.concatenate(
-        [
-            voice.speak_utterance(part, options.seed)
-            for part in split_into_utterances(text, voice.language, options.dictionary)
-        ],
-        1,
-    )
-    return SpokenTake(Sound(wave, voice.rate_hz), Fraction(0), (), "text", False, "", dict(parts=[]))
-
-
-def synthesize_for_face(text, spec, seed):
-    """(Sound, articulation (T, 43) at 50 Hz, facts) of a text for a face that shall speak it: its own plan drives the
-    mouth.
-
-    text: str.  spec: voice or mix, None for the default.  seed: int.
-    Raises what voices and texts raise; UsageProblem for a voice that is not on our clock.
+    spec: voice or mix, None for the default.
+    Raises what voices and texts raise; UsageError for a voice without plans.
     """
-    from mouthpiece.engine.errors import UsageError
-    from mouthpiece.voice.options import SpeakOptions
     from mouthpiece.voice.plan.articulation import articulate_plan
 
     options = SpeakOptions(voice=spec, seed=seed, recognizer="off")
     if not load_text_voice(options).timed:
-        raise UsageError(
-            f"--voice {spec}: this voice has no plan that could move a mouth.",
-            hint="Speak to a file first and animate that.",
-            code="bad_voice",
-        )
-    said = speak_text(text, options)
+        message = f"--voice {spec}: this voice has no plan that could move a mouth."
+        raise UsageError(message, hint="Speak to a file first and animate that.", code="bad_voice")
+    spoken = speak_text(text, options)
+    plans = spoken.take.plans
     parts = [
-        articulate_plan(plan, float(at), int(np.ceil(float(at + plan.duration) * 50))).values
-        for plan, at in said.spoken.plans
+        articulate_plan(plan, float(at), int(np.ceil(float(at + plan.duration) * 50))).values for plan, at in plans
     ]
     whole = parts[-1].copy()
-    for part, (_, at) in zip(parts, said.spoken.plans):
+    for part, (_, at) in zip(parts, plans):
         start = int(float(at) * 50)
         whole[start : len(part)] = part[start:]
-    return said.spoken.sound, whole, said.facts()
+    return FaceSpeech(spoken.take.sound, Articulation(whole), spoken.facts())

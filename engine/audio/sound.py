@@ -74,7 +74,7 @@ class Sound:
         matrix = make_mix_matrix(CHANNEL_NAMES[self.channels], 1)
         return Sound(matrix @ self.samples, self.rate_hz)
 
-    def blocks(self, channels: int) -> Iterator[np.ndarray]:
+    def iterate_blocks(self, channels: int) -> Iterator[np.ndarray]:
         """The samples in (C, S) pieces of a second, with at most `channels` channels.
 
         Source: ours; see mix_matrix.

@@ -41,7 +41,7 @@ def read_lips(core: AVCore, motion: np.ndarray, window: int = 150, margin: int =
     for start in range(0, len(motion), window):
         stop = min(len(motion), start + window)
         a, b = max(0, start - margin), min(len(motion), stop + margin)
-        logits = core.read(motion[None, a:b])[0]
+        logits = core.read_phones(motion[None, a:b])[0]
         parts.append(logits[2 * (start - a) : 2 * (stop - a)].log_softmax(-1))
     return torch.cat(parts).numpy()
 

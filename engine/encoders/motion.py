@@ -100,16 +100,16 @@ class MotionSpace:
     pose_std: torch.Tensor
     lips: torch.Tensor
 
-    def lattice(self, code: torch.Tensor) -> torch.Tensor:
+    def to_lattice(self, code: torch.Tensor) -> torch.Tensor:
         """Displacement (..., 2, 32, 32) of the expression part of a code (..., 32)."""
         flat = code[..., :EXPRESSION_WIDTH] @ self.basis.reshape(EXPRESSION_WIDTH, -1).to(code)
         return flat.reshape(*code.shape[:-1], 2, LATTICE_NODES, LATTICE_NODES)
 
-    def code(self, lattice: torch.Tensor) -> torch.Tensor:
+    def to_code(self, lattice: torch.Tensor) -> torch.Tensor:
         """Expression part (..., 26) of the code of a displacement (..., 2, 32, 32)."""
         return lattice.reshape(*lattice.shape[:-3], -1) @ self.projection.T.to(lattice)
 
-    def pose(self, code: torch.Tensor) -> torch.Tensor:
+    def to_pose(self, code: torch.Tensor) -> torch.Tensor:
         """Head pose (..., 6) of a code: shift x, y in units of the crop, log scale, roll, yaw, pitch in radians."""
         return code[..., EXPRESSION_WIDTH:] * self.pose_std.to(code)
 
@@ -130,7 +130,7 @@ def encode_crops(encoder: MotionEncoder, space: MotionSpace, crops: np.ndarray, 
         x = torch.as_tensor(np.ascontiguousarray(crops[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         if x.shape[-1] != CROP_PX:
             x = F.interpolate(x, size=CROP_PX, mode="area" if x.shape[-1] > CROP_PX else "bilinear")
-        out.append(space.code(encoder(x)).float())
+        out.append(space.to_code(encoder(x)).float())
     return torch.cat(out).numpy()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mouthpiece.engine.contracts import PHONES, SILENT_ENERGY, Articulation
 from mouthpiece.engine.nn.blocks import MixBlock
 from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
@@ -18,10 +17,6 @@ HOP_SAMPLES = 160  # 100 log-mel frames a second
 MEL_BINS = 80
 TICK_HOPS = 2  # one articulation tick is 20 ms
 SPEECH_RMS = 0.08  # level at which speech enters the net
-PHONES = (
-    "SIL AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-).split()
-ARTICULATION_WIDTH = len(PHONES) + 3  # posteriors, voicing, F0, energy
 F0_REFERENCE_HZ = 150.0
 
 
@@ -104,27 +99,9 @@ def load_phonetic_encoder() -> PhoneticEncoder:
     return load_state_into(encoder, state, "phonetic").eval().float()
 
 
-@dataclass(frozen=True)
-class Articulation:
-    """What a voice does, on the 50 Hz clock.
-
-    values: (T, 43) float32: 40 phone posteriors, voicing, F0 (octaves above 150 Hz, 0 unvoiced), energy.
-    """
-
-    values: np.ndarray
-
-    @property
-    def posteriors(self) -> np.ndarray:
-        return self.values[:, : len(PHONES)]
-
-    @property
-    def energy(self) -> np.ndarray:
-        return self.values[:, -1]
-
-
 def compute_energy(mel: torch.Tensor) -> torch.Tensor:
     """Loudness track (B, T) at 50 Hz from log-mel (B, 80, 2 T): mean log-mel, 0 at speaking level, -1.5 in silence."""
-    return F.avg_pool1d(mel.mean(1, keepdim=True), TICK_HOPS)[:, 0].clamp_min(-1.5)
+    return F.avg_pool1d(mel.mean(1, keepdim=True), TICK_HOPS)[:, 0].clamp_min(SILENT_ENERGY)
 
 
 def encode_articulation(encoder: PhoneticEncoder, mel: torch.Tensor) -> torch.Tensor:

@@ -207,7 +207,7 @@ def read_delivery_blocks(sound: Sound | Path | None, channels: int | None = 2) -
     if sound is None:
         return
     if isinstance(sound, Sound):
-        yield from resample_blocks(sound.blocks(channels or sound.channels), sound.rate_hz, DELIVERY_HZ)
+        yield from resample_blocks(sound.iterate_blocks(channels or sound.channels), sound.rate_hz, DELIVERY_HZ)
         return
     with open_sound_stream(sound, DELIVERY_HZ, channels) as (_, blocks):
         yield from blocks

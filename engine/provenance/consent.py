@@ -31,7 +31,7 @@ class Consent:
     sha256: str
     facts: dict
 
-    def record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """What manifest and side-car say of it, JSON-ready."""
         return self.facts | {"sha256": self.sha256}
 

@@ -85,7 +85,7 @@ def make_marking(
     if getattr(args, "dry_run", False) and args.signing_key is None:
         return Marking(None, consent)
     made = load_credentials(args.signing_key, args.signing_cert)
-    if made.own:
+    if made.is_users:
         check_credentials(made)
     return Marking(made, consent)
 
@@ -140,7 +140,7 @@ def mark_output(output: Path, payload: dict[str, Any], marking: Marking, inputs:
     record = {
         "file": output.name,
         "marked": False,
-        "consent": NOT_RECORDED if marking.consent is None else marking.consent.record(),
+        "consent": NOT_RECORDED if marking.consent is None else marking.consent.as_record(),
     }
     record["watermark"] = marking.watermark or {"embedded": False, "reason": "no dialogue was watermarked"}
     record["sha256_unmarked"] = compute_sha256(output)
@@ -165,7 +165,7 @@ def mark_output(output: Path, payload: dict[str, Any], marking: Marking, inputs:
         "signed_by": marking.credentials.signer,
         "sha256": compute_sha256(output),
     }
-    record["credential"] = "the user's own" if marking.credentials.own else "self-signed by this installation"
+    record["credential"] = "the user's own" if marking.credentials.is_users else "self-signed by this installation"
     if not mime:
         why = (
             "carries no C2PA manifest"

@@ -28,14 +28,14 @@ class Credentials:
     certificates: bytes, PEM, the signer's own first, then those above it.
     algorithm: name as C2PA writes it, such as "ES256".
     signer: str, the name in the signer's certificate.
-    own: True for the user's own, False for the self-signed ones of this installation.
+    is_users: True for the user's own, False for the self-signed ones of this installation.
     """
 
     key: bytes = field(repr=False)
     certificates: bytes = field(repr=False)
     algorithm: str
     signer: str
-    own: bool
+    is_users: bool
 
 
 def load_credentials(key=None, certificates=None) -> Credentials:
@@ -55,12 +55,12 @@ def load_credentials(key=None, certificates=None) -> Credentials:
         raise UsageError(f"{given} without {lacking}.", hint="Give both, or neither.", code="usage")
     if key is not None:
         return _read_credentials(
-            check_input_file(key, "private key"), check_input_file(certificates, "certificate"), own=True
+            check_input_file(key, "private key"), check_input_file(certificates, "certificate"), is_users=True
         )
     folder = get_config_folder() / _FOLDER
     if not (folder / _KEY).is_file():
         _make_credentials(folder)
-    return _read_credentials(folder / _KEY, folder / _CERTIFICATES, own=False)
+    return _read_credentials(folder / _KEY, folder / _CERTIFICATES, is_users=False)
 
 
 def read_own_anchor() -> str | None:
@@ -73,7 +73,7 @@ def read_own_anchor() -> str | None:
     return begin + pem.rpartition(begin)[2] if begin in pem else None
 
 
-def _read_credentials(key_path: Path, certificates_path: Path, own: bool) -> Credentials:
+def _read_credentials(key_path: Path, certificates_path: Path, is_users: bool) -> Credentials:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -112,11 +112,11 @@ def _read_credentials(key_path: Path, certificates_path: Path, own: bool) -> Cre
         until = f"{signer.not_valid_before_utc:%Y-%m-%d} to {signer.not_valid_after_utc:%Y-%m-%d}"
         hint = (
             "Give one that is valid today."
-            if own
+            if is_users
             else f"Check the clock; remove the folder {key_path.parent} to have new ones made."
         )
         raise InvalidInputError(f"{certificates_path}: valid {until}, not today.", hint=hint, code="bad_certificate")
-    return Credentials(key, chain, _choose_algorithm(private, key_path), _get_common_name(signer), own)
+    return Credentials(key, chain, _choose_algorithm(private, key_path), _get_common_name(signer), is_users)
 
 
 def _choose_algorithm(private, path: Path) -> str:

@@ -92,13 +92,13 @@ class _PerthNet(nn.Module):
         for name in ("slow", "normal", "fast"):
             setattr(self.decoder, f"{name}_layers", _make_layers(2))
 
-    def mark(self, levels):
+    def embed(self, levels):
         """Levels (1, 1025, T) with the watermark in their lower bands."""
         wet = levels.clone()
         wet[:, :_BANDS] += self.encoder.layers(levels[:, :_BANDS]) * _mask_loud_frames(levels)
         return wet
 
-    def transcribe(self, levels):
+    def detect(self, levels):
         """Score of levels (1, 1025, T): a number around 0 (absent) or 1 (present); NaN for silence."""
         bands, mask, told = levels[:, :_BANDS], _mask_loud_frames(levels), []
         for name, pace in (("slow", 1.25), ("normal", 1.0), ("fast", 0.75)):
@@ -152,7 +152,7 @@ def _compute_change(wave):
         return np.zeros_like(wave)
     spectrum = _compute_spectrum(wave)
     levels = _to_levels(spectrum)
-    gain = 10 ** ((_load_net().mark(levels) - levels) * (_HEADROOM_DB - _FLOOR_DB) / 20)
+    gain = 10 ** ((_load_net().embed(levels) - levels) * (_HEADROOM_DB - _FLOOR_DB) / 20)
     wet = torch.istft(spectrum * gain.clip(max=10), _FFT, _HOP, window=torch.hann_window(_FFT), length=len(wave))
     return wet[0].numpy() - wave
 
@@ -208,7 +208,7 @@ def detect_watermark(sound: Sound) -> None:
 @torch.inference_mode()
 def _score_window(window):
     """0 to 1 for (S,) float32 at RATE_HZ; 0 for silence."""
-    score = _load_net().hear(_to_levels(_compute_spectrum(window))) if len(window) > _FFT else 0.0
+    score = _load_net().detect(_to_levels(_compute_spectrum(window))) if len(window) > _FFT else 0.0
     return float(np.clip(np.nan_to_num(score), 0, 1))
 
 

@@ -86,7 +86,7 @@ def choose_denoiser(model: Adapter, conditions: Any, null: Any, guidance: Guidan
 def make_inpainting_denoiser(
     denoise: Denoiser, given: KnownValues | None, noise: Tensor
 ) -> tuple[Denoiser, Callable[[Tensor, NoiseLevel], Tensor]]:
-    """Make an inpainting denoiser: (denoiser that gets the given ticks noised to its level, function that inserts them).
+    """Make an inpainting denoiser: (denoiser that gets the given ticks at its noise level, function that inserts them).
 
     denoise: as it is without them.
     given: values and mask; None changes nothing.

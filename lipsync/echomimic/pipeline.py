@@ -74,7 +74,7 @@ def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement)
     box = get_face_box(job)
     crop = make_square_crop(box, width_px, height_px, options.resolution)
     device = placement.device
-    pixels = torch.from_numpy(crop.take(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
+    pixels = torch.from_numpy(crop.extract(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
     mask = torch.from_numpy(make_face_region_mask(box, crop, options.head_width, options.head_height))[None, None].to(
         device
     )

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from fractions import Fraction
 
+    from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.media.rewrite import VideoRewriter
     from mouthpiece.lipsync.film.edit_plan import FaceEditPlan, MouthSources
-    from mouthpiece.lipsync.film.face_scan import FaceTracks
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
 

@@ -1,14 +1,11 @@
-"""Lips for a dub: every line moves the mouth of its speaker by itself, by its own plan; what earlier runs made of a
-line is used again.
-"""
+"""Move the lips of a dub line by line: each line by its own plan, and what earlier runs made of a line is used again."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import cv2
@@ -16,341 +13,271 @@ import numpy as np
 
 from mouthpiece.engine.device import choose_device
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, RATE_HZ
+from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.media.film import open_film
 from mouthpiece.engine.media.mux import copy_with_sound
-from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound, to_upright_rgb
 from mouthpiece.engine.timeline import MOTION_HZ
-from mouthpiece.engine.version import get_code_version
 from mouthpiece.engine.weights.model_cache import get_cached_model
-from mouthpiece.engine.weights.records import ModelRecords, add_model_hashes, record_models
-from mouthpiece.face.crop import make_crop
+from mouthpiece.engine.weights.records import record_models
+from mouthpiece.face.crop import crop_face, make_crop
+from mouthpiece.face.film_tracks import FilmFaceTracker, track_faces
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
-from mouthpiece.lipsync.film.face_scan import FaceTracks, load_face_tracks, save_face_tracks, track_faces
 from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.film.resync import resync
 from mouthpiece.lipsync.models import load_models
-from mouthpiece.lipsync.motion.speech_to_motion import SILENT_ENERGY, recognize_articulation
-from mouthpiece.lipsync.motion.speech_to_mouth import SIL_INDEX, ArticulationTrack, predict_mouth
-from mouthpiece.lipsync.options import LipsyncOptions
+from mouthpiece.lipsync.motion.speech_to_motion import recognize_articulation
+from mouthpiece.lipsync.motion.speech_to_mouth import ArticulationTrack, predict_mouth
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Any
 
+    from mouthpiece.engine.contracts import DubLine, FaceTracks
+    from mouthpiece.engine.media.film import Film
     from mouthpiece.engine.progress import Progress
-    from mouthpiece.face.track import FaceTrack
     from mouthpiece.lipsync.models import LipsyncModels
+    from mouthpiece.lipsync.options import LipsyncOptions
 
-MOUTH_PICTURE_PX, MOUTH_PICTURES, PICTURES_PER_LINE = 112, 24, 2  # pictures of mouths on a report's page
-CACHE_FILE, FACES_FILE, MODEL_NAMES_SUFFIX = "kept.db", "faces-{}-{}.npz", ".nets.json"
-HANDOVER_S = 0.12  # outside of its span, a line hands the mouth over to a neighbour
-MARGIN_TICKS = 25  # of the motion clock, before and after a line when it is performed
+MOUTH_PICTURE_PX = 112  # side of a mouth's picture on a report's page
+MAX_MOUTH_PICTURES = 24  # of a page
+PICTURES_PER_LINE = 2
+CACHE_FILE = "kept.db"  # in the job's cache folder
+CROSSFADE_S = 0.12  # within which, outside of its span, a line hands the mouth over to a neighbour
+MARGIN_TICKS = 25  # of the motion clock, before and after a line when its motion is generated
+
+
+@dataclass(frozen=True, eq=False)
+class DubLipsJob:
+    """Describe a film whose lips are to follow a dub.
+
+    film: the film.  lines: those whose lips move.
+    mix: sound of the output.  dialogue: sound in which lines without a plan are recognized.
+    options: of the lip-sync; spans and face are those of the lines.
+    cache: folder in which the results of lines and frames are kept for later runs.
+    """
+
+    film: Film
+    lines: Sequence[DubLine]
+    mix: Path
+    dialogue: Path
+    options: LipsyncOptions
+    cache: Path
+
+
+class MouthPicture(NamedTuple):
+    """Show the mouth of a line in the finished film: id of the line, second of the film, picture as PNG."""
+
+    line_id: str
+    time_s: float
+    png: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class DubPicture:
+    """Report the written picture of a dub. facts: JSON-ready.  mouths: pictures for the report's page."""
+
+    facts: dict[str, Any]
+    mouths: Sequence[MouthPicture] = field(default=(), repr=False)
 
 
 def lipsync_dub(
-    video: Path, sound: Path, output: Path, job: dict[str, Any], progress: Progress, overwrite: bool = False
-) -> dict[str, Any] | None:
-    """Writes OUTPUT, the film with the new sound and its lips moved; facts for the report, pictures of mouths among
-    them.
+    job: DubLipsJob, output: Path, tracker: FilmFaceTracker, progress: Progress, overwrite: bool = False
+) -> DubPicture:
+    """Write OUTPUT, the film with the new sound and its lips moved.
 
-    video: film.  sound: path of the mix.
-    job: dict with lines (dicts of id, speaker, start_s, end_s; tick and articulation (n, 43) from that tick on at 50
-    Hz, or None to listen),
-    faces {speaker: face}, dialogue (path of what is listened to), options with quality, device, seed and
-    on_missing_face, and cache, a folder of ours.
+    tracker: of the faces in the job's film.
+    overwrite: replace an existing file.
     Raises what resync raises.
     """
-    options = job["options"]
-    asked = LipsyncOptions(
-        seed=options.seed,
-        device=options.device,
-        on_missing_face=options.on_missing_face,
-        quality=options.quality,
-        long_sound="cut",
-    )
+    options, video = job.options, job.film.path
     placement = choose_device(options.device)
-    with record_models() as own:
+    with record_models() as own_models:
         models = get_cached_model(load_models, placement)
-    film = compute_sha256(video)
-    shelf, done = BlobStore(job["cache"] / CACHE_FILE), False
+    store, completed = BlobStore(job.cache / CACHE_FILE), False
     try:
-        store = DubCache(shelf, film, f"{sorted(record.sha256 for record in own)}{placement.as_dict()}{version('av')}")
-        parts = plan_face_edits(job, lambda lines: make_mouth_predictor(lines, asked, job["dialogue"], store))
-        task = prepare_lipsync(video, sound, asked, faces=parts)
-        with progress.stage("following the face", task.info.frames) as advance:
-            seen = track_faces_if_any(video, tuple(str(part.face) for part in parts), job, advance, film)
-        if seen is None:
-            return copy_picture(video, sound, output, overwrite)
-        facts = resync(task, output, models, placement, progress, tracks=seen, cache=store, overwrite=overwrite)
-        done = True
+        settings = f"{sorted(record.sha256 for record in own_models)}{placement.as_dict()}{version('av')}"
+        cache = DubCache(store, job.film.sha256, settings)
+        edits = plan_face_edits(job.lines, lambda lines: DubMouthPredictor(lines, options, job.dialogue, cache))
+        task = prepare_lipsync(video, job.mix, options, faces=edits)
+        tracks = _track_visible_faces(tracker, tuple(str(edit.face) for edit in edits), options, progress)
+        if tracks is None:
+            return copy_picture(job, output, overwrite)
+        facts = resync(task, output, models, placement, progress, tracks=tracks, cache=cache, overwrite=overwrite)
+        completed = True
     finally:
-        shelf.close(done)
-    mouths = (
-        []
-        if facts["copied"]
-        else extract_mouth_pictures(
-            output, seen, job["lines"], [str(job["faces"][line["speaker"]]) for line in job["lines"]]
-        )
-    )
-    facts["faces"] = [
-        row
-        | {
-            "speakers": sorted(
-                {line["speaker"] for line in job["lines"] if str(job["faces"][line["speaker"]]) == row["face"]}
-            )
-        }
-        for row in facts["faces"]
-    ]
-    return facts | dict(
-        lips="moved",
-        frames_source=len(seen.times),
-        frames_match=facts["frames"] == len(seen.times),
-        used_again=store.counts,
-        mouths=mouths,
-    )
+        store.close(completed)
+    facts["faces"] = [face | {"speakers": _list_speakers(job.lines, face["face"])} for face in facts["faces"]]
+    frames = len(tracks.times)
+    facts |= {"lips": "moved", "frames_source": frames, "frames_match": facts["frames"] == frames}
+    mouths = [] if facts["copied"] else extract_mouth_pictures(output, tracks, job.lines)
+    return DubPicture(facts | {"used_again": cache.counts}, mouths)
 
 
-def track_faces_if_any(
-    video: Path, choices: tuple[str], job: dict[str, Any], advance: Callable, film: str
+def _list_speakers(lines: Sequence[DubLine], face: str) -> list[str]:
+    return sorted({line.speaker for line in lines if str(line.face) == face})
+
+
+def _track_visible_faces(
+    tracker: FilmFaceTracker, choices: tuple[str, ...], options: LipsyncOptions, progress: Progress
 ) -> FaceTracks | None:
-    """As seen_once; None where nobody is seen in the film, no face was asked for by name and frames without one may
-    pass.
-    """
+    """Track the faces; None where nobody is in the film, no face was asked for by name and frames without one pass."""
     try:
-        return track_faces_once(video, choices, job["cache"], advance, film)
+        return tracker.track(choices, progress)
     except InvalidInputError as problem:
-        if problem.code != "no_face" or job["options"].on_missing_face == "fail" or set(choices) != {"largest"}:
+        if problem.code != "no_face" or options.on_missing_face == "fail" or set(choices) != {"largest"}:
             raise
         return None
 
 
-def copy_picture(video: Path, sound: Path, output: Path, overwrite: bool) -> dict[str, Any]:
-    """Writes the film with its picture copied bit by bit and the new sound; facts for the report. Source:
-    mouthpiece.engine.media.mux.
+def copy_picture(job: DubLipsJob, output: Path, overwrite: bool = False) -> DubPicture:
+    """Write OUTPUT, the film with its picture copied packet by packet and the mix as its sound.
+
+    The facts say that no face is in the film where the job has lines whose lips should move.
     """
-    packets = copy_with_sound(video, output, sound, overwrite)
-    return dict(
-        lips="picture copied: no face is seen in the film",
-        copied=True,
-        frames=packets,
-        frames_source=packets,
-        frames_match=True,
-    )
+    packets = copy_with_sound(job.film.path, output, job.mix, overwrite)
+    counts = {"frames": packets, "frames_source": packets, "frames_match": True}
+    if not job.lines:
+        return DubPicture({"lips": "picture copied"} | counts)
+    return DubPicture({"lips": "picture copied: no face is seen in the film", "copied": True} | counts)
 
 
-def plan_face_edits(job: dict[str, Any], lips: Callable) -> tuple[FaceEdit]:
-    """A Part for every face that speaks, in the order of their first lines. job: as for `relip_dub`.  lips: called with
-    the lines of a face.
+def plan_face_edits(
+    lines: Sequence[DubLine], make_predictor: Callable[[list[DubLine]], Callable]
+) -> tuple[FaceEdit, ...]:
+    """Plan a FaceEdit for every face that speaks, in the order of their first lines.
+
+    make_predictor: called with the lines of a face, gives what predicts its mouth.
     """
-    by_face = {}
-    for line in job["lines"]:
-        by_face.setdefault(job["faces"][line["speaker"]], []).append(line)
+    by_face: dict[str, list[DubLine]] = {}
+    for line in lines:
+        by_face.setdefault(line.face, []).append(line)
     return tuple(
-        FaceEdit(tuple((line["start_s"], line["end_s"]) for line in own), face, predict=lips(own))
+        FaceEdit(tuple((line.start_s, line.end_s) for line in own), face, predict=make_predictor(own))
         for face, own in by_face.items()
     )
 
 
-def make_mouth_predictor(
-    lines: list[dict[str, Any]] | tuple, options: LipsyncOptions, dialogue: Path, store: DubCache
-) -> Callable:
-    """What resync.Part.lips wants: each line performed by itself and kept, so that another word in one leaves the
-    others as they were.
+@dataclass(frozen=True, eq=False)
+class DubMouthPredictor:
+    """Predict the mouth of one face from its lines; each line alone, so that another word in one leaves the others.
 
-    lines: of one face.  options: LipsyncOptions.  dialogue: path of what lines without a plan are heard in.  store:
-    patches.Kept.
-    Lines next to each other share the frames between them; of lines at one time each has its part.
+    lines: of the face.  options: of the lip-sync.
+    dialogue: sound in which lines without a plan are recognized.  cache: keeps the prediction of each line.
     """
 
-    def lips(models: LipsyncModels, times_s: np.ndarray) -> np.ndarray:
-        total, weight, wave = (
-            np.zeros((len(times_s), BLINK_INDEX), np.float32),
-            np.zeros(len(times_s), np.float32),
-            None,
-        )
-        for line in lines:
-            wide = np.clip(
-                1 - np.maximum(line["start_s"] - times_s, times_s - line["end_s"]) / HANDOVER_S, 0, 1
-            ).astype(np.float32)
-            at = np.flatnonzero(wide > 0)
-            if not len(at):
+    lines: Sequence[DubLine]
+    options: LipsyncOptions
+    dialogue: Path
+    cache: DubCache
+
+    def __call__(self, models: LipsyncModels, times_s: np.ndarray) -> np.ndarray:
+        """Predict mouth and jaw at the starts of frames, (F,) seconds: (F, 21) float32, NaN away from every line.
+
+        Lines next to each other crossfade; lines at the same time are averaged.
+        """
+        total, weight = np.zeros((len(times_s), BLINK_INDEX), np.float32), np.zeros(len(times_s), np.float32)
+        wave = None
+        for line in self.lines:
+            outside_s = np.maximum(line.start_s - times_s, times_s - line.end_s)
+            share = np.clip(1 - outside_s / CROSSFADE_S, 0, 1).astype(np.float32)
+            frames = np.flatnonzero(share > 0)
+            if not len(frames):
                 continue
-            if line["articulation"] is None and wave is None:
-                wave = read_sound(dialogue, RATE_HZ, mono=True).samples[0]
-            told = get_line_articulation(line, models, wave, options)
-            own = replace(options, seed=(options.seed + crc32(line["id"].encode())) % 2**31)
-            where = times_s[at] - get_line_origin(line) / float(MOTION_HZ)
-            name = store.make_key("lips", told.articulation, told.active, where, own.settings())
-            total[at] += (
-                wide[at, None]
-                * store.get_arrays(
-                    name,
-                    lambda told=told, where=where, own=own: dict(lips=predict_line_mouth(models, told, where, own)),
-                )["lips"]
-            )
-            weight[at] += wide[at]
+            if line.articulation is None and wave is None:
+                wave = read_sound(self.dialogue, RATE_HZ, mono=True).samples[0]
+            total[frames] += share[frames, None] * self._predict_line(line, models, wave, times_s[frames])
+            weight[frames] += share[frames]
         return np.where(weight[:, None] > 0, total / np.maximum(weight[:, None], 1e-6), np.nan)
 
-    return lips
+    def _predict_line(
+        self, line: DubLine, models: LipsyncModels, wave: np.ndarray | None, times_s: np.ndarray
+    ) -> np.ndarray:
+        """Predict the mouth of one line, (N, 21), or read it from the cache."""
+        track = get_line_articulation(line, models, wave, self.options)
+        options = replace(self.options, seed=(self.options.seed + crc32(line.id.encode())) % 2**31)
+        line_times_s = times_s - get_line_origin(line) / float(MOTION_HZ)
+        key = self.cache.make_key("lips", track.articulation, track.active, line_times_s, options.settings())
+        made = self.cache.get_arrays(key, lambda: {"lips": predict_line_mouth(models, track, line_times_s, options)})
+        return made["lips"]
 
 
-def get_line_origin(line: dict[str, Any]) -> int:
-    """Tick of the motion clock where a line's own clock begins."""
-    return max(0, int(np.floor(line["start_s"] * float(MOTION_HZ))) - MARGIN_TICKS)
+def get_line_origin(line: DubLine) -> int:
+    """Get the tick of the motion clock at which a line's own clock begins."""
+    return max(0, int(np.floor(line.start_s * float(MOTION_HZ))) - MARGIN_TICKS)
 
 
 def get_line_articulation(
-    line: dict[str, Any], models: LipsyncModels, wave: np.ndarray | None, options: LipsyncOptions
+    line: DubLine, models: LipsyncModels, wave: np.ndarray | None, options: LipsyncOptions
 ) -> ArticulationTrack:
-    """Heard of one line alone on its own clock, silence before and after it; what has no plan is listened to."""
+    """Get the articulation of one line on its own clock, silence before and after it; recognize it without a plan.
+
+    wave: (S,) float32 at 16 kHz, the dialogue; None where the line has a plan.
+    """
     origin = get_line_origin(line)
-    ticks = int(np.ceil(line["end_s"] * float(MOTION_HZ))) + MARGIN_TICKS - origin
-    if line["articulation"] is None:
-        first, unit = origin * RATE_HZ // int(MOTION_HZ), RATE_HZ // int(MOTION_HZ)
-        part = np.zeros(ticks * unit, np.float32)
-        sound = wave[max(first, round(line["start_s"] * RATE_HZ)) : round(line["end_s"] * RATE_HZ)]
-        at = max(0, round(line["start_s"] * RATE_HZ) - first)
+    ticks = int(np.ceil(line.end_s * float(MOTION_HZ))) + MARGIN_TICKS - origin
+    if line.articulation is None:
+        samples_per_tick = RATE_HZ // int(MOTION_HZ)
+        first = origin * RATE_HZ // int(MOTION_HZ)
+        part = np.zeros(ticks * samples_per_tick, np.float32)
+        sound = wave[max(first, round(line.start_s * RATE_HZ)) : round(line.end_s * RATE_HZ)]
+        at = max(0, round(line.start_s * RATE_HZ) - first)
         part[at : at + len(sound)] = sound[: len(part) - at]
         return ArticulationTrack(*recognize_articulation(models.phonetic_encoder, part, ticks, options.gate))
-    told = np.zeros((2 * ticks, ARTICULATION_WIDTH), np.float32)
-    told[:, SIL_INDEX], told[:, -1] = 1, SILENT_ENERGY
-    start = line["tick"] - 2 * origin
-    given = line["articulation"][max(0, -start) :]
-    start = max(0, start)
-    told[start : start + len(given)] = given[: max(0, len(told) - start)]
-    return ArticulationTrack(told, 1 - told[:, SIL_INDEX])
+    placed = line.articulation.place_in_silence(line.first_tick - 2 * origin, 2 * ticks)
+    return ArticulationTrack(placed.values, placed.speech_probability)
 
 
 def predict_line_mouth(
-    models: LipsyncModels, told: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
+    models: LipsyncModels, track: ArticulationTrack, times_s: np.ndarray, options: LipsyncOptions
 ) -> np.ndarray:
-    """(N, 21) mouth and jaw at times on the line's own clock. Source: mouthpiece.lipsync.motion.speech_to_mouth."""
+    """Predict mouth and jaw, (N, 21) float32, at times on the line's own clock, (N,) seconds."""
     reach = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / float(MOTION_HZ)
-    return predict_mouth(models, told, [(float(times_s[0]), float(times_s[-1]) + reach)], times_s, options)
+    return predict_mouth(models, track, [(float(times_s[0]), float(times_s[-1]) + reach)], times_s, options)
 
 
-def track_faces_once(
-    video: Path, choices: tuple[str, ...], folder: Path, advance: Callable | type, film: str | None = None
-) -> FaceTracks | None:
-    """The film.Seen of the faces, those that an earlier run on the same film followed as it left them.
+def make_box_lookup(video: Path, folder: Path, progress: Progress) -> Callable[[int], list[tuple]]:
+    """Make a function from the number of a frame to the boxes (x0, y0, x1, y1) in px in which a dub may change it.
 
-    video: path.  choices: of faces, as words.  folder: Path of ours.  advance: called with frames.  film: SHA-256, None
-    reads it.
-    Raises what film.see raises; that nobody is seen is kept too.
-    """
-    film = film or compute_sha256(video)
-    keys = [crc32(f"{choice}|{get_code_version()}".encode()) for choice in choices]
-    paths = [folder / FACES_FILE.format(film[:16], f"{key:08x}") for key in keys]
-    found = [load_face_tracks(path, (choice,)) for path, choice in zip(paths, choices)]
-    missing = [k for k, one in enumerate(found) if one is None]
-    if missing:
-        nobody = paths[missing[0]].with_suffix(".json")
-        if nobody.is_file():
-            record_model_names(paths[missing[0]])
-            raise InvalidInputError(**json.loads(nobody.read_text(encoding="utf-8")))
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with record_models() as nets:
-                seen = track_faces(video, [choices[k] for k in missing], advance)
-        except InvalidInputError as problem:
-            if problem.code == "no_face":  # the next run need not look again
-                save_model_names(paths[missing[0]], nets)
-                with atomic_write(nobody, overwrite=True) as part:
-                    part.write_text(
-                        json.dumps(dict(message=problem.message, hint=problem.hint, code=problem.code)),
-                        encoding="utf-8",
-                    )
-            raise
-        for k, track in zip(missing, seen.tracks):
-            found[k] = FaceTracks(seen.times, seen.end, (choices[k],), [track], seen.truncated)
-            save_face_tracks(paths[k], found[k])
-            save_model_names(paths[k], nets)
-    for path in paths:
-        record_model_names(path)
-    return FaceTracks(
-        found[0].times, found[0].end, tuple(choices), [one.tracks[0] for one in found], found[0].truncated
-    )
-
-
-def save_model_names(path: Path, used: ModelRecords) -> None:
-    """Writes which nets looked for the faces of a file of `keep`, so that a later run can name them. used: as
-    weights.noted gives it.
-    """
-    with atomic_write(path.with_suffix(MODEL_NAMES_SUFFIX), overwrite=True) as part:
-        part.write_text(json.dumps(used.get_hashes()), encoding="utf-8")
-
-
-def record_model_names(path: Path) -> None:
-    """Names for the side-car what `keep_nets` wrote; nothing where it did not."""
-    beside = path.with_suffix(MODEL_NAMES_SUFFIX)
-    if beside.is_file():
-        add_model_hashes(json.loads(beside.read_text(encoding="utf-8")))
-
-
-def follow_face(video: Path, choice: str, folder: Path, progress: Progress) -> tuple[FaceTrack, np.ndarray] | None:
-    """(Track, (F,) starts of frames in seconds) of one face: how the branch that speaks borrows the eyes of this one.
-
-    video: path.  choice: of a face.  folder: Path, the cache of relip_dub.
-    Raises what film.see raises.
-    """
-    with progress.stage("following the face", probe(video).frames) as advance:
-        seen = track_faces_once(video, (str(choice),), folder, advance)
-    return seen.tracks[0], seen.times_s
-
-
-def make_box_lookup(video: Path, folder: Path, progress: Progress) -> Callable | None:
-    """A callable that gives, for the number of a frame, the boxes (x0, y0, x1, y1) in px in which a dub may change it.
-
-    video: film before the dub.  folder: Path, the cache of relip_dub: the faces that it has followed, or the largest
-    one where there is none.
-    Raises what film.see raises; Refused, code no_face, where nobody is seen.
+    video: film before the dub.  folder: the cache of its dub; the largest face is tracked where no face is kept there.
+    Raises what track_faces raises; InvalidInputError, code no_face, where nobody is seen.
     """
     with progress.stage("following the face", None) as advance:
-        paths = sorted(folder.glob(FACES_FILE.format(compute_sha256(video)[:16], "*")))
-        found = [one for one in (load_face_tracks(path) for path in paths) if one is not None] or [
-            track_faces(video, ("largest",), advance)
-        ]
+        kept = FilmFaceTracker(open_film(video), folder).load_all() or [track_faces(video, ("largest",), advance)]
     with VideoReader(video) as reader:
         shape = next(iter(reader)).pixels.shape
 
-    def boxes(index: int) -> list[tuple[int, int, int, int]]:
-        tracks = (track for one in found for track in one.tracks if index < len(track) and track[index] is not None)
-        return [get_mouth_box(track.crop(index, WORK_PX), shape) for track in tracks]
+    def get_boxes(index: int) -> list[tuple[int, int, int, int]]:
+        tracks = (track for one in kept for track in one.tracks if index < len(track) and track[index] is not None)
+        return [get_mouth_box(crop_face(track, index, WORK_PX), shape) for track in tracks]
 
-    return boxes
+    return get_boxes
 
 
-def extract_mouth_pictures(
-    video: Path, tracks: FaceTracks, lines: tuple, faces: list[str]
-) -> list[tuple[str, float, bytes]]:
-    """[(line id, seconds, PNG bytes)] of mouths in the finished film, a few of each line while there is room.
-
-    film: path.  seen: Seen.  lines: as in relip_dub.  faces: choice of each line's face.
-    """
+def extract_mouth_pictures(video: Path, tracks: FaceTracks, lines: Sequence[DubLine]) -> list[MouthPicture]:
+    """Extract pictures of mouths from the finished film, PICTURES_PER_LINE of each line while there is room."""
     wanted = {}
-    for line, face in list(zip(lines, faces))[: MOUTH_PICTURES // PICTURES_PER_LINE]:
+    for line in lines[: MAX_MOUTH_PICTURES // PICTURES_PER_LINE]:
         for share in (np.arange(PICTURES_PER_LINE) + 0.5) / PICTURES_PER_LINE:
-            index = int(
-                np.argmin(np.abs(tracks.times_s - (line["start_s"] + share * (line["end_s"] - line["start_s"]))))
-            )
-            wanted[index] = (line["id"], tracks.choices.index(face))
-    out = []
+            time_s = line.start_s + share * (line.end_s - line.start_s)
+            wanted[int(np.argmin(np.abs(tracks.times_s - time_s)))] = line
+    pictures = []
+    rows, columns = (
+        slice(MOUTH_PICTURE_PX, 2 * MOUTH_PICTURE_PX),
+        slice(MOUTH_PICTURE_PX // 2, MOUTH_PICTURE_PX * 3 // 2),
+    )
     with VideoReader(video) as reader:
         for index, time, native in reader.read_native_frames():
-            line, face = wanted.get(index, (None, 0))
-            points = tracks.tracks[face][index] if line is not None else None
+            line = wanted.get(index)
+            points = None if line is None else tracks.get_track(str(line.face))[index]
             if points is not None:
-                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).take(to_upright_rgb(native))[
-                    MOUTH_PICTURE_PX : 2 * MOUTH_PICTURE_PX,
-                    MOUTH_PICTURE_PX // 2 : MOUTH_PICTURE_PX // 2 + MOUTH_PICTURE_PX,
-                ]
-                out.append((line, float(Fraction(time)), cv2.imencode(".png", crop[..., ::-1])[1].tobytes()))
+                crop = make_crop(points, 2 * MOUTH_PICTURE_PX).extract(to_upright_rgb(native))[rows, columns]
+                png = cv2.imencode(".png", crop[..., ::-1])[1].tobytes()
+                pictures.append(MouthPicture(line.id, float(Fraction(time)), png))
             if index >= max(wanted, default=0):
                 break
-    return out
+    return pictures

@@ -14,7 +14,7 @@ from mouthpiece.engine.encoders.motion import BLINK_INDEX
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames
-from mouthpiece.lipsync.film.face_scan import hold_last_position
+from mouthpiece.face.track import hold_last_position
 from mouthpiece.lipsync.film.mouth_scan import SKIP_REASONS, scan_mouths, smooth_codes
 from mouthpiece.lipsync.film.reference_mouths import assign_references
 from mouthpiece.lipsync.film.spans import compute_crossfade, flag_frames, merge_spans, to_spans
@@ -23,11 +23,11 @@ from mouthpiece.lipsync.motion.speech_to_mouth import estimate_articulation, pre
 if TYPE_CHECKING:
     from typing import Any
 
+    from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.progress import Progress
     from mouthpiece.face.track import FaceTrack
     from mouthpiece.lipsync.film.cache import DubCache
-    from mouthpiece.lipsync.film.face_scan import FaceTracks
     from mouthpiece.lipsync.film.lipsync_job import FaceEdit, LipsyncJob
     from mouthpiece.lipsync.film.mouth_scan import MouthScan
     from mouthpiece.lipsync.film.reference_mouths import ReferenceMouth, WeightedReferences

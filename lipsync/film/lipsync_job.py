@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from mouthpiece.engine.contracts import Articulation
     from mouthpiece.engine.types import MediaInfo
     from mouthpiece.face.detect import FaceChoice
     from mouthpiece.lipsync.models import LipsyncModels
@@ -43,7 +44,7 @@ class FaceEdit(NamedTuple):
 
     spans_s: Sequence[tuple[float, float]] | None
     face: str | int | FaceChoice = "largest"
-    articulation: np.ndarray | None = None
+    articulation: Articulation | None = None
     predict: Callable[[LipsyncModels, np.ndarray], np.ndarray] | None = None
 
 
@@ -55,7 +56,7 @@ class LipsyncJob:
     edits: one for each face.
     info: of the video.
     wave: (S,) float32 at RATE_HZ, the sound that the lips follow.
-    articulation: (N, 43) at 50 Hz from time zero; replaces what is recognised where it is not NaN; None: nowhere.
+    articulation: from time zero; replaces what is recognised in the ticks that it knows; None: in none.
     """
 
     video: Path
@@ -64,7 +65,7 @@ class LipsyncJob:
     edits: tuple[FaceEdit, ...]
     info: MediaInfo
     wave: np.ndarray = field(repr=False)
-    articulation: np.ndarray | None = field(default=None, repr=False)
+    articulation: Articulation | None = field(default=None, repr=False)
 
     def plan(self) -> dict[str, Any]:
         """Describe what will be written, JSON-ready: rate, size, spans_s of each face, duration_s as the header has it.
@@ -89,7 +90,7 @@ def prepare_lipsync(
     sound: Path,
     options: LipsyncOptions,
     spans: Sequence[tuple[float, float]] | None = None,
-    articulation: np.ndarray | None = None,
+    articulation: Articulation | None = None,
     *,
     faces: Sequence[FaceEdit] | None = None,
     lips_from: Path | None = None,

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from mouthpiece.engine.encoders.motion import CROP_PX, EXPRESSION_WIDTH, LOWER_FACE_WIDTH, encode_crops
 from mouthpiece.engine.media.reading import VideoReader, to_upright_rgb
+from mouthpiece.face.crop import crop_face
 from mouthpiece.lipsync.film.reference_mouths import (
     HEAD_DESCRIPTOR_PX,
     FaceSighting,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.face.track import FaceTrack
-    from mouthpiece.lipsync.film.face_scan import FaceTracks
     from mouthpiece.lipsync.models import LipsyncModels
 
 ENCODER_BATCH = 8  # crops a call of the motion encoder
@@ -109,7 +110,7 @@ class _MouthScanner:
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8, by its index in the film."""
-        crop = self.track.crop(index, CROP_PX).take(pixels)
+        crop = crop_face(self.track, index, CROP_PX).extract(pixels)
         self.appearances[index] = appearance_vector(crop)
         self.colour_scores[index] = colour_outlier_score(crop)
         self.head_descriptors[index] = head_descriptor(crop)
@@ -149,7 +150,7 @@ class _MouthScanner:
             flat = self.code_norms[at] < FLAT_CODE_NORM
             unlike = (correlation < COVERED_CORRELATION) | (flat & (correlation < FLAT_COVERED_CORRELATION))
             reasons[at[unlike | (colour > COLOUR_DISTANCE_LIMIT)]] = COVERED
-        sides_px = {k: CROP_PX / self.track.crop(k, CROP_PX).scale for k in np.flatnonzero(wanted)}
+        sides_px = {k: CROP_PX / crop_face(self.track, k, CROP_PX).scale for k in np.flatnonzero(wanted)}
         reasons[[k for k, side_px in sides_px.items() if side_px < SMALLEST_CROP_PX]] = SMALL
         reasons[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > LARGEST_YAW_DEG)] = TURNED
         return MouthScan(self.codes, reasons, self.head_descriptors, self.collector)

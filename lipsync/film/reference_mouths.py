@@ -132,7 +132,7 @@ class ReferenceMouthCollector:
         if keys:
             picture, crop = make_crop(points, WORK_PX).to_local(frame)
             mouth = ReferenceMouth(
-                index, code.copy(), opening, crop, _encode_jpeg(picture), _encode_jpeg(crop.take(picture))
+                index, code.copy(), opening, crop, _encode_jpeg(picture), _encode_jpeg(crop.extract(picture))
             )
             self.references |= dict.fromkeys(keys, mouth)
 

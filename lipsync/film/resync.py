@@ -15,8 +15,9 @@ from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.reading import VideoReader, to_upright_rgb
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, VideoRewriter
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.lipsync.film.edit_plan import plan_edits, summarize_edits
-from mouthpiece.lipsync.film.face_scan import track_faces
 from mouthpiece.lipsync.film.lipsync_job import check_length
 from mouthpiece.lipsync.film.mouth_compositor import MouthCompositor, compute_jaw_flow, get_mouth_box
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, TypeAlias
 
+    from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.device import Placement
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.media.patches import FramePatch
     from mouthpiece.engine.progress import Progress
     from mouthpiece.lipsync.film.cache import DubCache
     from mouthpiece.lipsync.film.edit_plan import FaceEditPlan
-    from mouthpiece.lipsync.film.face_scan import FaceTracks
     from mouthpiece.lipsync.film.lipsync_job import LipsyncJob
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
@@ -56,7 +57,7 @@ class _MouthRender:
         self.plan, self.index, self.key = plan, index, key
         self.sources = plan.select_sources(index, space)
         self.code = plan.interpolate_code(index)
-        self._compositor = MouthCompositor(pixels, plan.track.crop(index, WORK_PX))
+        self._compositor = MouthCompositor(pixels, crop_face(plan.track, index, WORK_PX))
         self._lips: np.ndarray | float = 0.0
         self._cover: np.ndarray | float = 0.0
 
@@ -73,7 +74,7 @@ class _MouthRender:
     def make_patch(self, space: MotionSpace) -> FramePatch:
         """Warp the jaw and lay the lips over it."""
         codes = torch.from_numpy(np.stack([self.plan.source_codes[self.index], self.code]))
-        current, wanted = space.lattice(F.pad(codes, (0, POSE_WIDTH))).numpy()
+        current, wanted = space.to_lattice(F.pad(codes, (0, POSE_WIDTH))).numpy()
         moved, still = self._compositor.warp_jaw(compute_jaw_flow(current, wanted))
         share = min(1.0, FULL_CHANGE_FACTOR * float(self.plan.weight[self.index]))
         return self._compositor.make_patch(moved, still, self._lips, share)
@@ -120,7 +121,7 @@ class PatchRenderer:
                 patches.append(known)
                 continue
             pixels = to_upright_rgb(native) if pixels is None else pixels
-            x0, y0, x1, y1 = get_mouth_box(plan.track.crop(index, WORK_PX), pixels.shape)
+            x0, y0, x1, y1 = get_mouth_box(crop_face(plan.track, index, WORK_PX), pixels.shape)
             if x1 > x0 and y1 > y0:
                 mouths.append(_MouthRender(pixels, plan, index, self.models.space, key))
         return patches, mouths
@@ -132,7 +133,7 @@ class PatchRenderer:
             batch = tasks[start : start + self.options.batch]
             sources = [mouth.sources.mouths[number] for mouth, number in batch]
             codes = np.stack([np.stack([source.code, mouth.code]) for source, (mouth, _) in zip(sources, batch)])
-            lattices = self.models.space.lattice(F.pad(torch.from_numpy(codes), (0, POSE_WIDTH)))
+            lattices = self.models.space.to_lattice(F.pad(torch.from_numpy(codes), (0, POSE_WIDTH)))
             rendered = self.models.renderer.render(
                 [self._prepare(source) for source in sources], lattices[:, 0], lattices[:, 1], paint_teeth=True
             )

@@ -11,9 +11,10 @@ import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from mouthpiece.engine.audio.voice_activity import detect_speech_activity
+from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.core import ABSENT, CODE_WIDTH, GENERATED, GIVEN, StreamConditions, build_core, pack_streams
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH
-from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder, extract_articulation
+from mouthpiece.engine.encoders.phonetic import PhoneticEncoder, extract_articulation
 from mouthpiece.engine.sampling import (
     FlowAdapter,
     Guidance,
@@ -43,7 +44,6 @@ VOICE_LEAD_TICKS, VOICE_LAG_TICKS = 10, 5
 DRIFT_TICKS = 45  # 1.8 s: what moves the head more slowly than this is taken out
 HEAD_SMOOTHING_TICKS = 1.2  # deviation of what smoothes the head
 PAUSE_MEAN_TICKS = 8  # 0.3 s: deviation of the mean that head and brows follow in pauses
-SILENT_ENERGY = -1.5
 MOUTH_DELAY_S = 0.004  # the mouth is shown this much late, as measured on held-out speakers
 
 
@@ -79,8 +79,7 @@ def gate_articulation(articulation: np.ndarray, active: np.ndarray) -> np.ndarra
     """Articulation (T, 43) where silence, by voice activity (T,) at 50 Hz, is really silent: phone SIL, unvoiced, no
     energy.
     """
-    silence = np.zeros(articulation.shape[1], np.float32)
-    silence[PHONES.index("SIL")], silence[-1] = 1, SILENT_ENERGY
+    silence = Articulation.silence(1).values
     return articulation * active[:, None] + silence * (1 - active[:, None])
 
 
@@ -109,12 +108,10 @@ def recognize_articulation(
     return gate_articulation(articulation, dilate(active, VOICE_LEAD_TICKS, VOICE_LAG_TICKS)), active
 
 
-def pad_planned_articulation(articulation: np.ndarray, ticks: int) -> tuple[np.ndarray, np.ndarray]:
-    """(articulation (2 ticks, 43), active (2 ticks,)) of a planned line (T, 43), followed by silence."""
-    silence = np.zeros((max(0, 2 * ticks - len(articulation)), articulation.shape[1]), np.float32)
-    silence[:, PHONES.index("SIL")], silence[:, -1] = 1, SILENT_ENERGY
-    articulation = np.concatenate([articulation[: 2 * ticks], silence]).astype(np.float32)
-    return articulation, 1 - articulation[:, PHONES.index("SIL")]
+def pad_planned_articulation(articulation: Articulation, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    """(articulation (2 ticks, 43), active (2 ticks,)) of a planned line, followed by silence."""
+    placed = articulation.place_in_silence(0, 2 * ticks)
+    return placed.values, placed.speech_probability
 
 
 @torch.inference_mode()
@@ -176,12 +173,12 @@ def generate_motion(
     wave: np.ndarray,
     ticks: int,
     options: AnimateOptions,
-    planned=None,
+    planned: Articulation | None = None,
 ) -> FaceMotion:
     """The Motion of a recording under the options.
 
     wave: (S,) at 16 kHz.  ticks: of 25 Hz.
-    planned: (T, 43) articulation at 50 Hz of a line that we spoke ourselves; None listens to the wave.
+    planned: articulation of a line that was synthesized by its plan; None recognizes the wave.
     """
     articulation, active = (
         recognize_articulation(models.phonetic_encoder, wave, ticks, options.gate)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
-from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import MOTION_HZ, interpolate_track
 from mouthpiece.lipsync.film.spans import merge_spans
 from mouthpiece.lipsync.motion.closures import postprocess_mouth
@@ -23,13 +21,13 @@ from mouthpiece.lipsync.motion.speech_to_motion import (
 )
 
 if TYPE_CHECKING:
+    from mouthpiece.engine.contracts import Articulation
     from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
     from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels
     from mouthpiece.lipsync.options import LipsyncOptions
 
 CONTEXT_S = 0.6  # of sound heard before and after a span
 INDEPENDENT_GAP_S = 1.2  # spans further apart than this know nothing of each other
-SIL_INDEX = PHONES.index("SIL")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,28 +39,21 @@ class ArticulationTrack:
 
 
 def estimate_articulation(
-    listener: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: np.ndarray | None = None
+    listener: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: Articulation | None = None
 ) -> ArticulationTrack | None:
     """Heard of a recording, and where it is told, of what was told.
 
     listener: PhoneticEncoder.  wave: (S,) float32 at 16 kHz.  ticks: length on the motion clock.
     gate: whether silence is to be really silent.
-    told: (N, 43) articulation at 50 Hz from time zero, NaN in ticks of which it knows nothing; None: nothing is told.
-    Raises UsageProblem for another shape.
+    planned: articulation from time zero, which replaces what is recognized in the ticks that it knows; None: all is
+    recognized.
     """
     articulation, active = recognize_articulation(listener, wave, ticks, gate)
     if planned is not None:
-        planned = np.asarray(planned, np.float32)
-        if planned.ndim != 2 or planned.shape[1] != ARTICULATION_WIDTH:
-            raise UsageError(
-                f"articulation of shape {planned.shape}: need (N, {ARTICULATION_WIDTH}) at 50 Hz.",
-                code="bad_articulation",
-            )
-        planned = planned[: 2 * ticks]
-        known = np.flatnonzero(np.isfinite(planned).all(1))
+        known = np.flatnonzero(planned.known[: 2 * ticks])
         articulation, active = articulation.copy(), active.copy()
-        articulation[known] = planned[known]
-        active[known] = 1 - planned[known, SIL_INDEX]
+        articulation[known] = planned.values[known]
+        active[known] = planned.speech_probability[known]
     return ArticulationTrack(articulation, active)
 
 

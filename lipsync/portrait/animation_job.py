@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from typing import Any
 
+    from mouthpiece.engine.contracts import Articulation
     from mouthpiece.face.detect import Face, FaceChoice
     from mouthpiece.lipsync.options import PortraitOptions
 
@@ -45,7 +46,7 @@ class AnimateJob:
     points: (4, 2) eyes and corners of the mouth in `pixels`.
     wave: (S,) float32 at RATE_HZ.
     duration: seconds of the sound, exact at its own rate.
-    articulation: (T, 43) at 50 Hz of speech that was planned, so that nothing has to be recognised; else None.
+    articulation: of speech that was planned, so that nothing has to be recognised; else None.
     """
 
     portrait: Path
@@ -57,7 +58,7 @@ class AnimateJob:
     points: np.ndarray = field(repr=False)
     wave: np.ndarray = field(repr=False)
     duration: Fraction
-    articulation: np.ndarray | None = field(default=None, repr=False)
+    articulation: Articulation | None = field(default=None, repr=False)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -86,19 +87,19 @@ class AnimateJob:
 
 
 def prepare_animation(
-    portrait: Path, sound: Path | Sound, options: PortraitOptions, articulation: np.ndarray | None = None
+    portrait: Path, sound: Path | Sound, options: PortraitOptions, articulation: Articulation | None = None
 ) -> AnimateJob:
     """Read and check a portrait and a sound, choose the face, and return the job.
 
     portrait: image file.
     sound: sound or video file, or samples.
-    articulation: (T, 43) at 50 Hz of a planned sound; None: it is recognised from the wave.
+    articulation: of a planned sound; None: it is recognised from the wave.
     Raises InvalidInputError for a picture without a face or a file without sound, UsageError for a face outside the
     picture.
     """
     picture = read_image(portrait, max_side_px=MAX_SIDE_PX)
     if isinstance(sound, Sound):
-        blocks = resample_blocks(sound.to_mono().blocks(1), sound.rate_hz, RATE_HZ)
+        blocks = resample_blocks(sound.to_mono().iterate_blocks(1), sound.rate_hz, RATE_HZ)
         wave, duration = np.concatenate(list(blocks), 1)[0], sound.duration
     else:
         sound = Path(sound)

@@ -115,7 +115,7 @@ class Canvas:
             np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1) + self._corner
         )
         self._field = self._build_head_field(h, w)
-        light = crop.with_size(BROW_CROP_PX).take(pixels).mean(-1) if eyes else None
+        light = crop.with_size(BROW_CROP_PX).extract(pixels).mean(-1) if eyes else None
         self._lids = tuple(UpperEyelid(eye, light) for eye in eyes)
 
     def _box(self, part: tuple[int, int, int, int], reach_px: float) -> tuple[slice, slice]:

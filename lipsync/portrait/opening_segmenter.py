@@ -152,7 +152,7 @@ def find_eyes(finder: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> tuple
 
     finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
     """
-    taken = crop.with_size(EYE_WINDOW.crop_px).take(pixels)
+    taken = crop.with_size(EYE_WINDOW.crop_px).extract(pixels)
     shares = _predict_shares(finder.segment_eyes, np.stack([EYE_WINDOW.cut(taken), EYE_WINDOW.cut(taken[:, ::-1])]))
     found = (to_eye_contour(share, mirrored) for share, mirrored in zip(shares, (False, True)))
     return tuple(eye for eye in found if eye is not None)
@@ -165,7 +165,7 @@ def estimate_opening(finder: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -
     finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
     Source: ours; the mean over the picture and its mirror image.
     """
-    seen = MOUTH_WINDOW.cut(crop.with_size(MOUTH_WINDOW.crop_px).take(pixels))
+    seen = MOUTH_WINDOW.cut(crop.with_size(MOUTH_WINDOW.crop_px).extract(pixels))
     shares = _predict_shares(finder.segment_mouth, np.stack([seen, seen[:, ::-1]]))
     return float(np.mean([measure_opening(share) for share in shares]))
 

@@ -54,13 +54,13 @@ class PreparedPortrait:
 def prepare_portrait(job: AnimateJob, models: LipsyncModels) -> PreparedPortrait:
     """Analyse a job's portrait: everything that is computed once a clip."""
     crop = make_crop(job.points, WORK_PX)
-    pixels = crop.take(job.pixels)
+    pixels = crop.extract(job.pixels)
     openings = [estimate_opening(models.opening_segmenter, job.pixels, crop)]
     code = correct_opening(encode_crops(models.encoder, models.space, pixels[None]), models.space, openings)[0]
-    lattice = models.space.lattice(F.pad(torch.from_numpy(code), (0, POSE_WIDTH)))[None]
+    lattice = models.space.to_lattice(F.pad(torch.from_numpy(code), (0, POSE_WIDTH)))[None]
     reference = models.renderer.prepare_reference(pixels, precise=True)
     steps = round(WORK_PX / crop.scale / TEETH_STEP_PX)  # about the picture's own resolution
-    large = crop.with_size(int(np.clip(steps, *TEETH_STEPS_RANGE)) * TEETH_STEP_PX).take(job.pixels)
+    large = crop.with_size(int(np.clip(steps, *TEETH_STEPS_RANGE)) * TEETH_STEP_PX).extract(job.pixels)
     teeth = build_teeth(pixels, reference.mouth, large)
     eyes = find_eyes(models.opening_segmenter, job.pixels, crop)
     without_teeth = inpaint_teeth(job.pixels, crop, reference.mouth)
@@ -74,13 +74,13 @@ def render_frames(
     """Render frames uint8 (H, W, 3), one for each motion code (N, 32); the size of batches changes nothing."""
     targets = codes.copy()
     targets[:, :EXPRESSION_WIDTH] = target_expression(codes, portrait.expression, options.expression)
-    poses, closures = models.space.pose(torch.from_numpy(codes)).numpy(), codes[:, BLINK_INDEX] / BLINK_SHUT
+    poses, closures = models.space.to_pose(torch.from_numpy(codes)).numpy(), codes[:, BLINK_INDEX] / BLINK_SHUT
     for start in range(0, len(codes), options.batch):
         batch = slice(start, start + options.batch)
         with (
             models.renderer.placement.autocast()
         ):  # as outputs so far were made: the lattice has the network's precision
-            wanted = models.space.lattice(torch.from_numpy(targets[batch]))
+            wanted = models.space.to_lattice(torch.from_numpy(targets[batch]))
         frames = models.renderer.render(portrait.reference, portrait.lattice, wanted, paint_teeth=False)
         for parts, pose, lid_closure in zip(frames, poses[batch], closures[batch]):
             yield portrait.canvas.draw(parts, pose, lid_closure)

@@ -180,7 +180,7 @@ def test_given_phones_are_heard_as_their_likeness_to_all_and_generated_ones_as_t
     assert torch.equal(plain(x, time, known), kin(x, time, known))
     known = told(GENERATED, GIVEN)
     motion, sound = unpack_streams(known.values)
-    alike = torch.cat([sound[..., :40] @ kin.likeness, sound[..., 40:]], -1)
+    alike = torch.cat([sound[..., :40] @ kin.phone_similarity, sound[..., 40:]], -1)
     assert not torch.allclose(plain(x, time, known), kin(x, time, known))
     assert torch.allclose(
         plain(x, time, known._replace(values=pack_streams(motion, alike))), kin(x, time, known), atol=1e-5
@@ -191,4 +191,4 @@ def test_a_core_is_built_as_its_file_says(core):
     for relatives in (False, True):
         net = AVCore(24, 2, 2, relatives)
         assert build_core(net.state_dict(), net.config).config == net.config
-    assert build_core(core.state_dict(), dict(width=24, depth=2, heads=2)).likeness is None
+    assert build_core(core.state_dict(), dict(width=24, depth=2, heads=2)).phone_similarity is None

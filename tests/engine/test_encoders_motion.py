@@ -39,17 +39,17 @@ def encoder():
 
 def test_the_code_of_the_lattice_of_a_code_is_the_code(space):
     code = torch.randn(2, 5, CODE_WIDTH)
-    lattice = space.lattice(code)
+    lattice = space.to_lattice(code)
     assert lattice.shape == (2, 5, 2, LATTICE_NODES, LATTICE_NODES)
-    assert torch.allclose(space.code(lattice), code[..., :EXPRESSION_WIDTH], atol=1e-4)
+    assert torch.allclose(space.to_code(lattice), code[..., :EXPRESSION_WIDTH], atol=1e-4)
 
 
 def test_lattices_ignore_the_head_and_pose_is_nothing_else(space):
     code = torch.randn(3, CODE_WIDTH)
     other = code.clone()
     other[:, EXPRESSION_WIDTH:] += 1
-    assert torch.equal(space.lattice(code), space.lattice(other))
-    assert torch.allclose(space.pose(code), code[:, 26:] * torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
+    assert torch.equal(space.to_lattice(code), space.to_lattice(other))
+    assert torch.allclose(space.to_pose(code), code[:, 26:] * torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
 
 
 def test_mouth_opening_is_linear_and_zero_at_rest(space):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, Articulation
 from mouthpiece.engine.encoders.phonetic import (
-    ARTICULATION_WIDTH,
     MEL_BINS,
     PHONES,
     SPEECH_RMS,
-    Articulation,
     PhoneticEncoder,
     compute_energy,
     compute_log_mel,
@@ -140,7 +139,7 @@ def test_articulation_has_posteriors_that_sum_to_one_and_pitch_only_as_far_as_vo
     assert torch.allclose(out[..., :40].sum(-1), torch.ones(1, 50)) and torch.equal(out[..., -1], compute_energy(mel))
     assert torch.allclose(out[..., 41], f0 * torch.sigmoid(voicing)) and logits.shape == (1, 50, 40)
     heard = Articulation(out[0].numpy())
-    assert np.array_equal(heard.posteriors, out[0, :, :40].numpy()) and np.array_equal(
+    assert np.array_equal(heard.phone_posteriors, out[0, :, :40].numpy()) and np.array_equal(
         heard.energy, out[0, :, -1].numpy()
     )
 

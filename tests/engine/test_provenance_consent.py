@@ -32,7 +32,7 @@ def consent(tmp_path):
 def test_a_consent_that_allows_the_job_is_recorded_whole(consent, tmp_path):
     read = consent(languages=("de", "de-at", "pt-br"))
     digest = hashlib.sha256((tmp_path / "consent.json").read_bytes()).hexdigest()
-    assert read.record() == GOOD | {"sha256": digest}
+    assert read.as_record() == GOOD | {"sha256": digest}
 
 
 def test_what_is_left_out_allows_everything(tmp_path):

@@ -207,7 +207,7 @@ def settings(tmp_path, monkeypatch):
 def test_the_installation_makes_its_key_once_for_its_owner_alone(settings):
     first = signing.load_credentials()
     assert (
-        signing.load_credentials() == first and first.own is False and first.signer.startswith("Mouthpiece self-signed")
+        signing.load_credentials() == first and first.is_users is False and first.signer.startswith("Mouthpiece self-signed")
     )
     assert (settings / "key.pem").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in settings.parent.rglob("*")) == ["certificates.pem", "key.pem", "signing"]
@@ -245,12 +245,12 @@ def own(settings, tmp_path):
 
 def test_a_user_signs_with_a_key_of_their_own_by_option_or_environment(own, asked, tmp_path, monkeypatch):
     marking = make_marking(asked("--signing-key", str(own[0]), "--signing-cert", str(own[1])), "speak")
-    assert marking.credentials.own is True
+    assert marking.credentials.is_users is True
     out = write_tone(tmp_path / "out.wav")
     assert finalize_output(out, "speak", OPTIONS, (), {}, marking)["provenance"]["credential"] == "the user's own"
     monkeypatch.setenv("MOUTHPIECE_SIGNING_KEY", str(own[0]))
     monkeypatch.setenv("MOUTHPIECE_SIGNING_CERT", str(own[1]))
-    assert make_marking(asked(), "speak").credentials.own is True
+    assert make_marking(asked(), "speak").credentials.is_users is True
     monkeypatch.delenv("MOUTHPIECE_SIGNING_CERT")
     with pytest.raises(UsageError, match="--signing-key without --signing-cert"):
         make_marking(asked(), "speak")

@@ -37,7 +37,7 @@ def test_only_pixels_under_the_mask_change(noisy, shift, size_px):
 def test_what_was_cut_out_goes_back_without_a_seam(photo, scale):
     frame = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     crop = make_crop((POINTS + 0.5) * scale - 0.5, 256)
-    out = CropCompositor(frame.shape, crop, make_region_mask("oval", 256)).paste(frame, crop.take(frame))
+    out = CropCompositor(frame.shape, crop, make_region_mask("oval", 256)).paste(frame, crop.extract(frame))
     assert np.abs(out.astype(int) - frame).mean() < 0.1
 
 
@@ -56,7 +56,7 @@ def test_the_middle_of_the_mask_shows_the_render_and_its_edge_blends():
 def test_colour_match_takes_a_tint_away(photo, tint):
     crop = make_crop(POINTS, 256)
     paster = CropCompositor(photo.shape, crop, make_region_mask("oval", 256))
-    tinted = np.clip(crop.take(photo) * np.array(tint) + 8, 0, 255).astype(np.uint8)
+    tinted = np.clip(crop.extract(photo) * np.array(tint) + 8, 0, 255).astype(np.uint8)
     plain = paster.paste(photo, tinted).astype(int)
     matched = paster.paste(photo, tinted, paster.match(photo, tinted)).astype(int)
     assert np.abs(matched - photo).mean() < 0.4 * np.abs(plain - photo).mean()
@@ -80,7 +80,7 @@ def test_colour_match_is_limited_and_leaves_flat_patches_their_contrast():
 def test_no_match_and_the_neutral_match_are_the_same(photo):
     crop = make_crop(POINTS, 128)
     paster = CropCompositor(photo.shape, crop, make_edge_mask(128))
-    render = crop.take(photo)
+    render = crop.extract(photo)
     neutral = ColorMatch(np.ones(3), np.zeros(3))
     assert (paster.paste(photo, render) == paster.paste(photo, render, neutral)).all()
 

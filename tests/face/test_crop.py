@@ -62,7 +62,7 @@ def test_shrinking_averages_areas_instead_of_picking_pixels(size_px):
     fine = np.random.default_rng(2).integers(0, 256, (512, 512, 3), np.uint8)
     crop = make_crop(POINTS, size_px)
     assert crop.scale < 0.6
-    fast, slow = crop.take(fine).astype(float), slow_take(crop, fine)
+    fast, slow = crop.extract(fine).astype(float), slow_take(crop, fine)
     aliased = cv2.warpAffine(fine, crop.crop_from_frame, (size_px,) * 2, flags=cv2.INTER_CUBIC).astype(float)
     assert fast.std() < 0.6 * aliased.std()
     assert np.abs(fast - slow).mean() < 0.5 * np.abs(aliased - slow).mean()
@@ -77,7 +77,7 @@ def test_a_smooth_picture_is_shrunk_without_a_shift_also_through_the_pyramid():
     there = crop.to_frame(at)
     inside = ((there > 50) & (there < [2900, 1900])).all(-1)
     assert inside.sum() > 300
-    taken = crop.take(frame).astype(float)
+    taken = crop.extract(frame).astype(float)
     assert np.abs(taken[..., 0] + 0.5 - there[..., 0] / 3000 * 250)[inside].max() < 1.5
     assert np.abs(taken[..., 1] + 0.5 - there[..., 1] / 2000 * 250)[inside].max() < 1.5
 
@@ -88,12 +88,12 @@ def test_the_part_near_the_face_is_enough(photo, size_px):
         crop = make_crop(POINTS + shift, size_px)
         part, near = crop.to_local(photo)
         assert part.size < photo.size
-        assert np.abs(near.take(part).astype(int) - crop.take(photo)).max() <= 1
+        assert np.abs(near.extract(part).astype(int) - crop.extract(photo)).max() <= 1
 
 
 def test_outside_the_frame_its_border_goes_on():
     frame = np.full((60, 60, 3), 77, np.uint8)
-    assert (make_crop(POINTS, 64).take(frame) == 77).all()
+    assert (make_crop(POINTS, 64).extract(frame) == 77).all()
 
 
 @pytest.mark.parametrize("points", [np.zeros((4, 2)), np.full((4, 2), np.nan)])

@@ -157,7 +157,7 @@ def test_confirming_keeps_the_place_and_denies_an_empty_one(photo):
 
 def test_a_face_moved_there_and_back_is_the_same():
     face, shift = frontal(nose_shift=3), np.array([[2.0, 0, 5], [0, 2.0, -7]])
-    back = face.moved(shift).moved(cv2.invertAffineTransform(shift))
+    back = face.transform(shift).transform(cv2.invertAffineTransform(shift))
     assert (
         np.allclose(back.points, face.points)
         and np.allclose(back.box_xyxy, face.box_xyxy)

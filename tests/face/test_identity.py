@@ -73,7 +73,7 @@ def test_facenet_weights_load_strictly_and_give_unit_embeddings(bare, photo, tmp
 
 
 def test_structure_is_one_for_equal_crops_and_falls_with_damage(photo):
-    crop = make_crop(find_faces_mtcnn(photo)[0].points, 128).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 128).extract(photo)
     soft, softer = (cv2.GaussianBlur(crop, (0, 0), s) for s in (1, 3))
     other = np.ascontiguousarray(crop[::-1])
     assert identity.compare_structure(crop, crop) == pytest.approx(1)
@@ -86,7 +86,7 @@ def test_structure_is_one_for_equal_crops_and_falls_with_damage(photo):
 
 
 def test_structure_looks_at_the_upper_face_and_not_at_the_mouth(photo):
-    crop = make_crop(find_faces_mtcnn(photo)[0].points, 128).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 128).extract(photo)
     mouth, eyes = crop.copy(), crop.copy()
     mouth[84:] = 0
     eyes[30:60] = 0

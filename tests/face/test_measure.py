@@ -78,7 +78,7 @@ def test_pitch_down_brings_the_forehead_to_the_front():
 
 
 def test_a_clip_is_measured_frame_by_frame_with_gaps_where_no_face_is(photo):
-    crop = make_crop(find_faces_mtcnn(photo)[0].points, 160).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 160).extract(photo)
     blank = np.zeros_like(crop)
     measures = measure_frames(f for f in [crop, crop, crop, crop, blank, crop])
     assert len(measures) == 6 and measures.present.tolist() == [True, True, True, True, False, True]
@@ -89,7 +89,7 @@ def test_a_clip_is_measured_frame_by_frame_with_gaps_where_no_face_is(photo):
 
 
 def test_a_closed_mouth_measures_smaller_and_a_turned_picture_the_same(photo):
-    crop = make_crop(find_faces_mtcnn(photo)[0].points, 256).take(photo)
+    crop = make_crop(find_faces_mtcnn(photo)[0].points, 256).extract(photo)
     turned = cv2.warpAffine(
         crop, cv2.getRotationMatrix2D((128, 128), -12, 1), (256, 256), borderMode=cv2.BORDER_REPLICATE
     )

@@ -173,7 +173,7 @@ def test_options_that_would_do_nothing_are_refused(stage, words, script, said):
 
 def test_the_command_told_after_a_draft_has_the_flags_of_the_first_one():
     from mouthpiece import command_line
-    from mouthpiece.commands.dub import format_resume_command
+    from mouthpiece.dub import DUB, format_resume_command
 
     words = [
         "my film.mp4",
@@ -187,7 +187,8 @@ def test_the_command_told_after_a_draft_has_the_flags_of_the_first_one():
         "--bed",
         "keep",
     ]
-    told = shlex.split(format_resume_command(command_line.get_parser("dub").parse_args(words), "out.srt"))
+    request = DUB.from_namespace(command_line.get_parser("dub").parse_args(words))
+    told = shlex.split(format_resume_command(request, "out.srt"))
     again, first = (vars(command_line.get_parser("dub").parse_args(w)) for w in (told[2:], words))
     assert (
         told[:4] == ["mouthpiece", "dub", "my film.mp4", "out.srt"]

@@ -182,9 +182,9 @@ def test_ten_thousand_lines_are_planned(dub):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), InvalidInputError("x: the disk is full.", hint="Make room.")])
 def test_a_run_that_is_stopped_keeps_what_it_spoke_and_the_next_one_goes_on(dub, monkeypatch, stop):
-    import voice.pipeline
+    from mouthpiece.voice import speech_lines
 
-    script, whole = ONE + "\n" + cue(2, "01,100", "01,800", "Over here."), voice.speech_lines.synthesize_line
+    script, whole = ONE + "\n" + cue(2, "01,100", "01,800", "Over here."), speech_lines.synthesize_line
     spoken = []
 
     def speak(*words):
@@ -193,13 +193,13 @@ def test_a_run_that_is_stopped_keeps_what_it_spoke_and_the_next_one_goes_on(dub,
             raise stop
         return whole(*words)
 
-    monkeypatch.setattr("mouthpiece.voice.speech_lines.synthesize_line", speak)
+    monkeypatch.setattr(speech_lines, "synthesize_line", speak)
     answer = dub(script)
     if isinstance(stop, KeyboardInterrupt):
         assert answer.code == 130 and not dub.out.exists() and not list(dub.folder.rglob("*.part*"))
     else:
         assert answer.code == 6 and dub.facts()["lines"][1]["status"] == "needs_review"
-    monkeypatch.setattr("mouthpiece.voice.speech_lines.synthesize_line", whole)
+    monkeypatch.setattr(speech_lines, "synthesize_line", whole)
     again = dub(script)
     assert (
         again.code == 0

@@ -146,7 +146,7 @@ def test_a_line_of_hundreds_of_words_is_spoken_whole(stage, monkeypatch):
 
     # planning is the question here
     monkeypatch.setattr(Hibari, "speak", lambda self, plan: np.full((1, plan.samples), 0.1, np.float32))
-    monkeypatch.setattr("mouthpiece.commands.speak.finalize_output", lambda *a, **k: {})
+    monkeypatch.setattr("mouthpiece.job.finalize_output", lambda *a, **k: {})
     text = "the cat sat on the mat and looked at me, " * 60
     answer = stage(text=text)
     assert answer.code == 0, answer.err

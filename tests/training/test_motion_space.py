@@ -164,7 +164,7 @@ def test_the_space_is_built_once_and_read_back_whatever_ran_before(folder):
 def test_codes_survive_the_lattice_and_halves_of_the_face_keep_to_themselves(folder):
     space, _ = load_space(folder)
     code = torch.randn(5, CODE_WIDTH, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(space.code(space.lattice(code)), code[:, :EXPRESSION_WIDTH], atol=5e-3)
+    assert torch.allclose(space.to_code(space.to_lattice(code)), code[:, :EXPRESSION_WIDTH], atol=5e-3)
     assert (
         not space.basis[:LOWER_FACE_WIDTH, :, : LATTICE_NODES // 2].any()
         and not space.basis[BLINK_INDEX + 1 :, :, LATTICE_NODES // 2 :].any()
@@ -204,5 +204,5 @@ def test_lids_of_the_teacher_come_back_as_far_as_they_are_closed(folder):
     assert (
         np.allclose(z[2], project_to_lattice(compute_lid_motion(rest, 1.0)[None], matrix)[0]) and len(LID_POINTS) == 42
     )
-    blink = space.code(torch.tensor(z, dtype=torch.float32))[:, BLINK_INDEX]
+    blink = space.to_code(torch.tensor(z, dtype=torch.float32))[:, BLINK_INDEX]
     assert torch.allclose(blink, torch.tensor([0.0, 1.0, 2.0]), atol=0.15)

@@ -8,6 +8,7 @@ import torch
 from scipy.signal import resample_poly
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.contracts import Articulation
 from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.training.data import synthetic_voices as stage
@@ -95,7 +96,7 @@ def test_speakers_abroad_are_themselves_first_then_mixed_with_others_and_heard_a
 
     def speak(text, voice, seed):
         asked.append(voice)
-        return Sound(np.stack([spoken[0][:14400]] * 2), 24000), planned, {}
+        return Sound(np.stack([spoken[0][:14400]] * 2), 24000), Articulation(planned), {}
 
     rows = stage.speak_foreign_lines(speak, np.random.default_rng(0))
     assert (
@@ -142,7 +143,7 @@ def test_the_stage_writes_every_kind_with_labels_as_long_as_its_sound(spoken, wo
     save_labels(tmp_path / "phones.npz", [(n, f"reader {n}", *labels) for n in names])
     planned = np.eye(40, 43, dtype=np.float32)[labels[1][::2] % 40]
     counts = stage.write_synthetic_voices(
-        tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), planned, {})
+        tmp_path, tmp_path, lambda text, voice, seed: (Sound(wave[None], 16000), Articulation(planned), {})
     )
     assert counts == dict(abroad=2 * len(stage.FOREIGN_VOICES), spoken=1, sung=1, whispered=1, young=1)
     for name, clip in load_labelled_clips(tmp_path / "voices.npz").items():

@@ -81,7 +81,7 @@ def crop_clip(path):
         for frame in frames:
             last = found if (found := _find_landmarks(mesh, frame, crop)) is not None else last
             marks.append(last if last is not None else np.full((478, 3), np.nan))
-    return np.stack([crop.take(f) for f in frames]), np.array(marks, np.float16)
+    return np.stack([crop.extract(f) for f in frames]), np.array(marks, np.float16)
 
 
 def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
     crop = make_crop(faces[0].points, PORTRAIT_PX)
     with _open_face_mesh(False) as mesh:
         marks = _find_landmarks(mesh, image, crop)
-    return None if marks is None else (crop.take(image), marks.astype(np.float16))
+    return None if marks is None else (crop.extract(image), marks.astype(np.float16))
 
 
 def _crop_part(job):

@@ -35,7 +35,7 @@ def compute_motion_code(marks: np.ndarray, space: MotionSpace, matrix: np.ndarra
     Source: Savitzky and Golay 1964; blinks are too short to be smoothed.
     """
     displacement, closed, pose, _, _ = extract_motion(marks)
-    code = space.code(torch.tensor(project_to_lattice(displacement, matrix), dtype=torch.float32)).numpy()
+    code = space.to_code(torch.tensor(project_to_lattice(displacement, matrix), dtype=torch.float32)).numpy()
     code[:, BLINK_INDEX] = closed / BLINK_UNIT
     pose = (pose - np.median(pose, 0)) / space.pose_std.numpy()
     smooth = savgol_filter(np.c_[code, pose], 5, 2, axis=0) if len(code) >= 5 else np.c_[code, pose]

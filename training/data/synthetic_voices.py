@@ -12,7 +12,7 @@ from scipy.signal import istft, stft
 
 from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.encoders.articulatory_features import VOWEL_INDICES
-from mouthpiece.engine.encoders.phonetic import PHONES, RATE_HZ, TICK_HOPS, compute_log_mel, normalize_level
+from mouthpiece.engine.encoders.phonetic import RATE_HZ, TICK_HOPS, compute_log_mel, normalize_level
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.training.augment import draw_uniform
@@ -192,7 +192,7 @@ def speak_foreign_lines(speak, rng, report=None):
     """Rows of synthetic speakers of other languages who are not kept out, with the phones that were planned, in the
     nearest English ones.
 
-    speak: (text, voice, seed) -> (Sound, articulation (T, 43) at 50 Hz, ...), which the voices lend.  rng: numpy
+    speak: (text, voice, seed) -> (Sound, Articulation, ...), which the voices lend.  rng: numpy
     Generator.  report: called with (lines, lines).
     """
     held, done = load_held_out()["voices"], []
@@ -206,7 +206,7 @@ def speak_foreign_lines(speak, rng, report=None):
                 else f"{voice}:{1 - BLEND_SHARE:.2f}+{rng.choice(ENGLISH_VOICES)}:{BLEND_SHARE:.2f}"
             )
             sound, articulation, *_ = speak(text, spec, k)
-            phones = articulation[:, : len(PHONES)].argmax(1).astype(np.uint8)
+            phones = articulation.phone_posteriors.argmax(1).astype(np.uint8)
             done.append(
                 make_label_row(
                     f"abroad/{language}_{k}",

@@ -140,7 +140,7 @@ def match_voice(
         pitch_shift_st=best.shift_st,
         formant_ratio=best.formant_ratio,
         single=names[first],
-        consent=NOT_RECORDED if consent is None else consent.record(),
+        consent=NOT_RECORDED if consent is None else consent.as_record(),
     )
 
 

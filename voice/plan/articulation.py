@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, F0_REFERENCE_HZ, PHONES, Articulation
+from mouthpiece.engine.contracts import PHONES, SILENCE_COLUMN, Articulation
+from mouthpiece.engine.encoders.phonetic import F0_REFERENCE_HZ
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.voice.plan.pauses import SOUNDING_THRESHOLD, compute_relative_loudness
@@ -22,13 +23,11 @@ SUBSTEPS_PER_TICK = 4  # the plan is laid out at 200 Hz, then averaged
 PHONE_LEAD_S = 0.05  # a phone is heard before its place in the plan
 PHONE_TRANSITION_S = 0.015  # how softly one phone gives way to the next
 MIN_VOICED_HZ, MIN_VOICED_LOUDNESS = 60.0, 0.7  # F0 and loudness above which a plan is voiced
-SILENT_ENERGY = -1.5
 # The encoder's energy over a plan's loudness; medians of 37 lines, 6 voices.
 LOUDNESS_POINTS, ENERGY_POINTS = (
     (0.15, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
     (-1.5, -1.1, -0.75, -0.3, 0.15, 0.48, 0.68, 0.88, 1.0),
 )
-SILENCE = PHONES.index("SIL")
 UNVOICED_PHONES = [PHONES.index(p) for p in "CH F HH K P S SH T TH".split()]
 UNVOICED_DAMPING = 0.8  # how far such a phone hides the melody that runs on through it
 # What English has no letter for: the nearest that looks alike on the lips; two where a sound changes on its way.
@@ -125,12 +124,12 @@ def _rasterize_phones(plan: SpeechPlan, fine: int) -> np.ndarray:
     for i, k in enumerate(owner):
         if not spoken[k]:
             if silent[i]:
-                out[i, SILENCE] = 1
+                out[i, SILENCE_COLUMN] = 1
                 continue
             middle = (edges[k] + edges[k + 1]) / 2  # a mark without silence: half to each side
             sides = [np.flatnonzero(spoken[:k])[-1:], k + 1 + np.flatnonzero(spoken[k + 1 :])[:1]]
             near = sides[0] if at[i] < middle and len(sides[0]) or not len(sides[1]) else sides[1]
-            out[i, (sounds[near[0]][-1] if near[0] < k else sounds[near[0]][0]) if len(near) else SILENCE] = 1
+            out[i, (sounds[near[0]][-1] if near[0] < k else sounds[near[0]][0]) if len(near) else SILENCE_COLUMN] = 1
             continue
         share = (at[i] - edges[k]) / max(edges[k + 1] - edges[k], 1e-6)
         out[i, sounds[k][int(np.clip(share, 0, 0.999) * len(sounds[k]))]] = 1
@@ -145,7 +144,7 @@ def _extend_silence(out: np.ndarray, owner: np.ndarray, silent: np.ndarray, phon
             if silent[i] and not beside[i] and beside[i - 1 if order.step > 0 else i + 1]:
                 beside[i] = True
     out[beside] = 0
-    out[beside, SILENCE] = 1
+    out[beside, SILENCE_COLUMN] = 1
     return out
 
 
@@ -175,8 +174,7 @@ def articulate_plan(plan: SpeechPlan, offset_s: float = 0.0, ticks: int | None =
     )
     energy = np.interp(share, LOUDNESS_POINTS, ENERGY_POINTS)
     track = np.concatenate([phones, voiced[:, None], (pitch * voiced)[:, None], energy[:, None]], 1)
-    silence = np.zeros(ARTICULATION_WIDTH)
-    silence[SILENCE], silence[-1] = 1, SILENT_ENERGY
+    silence = Articulation.silence(1).values[0].astype(float)
     whole, start = np.tile(silence, (ticks * SUBSTEPS_PER_TICK, 1)), round(offset_s / step)
     a, b = max(0, start), min(len(whole), start + fine)
     if b > a:

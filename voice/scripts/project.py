@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from mouthpiece.engine.contracts import Take
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.timeline import round_half_up
 from mouthpiece.voice.scripts.script import Line, Remark, Script
@@ -53,6 +54,11 @@ class ProjectEntry:
     settings_hash: str = ""
     remarks: tuple[Remark, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def current_take(self) -> Take | None:
+        """Get the take in use; None where there is none."""
+        return Take.from_dict(self.takes[self.take - 1]) if self.take else None
 
     @property
     def id(self) -> str:

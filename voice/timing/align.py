@@ -282,7 +282,7 @@ def compute_phone_confidence(wave: np.ndarray, phones: Sequence[TimedName]) -> f
     wave: (S,) float32 at 16 kHz.  phones: (name, start_s, stop_s).
     Right texts lie near 0.6, others near 0.1 (docs/models/prosody.md).
     """
-    posteriors = extract_articulation(load_phonetic_encoder(), wave).posteriors
+    posteriors = extract_articulation(load_phonetic_encoder(), wave).phone_posteriors
     probabilities = []
     for name, start_s, stop_s in phones:
         start = int(start_s * TICKS_PER_S)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,11 +19,18 @@ from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.media.reading import VideoReader, to_upright_rgb
 from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
 from mouthpiece.engine.weights.loading import load_state
-from mouthpiece.face.track import FaceTracker
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.voice.plan.articulation import PHONE_LEAD_S, convert_to_arpabet
 from mouthpiece.voice.plan.pauses import find_offset, find_onset
 from mouthpiece.voice.plan.speech_plan import MARKS, UNIT_S, SpeechPlan
 from mouthpiece.voice.timing.prosody import round_edges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mouthpiece.engine.contracts import FaceTracks
 
 CONTEXT_S = 0.5  # of film read before and after a slot
 MIN_VISIBLE_SHARE = 0.9  # share of a slot's frames with the face
@@ -71,17 +78,17 @@ def load_lip_reader():
     return build_core(*load_state("core")), *build_motion_encoder(*load_state("motion"))
 
 
-def read_lip_spans(video, spans, face_choice: str = "largest", advance=None, face_track=None):
-    """Lips of the chosen face in each of the spans, a list; None where the face is never seen. Constant memory but for
-    the track.
+def read_lip_spans(
+    video: Path, spans: Sequence[tuple[float, float]], tracks: FaceTracks | None = None
+) -> list[LipReading | None]:
+    """Read the lips of a face in each span of a film, in constant memory but for the track; None where it is not seen.
 
-    video: path.  spans: [(start_s, end_s)], seconds of the film.  choice: as for mouthpiece.face.detect.choose_face.
-    advance: called with 1 for every frame of the first pass.
-    followed: (Track, (F,) starts of frames in seconds) of that face where it is known; None follows it.
-    Raises Refused for a film without picture or a face that is in no frame.
-    Source: ours; track, then one pass over the frames of the spans.
+    video: path.  spans: (start_s, end_s), seconds of the film.
+    tracks: of the face; None tracks the largest.
+    Raises InvalidInputError for a film without picture or a face that is in no frame.
     """
-    track, times = face_track or track_speaker_face(video, face_choice, advance)
+    tracks = tracks or track_faces(video, ("largest",), identify=False)
+    track, times = tracks.tracks[0], tracks.times_s
     wanted = [(max(0.0, float(a) - CONTEXT_S), float(b) + CONTEXT_S) for a, b in spans]
     needed = np.zeros(len(times), bool)
     for a, b in wanted:
@@ -89,20 +96,6 @@ def read_lip_spans(video, spans, face_choice: str = "largest", advance=None, fac
     core, encoder, space = load_lip_reader()
     codes = _encode_frames(video, track, needed & track.present, (encoder, space))
     return [_read_span(core, space, track, times, codes, span) for span in wanted]
-
-
-def track_speaker_face(video, face_choice: str = "largest", advance=None):
-    """(Track, (F,) starts of frames in seconds) of a face through a film. Parameters and errors as for `watch`. Source:
-    mouthpiece.face.track.
-    """
-    tracker, times = FaceTracker(face_choice, Path(video).name), []
-    with VideoReader(video) as frames:
-        for frame in frames:
-            tracker.push(frame.pixels)
-            times.append(float(frame.time))
-            if advance:
-                advance(1)
-    return tracker.finish(), np.array(times)
 
 
 def _encode_frames(video, track, needed, models):
@@ -120,7 +113,7 @@ def _encode_frames(video, track, needed, models):
         with VideoReader(video) as reader:
             for k, _, native in reader.read_native_frames():
                 if needed[k]:
-                    held.append(track.crop(k, CROP_PX).take(to_upright_rgb(native)))
+                    held.append(crop_face(track, k, CROP_PX).extract(to_upright_rgb(native)))
                     at.append(k)
                 if len(held) == BATCH_FRAMES or k == last:
                     flush()

@@ -2,20 +2,24 @@
 
 import dataclasses
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.contracts import PHONES, Articulation, DubLine
 from mouthpiece.engine.device import choose_device
-from mouthpiece.engine.encoders.phonetic import PHONES
+from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.engine.media.film import open_film
 from mouthpiece.engine.media.patches import FramePatch
 from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
+from mouthpiece.engine.weights.records import record_models
+from mouthpiece.face import film_tracks
+from mouthpiece.face.film_tracks import FilmFaceTracker
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
-from mouthpiece.lipsync.film.dubbing import CACHE_FILE, follow_face, lipsync_dub, make_box_lookup, make_mouth_predictor
+from mouthpiece.lipsync.film.dubbing import CACHE_FILE, DubLipsJob, DubMouthPredictor, lipsync_dub, make_box_lookup
 from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import LipsyncOptions
 
@@ -42,14 +46,8 @@ def line(name, start_s, end_s, phones="AA M", tick=None):
     for k in range(count) if phones else ():
         told[k, PHONES.index(phones.split()[k * len(phones.split()) // count])] = 1
     told[:, 40] = told[:, -1] = 0.5
-    return dict(
-        id=name,
-        speaker="ANNA",
-        start_s=start_s,
-        end_s=end_s,
-        tick=first if tick is None else tick,
-        articulation=told if phones else None,
-    )
+    articulation = Articulation(told) if phones else None
+    return DubLine(name, "ANNA", "largest", start_s, end_s, first if tick is None else tick, articulation)
 
 
 @pytest.fixture
@@ -63,27 +61,22 @@ def store(tmp_path):
 def lips(debug_weights, clips, film, store):
     """Lips of lines at the film's frames; the last row is of a frame after all of them."""
     models = load_models(choose_device("cpu"))
-    return lambda *lines: make_mouth_predictor(lines, PLAIN, clips / "mix.wav", store)(models, np.arange(FRAMES) / 25)
+    return lambda *lines: DubMouthPredictor(lines, PLAIN, clips / "mix.wav", store)(models, np.arange(FRAMES) / 25)
 
 
 @pytest.fixture
-def relip(debug_weights, film, clips, tmp_path):
-    """Dubs the film with lines; gives the pictures and the facts."""
-    options = SimpleNamespace(seed=0, device="cpu", on_missing_face="pass", quality=0)
+def redub(debug_weights, film, clips, tmp_path):
+    """Dub the film with lines; give the frames and what is reported of the picture."""
+    options = LipsyncOptions(seed=0, device="cpu", on_missing_face="pass", quality=0, long_sound="cut")
 
-    def relip(*lines, **differing):
-        job = dict(
-            lines=lines,
-            faces={"ANNA": "largest"},
-            dialogue=clips / "mix.wav",
-            options=SimpleNamespace(**vars(options) | differing),
-            cache=tmp_path / "kept",
-        )
-        facts = lipsync_dub(film, clips / "mix.wav", tmp_path / "out.mp4", job, SILENT, True)
+    def redub(*lines, **differing):
+        opened, folder, mix = open_film(film), tmp_path / "kept", clips / "mix.wav"
+        job = DubLipsJob(opened, lines, mix, mix, dataclasses.replace(options, **differing), folder)
+        picture = lipsync_dub(job, tmp_path / "out.mp4", FilmFaceTracker(opened, folder), SILENT, True)
         with VideoReader(tmp_path / "out.mp4") as reader:
-            return np.stack([frame.pixels for frame in reader]), facts
+            return np.stack([frame.pixels for frame in reader]), picture
 
-    return relip
+    return redub
 
 
 def test_another_word_in_one_line_leaves_the_lips_of_the_others_to_the_bit(lips):
@@ -103,27 +96,27 @@ def test_lines_at_one_time_share_the_mouth(lips):
 
 def test_a_line_without_a_plan_is_listened_to_and_one_that_begins_before_the_film_is_cut(lips):
     heard, silent = lips(line("1", 0.2, 0.8, None)), line("1", 0.2, 0.8, "SIL")
-    silent["articulation"][:, 40:] = 0, 0, -1.5
+    silent.articulation.values[:, 40:] = 0, 0, -1.5
     assert np.isfinite(heard[5:20]).all() and not np.allclose(heard[5:20], lips(silent)[5:20], atol=1e-3)
     assert np.isfinite(lips(line("1", 0.0, 0.4, tick=-3))[:10]).all()
 
 
-def test_a_second_run_makes_nothing_and_writes_the_same_film(relip):
-    one, facts = relip(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
-    assert facts["used_again"]["patch"] == {"found": 0, "made": 15} and facts["frames"] == FRAMES
-    two, again = relip(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
-    assert again["used_again"] == {
+def test_a_second_run_makes_nothing_and_writes_the_same_film(redub):
+    one, picture = redub(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
+    assert picture.facts["used_again"]["patch"] == {"found": 0, "made": 15} and picture.facts["frames"] == FRAMES
+    two, again = redub(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
+    assert again.facts["used_again"] == {
         "look": {"found": 1, "made": 0},
         "lips": {"found": 2, "made": 0},
         "segment": {"found": 1, "made": 0},
     }
-    assert np.array_equal(one, two) and [m[0] for m in again["mouths"]] == ["1", "1", "2", "2"]
+    assert np.array_equal(one, two) and [m[0] for m in again.mouths] == ["1", "1", "2", "2"]
 
 
-def test_a_changed_line_makes_its_own_frames_alone(relip):
-    one, _ = relip(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
-    two, facts = relip(line("1", 0.08, 0.4, "M UW P"), line("2", 0.7, 1.0, "OW F"))
-    assert facts["used_again"]["patch"] == {"found": 7, "made": 8} and facts["used_again"]["lips"] == {
+def test_a_changed_line_makes_its_own_frames_alone(redub):
+    one, _ = redub(line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F"))
+    two, picture = redub(line("1", 0.08, 0.4, "M UW P"), line("2", 0.7, 1.0, "OW F"))
+    assert picture.facts["used_again"]["patch"] == {"found": 7, "made": 8} and picture.facts["used_again"]["lips"] == {
         "found": 1,
         "made": 1,
     }
@@ -131,7 +124,7 @@ def test_a_changed_line_makes_its_own_frames_alone(relip):
     assert other and set(other) <= set(range(2, 10))
 
 
-def test_segments_of_the_film_in_which_nothing_changed_are_encoded_once(relip, monkeypatch):
+def test_segments_of_the_film_in_which_nothing_changed_are_encoded_once(redub, monkeypatch):
     for module in (
         "mouthpiece.engine.media.rewrite",
         "mouthpiece.lipsync.film.cache",
@@ -139,20 +132,20 @@ def test_segments_of_the_film_in_which_nothing_changed_are_encoded_once(relip, m
     ):
         monkeypatch.setattr(f"{module}.SEGMENT_FRAMES", 8)
     lines = line("1", 0.08, 0.4), line("2", 0.7, 1.0, "OW F")
-    one, facts = relip(*lines)
-    assert facts["used_again"]["segment"] == {"found": 0, "made": 4}
-    again, facts = relip(line("1", 0.08, 0.4, "M UW P"), lines[1])
-    assert facts["used_again"]["segment"] == {"found": 2, "made": 2} and facts["frames"] == FRAMES
+    one, picture = redub(*lines)
+    assert picture.facts["used_again"]["segment"] == {"found": 0, "made": 4}
+    again, picture = redub(line("1", 0.08, 0.4, "M UW P"), lines[1])
+    assert picture.facts["used_again"]["segment"] == {"found": 2, "made": 2} and picture.facts["frames"] == FRAMES
     assert np.array_equal(one[16:], again[16:]) and not np.array_equal(one[:16], again[:16])
-    third, facts = relip(*lines)
-    assert facts["used_again"]["segment"] == {"found": 4, "made": 0} and np.array_equal(one, third)
+    third, picture = redub(*lines)
+    assert picture.facts["used_again"]["segment"] == {"found": 4, "made": 0} and np.array_equal(one, third)
 
 
 @pytest.mark.parametrize("differing", [dict(seed=1), dict(on_missing_face="hold")])
-def test_what_was_kept_under_other_options_is_used_only_where_they_mean_nothing(relip, differing):
-    relip(line("1", 0.08, 0.4))
-    _, facts = relip(line("1", 0.08, 0.4), **differing)
-    assert (facts["used_again"]["segment"]["made"] > 0) == ("seed" in differing)
+def test_what_was_kept_under_other_options_is_used_only_where_they_mean_nothing(redub, differing):
+    redub(line("1", 0.08, 0.4))
+    _, picture = redub(line("1", 0.08, 0.4), **differing)
+    assert (picture.facts["used_again"]["segment"]["made"] > 0) == ("seed" in differing)
 
 
 def test_a_shelf_that_is_torn_is_begun_anew_and_one_that_cannot_be_made_keeps_nothing(tmp_path):
@@ -215,42 +208,56 @@ def test_frames_are_looked_at_in_whole_stretches():
     )
 
 
-def test_a_face_is_followed_once_for_both_branches_and_tells_where_a_dub_may_change_the_film(
-    film, tmp_path, monkeypatch
+@pytest.fixture
+def tracker(film, tmp_path):
+    return FilmFaceTracker(open_film(film), tmp_path)
+
+
+def test_a_face_is_tracked_once_for_both_branches_and_says_where_a_dub_may_change_the_film(
+    film, tracker, tmp_path, monkeypatch
 ):
-    track, times_s = follow_face(film, "largest", tmp_path, SILENT)
-    monkeypatch.setattr("mouthpiece.lipsync.film.dubbing.track_faces", None)
-    again, _ = follow_face(film, "largest", tmp_path, SILENT)
-    assert len(track) == len(times_s) == FRAMES and np.array_equal(track.points, again.points)
+    tracks = tracker.track(("largest",), SILENT)
+    monkeypatch.setattr("mouthpiece.face.film_tracks.track_faces", None)
+    again = FilmFaceTracker(open_film(film), tmp_path).track(("largest",), SILENT)
+    (track,) = tracks.tracks
+    assert len(track) == len(tracks.times_s) == FRAMES and np.array_equal(track.points, again.tracks[0].points)
     (box,) = make_box_lookup(film, tmp_path, SILENT)(3)
     mouth = track.points[3][2:].mean(0)
-    assert (
-        box[0] < mouth[0] < box[2]
-        and box[1] < mouth[1] < box[3]
-        and make_box_lookup(film, tmp_path, SILENT)(10**6) == []
+    assert box[0] < mouth[0] < box[2] and box[1] < mouth[1] < box[3]
+    assert make_box_lookup(film, tmp_path, SILENT)(10**6) == []
+
+
+def test_faces_are_kept_one_by_one(tracker, monkeypatch):
+    frames, track_faces = [], film_tracks.track_faces
+    monkeypatch.setattr(
+        film_tracks, "track_faces", lambda video, choices, advance: track_faces(video, choices, frames.append)
     )
+    tracker.track(("largest",), SILENT)
+    both = tracker.track(("0", "largest"), SILENT)
+    assert sum(frames) == 2 * FRAMES and both.choices == ("0", "largest") and len(both.tracks) == 2
+    swapped = tracker.track(("largest", "0"), SILENT)
+    assert sum(frames) == 2 * FRAMES
+    assert np.array_equal(swapped.get_track("0").points, both.get_track("0").points, equal_nan=True)
 
 
-def test_faces_are_kept_one_by_one(film, tmp_path):
-    from mouthpiece.lipsync.film.dubbing import track_faces_once
+def test_that_nobody_is_in_a_film_is_kept_too(clips, tmp_path, monkeypatch):
+    with VideoWriter(clips / "wall.mp4", RATE, 64, 64) as writer:
+        for _ in range(3):
+            writer.write(np.full((64, 64, 3), 90, np.uint8))
+    tracker = FilmFaceTracker(open_film(clips / "wall.mp4"), tmp_path)
+    with pytest.raises(InvalidInputError) as first:
+        tracker.track(("largest",), SILENT)
+    monkeypatch.setattr(film_tracks, "track_faces", None)
+    with pytest.raises(InvalidInputError) as second:
+        tracker.track(("largest",), SILENT)
+    assert first.value.as_dict() == second.value.as_dict() and second.value.code == "no_face"
 
-    told = []
-    track_faces_once(film, ("largest",), tmp_path, told.append)
-    both = track_faces_once(film, ("0", "largest"), tmp_path, told.append)
-    assert sum(told) == 2 * FRAMES and both.choices == ("0", "largest") and len(both.tracks) == 2
-    track_faces_once(film, ("largest", "0"), tmp_path, told.append)
-    assert sum(told) == 2 * FRAMES
-    assert dataclasses.is_dataclass(both)
 
-
-def test_faces_that_are_kept_name_the_nets_that_found_them(film, tmp_path):
-    from mouthpiece.engine.weights.records import record_models
-    from mouthpiece.lipsync.film.dubbing import track_faces_once
-
-    def nets():
+def test_faces_that_are_kept_name_the_models_that_found_them(tracker):
+    def get_models():
         with record_models() as used:
-            track_faces_once(film, ("largest",), tmp_path, int)
+            tracker.track(("largest",), SILENT)
         return used.get_hashes()
 
-    first = nets()
-    assert first and all(name.startswith("facenet-pytorch ") for name in first) and nets() == first
+    first = get_models()
+    assert first and all(name.startswith("facenet-pytorch ") for name in first) and get_models() == first

@@ -79,7 +79,7 @@ def test_a_turned_head_has_rests_of_its_own():
 
 
 def test_how_a_head_is_held_is_told_by_its_nose(puppet):
-    face = make_crop(POINTS, 128).take(puppet.pixels)
+    face = make_crop(POINTS, 128).extract(puppet.pixels)
     same, moved = (
         head_descriptor(face) @ head_descriptor(face),
         head_descriptor(face) @ head_descriptor(np.roll(face, 6, 1)),

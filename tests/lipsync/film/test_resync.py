@@ -18,7 +18,8 @@ from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.progress import Progress
-from mouthpiece.lipsync.film.face_scan import load_face_tracks, save_face_tracks, track_faces
+from mouthpiece.face.crop import crop_face
+from mouthpiece.face.film_tracks import load_face_tracks, save_face_tracks, track_faces
 from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.film.resync import resync
@@ -98,7 +99,7 @@ def outside_of(seen, shape, number=0):
     """(F, H, W) bool: pixels that the mouth may not reach."""
     out = np.ones(shape[:3], bool)
     for index in range(len(out)):
-        x0, y0, x1, y1 = get_mouth_box(seen.tracks[number].crop(index, WORK_PX), shape[1:])
+        x0, y0, x1, y1 = get_mouth_box(crop_face(seen.tracks[number], index, WORK_PX), shape[1:])
         out[index, y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = False
     return out
 
@@ -186,17 +187,17 @@ def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
 
 
 def test_what_is_told_replaces_what_is_heard_and_gaps_are_heard(move):
-    from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
+    from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 
     told = np.full((20, ARTICULATION_WIDTH), np.nan, np.float32)
     heard, _ = move()
-    assert np.array_equal(move(words={"articulation": told})[0], heard)
+    assert np.array_equal(move(words={"articulation": Articulation(told)})[0], heard)
     told[:] = 0
     told[:, PHONES.index("AA")] = 1
-    spoken, _ = move(words={"articulation": told})
+    spoken, _ = move(words={"articulation": Articulation(told)})
     assert not np.array_equal(spoken, heard)
     with pytest.raises(UsageError, match=r"articulation of shape \(20, 7\)"):
-        move(words={"articulation": told[:, :7]})
+        move(words={"articulation": Articulation(told[:, :7])})
 
 
 def test_the_lips_can_follow_another_recording_than_is_heard(move, own_sound, other_sound, tmp_path):

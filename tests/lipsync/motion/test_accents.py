@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH, LATTICE_NODES
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.lipsync.motion.accents import (
     ENERGY,
     PITCH,

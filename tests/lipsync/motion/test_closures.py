@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, CODE_WIDTH
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.lipsync.motion.closures import (
     BILABIAL_OPENING,
     LABIODENTAL_OPENING,

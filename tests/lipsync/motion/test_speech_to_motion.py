@@ -3,9 +3,10 @@ import pytest
 import torch
 from debug_weights import make_motion_space
 
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH
 from mouthpiece.engine.core import CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH, MotionSpace
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES, PhoneticEncoder
+from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder
 from mouthpiece.engine.sampling import Window, draw_tick_noise, overlap_add
 from mouthpiece.lipsync.motion.blinks import BLINK_SHUT
 from mouthpiece.lipsync.motion.speech_to_motion import (

@@ -101,7 +101,7 @@ def test_the_opening_of_a_portrait_is_what_the_network_sees_in_it_and_in_its_mir
     pixels[((column - x) / (0.12 * side)) ** 2 + ((row - y) / (0.04 * side)) ** 2 < 1] = 255
     assert estimate_opening(Sees(), pixels, crop) == pytest.approx(0.08, abs=0.01)
     assert estimate_opening(OpeningSegmenter(), pixels, crop) == 0
-    crops = np.stack([crop.with_size(128).take(pixels), np.zeros((128, 128, 3), np.uint8)])
+    crops = np.stack([crop.with_size(128).extract(pixels), np.zeros((128, 128, 3), np.uint8)])
     assert estimate_openings(Sees(), crops) == pytest.approx([0.08, 0], abs=0.012)
 
 

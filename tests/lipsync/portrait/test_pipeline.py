@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 from mouthpiece.engine.device import choose_device
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
 from mouthpiece.engine.media.images import write_image
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
@@ -46,14 +46,14 @@ def make(desk, debug_weights):
 
 
 def stressed():
-    """Articulation (60, 43) of a vowel with one loud, high moment."""
+    """Articulation, 60 ticks, of a vowel with one loud, high moment."""
     out = np.zeros((60, ARTICULATION_WIDTH), np.float32)
     out[:, PHONES.index("AA")], out[:, -3], out[:, -2:] = (
         1,
         1,
         0.8 * np.exp(-(((np.arange(60) - 10) / 4) ** 2))[:, None],
     )
-    return out
+    return Articulation(out)
 
 
 FLIPS = {
@@ -91,13 +91,12 @@ def test_no_option_is_left_out_of_that_but_the_batch_and_those_with_one_choice_h
 def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, debug_weights):
     placement = choose_device("cpu")
     models = load_models(placement)
-    planned = np.zeros((20, 43), np.float32)
-    planned[:, 0], planned[:, -1] = 1, -1.5
+    planned = Articulation.silence(20).values
     planned[4:14, 0], planned[4:14, 3], planned[:, -1] = 0, 1, 0.5
     sound = Sound(0.1 * np.random.default_rng(0).standard_normal((1, 9_600)).astype(np.float32), 24_000)
     jobs = [
         prepare_animation(desk / "portrait.png", sound, QUICK, which)
-        for which in (None, planned, np.roll(planned, 3, 0))
+        for which in (None, Articulation(planned), Articulation(np.roll(planned, 3, 0)))
     ]
     motions = [generate_motion(models, job.wave, 11, job.options, job.articulation) for job in jobs]
     assert jobs[0].frames == jobs[1].frames and jobs[1].inputs == (desk / "portrait.png",)

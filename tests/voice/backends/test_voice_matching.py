@@ -192,7 +192,7 @@ def test_no_voice_to_choose_from_is_refused(little_world):
 
 def test_consent_is_recorded(little_world):
     class Given:
-        def record(self):
+        def as_record(self):
             return {"who": "the actor"}
 
     speak, names, _ = little_world

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from debug_plans import make_kokoro_plan, make_plan
 
-from mouthpiece.engine.encoders.phonetic import ARTICULATION_WIDTH, PHONES
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, SILENT_ENERGY
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.voice.plan.articulation import PHONE_LEAD_S, SILENT_ENERGY, articulate_plan, convert_to_arpabet
+from mouthpiece.voice.plan.articulation import PHONE_LEAD_S, articulate_plan, convert_to_arpabet
 from mouthpiece.voice.plan.speech_plan import MARKS
 
 
@@ -31,7 +31,7 @@ def test_a_plan_becomes_its_phones_in_order_with_silence_where_it_is_silent():
 
 
 def test_posteriors_sum_to_one_and_edges_are_soft():
-    posteriors = articulate_plan(make_kokoro_plan()).posteriors
+    posteriors = articulate_plan(make_kokoro_plan()).phone_posteriors
     assert np.allclose(posteriors.sum(1), 1, atol=1e-5) and posteriors.min() >= 0
     assert np.sum((posteriors.max(1) > 0.3) & (posteriors.max(1) < 0.9)) > 10
 
