@@ -32,7 +32,7 @@ if __name__ == "__main__":
     from mouthpiece.engine.progress import Progress
 
     class NotedPool(WorkerPool):
-        """Writes the process ids of its workers to a file whenever they change."""
+        # writes the process ids of its workers to a file whenever they change
 
         def _start_workers(self):
             before = self.list_pids()

@@ -104,8 +104,7 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
     places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in load_commands().values():
-        place = places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
-        place.set_defaults(**get_services())
+        places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
     return parser
 
 
@@ -115,23 +114,10 @@ def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
     command.add(parser)
 
 
-def get_services() -> dict[str, Callable]:
-    """What the rooms lend each other, by the name under which commands find it among their arguments."""
-    return dict(speak=speak_for_face)
-
-
-def speak_for_face(text, spec, seed):
-    """FaceSpeech of a text in our own voice: how the branch that moves faces borrows one."""
-    from mouthpiece.voice.text_to_speech import synthesize_for_face
-
-    return synthesize_for_face(text, spec, seed)
-
-
 def get_parser(name: str) -> CommandParser:
     """The parser of one command; KeyError when there is none of that name."""
     command = load_commands()[name]
     parser = CommandParser(prog=f"mouthpiece {name}", add_arguments=partial(add_arguments, command))
-    parser.set_defaults(**get_services())
     return parser.complete()
 
 

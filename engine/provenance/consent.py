@@ -14,8 +14,10 @@ from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import check_input_file, compute_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
+FORMAT_HINT = "docs/provenance.md shows one; the schema is engine/schemas/consent.json."
 NOT_RECORDED = "consent not recorded"
 _MAX_BYTES = 1 << 20
 
@@ -43,19 +45,29 @@ def load_consent_schema() -> dict[str, str]:
 
 
 def read_consent(
-    path: Path, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = (), today=None
-) -> Consent | None:
+    path: Path,
+    command: str,
+    inputs: tuple[Path, ...] = (),
+    languages: tuple[str, ...] = (),
+    today: datetime.date | None = None,
+    known_commands: Collection[str] = (),
+) -> Consent:
     """The Consent of a file, after making sure that it allows this job.
 
     path: str or Path, JSON as `schema` describes it.
     command: name of the command that wants to use it.
     inputs: paths of what the job reads; one of them must be covered where the file names hashes.
     languages: codes of the languages that will be spoken, such as "en" or "pt-br"; empty when unknown.
-    today: date; None is the date in UTC.
+    today: None is the date in UTC.
+    known_commands: names that a consent may list; empty accepts all.
     Raises Refused for a file that cannot be read as consent, is expired, or allows something else.
     """
     path = check_input_file(path, "consent file")
     facts = _parse_consent(path)
+    for number, name in enumerate(facts.get("commands", ()) if known_commands else ()):
+        if name not in known_commands:
+            message = f"{path}: commands.{number}: '{name}' is not one of {', '.join(known_commands)}."
+            raise InvalidInputError(message, hint=FORMAT_HINT, code="bad_consent")
     today = today or datetime.datetime.now(datetime.UTC).date()
     if _parse_date(path, facts["until"]) < today:
         hint = "Ask the person again, and give the new file."
@@ -79,15 +91,14 @@ def read_consent(
 
 
 def _parse_consent(path: Path) -> dict[str, Any] | None:
-    hint = "docs/provenance.md shows one; the schema is engine/schemas/consent.json."
     if path.stat().st_size > _MAX_BYTES:
         raise InvalidInputError(
-            f"{path}: larger than {_MAX_BYTES} bytes; this is no consent file.", hint=hint, code="bad_consent"
+            f"{path}: larger than {_MAX_BYTES} bytes; this is no consent file.", hint=FORMAT_HINT, code="bad_consent"
         )
     try:
         facts = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{path}: is not JSON ({error}).", hint=hint, code="bad_consent") from error
+        raise InvalidInputError(f"{path}: is not JSON ({error}).", hint=FORMAT_HINT, code="bad_consent") from error
     from jsonschema import Draft202012Validator
 
     wrong = next(
@@ -99,7 +110,7 @@ def _parse_consent(path: Path) -> dict[str, Any] | None:
     if wrong is not None:
         place = ".".join(map(str, wrong.path)) or "the document"
         message = wrong.message if len(wrong.message) < 200 else wrong.message[:200] + "..."
-        raise InvalidInputError(f"{path}: {place}: {message}.", hint=hint, code="bad_consent")
+        raise InvalidInputError(f"{path}: {place}: {message}.", hint=FORMAT_HINT, code="bad_consent")
     return facts
 
 

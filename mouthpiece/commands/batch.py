@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mouthpiece.batch.run import BatchOptions, BatchRequest, run_batch_file
 from mouthpiece.batch.worker import run_request
 from mouthpiece.commands.command import Command
-from mouthpiece.engine.config import add_flags, resolve_options
+from mouthpiece.engine.config import resolve_options
+from mouthpiece.engine.option_flags import add_flags
 from mouthpiece.use_cases import get_marking_use_cases
 
 if TYPE_CHECKING:

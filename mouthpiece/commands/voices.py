@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import Command, add_provenance_flags
-from mouthpiece.engine.config import add_flags, reject_unused_options
+from mouthpiece.engine.config import reject_unused_options
+from mouthpiece.engine.option_flags import add_flags
 from mouthpiece.voices import SAMPLE, SampleOptions, list_available_voices
 
 if TYPE_CHECKING:

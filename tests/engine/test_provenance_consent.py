@@ -8,6 +8,7 @@ import pytest
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.provenance.consent import load_consent_schema, read_consent
+from mouthpiece.job import OutputSettings, make_marking
 
 GOOD = {
     "person": "A. Speaker",
@@ -88,7 +89,7 @@ def test_files_and_evidence_are_held_to_their_hashes(consent, tmp_path):
         (json.dumps(GOOD | {"until": "soon"}), "until: "),
         (json.dumps(GOOD | {"until": "2030-02-30"}), "there is no day 2030-02-30"),
         (json.dumps(GOOD | {"expires": "2030-01-01"}), "'expires' was unexpected"),
-        (json.dumps(GOOD | {"commands": ["fly"]}), "commands.0: 'fly' is not one of"),
+        (json.dumps(GOOD | {"commands": ["Fly!"]}), "commands.0: "),
         (json.dumps(GOOD | {"evidence": {"sha256": "12"}}), "evidence.sha256: "),
         (json.dumps({key: GOOD[key] for key in ("purpose", "until")}), "'person' is a required property"),
     ],
@@ -99,6 +100,18 @@ def test_what_is_no_consent_file_is_refused_in_a_sentence(tmp_path, text, wanted
     with pytest.raises(InvalidInputError) as caught:
         read_consent(tmp_path / "consent.json", "dub", today=TODAY)
     assert wanted in str(caught.value) and caught.value.hint
+
+
+def test_a_command_that_does_not_exist_is_refused_where_all_are_known(tmp_path):
+    from mouthpiece.use_cases import get_marking_use_cases
+
+    (tmp_path / "consent.json").write_text(json.dumps(GOOD | {"commands": ["dub", "fly"]}))
+    known = get_marking_use_cases()
+    with pytest.raises(InvalidInputError, match="commands.1: 'fly' is not one of animate, lipsync") as caught:
+        read_consent(tmp_path / "consent.json", "dub", today=TODAY, known_commands=known)
+    assert caught.value.code == "bad_consent"
+    with pytest.raises(InvalidInputError, match="'fly' is not one of animate"):
+        make_marking(OutputSettings(consent=tmp_path / "consent.json"), "dub")
 
 
 def test_the_published_schema_is_itself_valid():

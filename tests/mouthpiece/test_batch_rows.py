@@ -180,75 +180,57 @@ def test_every_bad_row_is_listed(read):
     assert "4 bad rows" in str(caught.value)
 
 
+STRANGE = [
+    1e308,
+    "",
+    "\0",
+    "../../etc/passwd",
+    "x" * 70_000,
+    "\u202e",
+    "-rf",
+    "--force",
+    True,
+    [None],
+    "nul\n",
+    "//",
+    "~",
+]
+STRANGE += ["$HOME/x", "%s%n"]
+NO_TEXT = [None, [], {}, [[1]], 1e308]
+FIELDS_NOT_KNOWN = ["wings", "force", "json", "--help", "o", "", "output2", "command "]
+OUTPUTS_TAKEN = ["0.wav", "2.WAV", "0.mp4", "./0.wav", "a/../0.wav", "results.jsonl", ".", "..", "0.wav/x.wav"]
+
+
+def spoil_row(draw, kind, rows):
+    """The second of three rows with something wrong; kind: 0 to 5."""
+    if kind == 0:
+        return rows[1][: draw.randrange(1, len(rows[1]) - 1)]
+    if kind == 4:
+        return rows[draw.choice([0, 2])]
+    if kind == 1:
+        change = {draw.choice(["id", "command", "script", "output"]): draw.choice(NO_TEXT)}
+    elif kind == 2:
+        path = "../" * draw.randrange(1, 9) + "x/y.wav"
+        places = ["../../etc/passwd", path, "\0", "x" * 70_000, "//"]
+        change = {draw.choice(["output", "script", "seed", "pace"]): draw.choice(places)}
+    elif kind == 3:
+        change = {draw.choice(FIELDS_NOT_KNOWN): draw.choice(STRANGE)}
+    else:
+        change = {"output": draw.choice(OUTPUTS_TAKEN)}
+    return json.dumps(GOOD | {"id": 1, "output": "1.wav"} | change)
+
+
 def spoilt(seed):
     """A batch of three rows with something wrong in the second, by a seed; gives bytes."""
     draw = random.Random(seed)
     rows = [line(id=number, output=f"{number}.wav") for number in range(3)]
-    whole = GOOD | {"id": 1, "output": "1.wav"}
-    strange = [
-        None,
-        [],
-        {},
-        [[1]],
-        -1,
-        1e308,
-        "",
-        "\0",
-        "../../etc/passwd",
-        "x" * 70_000,
-        "\u202e",
-        "-rf",
-        "--force",
-        True,
-        [None],
-        "nul\n",
-        "//",
-        "~",
-        "$HOME/x",
-        "%s%n",
-    ]
     kind = draw.randrange(7)
-    if kind == 0:
-        text = rows[1]
-        rows[1] = text[: draw.randrange(1, len(text) - 1)]
-    elif kind == 1:
-        rows[1] = json.dumps(
-            whole | {draw.choice(["id", "command", "script", "output"]): draw.choice([None, [], {}, [[1]], 1e308])}
-        )
-    elif kind == 2:
-        rows[1] = json.dumps(
-            whole
-            | {
-                draw.choice(["output", "script", "seed", "pace"]): draw.choice(
-                    ["../../etc/passwd", "../" * draw.randrange(1, 9) + "x/y.wav", "\0", "x" * 70_000, "//"]
-                )
-            }
-        )
-    elif kind == 3:
-        rows[1] = json.dumps(
-            whole
-            | {
-                draw.choice(["wings", "force", "json", "--help", "o", "", "output2", "command "]): draw.choice(
-                    strange[5:]
-                )
-            }
-        )
-    elif kind == 4:
-        rows[1] = rows[draw.choice([0, 2])]
-    elif kind == 5:
-        rows[1] = json.dumps(
-            whole
-            | {
-                "output": draw.choice(
-                    ["0.wav", "2.WAV", "0.mp4", "./0.wav", "a/../0.wav", "results.jsonl", ".", "..", "0.wav/x.wav"]
-                )
-            }
-        )
-    else:
-        data = bytearray(rows[1].encode())
-        data[draw.randrange(len(data))] = draw.choice([0x00, 0xFF, 0x80, 0x0B])
-        return b"\n".join([rows[0].encode(), bytes(data), rows[2].encode()])
-    return "\n".join(rows).encode()
+    if kind < 6:
+        rows[1] = spoil_row(draw, kind, rows)
+        return "\n".join(rows).encode()
+    data = bytearray(rows[1].encode())
+    data[draw.randrange(len(data))] = draw.choice([0x00, 0xFF, 0x80, 0x0B])
+    return b"\n".join([rows[0].encode(), bytes(data), rows[2].encode()])
 
 
 def test_two_hundred_spoilt_batch_files_are_all_refused_with_their_line_and_nothing_is_written(read, desk):
