@@ -102,7 +102,7 @@ def sound(space: Workspace) -> dict[str, str]:
         raise JobFailed(f"benchmarks/mmaudio.py wrote no weights: {done.stderr.strip().splitlines()[-1]}")
     words = ("--model", "mmaudio-small-16k", "--weights", "mmaudio", "--steps", "2", "--prompt", "rain", "--seed", "6")
     found = space.make("sound.mp4", "sound", space.film, *words)
-    return found | space.make("sound.wav", "sound", space.film, *words, "--under-dialogue", space.film)
+    return found | space.make("under.wav", "sound", space.film, *words, "--under-dialogue", space.film)
 
 
 def batch(space: Workspace) -> dict[str, str]:

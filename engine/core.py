@@ -1,4 +1,7 @@
-"""The AV core: one flow-matching transformer over motion and articulation; each stream is given, generated or absent."""
+"""Define the audio-visual core: one flow-matching transformer over motion and articulation.
+
+Each stream is given, generated or absent at each tick, so that the same network speaks, moves lips and reads them.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 TICK_RATIO = ARTICULATION_HZ // MOTION_HZ  # articulation ticks in one motion tick
-PACKED_WIDTH = CODE_WIDTH + TICK_RATIO * ARTICULATION_WIDTH
-ABSENT, GIVEN, GENERATED = 0, 1, 2  # state of a stream at a tick
+PACKED_WIDTH = CODE_WIDTH + TICK_RATIO * ARTICULATION_WIDTH  # numbers of a packed tick, 118
+ABSENT = 0  # state of a stream at a tick: it plays no part
+GIVEN = 1  # its clean values are known
+GENERATED = 2  # it is sampled
 
 
 class StreamConditions(NamedTuple):
-    """What the core is told about each tick.
+    """Conditions of the core: the state of each stream at each tick, and the values that are given.
 
     values: (B, T, 118) packed clean values, read where a state is GIVEN.
     motion, articulation: (B, T) int64 states: ABSENT, GIVEN or GENERATED.
@@ -36,25 +41,23 @@ class StreamConditions(NamedTuple):
 
 
 def pack_streams(motion: torch.Tensor, articulation: torch.Tensor) -> torch.Tensor:
-    """Streams on one clock: motion (B, T, 32) and articulation (B, 2 T, 43) into (B, T, 118)."""
+    """Pack streams on one clock: motion (B, T, 32) and articulation (B, 2 T, 43) into (B, T, 118)."""
     return torch.cat([motion, articulation.reshape(*motion.shape[:2], -1)], -1)
 
 
 def unpack_streams(packed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(motion (B, T, 32), articulation (B, 2 T, 43)) of a packed tensor."""
+    """Unpack a packed tensor (B, T, 118): (motion (B, T, 32), articulation (B, 2 T, 43))."""
     motion, rest = packed[..., :CODE_WIDTH], packed[..., CODE_WIDTH:]
     return motion, rest.reshape(len(rest), -1, ARTICULATION_WIDTH)
 
 
 class AVCore(nn.Module):
-    """Velocity (B, T, 118) of packed streams; what is given or absent influences nothing through x.
+    """Predict the flow velocity (B, T, 118) of packed streams; what is given or absent influences nothing through x.
 
-    Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that any window
-    is
-    like any other.
+    Articulation runs at 50 Hz, two of its ticks to one of motion; positions are rotary, in seconds, so that all windows
+    are alike.
     width, depth: of the transformer.  heads: attention heads; width is a multiple of twice that.
-    relatives: True hears a phone that is given as its likeness to every phone, so that rare ones act like their
-    relatives.
+    relatives: True feeds a given phone as its similarity to every phone, so that rare ones act like related ones.
     Source: flow matching 2210.02747 on a DiT 2212.09748; per-stream noise levels after 2303.06555 (UniDiffuser).
     """
 
@@ -77,12 +80,12 @@ class AVCore(nn.Module):
         self.head = ModulatedHead(width, PACKED_WIDTH)
         self.reader = ModulatedHead(width, TICK_RATIO * len(PHONES))
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor, known: list[torch.Tensor]) -> torch.Tensor:
-        """Velocity (B, T, 118) float32 of x (B, T, 118) at flow time (B,) in [0, 1], under `Known`."""
+    def forward(self, x: torch.Tensor, time: torch.Tensor, known: StreamConditions) -> torch.Tensor:
+        """Predict the velocity (B, T, 118) float32 of x (B, T, 118) at flow time (B,) in [0, 1], under conditions."""
         return self.head(*self._encode_tokens(x, time, StreamConditions(*known))).float()
 
     def read_phones(self, motion: torch.Tensor) -> torch.Tensor:
-        """Phone logits (B, 2 T, 40) float32 of lips alone: motion (B, T, 32), as `steady` gives it; nothing is sampled."""
+        """Read phone logits (B, 2 T, 40) float32 off motion (B, T, 32) alone, as `normalize_motion` gives it."""
         batch, ticks = motion.shape[:2]
         values = pack_streams(motion, motion.new_zeros(batch, TICK_RATIO * ticks, ARTICULATION_WIDTH))
         state = torch.full((batch, ticks), GIVEN, device=motion.device)
@@ -94,13 +97,11 @@ class AVCore(nn.Module):
     def _encode_tokens(
         self, x: torch.Tensor, time: torch.Tensor, known: StreamConditions
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (B, T, width) after the last block, and what steers them."""
-        motion, sound = unpack_streams(torch.where(self._given(known), known.values, x))
+        """Encode tokens (B, T, width) up to the last block: (tokens, embedding of their noise levels)."""
+        motion, sound = unpack_streams(torch.where(self._make_given_mask(known), known.values, x))
         h = self.motion_in(_zero_absent(motion, known.motion)) + self.motion_state(known.motion)
-        heard = self.sound_in(
-            self._heard(_zero_absent(sound, known.articulation), known.articulation).transpose(1, 2)
-        ).transpose(1, 2)
-        h = h + heard + self.sound_state(known.articulation)
+        sound = self._relate_phones(_zero_absent(sound, known.articulation), known.articulation)
+        h = h + self.sound_in(sound.transpose(1, 2)).transpose(1, 2) + self.sound_state(known.articulation)
         e = self.motion_level(_compute_levels(time, known.motion)) + self.sound_level(
             _compute_levels(time, known.articulation)
         )
@@ -109,8 +110,8 @@ class AVCore(nn.Module):
             h = block(h, e, angles)
         return h, e
 
-    def _heard(self, sound: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """Articulation (B, 2 T, 43) with its phones as likenesses where it is given."""
+    def _relate_phones(self, sound: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """Replace given phones of articulation (B, 2 T, 43) by their similarities to all phones."""
         if self.phone_similarity is None:
             return sound
         phones = sound[..., : len(PHONES)]
@@ -118,28 +119,29 @@ class AVCore(nn.Module):
         return torch.cat([torch.where(given, phones @ self.phone_similarity, phones), sound[..., len(PHONES) :]], -1)
 
     @staticmethod
-    def _given(known: StreamConditions) -> torch.Tensor:
+    def _make_given_mask(known: StreamConditions) -> torch.Tensor:
+        """Make the mask (B, T, 118) of given values."""
         motion = (known.motion == GIVEN)[..., None].expand(-1, -1, CODE_WIDTH)
         sound = (known.articulation == GIVEN)[..., None].expand(-1, -1, PACKED_WIDTH - CODE_WIDTH)
         return torch.cat([motion, sound], -1)
 
 
 def build_core(state: dict[str, torch.Tensor], config: dict[str, Any]) -> AVCore:
-    """AVCore in eval, float32, of the tensors and the config of a core weights file.
+    """Build the core, in eval mode and float32, of the tensors and the config of its weights file.
 
-    Raises Missing when they do not fit.
+    Raises MissingDependencyError when they do not fit.
     """
     net = AVCore(config["width"], config["depth"], config["heads"], config.get("relatives", False))
     return load_state_into(net, state, "core").eval().float()
 
 
 def _zero_absent(z: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """A stream (B, n T, D) with zeros, even for NaN, where its state (B, T) is ABSENT."""
+    """Zero a stream (B, n T, D), NaN too, where its state (B, T) is ABSENT."""
     absent = (state == ABSENT).repeat_interleave(z.shape[1] // state.shape[1], 1)
     return z.masked_fill(absent[..., None], 0)
 
 
 def _compute_levels(time: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """Level (B, T) of each tick: 1 where given, the flow time (B,) where generated, 0 where absent."""
+    """Compute the level (B, T) of each tick: 1 where given, the flow time (B,) where generated, 0 where absent."""
     level = torch.where(state == GIVEN, 1.0, time[:, None].expand(state.shape))
     return level * (state != ABSENT)

@@ -1,4 +1,4 @@
-"""Curves that go over from one thing to another."""
+"""Interpolate with smooth curves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def smoothstep(x: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, between them a rise (...) that is level at both ends; x (...) float, whose dtype it keeps.
+    """Rise smoothly from 0 at x <= 0 to 1 at x >= 1, level at both ends; x (...) float, whose dtype is kept.
 
     Source: Hermite's cubic, as in GLSL.
     """

@@ -1,4 +1,4 @@
-"""Exact time: every rate and every instant is a Fraction; only this file converts between clocks."""
+"""Convert exactly between clocks: every rate and every instant is a Fraction."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ Time = TypeVar("Time", int, float)  # samples, frames or seconds
 
 MOTION_HZ = Fraction(25)  # clock of the motion code
 ARTICULATION_HZ = Fraction(50)  # clock of the articulation stream
-DELIVERY_HZ = 48_000  # sample rate of every sound we deliver
-MAX_RATE_HZ = 1000
+DELIVERY_HZ = 48_000  # sample rate of every sound that is written
+MAX_RATE_HZ = 1000  # frames a second
 
 _NTSC_RATES_HZ = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120))
 _WHOLE_RATES_HZ = tuple(Fraction(n) for n in (5, 6, 8, 10, 12, 15, 16, 20, 24, 25, 30, 48, 50, 60, 100, 120))
 _RATE_PATTERN = re.compile(r"\d+(\.\d+)?|\d+/\d+")
 
 
-def parse_rate(text: str | None) -> Fraction | None:
-    """The exact rate a person meant: "25", "30000/1001", and "29.97" as 30000/1001.
+def parse_rate(text: str) -> Fraction:
+    """Parse a frame rate as a person means it: "25", "30000/1001", and "29.97" as 30000/1001.
 
-    text: str, whole, decimal or fraction, in frames a second; above 0, at most 1000.
-    Raises UsageProblem for zero, negative, too large or not a number.
-    Source: ours; NTSC rates are n * 1000 / 1001.
+    text: whole, decimal or fraction, in frames a second; above 0, at most MAX_RATE_HZ.
+    Raises UsageError for zero, negative, too large or not a number.
     """
     plain = str(text).strip()
     if not _RATE_PATTERN.fullmatch(plain) or plain.endswith("/0"):
@@ -49,7 +48,8 @@ def parse_rate(text: str | None) -> Fraction | None:
     return rate
 
 
-def _make_rate_error(text: str | None) -> UsageError:
+def _make_rate_error(text: str) -> UsageError:
+    """Make the error for a frame rate that is not one."""
     return UsageError(
         f"--fps {text}: not a frame rate.",
         hint=f"Give a number above 0 and at most {MAX_RATE_HZ}, such as 25, 29.97 or 30000/1001.",
@@ -58,9 +58,9 @@ def _make_rate_error(text: str | None) -> UsageError:
 
 
 def snap_to_standard_rate(rate: Fraction) -> Fraction:
-    """The well-known rate within 10 parts in a million of `rate`, else `rate` itself.
+    """Snap a rate to a standard one within 10 parts in a million, else return it as it is.
 
-    rate: Fraction, frames a second, as containers with rounded time stamps report it.
+    rate: frames a second, as containers with rounded time stamps report it.
     """
     for known in _WHOLE_RATES_HZ + _NTSC_RATES_HZ:
         if abs(rate - known) * 100_000 <= known:
@@ -68,53 +68,48 @@ def snap_to_standard_rate(rate: Fraction) -> Fraction:
     return Fraction(rate)
 
 
-def round_half_up(value: Fraction) -> int:
-    """The whole number nearest to `value`; halves go up, also below zero.
+def round_half_up(value: Fraction | int) -> int:
+    """Round to the nearest whole number; halves go up, also below zero.
 
-    value: Fraction or int.
-    Source: ours; built-in round() sends halves to the even number, which makes uneven steps.
+    The built-in round() sends halves to the even number, which makes uneven steps.
     """
     return math.floor(Fraction(value) + Fraction(1, 2))
 
 
 def count_frames(duration: Fraction, rate: Fraction) -> int:
-    """How many frames cover `duration` completely; at least 1.
+    """Count the frames that cover a duration completely, at least 1.
 
-    duration: Fraction, seconds.
-    rate: Fraction, frames a second.
-    Source: ours; the picture may outlast the sound by less than one frame, never the reverse.
+    duration: seconds.  rate: frames a second.
+    The picture may outlast the sound by less than one frame, never the reverse.
     """
     return max(1, math.ceil(Fraction(duration) * rate))
 
 
 def get_frame_time(index: int, rate: Fraction) -> Fraction:
-    """When frame `index` starts: Fraction, seconds.
+    """Get the start of a frame in seconds.
 
-    index: int, from 0.
-    rate: Fraction, frames a second.
+    index: from 0.  rate: frames a second.
     """
     return Fraction(index) / rate
 
 
 def count_samples(time: Fraction, rate_hz: int) -> int:
-    """How many samples lie before `time`, to the nearest sample.
+    """Count the samples that lie before a time, to the nearest sample.
 
-    time: Fraction, seconds.
-    rate_hz: int, samples a second.
+    time: seconds.  rate_hz: samples a second.
     """
     return round_half_up(Fraction(time) * rate_hz)
 
 
 def make_frame_times(count: int, rate: Fraction) -> np.ndarray:
-    """The starts of `count` frames: (count,) float64, seconds, each rounded once.
+    """Make the starts of frames in seconds, (count,) float64, each rounded once.
 
-    count: int, how many.
-    rate: Fraction, frames a second.
-    Source: ours; a whole product divided once does not drift the way a running sum does.
+    rate: frames a second.
     """
     import numpy as np  # on use: every start imports this file
 
     rate = Fraction(rate)
+    # a whole product divided once does not drift the way a running sum does
     return np.arange(count, dtype=np.int64) * rate.denominator / float(rate.numerator)
 
 
@@ -134,7 +129,7 @@ def merge_spans(spans: Iterable[tuple[Time, Time]], gap: float = 0) -> list[tupl
 
 
 def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """A track read between its ticks, (N, ...) float32: linear between two, held beyond its ends.
+    """Interpolate a track between its ticks, (N, ...) float32: linear between two, held beyond its ends.
 
     track: (T, ...), T at least 1; tick k stands for the instant k.
     at: (N,) float, instants in ticks.
@@ -143,5 +138,5 @@ def interpolate_track(track: np.ndarray, at: np.ndarray) -> np.ndarray:
 
     track, at = np.asarray(track, np.float32), np.clip(at, 0, len(track) - 1)
     low = np.minimum(at.astype(int), max(0, len(track) - 2))
-    part = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)
-    return track[low] * (1 - part) + track[np.minimum(low + 1, len(track) - 1)] * part
+    share = (at - low).reshape(-1, *[1] * (track.ndim - 1)).astype(np.float32)
+    return track[low] * (1 - share) + track[np.minimum(low + 1, len(track) - 1)] * share

@@ -1,4 +1,4 @@
-"""What media files hold, as plain facts."""
+"""Define what media files hold: facts of a file, and a frame of a video."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,17 +9,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds.
+    """What a media file holds.
 
-    rate: Fraction, frames a second on average; None without picture, like all picture fields.
-    time_base: Fraction, seconds, the unit of the picture's time stamps.
+    rate: frames a second on average; None without picture, like all picture fields.
+    time_base: seconds, the unit of the picture's time stamps.
     width_px, height_px: as shown, after rotation.
     rotation_degrees: counter-clockwise turn that the container asks the player for.
-    pixel_aspect: Fraction, width over height of one pixel.
-    duration: Fraction, seconds, of the picture if any, else of the sound; None when the container does not say.
-    frames: int as the container counts them, or None.
-    variable_rate: True when the first frames are not evenly spaced.
-    colour: names of the tags: primaries, transfer, matrix, range, as numbers of ITU-T H.273.
+    pixel_aspect: width over height of one pixel.
+    duration: seconds, of the picture if any, else of the sound; None when the container does not say.
+    frames: number of them as the container counts them, or None.
+    variable_rate: whether the first frames are not evenly spaced.
+    audio_rate_hz, channels: of the sound.  video_codec, audio_codec: FFmpeg's names.
+    colour: tags named primaries, transfer, matrix and range, as numbers of ITU-T H.273.
     """
 
     path: Path
@@ -38,15 +39,15 @@ class MediaInfo:
     channels: int | None = None
     video_codec: str | None = None
     audio_codec: str | None = None
-    colour: dict = field(default_factory=dict)
+    colour: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
-    index: int, from 0.
-    time: Fraction, seconds from the start of the video, from the time stamp.
+    index: from 0.
+    time: seconds from the start of the video, from the time stamp.
     pixels: (H, W, 3) uint8 RGB, upright.
     """
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mouthpiece.engine.config import reject_unused_options, to_flag
 from mouthpiece.engine.errors import ExitCode, InvalidInputError, UsageError
-from mouthpiece.job import Result
+from mouthpiece.job import Result, format_line_count
 from mouthpiece.request import Argument, Request, UseCase
-from mouthpiece.speak import format_line_count, format_line_list
+from mouthpiece.speak import format_line_list
 from mouthpiece.voice.options import SCRIPT_OPTIONS, DubOptions
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ class EvaluateRequest(Request):
     against: the real clip of the same sound; of a dub the film before it.
     portrait: the picture it was made from.
     project: the video is a dub of this project; None finds the one in OUT.dub beside it.
-    recognizer: what recognises the lines of a dub, a name of the table of recognisers, "auto" or "off"; None is "auto" for a dub.
+    recognizer: what recognises the lines of a dub: a name of the table of recognisers, "auto" or "off"; None is "auto"
+    for a dub.
     sheet: where a contact sheet is written.
     """
 
@@ -148,7 +149,7 @@ def measure_dub(request: EvaluateRequest, project: Path, job: Job) -> dict[str, 
     recognizer = request.recognizer or "auto"
     dub = evaluate_dub(request.video, request.against, project, mouth_boxes, recognizer, job.progress)
     dub["old_mouth_correlation"] = None
-    if mouth_boxes:
+    if mouth_boxes and request.against is not None:
         dub["old_mouth_correlation"] = correlate_old_mouth(request.against, request.video)
         if dub["old_mouth_correlation"] is None:
             reasons["old_mouth_correlation"] = "a mouth that does not move, or is not seen"
@@ -179,15 +180,18 @@ def flatten_dub(dub: dict[str, Any]) -> dict[str, Any]:
     )
     for part in ("file", "loudness", "picture"):
         out |= {part: None} if dub[part] is None else {f"{part}_{name}": value for name, value in dub[part].items()}
-    because = {f"file_{name}": ("lines",) for name in LINE_KEYS} | {f"file_{name}": ("overlap",) for name in FILM_KEYS}
-    because |= {name: ("loudness",) for name in out if name.startswith("loudness_")} | dict(
-        picture=("picture",), picture_inside_changed_share=("mouths",)
-    )
-    because |= dict(
-        file_wer_mean=("wer",), recogniser=("wer",), old_mouth_correlation=("old_mouth_correlation", "mouths")
-    )
+    reason_keys: dict[str, tuple[str, ...]] = {f"file_{name}": ("lines",) for name in LINE_KEYS}
+    reason_keys |= {f"file_{name}": ("overlap",) for name in FILM_KEYS}
+    reason_keys |= {name: ("loudness",) for name in out if name.startswith("loudness_")}
+    reason_keys |= {
+        "picture": ("picture",),
+        "picture_inside_changed_share": ("mouths",),
+        "file_wer_mean": ("wer",),
+        "recogniser": ("wer",),
+        "old_mouth_correlation": ("old_mouth_correlation", "mouths"),
+    }
     found = {
-        name: [dub["reasons"][key] for key in because.get(name, ()) if key in dub["reasons"]]
+        name: [dub["reasons"][key] for key in reason_keys.get(name, ()) if key in dub["reasons"]]
         for name, value in out.items()
         if value is None
     }

@@ -157,12 +157,13 @@ def make_marking(
     from mouthpiece.engine.provenance.consent import read_consent
     from mouthpiece.engine.provenance.manifest import Marking, check_credentials, get_manifest_path
     from mouthpiece.engine.provenance.signing import load_credentials
-    from mouthpiece.use_cases import get_marking_use_cases  # it imports this module
 
     consent = None
     if settings.consent is not None:
-        known = get_marking_use_cases()
-        consent = read_consent(settings.consent, command, inputs, languages, known_commands=known)
+        from mouthpiece.use_cases import list_marking_commands
+
+        known_commands = list_marking_commands()
+        consent = read_consent(settings.consent, command, inputs, languages, known_commands=known_commands)
     if not settings.provenance:
         if settings.signing_key is not None or settings.signing_cert is not None:
             raise UsageError(

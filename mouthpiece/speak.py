@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from mouthpiece.engine.config import reject_unused_options
 from mouthpiece.engine.errors import ExitCode, InvalidInputError, UsageError
+from mouthpiece.job import format_line_count
 from mouthpiece.request import Argument, Request, UseCase
 from mouthpiece.voice.options import FILM_OPTIONS, SCRIPT_OPTIONS, SpeakOptions
 
@@ -84,7 +85,7 @@ def check_options(request: SpeakRequest) -> None:
 
 
 def check_outputs(request: SpeakRequest, job: Job) -> None:
-    """Check that the output, its side-car and those of further takes can be written. Raises as Job.check_output does."""
+    """Check that the output, its side-car and further takes can be written. Raises as Job.check_output does."""
     from mouthpiece.engine.files import check_output_file
 
     job.check_output(request.output, (".wav",))
@@ -181,11 +182,6 @@ def write_takes(request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[s
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))
     exit_code = ExitCode.PARTLY if silent else ExitCode.DONE
     return replace(results[0], document=document, takes=tuple(outputs[1:]), exit_code=exit_code)
-
-
-def format_line_count(lines: int) -> str:
-    """Format a number of lines: "1 line", "2 lines"."""
-    return f"{lines} line{'s' * (lines != 1)}"
 
 
 def format_line_list(what: str, line_ids: Sequence[str]) -> str:

@@ -20,6 +20,11 @@ USE_CASES: dict[str, UseCase] = {
 }
 
 
+def list_marking_commands() -> tuple[str, ...]:
+    """List the use cases whose output is marked, and that a consent may name."""
+    return tuple(get_marking_use_cases())
+
+
 def get_use_case(request: Request) -> UseCase:
     """Return the UseCase of a Request."""
     return USE_CASES[request.command]

@@ -1,9 +1,10 @@
-"""When somebody speaks or sings: a smooth 50 Hz mask from Silero's voice detector; noise and music stay at zero."""
+"""Detect speech and singing: a smooth 50 Hz mask from Silero's voice activity detector, zero in noise and music."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import median_filter, uniform_filter1d
@@ -14,20 +15,31 @@ from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.engine.weights.records import record_packaged_model
 
-ACTIVITY_HZ = int(ARTICULATION_HZ)
-FRAME_SAMPLES, CONTEXT_SAMPLES, BLOCK_FRAMES = 512, 64, 512  # what Silero takes: 32 ms, each told the 4 ms before it
-SPEECH_ONSET, SPEECH_OFFSET = 0.5, 0.35  # speech starts above the first and ends below the second
-# A held note is music to a detector that remembers it, and a vowel to one that has heard 96 ms only; instruments are
-# neither.
-SINGING_CONTEXT_FRAMES, SINGING_MEDIAN_FRAMES, SINGING_MIN_FRAMES = 3, 5, 8
-SINGING_ONSET, SINGING_OFFSET = 0.3, 0.1
-MIN_RUN_S, MAX_GAP_S, PAD_S, RAMP_S = 0.06, 0.08, 0.04, 0.06
-GRID_HZ = 1000  # the mask is built in whole milliseconds
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+ACTIVITY_HZ = int(ARTICULATION_HZ)  # rate of the mask
+FRAME_SAMPLES = 512  # samples of a frame of Silero's, 32 ms at 16 kHz
+CONTEXT_SAMPLES = 64  # samples before a frame that Silero takes with it, 4 ms
+BLOCK_FRAMES = 512  # frames a call of the network
+SPEECH_ONSET = 0.5  # probability above which speech starts
+SPEECH_OFFSET = 0.35  # probability below which it ends
+# A held note is music to a detector with memory, and a vowel to one that gets 96 ms only; instruments are neither.
+SINGING_CONTEXT_FRAMES = 3  # frames that the detector of singing gets
+SINGING_MEDIAN_FRAMES = 5  # frames of the median filter over its probability
+SINGING_MIN_FRAMES = 8  # frames of the shortest singing
+SINGING_ONSET = 0.3  # probability above which singing starts
+SINGING_OFFSET = 0.1  # probability below which it ends
+MIN_RUN_S = 0.06  # shorter speech is dropped
+MAX_GAP_S = 0.08  # shorter gaps are filled
+PAD_S = 0.04  # added on each side of speech
+RAMP_S = 0.06  # length of the mask's ramps
+GRID_HZ = 1000  # rate at which the mask is built, before it is averaged to ACTIVITY_HZ
 
 
 @cached_model(2)
-def _load_network(name: str):
-    """One of Silero's networks, found inside its package without importing it: the import would change torch's threads."""
+def _load_network(name: str) -> InferenceSession:
+    """Load one of Silero's networks from its package, without an import, which would change torch's threads."""
     import onnxruntime
 
     spec = importlib.util.find_spec("silero_vad")
@@ -44,6 +56,7 @@ def _load_network(name: str):
 
 
 def _check_wave(wave: np.ndarray) -> np.ndarray:
+    """Check that a wave has one channel, and return it as float32."""
     wave = np.asarray(wave, np.float32)
     if wave.ndim != 1:
         raise UsageError(f"wave of shape {wave.shape}: need (S,), one channel at 16 kHz.", code="bad_wave")
@@ -51,7 +64,7 @@ def _check_wave(wave: np.ndarray) -> np.ndarray:
 
 
 def _frame_windows(wave: np.ndarray, before_frames: int = 0) -> np.ndarray:
-    """(N + before_frames, 576) views: each frame of 512 samples after the 64 before it; zeros ahead of the sound."""
+    """Frame a wave, (N + before_frames, 576): each frame with the context before it; zeros ahead of the sound."""
     wave = _check_wave(wave)
     frames = -(-len(wave) // FRAME_SAMPLES)
     padded = np.pad(wave, (CONTEXT_SAMPLES + before_frames * FRAME_SAMPLES, max(1, frames) * FRAME_SAMPLES - len(wave)))
@@ -60,10 +73,10 @@ def _frame_windows(wave: np.ndarray, before_frames: int = 0) -> np.ndarray:
 
 
 def compute_speech_probability(wave: np.ndarray) -> np.ndarray:
-    """(N,) float32 in [0, 1]: Silero's probability of speech in each 32 ms, frame i from sample 512 i.
+    """Compute Silero's probability of speech in each frame of 32 ms, (N,) float32 in [0, 1].
 
     wave: (S,) float32 in [-1, 1] at 16 kHz.
-    Raises UsageProblem for another shape, Missing when silero-vad is not installed.
+    Raises UsageError for another shape, MissingDependencyError when silero-vad is not installed.
     Source: Silero Team 2024, silero-vad 6.
     """
     windows = _frame_windows(wave)
@@ -77,11 +90,9 @@ def compute_speech_probability(wave: np.ndarray) -> np.ndarray:
 
 
 def compute_vowel_probability(wave: np.ndarray) -> np.ndarray:
-    """(N,) float32 in [0, 1]: the same by a detector that has heard the last 96 ms only, so that held notes stay
-    vowels.
+    """Compute the probability of a vowel in each frame, (N,) float32: a detector of 96 ms keeps held notes vowels.
 
-    wave, raises: as in `voice_probability`.
-    Source: ours, on silero-vad 6.
+    wave, raises: as in `compute_speech_probability`.
     """
     before = SINGING_CONTEXT_FRAMES - 1
     windows = _frame_windows(wave, before)
@@ -98,26 +109,26 @@ def compute_vowel_probability(wave: np.ndarray) -> np.ndarray:
 
 
 def detect_voiced_frames(wave: np.ndarray) -> np.ndarray:
-    """(N,) bool: frames of 32 ms in which somebody speaks or sings.
+    """Detect the frames of 32 ms in which somebody speaks or sings, (N,) bool.
 
-    wave, raises: as in `voice_probability`.
+    wave, raises: as in `compute_speech_probability`.
     """
     wave = normalize_level(_check_wave(wave))
-    found = apply_hysteresis(compute_speech_probability(wave), SPEECH_ONSET, SPEECH_OFFSET)
+    voiced = apply_hysteresis(compute_speech_probability(wave), SPEECH_ONSET, SPEECH_OFFSET)
     vowels = median_filter(compute_vowel_probability(wave), SINGING_MEDIAN_FRAMES, mode="nearest")
     for a, b in find_runs(apply_hysteresis(vowels, SINGING_ONSET, SINGING_OFFSET)):
         if b - a >= SINGING_MIN_FRAMES:
-            found[a:b] = True
-    return found
+            voiced[a:b] = True
+    return voiced
 
 
 def find_runs(mask: np.ndarray) -> np.ndarray:
-    """(N, 2) int: start and end (exclusive) of each run of True. mask: (T,) bool."""
+    """Find the runs of True in a mask (T,) bool: start and end (exclusive) of each, (N, 2) int."""
     return np.flatnonzero(np.diff(np.r_[0, np.asarray(mask, np.int8), 0])).reshape(-1, 2)
 
 
 def apply_hysteresis(values: np.ndarray, onset: float, offset: float) -> np.ndarray:
-    """(T,) bool: the runs above `offset` that reach `onset` somewhere, whole. values: (T,)."""
+    """Threshold values (T,) with hysteresis: whole runs above `offset` that reach `onset` somewhere, (T,) bool."""
     out = np.zeros(len(values), bool)
     for a, b in find_runs(np.asarray(values) >= offset):
         out[a:b] = np.max(values[a:b]) >= onset
@@ -125,9 +136,7 @@ def apply_hysteresis(values: np.ndarray, onset: float, offset: float) -> np.ndar
 
 
 def clean_mask(mask: np.ndarray, rate_hz: int) -> np.ndarray:
-    """(T,) bool: gaps under GAP_S filled, then runs under SHORTEST_S dropped, then the rest padded by PAD_S. mask: (T,)
-    bool.
-    """
+    """Clean a mask (T,) bool: fill gaps under MAX_GAP_S, drop runs under MIN_RUN_S, pad the rest by PAD_S."""
     out = np.array(mask, bool)
     for a, b in find_runs(~out):
         if 0 < a and b < len(out) and b - a < MAX_GAP_S * rate_hz:
@@ -140,19 +149,18 @@ def clean_mask(mask: np.ndarray, rate_hz: int) -> np.ndarray:
 
 
 def detect_speech_activity(wave: np.ndarray) -> np.ndarray:
-    """(T,) float32 in [0, 1] at 50 Hz: 1 while somebody speaks or sings alone, 0 in silence, noise and music; ramps of
-    60 ms between.
+    """Detect speech activity, (T,) float32 in [0, 1] at 50 Hz: 1 while somebody speaks or sings, 0 in noise and music.
 
     wave: (S,) float32 in [-1, 1] at 16 kHz, any level; T covers it completely, tick i is about the 20 ms from i / 50 s.
-    Raises UsageProblem for another shape, Missing when silero-vad is not installed.
-    Source: ours, on silero-vad.
+    Raises UsageError for another shape, MissingDependencyError when silero-vad is not installed.
+    Source: Silero Team 2024, silero-vad 6.
     """
-    found = detect_voiced_frames(wave)
+    voiced = detect_voiced_frames(wave)
     ticks = -(-len(wave) * ACTIVITY_HZ // RATE_HZ)
     if ticks == 0:
         return np.zeros(0, np.float32)
     steps, samples = GRID_HZ // ACTIVITY_HZ, RATE_HZ // GRID_HZ
     frame_of = (np.arange(ticks * steps) * samples + samples // 2) // FRAME_SAMPLES
-    mask = clean_mask(found[np.minimum(frame_of, len(found) - 1)], GRID_HZ)
+    mask = clean_mask(voiced[np.minimum(frame_of, len(voiced) - 1)], GRID_HZ)
     smooth = uniform_filter1d(mask.astype(float), round(RAMP_S * GRID_HZ), mode="nearest")
     return smooth.reshape(ticks, steps).mean(1).clip(0, 1).astype(np.float32)

@@ -1,6 +1,4 @@
-"""What lips, jaw and tongue do for each phone: phones that a training hardly has share what it learns of their
-relatives.
-"""
+"""Describe phones by articulatory features (lips, jaw, tongue), so that rare phones share what is learned of others."""
 
 from __future__ import annotations
 
@@ -69,7 +67,9 @@ MOUTH_SHAPES = {
     "IH": MouthShape(0.45, 0.5, "jaw mid"),
     "IY": MouthShape(0.35, 0.6, "jaw mid"),
 }
+# classes of phones that look alike
 VISEMES = tuple(dict.fromkeys(shape.viseme for shape in MOUTH_SHAPES.values()))
+# feature -> phones with its value in [0, 1]; 0 for all others
 GRADED_FEATURES = dict(
     round="AO .6  OW .8  OY .7  UH .6  UW 1  W 1  AW .4  R .4  SH .6  ZH .6  CH .6  JH .6  ER .4",
     spread="IY 1  EY .8  IH .6  EH .5  AE .6  Y .7  S .5  Z .5  AY .5",
@@ -79,6 +79,7 @@ GRADED_FEATURES = dict(
     back="UW 1  UH .8  OW .9  AO .9  AA .7  OY .8  AW .5  W 1",
     gliding="AW 1  AY 1  OY 1  EY .5  OW .5",
 )
+# feature -> phones that have it
 BINARY_FEATURES = dict(
     lips="B P M",
     lip_and_teeth="F V",

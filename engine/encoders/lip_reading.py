@@ -1,4 +1,4 @@
-"""Lips into phones: the core reads motion without sound; a semi-Markov Viterbi pass puts known phones on what it read."""
+"""Read lips: phone posteriors from motion alone, and a semi-Markov Viterbi alignment of known phones to them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ SILENCE_INDEX = PHONES.index("SIL")
 
 
 def normalize_motion(codes: np.ndarray, lips: np.ndarray) -> np.ndarray:
-    """Motion (T, 32) float32 as the core reads it: about the clip's own median, speakers of one width; lids and head
-    left out.
+    """Normalize motion codes for lip reading, (T, 32) float32: about the clip's median, scaled to a typical opening.
 
-    codes: (T, 26 or 32), as the motion encoder reads them.  lips: (26,) of the motion space.
-    Source: ours; what is constant in a face is no speech.
+    codes: (T, 26 or 32), from the motion encoder; eyelids and head are left out.
+    lips: (26,) of the motion space.
     """
     codes = np.asarray(codes, np.float32)[:, :EXPRESSION_WIDTH]
     opening = codes @ np.asarray(lips, np.float32)
@@ -36,7 +35,10 @@ def normalize_motion(codes: np.ndarray, lips: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def read_lips(core: AVCore, motion: np.ndarray, window: int = 150, margin: int = 38) -> np.ndarray:
-    """Log posteriors (2 T, 40) float32 of motion (T, 32) from `steady`, in windows of constant memory."""
+    """Read log posteriors of phones (2 T, 40) float32 off motion (T, 32) from `normalize_motion`.
+
+    window: ticks read at a time, in constant memory.  margin: ticks read beyond it on each side.
+    """
     motion, parts = torch.as_tensor(motion), []
     for start in range(0, len(motion), window):
         stop = min(len(motion), start + window)
@@ -48,9 +50,8 @@ def read_lips(core: AVCore, motion: np.ndarray, window: int = 150, margin: int =
 
 def align_phones_to_scores(
     scores: np.ndarray, phones: np.ndarray, usual: np.ndarray, spread: np.ndarray, longest: np.ndarray
-) -> np.ndarray:
-    """Ticks (N + 1,) at which known phones begin, and the last one's end: the likeliest under scores and log-normal
-    durations.
+) -> np.ndarray | None:
+    """Align known phones to scores: the likeliest boundaries (N + 1,) in ticks under log-normal durations.
 
     scores: (T, 40) log likelihood of each phone at each tick.
     phones: N columns of scores, in order.  usual: (N,) likeliest length of each in ticks; 0 for what may be left out.
@@ -79,7 +80,7 @@ def align_phones_to_scores(
 
 
 def _compute_duration_cost(length: int, usual: float, spread: float) -> float:
-    """Negative log of the odds of a length in ticks; half a tick stands for none."""
+    """Compute the negative log likelihood of a length in ticks; half a tick stands for none."""
     if usual == 0:  # a pause that may be left out: free to be long
         return 0.0 if length == 0 else 1.5 + 0.3 * np.log(length)
     return 0.5 * (np.log(max(length, 0.5) / usual) / spread) ** 2

@@ -1,6 +1,4 @@
-"""Faces into motion: an aligned crop becomes a lattice of displacements from the face's own rest, the lattice a short
-code.
-"""
+"""Encode facial motion: an aligned crop to a lattice of displacements from rest, the lattice to a short code."""
 
 from __future__ import annotations
 
@@ -14,15 +12,17 @@ from torch.nn import functional as F
 from mouthpiece.engine.weights.loading import load_state_into
 
 LATTICE_NODES = 32  # nodes a side, over the unit square of the crop
-CROP_PX = 128  # what the encoder looks at
-LOWER_FACE_WIDTH, BROW_WIDTH, POSE_WIDTH = 21, 4, 6  # numbers of the code: mouth and jaw; brows; head
-BLINK_INDEX = LOWER_FACE_WIDTH  # index of the eyelids
-EXPRESSION_WIDTH = LOWER_FACE_WIDTH + 1 + BROW_WIDTH
-CODE_WIDTH = EXPRESSION_WIDTH + POSE_WIDTH  # 32
+CROP_PX = 128  # side of the crop that the encoder takes
+LOWER_FACE_WIDTH = 21  # numbers of the code for mouth and jaw
+BROW_WIDTH = 4  # numbers for the brows
+POSE_WIDTH = 6  # numbers for the head
+BLINK_INDEX = LOWER_FACE_WIDTH  # index of the number for the eyelids
+EXPRESSION_WIDTH = LOWER_FACE_WIDTH + 1 + BROW_WIDTH  # numbers for the face without the head, 26
+CODE_WIDTH = EXPRESSION_WIDTH + POSE_WIDTH  # numbers of the code, 32
 
 
 class ResBlock(nn.Module):
-    """Pre-activation residual block, the identity at birth. Source: 1603.05027."""
+    """Add a pre-activation residual, initialized as the identity. Source: 1603.05027."""
 
     def __init__(self, width: int, groups: int = 8) -> None:
         super().__init__()
@@ -38,11 +38,12 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.net[-1].bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the residual to x (B, width, H, W)."""
         return x + self.net(x)
 
 
 def make_coordinate_grid(height: int, width: int, device: torch.device | None = None) -> torch.Tensor:
-    """Pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y. Source: align_corners=False."""
+    """Make the pixel centres of the unit square in [-1, 1], (1, 2, height, width): x, then y."""
     y = (torch.arange(height, device=device) + 0.5) / height * 2 - 1
     x = (torch.arange(width, device=device) + 0.5) / width * 2 - 1
     y, x = torch.meshgrid(y, x, indexing="ij")
@@ -50,12 +51,10 @@ def make_coordinate_grid(height: int, width: int, device: torch.device | None = 
 
 
 class MotionEncoder(nn.Module):
-    """Crops (B, 3, 128, 128) in [-1, 1] -> displacement from rest (B, 2, 32, 32) in units of the crop, head motion
-    excluded.
+    """Encode crops (B, 3, 128, 128) in [-1, 1] to displacements from rest (B, 2, 32, 32) in units of the crop.
 
-    Taught by a mesh on talking clips and puppets; needs no landmarks at inference.
+    Head motion is left out. Trained on a face mesh of talking clips and puppets; needs no landmarks at inference.
     width: channels at half resolution, a multiple of 8.
-    Source: ours, docs/log.md.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -72,12 +71,10 @@ class MotionEncoder(nn.Module):
         nn.init.zeros_(self.out[-1].weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode crops to displacements, float32."""
         u = F.pixel_unshuffle(x, 2)
-        a = self.inlet(
-            torch.cat(
-                [u, make_coordinate_grid(*u.shape[2:], device=u.device).to(u.dtype).expand(len(u), -1, -1, -1)], 1
-            )
-        )
+        grid = make_coordinate_grid(*u.shape[2:], device=u.device).to(u.dtype)
+        a = self.inlet(torch.cat([u, grid.expand(len(u), -1, -1, -1)], 1))
         h = self.high(a)
         m = self.mid(h)
         m = self.up_mid(m + F.interpolate(self.from_low(self.low(m)), scale_factor=2.0))
@@ -87,12 +84,12 @@ class MotionEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class MotionSpace:
-    """The code: a linear basis of lattices (mouth and jaw, eyelids, brows) beside six numbers of the head.
+    """Convert motion codes to lattices and back: a linear basis (mouth, jaw, eyelids, brows) and six head numbers.
 
     basis: (26, 2, 32, 32) lattices, unit code each.  projection: (26, 2048) back from a lattice.
     pose_std: (6,) units of the head's numbers.
     lips: (26,) inner-lip opening in units of the crop for a unit code.
-    Source: PCA of the teacher's lattices; training/motion_space.py.
+    Source: PCA of lattices, training/motion_space.py.
     """
 
     basis: torch.Tensor
@@ -101,28 +98,28 @@ class MotionSpace:
     lips: torch.Tensor
 
     def to_lattice(self, code: torch.Tensor) -> torch.Tensor:
-        """Displacement (..., 2, 32, 32) of the expression part of a code (..., 32)."""
+        """Convert the expression part of a code (..., 32) to a displacement (..., 2, 32, 32)."""
         flat = code[..., :EXPRESSION_WIDTH] @ self.basis.reshape(EXPRESSION_WIDTH, -1).to(code)
         return flat.reshape(*code.shape[:-1], 2, LATTICE_NODES, LATTICE_NODES)
 
     def to_code(self, lattice: torch.Tensor) -> torch.Tensor:
-        """Expression part (..., 26) of the code of a displacement (..., 2, 32, 32)."""
+        """Convert a displacement (..., 2, 32, 32) to the expression part (..., 26) of its code."""
         return lattice.reshape(*lattice.shape[:-3], -1) @ self.projection.T.to(lattice)
 
     def to_pose(self, code: torch.Tensor) -> torch.Tensor:
-        """Head pose (..., 6) of a code: shift x, y in units of the crop, log scale, roll, yaw, pitch in radians."""
+        """Convert a code to its head pose (..., 6): shift x, y in units of the crop, log scale, roll, yaw, pitch."""
         return code[..., EXPRESSION_WIDTH:] * self.pose_std.to(code)
 
     def compute_mouth_opening(self, code: torch.Tensor) -> torch.Tensor:
-        """Inner-lip opening (...,) in units of the crop, 0 with lips shut."""
+        """Compute the inner-lip opening (...,) in units of the crop, 0 with lips shut."""
         return code[..., :EXPRESSION_WIDTH] @ self.lips.to(code)
 
 
 @torch.inference_mode()
 def encode_crops(encoder: MotionEncoder, space: MotionSpace, crops: np.ndarray, batch: int = 32) -> np.ndarray:
-    """Expression codes (N, 26) float32 of crops, each on its own: batches only save time.
+    """Encode crops to expression codes (N, 26) float32, each on its own: batches only save time.
 
-    crops: (N, S, S, 3) uint8, resized to what the encoder looks at.
+    crops: (N, S, S, 3) uint8, resized to CROP_PX.
     batch: crops a call of the encoder.
     """
     out = []
@@ -135,11 +132,11 @@ def encode_crops(encoder: MotionEncoder, space: MotionSpace, crops: np.ndarray, 
 
 
 def build_motion_encoder(state: dict[str, torch.Tensor], config: dict[str, int]) -> tuple[MotionEncoder, MotionSpace]:
-    """(MotionEncoder in eval, MotionSpace) of the tensors and the config of a motion weights file, float32.
+    """Build the motion encoder, in eval mode and float32, and the motion space of a weights file.
 
-    state: dict of tensors, left as it is.  config: dict of the header.
-    Raises Missing when they do not fit.
+    state: tensors, left as they are.  config: of the header.
+    Raises MissingDependencyError when they do not fit.
     """
-    own = {k: v for k, v in state.items() if not k.startswith("space.")}
+    weights = {k: v for k, v in state.items() if not k.startswith("space.")}
     space = MotionSpace(**{k: state[f"space.{k}"].float() for k in MotionSpace.__dataclass_fields__})
-    return load_state_into(MotionEncoder(config["width"]), own, "motion").eval().float(), space
+    return load_state_into(MotionEncoder(config["width"]), weights, "motion").eval().float(), space

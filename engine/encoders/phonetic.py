@@ -1,4 +1,4 @@
-"""Sound into articulation: log-mel at 100 Hz, then phones, voicing, F0 and energy at 50 Hz by a small net of ours."""
+"""Encode sound to articulation: log-mel at 100 Hz, then phones, voicing, F0 and energy at 50 Hz by a small network."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mouthpiece.engine.nn.blocks import MixBlock
 from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.engine.weights.model_cache import cached_model
 
-RATE_HZ = 16000
-HOP_SAMPLES = 160  # 100 log-mel frames a second
-MEL_BINS = 80
-TICK_HOPS = 2  # one articulation tick is 20 ms
-SPEECH_RMS = 0.08  # level at which speech enters the net
-F0_REFERENCE_HZ = 150.0
+RATE_HZ = 16000  # sample rate of what is encoded
+HOP_SAMPLES = 160  # samples of a log-mel frame, of which there are 100 a second
+MEL_BINS = 80  # bands of a frame
+TICK_HOPS = 2  # frames of an articulation tick, 20 ms
+SPEECH_RMS = 0.08  # level at which speech enters the network
+F0_REFERENCE_HZ = 150.0  # octave 0 of the F0 track
 
 
 def make_mel_filters(
     bins: int = MEL_BINS, n_fft: int = 512, rate_hz: int = RATE_HZ, low_hz: int = 50, high_hz: float = 7600
 ) -> torch.Tensor:
-    """Triangular mel filters (bins, n_fft // 2 + 1), HTK scale. Source: HTK book 5.6."""
+    """Make triangular mel filters (bins, n_fft // 2 + 1), HTK scale. Source: HTK book 5.6."""
     mel, hz = (lambda f: 2595 * np.log10(1 + f / 700)), (lambda m: 700 * (10 ** (m / 2595) - 1))
     p, f = hz(np.linspace(mel(low_hz), mel(high_hz), bins + 2)), np.fft.rfftfreq(n_fft, 1 / rate_hz)
     up = (f[None] - p[:-2, None]) / (p[1:-1] - p[:-2])[:, None]
@@ -35,8 +35,7 @@ _MEL_FILTERS = make_mel_filters()
 
 
 def normalize_level(wave: np.ndarray) -> np.ndarray:
-    """The wave at the loudness the net expects: RMS of its loud frames becomes SPEECH_RMS; digital silence stays
-    silence.
+    """Normalize the level of speech: the RMS of its loud frames becomes SPEECH_RMS; digital silence stays silence.
 
     wave: (S,) float32 at 16 kHz.
     """
@@ -49,10 +48,9 @@ def normalize_level(wave: np.ndarray) -> np.ndarray:
 
 
 def compute_log_mel(wave: np.ndarray) -> torch.Tensor:
-    """Log-mel (80, T) at 100 Hz, frame k centred on k / 100 s, one a whole hop and at least one.
+    """Compute the log-mel spectrogram (80, T) at 100 Hz, frame k centred on k / 100 s, one a whole hop, at least one.
 
-    wave: (S,) float32 at 16 kHz, already levelled.
-    Source: ours; 25 ms Hann frames as whisper's.
+    wave: (S,) float32 at 16 kHz, from `normalize_level`.
     """
     wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
     s = torch.stft(wave, 512, HOP_SAMPLES, 400, torch.hann_window(400), pad_mode="constant", return_complex=True).abs()
@@ -61,12 +59,11 @@ def compute_log_mel(wave: np.ndarray) -> torch.Tensor:
 
 
 class PhoneticEncoder(nn.Module):
-    """log-mel (B, 80, 2 T) -> phone logits (B, T, 40), voicing logit (B, T), F0 in octaves above 150 Hz (B, T); T at 50
-    Hz.
+    """Recognize phones, voicing and F0 in log-mel.
 
     width: channels.  dilations: of the blocks, ticks between taps; they reach 1.2 s to each side.
     dropout: share of hidden numbers dropped in training.
-    Source: ours; why: docs/architecture.md.
+    docs/architecture.md has the reasons.
     """
 
     def __init__(
@@ -81,6 +78,7 @@ class PhoneticEncoder(nn.Module):
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, len(PHONES) + 2)
 
     def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode log-mel (B, 80, 2 T): phone logits (B, T, 40), voicing logit (B, T), F0 in octaves (B, T); 50 Hz."""
         x = self.inlet(mel).transpose(1, 2)
         for block in self.body:
             x = block(x)
@@ -100,12 +98,12 @@ def load_phonetic_encoder() -> PhoneticEncoder:
 
 
 def compute_energy(mel: torch.Tensor) -> torch.Tensor:
-    """Loudness track (B, T) at 50 Hz from log-mel (B, 80, 2 T): mean log-mel, 0 at speaking level, -1.5 in silence."""
+    """Compute the energy (B, T) at 50 Hz of log-mel (B, 80, 2 T): its mean, 0 at speaking level, -1.5 in silence."""
     return F.avg_pool1d(mel.mean(1, keepdim=True), TICK_HOPS)[:, 0].clamp_min(SILENT_ENERGY)
 
 
 def encode_articulation(encoder: PhoneticEncoder, mel: torch.Tensor) -> torch.Tensor:
-    """Articulation stream (B, T, 43) from log-mel (B, 80, 2 T) by a trained encoder."""
+    """Encode log-mel (B, 80, 2 T) to the articulation stream (B, T, 43)."""
     logits, voicing, f0 = encoder(mel)
     voiced = torch.sigmoid(voicing)
     return torch.cat(
@@ -117,11 +115,11 @@ def encode_articulation(encoder: PhoneticEncoder, mel: torch.Tensor) -> torch.Te
 def extract_articulation(
     encoder: PhoneticEncoder, wave: np.ndarray, window_s: float = 20.0, margin_s: float = 1.3
 ) -> Articulation:
-    """Articulation of a whole recording, in windows of constant memory that give what one pass would.
+    """Extract the articulation of a whole recording, in windows of constant memory that give what one pass would.
 
-    encoder: PhoneticEncoder in eval.
+    encoder: in eval mode.
     wave: (S,) float32 at 16 kHz, any level.
-    window_s: what is heard at a time.  margin_s: heard beyond it on each side; no less than the encoder reaches.
+    window_s: seconds encoded at a time.  margin_s: seconds beyond it on each side, no less than the encoder reaches.
     """
     wave = normalize_level(np.asarray(wave, np.float32))
     ticks = max(1, -(-len(wave) // (HOP_SAMPLES * TICK_HOPS)))

@@ -1,4 +1,4 @@
-"""Parts that networks in every room are built from: attention, embeddings, norms and blocks."""
+"""Define the layers that networks are built from: attention, embeddings, norms and blocks."""
 
 from mouthpiece.engine.nn.attention import Attention
 from mouthpiece.engine.nn.blocks import DiTBlock, MixBlock, ModulatedHead

@@ -1,4 +1,4 @@
-"""Attention over tokens placed in seconds, among themselves or to a context."""
+"""Attend over tokens placed in seconds, among themselves or to a context."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mouthpiece.engine.nn.embeddings import Rotary, apply_rotary
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose masked sources influence nothing, not even as NaN.
+    """Attend with several heads; masked sources influence nothing, not even as NaN.
 
     width: of the tokens.
     heads: divides the width into an even head width.
     context_width: of the tokens looked at; None for self-attention.
-    Raises UsageProblem for a width that the heads do not divide.
+    Raises UsageError for a width that the heads do not divide.
     Source: 1706.03762; normalised queries and keys from ViT-22B, 2302.05442 section 2.
     """
 
@@ -38,13 +38,13 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, source: Tensor | None = None, mask: Tensor | None = None, angles: Rotary | None = None
     ) -> Tensor:
-        """What each token gathers, (B, N, width); zeros for an item with no source at all.
+        """Attend: what each token gathers, (B, N, width); zeros for an item with no source at all.
 
         x: (B, N, width).
         source: (B, M, context_width) looked at; None looks at x itself.
         mask: (B, M) bool over the source, True for present; None for all.
         angles: rotary tables of the tokens, for self-attention only.
-        Raises UsageProblem for a mask of numbers, or angles given along with a source.
+        Raises UsageError for a mask of numbers, or angles given along with a source.
         Source: 1706.03762 equation 1.
         """
         if angles is not None and source is not None:
@@ -71,6 +71,6 @@ class Attention(nn.Module):
 
 
 def check_bool_mask(mask: Tensor) -> None:
-    """Refuses a mask that is not bool: added as numbers it would bias instead of hide."""
+    """Check that a mask is bool; raise UsageError otherwise: added as numbers it would bias instead of hide."""
     if mask.dtype is not torch.bool:
         raise UsageError(f"mask is {mask.dtype}, not bool.", hint="Give True for present tokens, False for absent.")

@@ -1,4 +1,4 @@
-"""Blocks that networks are stacked from: a steered transformer block and a convolutional mixer."""
+"""Define blocks that networks are stacked from: a modulated transformer block and a convolutional mixer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mouthpiece.engine.nn.norms import Modulation, modulate
 
 
 class DiTBlock(nn.Module):
-    """Transformer block steered per item or per token, the identity at birth; absent tokens come out as zeros.
+    """Run a transformer block modulated per item or token, initialized as the identity; absent tokens become zeros.
 
     width: of tokens and condition.
     heads: attention heads; width is a multiple of twice that.
     mlp_ratio: hidden width of the feed-forward part over the width.
     context_width: of the tokens that cross-attention looks at; None builds none.
-    Raises UsageProblem for a width that the heads do not divide.
+    Raises UsageError for a width that the heads do not divide.
     Source: DiT, 2212.09748 figure 3; cross-attention without a gate from PixArt, 2310.00426 section 2.3.
     """
 
@@ -46,15 +46,15 @@ class DiTBlock(nn.Module):
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
     ) -> Tensor:
-        """Tokens one block on, (B, N, width).
+        """Run the block on tokens, (B, N, width).
 
         x: (B, N, width).
-        e: (B, width) per item or (B, N, width) per token: level and whatever else steers.
-        positions_s: (N,) or (B, N) seconds; or `rotary(times_s, width / heads)`, made once for many blocks.
+        e: (B, width) per item or (B, N, width) per token: level and whatever else modulates.
+        positions_s: (N,) or (B, N) seconds; or `make_rotary(times_s, width / heads)`, made once for many blocks.
         mask: (B, N) bool, True for present; absent tokens influence nothing and come out as zeros.
         context: (B, M, context_width) for cross-attention; None leaves it out.
         context_mask: (B, M) bool, True for present.
-        Raises UsageProblem for a context where none was built, or a mask of numbers.
+        Raises UsageError for a context where none was built, or a mask of numbers.
         Source: DiT, 2212.09748 figure 3.
         """
         if context is not None and self.cross is None:
@@ -71,7 +71,7 @@ class DiTBlock(nn.Module):
 
 
 class ModulatedHead(nn.Module):
-    """Last layer: steered norm and a linear map that gives zeros at birth.
+    """Map tokens to outputs: a modulated norm and a linear layer, initialized as zeros.
 
     width: of tokens and condition.
     out_width: numbers per token that come out.
@@ -87,18 +87,18 @@ class ModulatedHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """Numbers (B, N, out_width) of tokens x (B, N, width) under e (B, width) or (B, N, width)."""
+        """Map tokens x (B, N, width), modulated by e (B, width) or (B, N, width), to (B, N, out_width)."""
         return self.linear(modulate(self.norm(x), *self.modulation(e)))
 
 
 class MixBlock(nn.Module):
-    """Convolution along time within each channel, then a small network within each tick; the identity at birth.
+    """Mix by a convolution along time in each channel and a network in each tick, initialized as the identity.
 
     width: channels.
     kernel: ticks that the convolution spans, odd.
     dilation: ticks between its taps.
     dropout: share of hidden numbers dropped in training, [0, 1).
-    Raises UsageProblem for an even kernel or numbers out of range.
+    Raises UsageError for an even kernel or numbers out of range.
     Source: ConvNeXt, 2201.03545 figure 4, in one dimension with a 3-fold hidden width.
     """
 
@@ -121,14 +121,14 @@ class MixBlock(nn.Module):
         nn.init.zeros_(self.mlp[-1].bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Ticks one block on, (B, N, width); absent ticks (mask (B, N) bool False) read as zeros and come out so."""
+        """Run the block on ticks (B, N, width); absent ones (mask (B, N) bool False) count as and become zeros."""
         x = mask_tokens(x, mask)
         mixed = self.mix(x.transpose(1, 2)).transpose(1, 2)
         return mask_tokens(x + self.mlp(self.norm(mixed)), mask)
 
 
 def mask_tokens(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Tokens x (B, N, C) with zeros where mask (B, N) is False; all of them without a mask."""
+    """Zero tokens x (B, N, C) where mask (B, N) is False; without a mask none."""
     if mask is None:
         return x
     check_bool_mask(mask)

@@ -1,4 +1,4 @@
-"""Numbers turned into vectors: instants in seconds (rotary) and noise levels (sinusoids)."""
+"""Embed numbers as vectors: instants in seconds (rotary) and noise levels (sinusoids)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor, nn
 
 from mouthpiece.engine.errors import UsageError
 
-# Fastest rotary frequency: one radian per 20 ms, the articulation tick, so that neighbours at 50 Hz stay apart.
+# fastest rotary frequency: one radian per 20 ms, the articulation tick, so that neighbours at 50 Hz stay apart
 MAX_RAD_PER_S = 50.0
-# Levels lie in [0, 1]; networks of the diffusion kind count to 1000, and the sinusoids are laid out for that.
+# levels lie in [0, 1]; diffusion networks count to 1000, and the sinusoids are laid out for that
 LEVEL_SCALE = 1000.0
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of the angles of each token, (..., N, dim / 2) float32."""
+    """Cosines and sines of the rotary angles of each token, (..., N, dim / 2) float32."""
 
     cos: Tensor
     sin: Tensor
 
 
 def make_rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
-    """Angles that depend on the instant of a token alone, so streams of any rate share one clock.
+    """Make rotary angles that depend on the instant of a token alone, so streams of any rate share one clock.
 
     times_s: (..., N) seconds; angles are taken in float64, so an hour keeps its milliseconds.
     dim: head width, even.
     base: ratio of the fastest frequency (50 rad/s) to the slowest, > 1.
-    Raises UsageProblem for an odd width or a base that orders nothing.
-    Source: RoFormer, 2104.09864 section 3.2; seconds instead of indices: ours.
+    Raises UsageError for an odd width or a base that orders nothing.
+    Source: RoFormer, 2104.09864 section 3.2; seconds instead of indices.
     """
     if dim < 2 or dim % 2:
         raise UsageError(f"rotary width {dim} cannot be split in pairs.", hint="Choose an even head width.")
@@ -43,7 +43,7 @@ def make_rotary(times_s: Tensor, dim: int, base: float = 10000.0) -> Rotary:
 
 
 def apply_rotary(x: Tensor, angles: Rotary) -> Tensor:
-    """Queries or keys turned by their angles; lengths unchanged, products depend on time differences alone.
+    """Rotate queries or keys by their angles; lengths stay, products depend on time differences alone.
 
     x: (B, heads, N, dim).
     angles: tables of (N, dim / 2) or (B, N, dim / 2).
@@ -55,12 +55,12 @@ def apply_rotary(x: Tensor, angles: Rotary) -> Tensor:
 
 
 def embed_sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0) -> Tensor:
-    """Sinusoids of noise levels, float32 whatever comes in: half precision cannot tell 0.998 from 0.999.
+    """Embed noise levels as sinusoids, always float32: half precision cannot tell 0.998 from 0.999.
 
     levels: (...) in [0, 1].
     width: numbers per level, even.
     longest_period: of the slowest sinusoid, in thousandths of the level range.
-    Returns (..., width). Raises UsageProblem for an odd width.
+    Returns (..., width). Raises UsageError for an odd width.
     Source: Attention is all you need, 1706.03762 section 3.5.
     """
     if width < 2 or width % 2:
@@ -72,7 +72,7 @@ def embed_sinusoidal(levels: Tensor, width: int, longest_period: float = 10000.0
 
 
 class LevelEmbedding(nn.Module):
-    """Noise levels of any shape as vectors: sinusoids in float32, then a two-layer network.
+    """Embed noise levels of any shape: sinusoids in float32, then a two-layer network.
 
     width: numbers per vector that comes out.
     sinusoids: numbers per level that go in, even.
@@ -85,5 +85,5 @@ class LevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Vectors (..., width) of levels (...) in [0, 1], in the dtype of the weights."""
+        """Embed levels (...) in [0, 1] as (..., width), in the dtype of the weights."""
         return self.mlp(embed_sinusoidal(levels, self.sinusoids).to(self.mlp[0].weight.dtype))

@@ -1,4 +1,4 @@
-"""Normalisation steered by a condition (adaLN-zero)."""
+"""Modulate normalized tokens by a condition (adaLN-zero)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Modulation(nn.Module):
-    """A condition turned into shifts, scales and gates; all zero at birth, so a block begins as the identity.
+    """Map a condition to shifts, scales and gates, initialized as zeros, so that a block begins as the identity.
 
     width: of the tokens and of the condition.
     parts: how many vectors of that width to make.
@@ -21,11 +21,11 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, e: Tensor) -> tuple[Tensor, ...]:
-        """Vectors (B, 1 or N, width) each, from e: (B, width) per item or (B, N, width) per token."""
+        """Map e, (B, width) per item or (B, N, width) per token, to `parts` vectors (B, 1 or N, width)."""
         e = e.unsqueeze(1) if e.dim() == 2 else e
         return self.linear(nn.functional.silu(e)).chunk(self.parts, dim=-1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Tokens moved and stretched: x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
+    """Scale and shift tokens: x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
     return x * (1 + scale) + shift

@@ -170,7 +170,8 @@ class SpatialTransformer(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """Table of sinusoids for the places in a window, (1, places, width): sine and cosine in turn. Source: 1706.03762.
+    """Table of sinusoids for the places in a window, (1, places, width): sine and cosine in turn. Source:
+    1706.03762.
     """
 
     def __init__(self, width: int, places: int) -> None:

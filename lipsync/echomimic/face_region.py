@@ -64,7 +64,8 @@ def make_face_region_mask(box_xyxy: np.ndarray, crop: Crop, width: float = 1.0, 
 
 
 def make_paste_mask(crop: Crop, width_px: int, height_px: int) -> np.ndarray:
-    """float32 (size, size): 1 in the middle of the crop, falling to 0 at its sides, except where the picture ends too.
+    """float32 (size, size): 1 in the middle of the crop, falling to 0 at its sides, except where the picture
+    ends too.
     """
     size = crop.size_px
     (left, top), (right, bottom) = crop.to_frame(np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]])) + 0.5

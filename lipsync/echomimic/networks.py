@@ -302,7 +302,8 @@ class Denoiser(EchoMimicUNet):
         known = condition["known"]
         if not 1 <= frames <= self.shape.places or len(known) != items or (known[:-1] & ~known[1:]).any():
             raise UsageError(
-                f"{frames} frames, items told {known.tolist()}: need 1 to {self.shape.places} frames, untold items first.",
+                f"{frames} frames, conditioned items {known.tolist()}: need 1 to {self.shape.places} frames, "
+                "unconditioned items first.",
                 hint="Make windows shorter.",
             )
         rows = x.transpose(1, 2).flatten(0, 1).to(self.dtype)

@@ -129,9 +129,14 @@ def explain_out_of_memory(options: EchoMimicOptions):
             and "out of memory" not in text
         ):
             raise
-        message = f"the device ran out of memory at --resolution {options.resolution}, --window {options.window}, --batch {options.batch}."
-        hint = "Lower them, in this order: --batch 1, --resolution 384, --window 8; --guidance 1 halves the network's work; or use --device cpu."
-        raise MissingDependencyError(message, hint=hint, code="out_of_memory", retryable=True) from error
+        raise MissingDependencyError(
+            f"the device ran out of memory at --resolution {options.resolution}, --window {options.window}, "
+            f"--batch {options.batch}.",
+            hint="Lower them, in this order: --batch 1, --resolution 384, --window 8; --guidance 1 halves the "
+            "network's work; or use --device cpu.",
+            code="out_of_memory",
+            retryable=True,
+        ) from error
 
 
 @torch.inference_mode()

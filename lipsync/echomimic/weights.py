@@ -36,7 +36,8 @@ POSITION_TABLE_SUFFIX = ".pos_encoder.pe"
 RECORD_FILE, CONVERTED_FOLDER = "record.json", "converted"
 PULL_HINT = "Run 'mouthpiece models pull {}'; it shows size and licence first."
 LICENCES = {
-    "networks": "Apache-2.0 (EchoMimic), fine-tuned from Stable Diffusion 1.5: its CreativeML OpenRAIL-M use restrictions may apply",
+    "networks": "Apache-2.0 (EchoMimic), fine-tuned from Stable Diffusion 1.5: "
+    "its CreativeML OpenRAIL-M use restrictions may apply",
     "vae": "MIT (sd-vae-ft-mse)",
     "ears": "MIT (whisper tiny)",
 }

@@ -104,7 +104,8 @@ class BlobStore:
             return None
 
     def close(self, completed: bool = True) -> None:
-        """Writes what is held. done: whether the run came to its end; then what was of no use for long is thrown away.
+        """Writes what is held. done: whether the run came to its end; then what was of no use for long is
+        thrown away.
         """
 
         def end() -> None:

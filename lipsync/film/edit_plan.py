@@ -1,4 +1,5 @@
-"""What is done to each face of a film, frame by frame: how far it changes, to which code, from which reference mouths.
+"""What is done to each face of a film, frame by frame: how far it changes, to which code, from which
+reference mouths.
 """
 
 from __future__ import annotations
@@ -141,8 +142,10 @@ def _check_faces_present(job: LipsyncJob, tracks: FaceTracks, requested: list[np
         if len(missing):
             time_s = tracks.times_s[missing[0]]
             raise InvalidInputError(
-                f"{job.video}: no face is seen at {time_s:.2f} s, and in {len(missing)} of {flags.sum()} frames to change.",
-                hint="Use --on-missing-face pass to leave such frames as they are, or hold to keep the face's last place.",
+                f"{job.video}: no face is seen at {time_s:.2f} s, and in {len(missing)} of {flags.sum()} frames "
+                "to change.",
+                hint="Use --on-missing-face pass to leave such frames as they are, or hold to keep the face's last "
+                "place.",
                 code="face_missing",
             )
 

@@ -68,7 +68,8 @@ class LipsyncJob:
     articulation: Articulation | None = field(default=None, repr=False)
 
     def plan(self) -> dict[str, Any]:
-        """Describe what will be written, JSON-ready: rate, size, spans_s of each face, duration_s as the header has it.
+        """Describe what will be written, JSON-ready: rate, size, spans_s of each face, duration_s as the
+        header has it.
         """
         info = self.info
         faces = [

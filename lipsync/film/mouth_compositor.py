@@ -1,5 +1,5 @@
-"""The mouth of one frame of a film changed in place: jaw and cheeks moved, lips put in from a moment of rest, the rest
-left alone.
+"""Composite a mouth into one frame of a film: jaw and cheeks are warped, the lips come from reference mouths, all else
+stays.
 """
 
 from __future__ import annotations
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
     from mouthpiece.face.crop import Crop
     from mouthpiece.lipsync.portrait.frame_parts import FrameParts
 
-# centre x, y and half axes x, y in units of the crop, and the width of the ramp within: what may move (mouth, jaw and
-# chin; eyes and
-# nostrils stay out), and what is put in (the lips and what is between them)
-JAW_REGION, LIPS_REGION = (0.50, 0.73, 0.36, 0.27, 0.09), (0.50, 0.665, 0.215, 0.125, 0.05)
+# superellipses in units of the crop: centre x, y, half axes x, y, and the width of the ramp within
+JAW_REGION = (0.50, 0.73, 0.36, 0.27, 0.09)  # what may move: mouth, jaw and chin; eyes and nostrils stay out
+LIPS_REGION = (0.50, 0.665, 0.215, 0.125, 0.05)  # what is replaced: the lips and what is between them
 SUPERELLIPSE_EXPONENT = 2.5
-COLOUR_RING = (0.02, 0.5)  # of the lips' mask: where colours are compared
-LARGEST_COLOUR_SHIFT = 40.0  # of colours, 8-bit steps
-GRAIN_BLUR_PX, GRAIN_GAIN = 1.0, 0.87  # the high-pass in which grain is measured, and what it leaves of white noise
-LARGEST_GRAIN = 6.0  # deviation in 8-bit steps
+COLOUR_RING = (0.02, 0.5)  # values of the lips' mask between which colours are compared
+SMALLEST_RING_PX = 32  # pixels of that ring, below which colours are left alone
+LARGEST_COLOUR_SHIFT = 40.0  # 8-bit steps
+GRAIN_BLUR_PX = 1.0  # deviation of the blur whose remainder is the grain, px
+GRAIN_GAIN = 0.87  # what that high-pass leaves of white noise
+LARGEST_GRAIN = 6.0  # deviation, 8-bit steps
+SMALLEST_GRAIN_PX = 64  # pixels beside the lips, below which no grain is measured
+MAD_TO_DEVIATION = 1.4826  # deviation of a normal distribution over its median absolute deviation
 
 
 @lru_cache(maxsize=8)
 def make_region_mask(shape: tuple[float, float, float, float, float], size_px: int) -> np.ndarray:
-    """Soft mask float32 (size, size) in [0, 1] of JAW or LIPS: 0 outside. Source: ours; superellipse, smoothstep."""
+    """Make a soft mask (size, size) float32 in [0, 1] of a region, 0 outside: a superellipse with a smoothstep ramp.
+
+    shape: JAW_REGION or LIPS_REGION.  The mask must not be written to.
+    """
     x, y = np.meshgrid(*2 * [(np.arange(size_px, dtype=np.float32) + 0.5) / size_px])
     cx, cy, rx, ry, feather = shape
     within = 1 - ((np.abs(x - cx) / rx) ** SUPERELLIPSE_EXPONENT + (np.abs(y - cy) / ry) ** SUPERELLIPSE_EXPONENT) ** (
@@ -43,9 +49,9 @@ def make_region_mask(shape: tuple[float, float, float, float, float], size_px: i
 
 
 def get_mouth_box(crop: Crop, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) of the frame's pixels that a mouth in this crop may change, within the frame; empty outside.
+    """Return (x0, y0, x1, y1) of the frame's pixels that a mouth in this crop may change; empty outside of the frame.
 
-    crop: Crop of WORK_PX.  shape: of the frame.
+    crop: of WORK_PX.  shape: of the frame.
     """
     cx, cy, rx, ry, _ = JAW_REGION
     corners = np.array([[cx + a * rx, cy + b * ry] for a in (-1, 1) for b in (-1, 1)]) * WORK_PX - 0.5
@@ -56,9 +62,9 @@ def get_mouth_box(crop: Crop, shape: tuple[int, int, int]) -> tuple[int, int, in
 
 
 class MouthCompositor:
-    """A frame's mouth about to be changed.
+    """Composite a changed mouth into a frame.
 
-    pixels: uint8 (H, W, 3).  crop: Crop of WORK_PX in it; box_of must not be empty.
+    pixels: (H, W, 3) uint8.  crop: of WORK_PX in it, whose mouth box is not empty.
     """
 
     def __init__(self, pixels: np.ndarray, crop: Crop) -> None:
@@ -71,7 +77,7 @@ class MouthCompositor:
         self.lips = grid_sample(make_region_mask(LIPS_REGION, WORK_PX), self.u)[..., None]
 
     def warp_jaw(self, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w, 3) float32: the frame's own pixels with the jaw moved, and (h, w) bool: where nothing moves.
+        """Move the jaw of the frame's own pixels; returns (h, w, 3) float32, and (h, w) bool where nothing moves.
 
         flow: (n, n, 2) in units of the crop, where each place reads.
         """
@@ -82,15 +88,15 @@ class MouthCompositor:
         ).astype(np.float32), (f == 0).all(-1)
 
     def blend(
-        self, rest: tuple[np.ndarray, Crop], parts: FrameParts, grain: np.random.Generator | None = None
+        self, reference: tuple[np.ndarray, Crop], parts: FrameParts, grain: np.random.Generator | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(h, w, 3) float32: the face at rest with its mouth as rendered, as it would stand in this frame; and (h, w,
-        1): what of it is painted.
+        """Blend a reference mouth as rendered, as it would stand in this frame.
 
-        rest: (pixels, Crop of WORK_PX in them).  parts: FrameParts of the renderer for it.
-        grain: numpy Generator that draws the grain of what is painted; None leaves it smooth.
+        reference: pixels, and a crop of WORK_PX in them.  parts: as rendered for it.
+        grain: draws the grain of what is painted; None leaves it smooth.
+        Returns the colours (h, w, 3) float32, and the share (h, w, 1) of them that is painted.
         """
-        pixels, crop = rest
+        pixels, crop = reference
         read = (self.u + grid_sample(parts.flow.astype(np.float32), self.u)) * WORK_PX - 0.5
         m = crop.frame_from_crop.astype(np.float32)
         read = read @ m[:, :2].T + m[:, 2]
@@ -103,10 +109,10 @@ class MouthCompositor:
         return out * (1 - cover) + painted, cover
 
     def make_patch(self, moved: np.ndarray, still: np.ndarray, lips: np.ndarray, share: float = 1.0) -> FramePatch:
-        """The Patch of the frame.
+        """Make the patch of the frame.
 
         moved, still: from `warp_jaw`.  lips: from `blend`, or a mix of several.
-        share: how much of the change is shown, (0, 1].
+        share: how much of the change is shown, in (0, 1].
         """
         lips = lips + fit_colour_plane(moved, lips, self.lips[..., 0])
         after = moved + self.lips * (lips - moved)
@@ -116,30 +122,30 @@ class MouthCompositor:
 
 
 def grid_sample(field: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """A square field over the crop read at u (h, w, 2) in its units; nothing outside. Source: bilinear."""
+    """Sample a square field over the crop at u (h, w, 2) in units of the crop, bilinearly; 0 outside."""
     n = len(field)
     return cv2.remap(field, u[..., 0] * n - 0.5, u[..., 1] * n - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
-def fit_colour_plane(wanted: np.ndarray, given: np.ndarray, lips: np.ndarray) -> np.ndarray:
-    """(h, w, 3): what added to `given` brings its colours to those of `wanted` around the lips, a plane for each
+def fit_colour_plane(target: np.ndarray, source: np.ndarray, lips: np.ndarray) -> np.ndarray | float:
+    """Fit what brings the colours of `source` to those of `target` around the lips: (h, w, 3), a plane for each
     channel.
 
-    wanted, given: (h, w, 3) float32.  lips: (h, w) mask.
+    target, source: (h, w, 3) float32.  lips: (h, w) mask.
     Source: least squares over the ring in which the mask fades.
     """
     rows, columns = np.nonzero((lips > COLOUR_RING[0]) & (lips < COLOUR_RING[1]))
-    if len(rows) < 32:
+    if len(rows) < SMALLEST_RING_PX:
         return 0.0
     h, w = lips.shape
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, w, dtype=np.float32), np.linspace(-0.5, 0.5, h, dtype=np.float32))
     terms = np.stack([np.ones_like(x), x, y], -1)
-    found = np.linalg.lstsq(terms[rows, columns], (wanted - given)[rows, columns], rcond=None)[0]
-    return np.clip(terms @ found, -LARGEST_COLOUR_SHIFT, LARGEST_COLOUR_SHIFT).astype(np.float32)
+    planes = np.linalg.lstsq(terms[rows, columns], (target - source)[rows, columns], rcond=None)[0]
+    return np.clip(terms @ planes, -LARGEST_COLOUR_SHIFT, LARGEST_COLOUR_SHIFT).astype(np.float32)
 
 
 def _sample_paint(paint: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(colours times cover, cover) float32 of the painted mouth where a frame reads the crop at u (h, w, 2)."""
+    """Sample the painted mouth where a frame reads the crop at u (h, w, 2): colours times cover, and cover, float32."""
     top, _, left, _ = MOUTH_PATCH
     at = (u[..., 0] * WORK_PX - 0.5 - left, u[..., 1] * WORK_PX - 0.5 - top)
     part = cv2.remap(paint.astype(np.float32), *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
@@ -148,20 +154,19 @@ def _sample_paint(paint: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _make_grain(before: np.ndarray, lips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise (h, w, 1) in 8-bit steps, as strong as in the picture around the lips."""
+    """Draw noise (h, w, 1) in 8-bit steps, as strong as the grain of the picture beside the lips."""
     gray = cv2.cvtColor(before, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine = (gray - cv2.GaussianBlur(gray, (0, 0), GRAIN_BLUR_PX))[lips[..., 0] < 0.05]
-    if fine.size < 64:
+    if fine.size < SMALLEST_GRAIN_PX:
         return 0.0
-    deviation = min(1.4826 * float(np.median(np.abs(fine))) / GRAIN_GAIN, LARGEST_GRAIN)
+    deviation = min(MAD_TO_DEVIATION * float(np.median(np.abs(fine))) / GRAIN_GAIN, LARGEST_GRAIN)
     return (deviation * rng.standard_normal(gray.shape)).astype(np.float32)[..., None]
 
 
-def compute_jaw_flow(lattice_is: np.ndarray, lattice_wish: np.ndarray, size_px: int = FLOW_PX) -> np.ndarray:
-    """(n, n, 2) flow of jaw and cheeks in units of the crop, from lattices (2, 32, 32) of a face as it is and as it
-    shall be.
+def compute_jaw_flow(current: np.ndarray, wanted: np.ndarray, size_px: int = FLOW_PX) -> np.ndarray:
+    """Compute the flow (n, n, 2) of jaw and cheeks in units of the crop, bilinearly from two lattices (2, 32, 32).
 
-    Source: ours; bilinear, as the renderer starts from. Lips themselves are put in, not moved.
+    current, wanted: of the face as it is and as it is to be. Lips themselves are replaced, not moved.
     """
-    change = np.asarray(lattice_is - lattice_wish, np.float32).transpose(1, 2, 0)
+    change = np.asarray(current - wanted, np.float32).transpose(1, 2, 0)
     return cv2.resize(change, (size_px, size_px), interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,5 @@
-"""Scan the mouths of tracked faces: their codes, whether they can be changed, and reference mouths. Memory stays flat.
+"""Scan the mouths of tracked faces: their codes, whether they can be changed, and reference mouths. Memory
+stays flat.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def appearance_vector(crop: np.ndarray) -> np.ndarray:
 
 
 def correlate_with_median(appearances: np.ndarray) -> np.ndarray:
-    """Correlate each appearance vector (N, 168) of a shot with their median, (N,); a covered mouth is rare in a shot.
+    """Correlate each appearance vector (N, 168) of a shot with their median, (N,); a covered mouth is rare in
+    a shot.
     """
     median = np.median(appearances.astype(np.float32), 0)
     median -= median.mean()

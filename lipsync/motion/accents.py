@@ -1,5 +1,5 @@
-"""Stress that is heard becomes motion that is seen: brows that rise and small nods on accents, another posture for
-another phrase.
+"""Gestures on accents: brows that rise and small nods on stressed syllables, another posture of the head in every
+phrase.
 """
 
 from __future__ import annotations
@@ -10,40 +10,42 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from mouthpiece.engine.audio.voice_activity import find_runs
+from mouthpiece.engine.contracts import ENERGY_COLUMN, F0_COLUMN, SILENCE_COLUMN, VOICING_COLUMN
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, BROW_WIDTH, EXPRESSION_WIDTH, POSE_WIDTH
-from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
 
-VOICING, PITCH, ENERGY = (len(PHONES) + k for k in range(3))
-SYLLABLE_S, PHRASE_S = 0.06, 0.6  # a syllable stands out against what is said around it
-# deviations of energy and of F0 (octaves) so measured, in recorded speech
-ENERGY_SPREAD, F0_SPREAD_OCTAVES = 0.17, 0.17
-# sum of both from which a syllable is stressed; from twice that on it counts fully
-STRESS_THRESHOLD = 1.6
-ACCENT_GAP_S = 0.5  # between two accents
-# share of accents that the head, and of those that the brows, leave alone
-ACCENT_SKIP_SHARE = 0.25
-# deviations of the head's pitch; after the accent, rising, falling
-NOD_HEIGHT, NOD_SHAPE_S = 1.8, (0.12, 0.09, 0.2)
-BROW_RISE, BROW_SHAPE_S = 0.0045, (0.04, 0.12, 0.26)  # of the brows, in units of the crop; the same
+SYLLABLE_S = 0.06  # seconds, deviation of the mean over a syllable
+PHRASE_S = 0.6  # seconds, deviation of the mean over a phrase, against which a syllable is compared
+ENERGY_SPREAD = 0.17  # deviation of energy so compared, in recorded speech
+F0_SPREAD_OCTAVES = 0.17  # deviation of F0 so compared, octaves
+STRESS_THRESHOLD = 1.6  # sum of both in deviations from which a syllable is stressed; from twice that on fully
+ACCENT_GAP_S = 0.5  # seconds, the least between two accents
+ACCENT_SKIP_SHARE = 0.25  # share of accents without a nod, and share of those without raised brows
+NOD_HEIGHT = 1.8  # deviations of the head's pitch
+NOD_SHAPE_S = (0.12, 0.09, 0.2)  # seconds: delay after the accent, deviations of rise and fall
 NOD_DROP = 0.7  # deviations that the head sinks with a nod
-PAUSE_S = 0.3  # silence that parts two phrases
-# deviations of the head's numbers from phrase to phrase
+BROW_RISE = 0.0045  # of the brows, units of the crop
+BROW_SHAPE_S = (0.04, 0.12, 0.26)  # seconds: delay after the accent, deviations of rise and fall
+PAUSE_S = 0.3  # seconds of silence that separate two phrases
+# deviations of the head's six numbers from phrase to phrase
 POSTURE_DEVIATION = np.array([0.5, 0.2, 0.3, 0.7, 0.8, 0.4])
-POSTURE_BLEND_S = 0.35  # how long it takes to turn to the next one
-BROW_ROWS, BROW_COLUMNS = slice(6, 10), slice(7, 25)  # of the lattice
+POSTURE_BLEND_S = 0.35  # seconds, deviation of the turn to the next posture
+BROW_ROWS = slice(6, 10)  # of the lattice
+BROW_COLUMNS = slice(7, 25)  # of the lattice
+BROW_RIDGE = 0.01  # regularisation of the least squares for the brows, share of the mean of the Gram matrix's diagonal
 
 
 class Accents(NamedTuple):
-    """Stressed syllables. times_s: (N,).  strengths: (N,) in (0, 1]."""
+    """List stressed syllables. times_s: (N,).  strengths: (N,) in (0, 1]."""
 
     times_s: np.ndarray
     strengths: np.ndarray
 
 
 def compute_prominence(track: np.ndarray, weight: np.ndarray, hz: float) -> np.ndarray:
-    """A track (T,) against its surroundings: its mean over a syllable less its mean over a phrase, both under a weight
-    (T,).
+    """Compare a track (T,) with its surroundings: its mean over a syllable less its mean over a phrase.
+
+    weight: (T,) of both means.  hz: of both tracks.
     """
     near, around = (
         gaussian_filter1d(np.stack([track * weight, weight]), s * hz, mode="constant") for s in (SYLLABLE_S, PHRASE_S)
@@ -52,16 +54,18 @@ def compute_prominence(track: np.ndarray, weight: np.ndarray, hz: float) -> np.n
 
 
 def detect_accents(articulation: np.ndarray) -> Accents:
-    """Accents of a voice: syllables that are louder and higher than those around them.
+    """Detect the accents of a voice: syllables that are louder and higher than those around them.
 
-    articulation: (T, 43) at 50 Hz, heard or planned.
-    Source: ours; energy and F0 as in Terken 1991.
+    articulation: (T, 43) at 50 Hz, recognised or planned.
+    Source: energy and F0 as in Terken 1991.
     """
     hz = float(ARTICULATION_HZ)
-    voiced = np.clip(articulation[:, VOICING], 0, 1) * (1 - articulation[:, PHONES.index("SIL")])
-    f0 = articulation[:, PITCH] / np.maximum(articulation[:, VOICING], 0.3)  # the stream holds it times voicing
+    voiced = np.clip(articulation[:, VOICING_COLUMN], 0, 1) * (1 - articulation[:, SILENCE_COLUMN])
+    f0 = articulation[:, F0_COLUMN] / np.maximum(
+        articulation[:, VOICING_COLUMN], 0.3
+    )  # the stream holds it times voicing
     stress = (
-        compute_prominence(articulation[:, ENERGY], voiced, hz) / ENERGY_SPREAD
+        compute_prominence(articulation[:, ENERGY_COLUMN], voiced, hz) / ENERGY_SPREAD
         + compute_prominence(f0, voiced, hz) / F0_SPREAD_OCTAVES
     )
     stress = np.where(gaussian_filter1d(voiced, SYLLABLE_S * hz) > 0.4, stress, 0)
@@ -70,10 +74,10 @@ def detect_accents(articulation: np.ndarray) -> Accents:
 
 
 def find_track_peaks(track: np.ndarray, least: float, apart: int) -> np.ndarray:
-    """Where a track (T,) has a summit of some height, rising int64; of two nearer to each other than so many ticks the
-    higher one.
+    """Find the peaks of a track (T,), rising int64: of two nearer to each other than `apart` ticks the higher one.
 
-    Source: as scipy.signal.find_peaks, whose import takes longer than a start may.
+    least: height of a peak.
+    It does what scipy.signal.find_peaks does, whose import takes longer than a command may take to start.
     """
     inner = track[1:-1]
     at = 1 + np.flatnonzero((inner > track[:-2]) & (inner > track[2:]) & (inner >= least))
@@ -87,8 +91,9 @@ def find_track_peaks(track: np.ndarray, least: float, apart: int) -> np.ndarray:
 def sum_gaussian_bumps(
     ticks: int, times_s: np.ndarray, heights: np.ndarray, shape_s: tuple[float, float, float]
 ) -> np.ndarray:
-    """(ticks,) at 25 Hz: a bump of each height (N,), its summit shape_s[0] after its time, with the two deviations of
-    its sides.
+    """Sum bumps with unequal sides into a track (ticks,) at 25 Hz.
+
+    times_s, heights: (N,).  shape_s: delay of the summit after its time, and the deviations of rise and fall.
     """
     late, rising, falling = shape_s
     gap = np.arange(ticks)[:, None] / float(MOTION_HZ) - np.asarray(times_s)[None] - late
@@ -96,33 +101,35 @@ def sum_gaussian_bumps(
 
 
 def solve_brow_raise(basis: np.ndarray) -> np.ndarray:
-    """Four numbers of the code that raise both brows by one unit of the crop and move little else. basis: (26, 2, 32,
-    32) of the motion space.
+    """Solve for the four brow numbers of the code that raise both brows by one unit of the crop and move little else.
 
-    Source: least squares over the whole lattice, for the brows have no number of their own.
+    basis: (26, 2, 32, 32) of the motion space.
+    Source: least squares over the whole lattice, for no single number is that of the brows.
     """
     rows = np.asarray(basis, np.float64)[BLINK_INDEX + 1 : EXPRESSION_WIDTH]
     flat = rows.reshape(BROW_WIDTH, -1)
-    wanted = np.zeros(rows.shape[1:])
-    wanted[1, BROW_ROWS, BROW_COLUMNS] = -1
+    target = np.zeros(rows.shape[1:])
+    target[1, BROW_ROWS, BROW_COLUMNS] = -1
     gram = flat @ flat.T
-    code = np.linalg.solve(gram + 0.01 * np.trace(gram) / BROW_WIDTH * np.eye(BROW_WIDTH), flat @ wanted.reshape(-1))
+    ridge = BROW_RIDGE * np.trace(gram) / BROW_WIDTH * np.eye(BROW_WIDTH)
+    code = np.linalg.solve(gram + ridge, flat @ target.reshape(-1))
     raised = -np.tensordot(code, rows, 1)[1, BROW_ROWS, BROW_COLUMNS].mean()
     return code / raised
 
 
 def sample_head_postures(active: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where the head is held, (T, 6) in deviations: another place in every phrase, turned to in the pause before.
+    """Sample how the head is held, (T, 6) in deviations: another posture in every phrase, turned to in the pause
+    before.
 
-    active: (T,) voice activity at 25 Hz.  rng: numpy Generator.
+    active: (T,) voice activity at 25 Hz.
     """
     hz = float(MOTION_HZ)
-    said = active > 0.5
-    for a, b in find_runs(~said):
-        if 0 < a and b < len(said) and b - a < PAUSE_S * hz:
-            said[a:b] = True
+    speaking = active > 0.5
+    for a, b in find_runs(~speaking):
+        if 0 < a and b < len(speaking) and b - a < PAUSE_S * hz:
+            speaking[a:b] = True
     out, start = np.zeros((len(active), POSE_WIDTH)), 0
-    for a, b in find_runs(said):
+    for a, b in find_runs(speaking):
         out[start:] = rng.normal(size=POSE_WIDTH) * POSTURE_DEVIATION
         out[start:a] = out[start - 1] if start else 0
         start = b
@@ -132,11 +139,11 @@ def sample_head_postures(active: np.ndarray, rng: np.random.Generator) -> np.nda
 def generate_gestures(
     articulation: np.ndarray, active: np.ndarray, basis: np.ndarray, strength: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(brows (T, 4), head (T, 6)) that a voice moves beside its mouth, on the 25 Hz clock, to be added to codes.
+    """Generate what a voice moves beside its mouth: brows (T, 4) and head (T, 6) at 25 Hz, to be added to codes.
 
-    articulation: (2 T, 43).  active: (T,).  basis: (26, 2, 32, 32) of the motion space.
-    strength: 0 gives none.
-    Source: ours; brows and nods go with accents (Cavé 1996, Hadar 1983).
+    articulation: (2 T, 43) at 50 Hz.  active: (T,) voice activity.  basis: (26, 2, 32, 32) of the motion space.
+    strength: 0: none.
+    Source: brows and nods go with accents, Cavé 1996, Hadar 1983.
     """
     ticks, rng = len(active), np.random.default_rng([seed, 0xACC])
     brows, head = np.zeros((ticks, BROW_WIDTH), np.float32), np.zeros((ticks, POSE_WIDTH), np.float32)

@@ -1,4 +1,4 @@
-"""Blinks: when, how long and how deep."""
+"""Blinks: when they come, how long and how deep they are."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import numpy as np
 
 from mouthpiece.engine.timeline import MOTION_HZ
 
-BLINK_SHUT = 2.5  # code of a shut eye
-# 40 ms ticks: fast down, slow up; mean of the blinks in GRID
+BLINK_SHUT = 2.5  # eyelid code of a shut eye
+# mean closure of recorded blinks in ticks of 40 ms: fast down, slow up
 BLINK_SHAPE = np.array([0.25, 0.8, 1.0, 0.85, 0.5, 0.22, 0.08])
-DEPTH_GAIN = 1.25
-PEAK_TICK = 2  # where it is shut
-BLINK_GAP_TICKS = 15  # 0.6 s
-LEAD_IN_TICKS = 8  # 0.3 s: the portrait is seen with its eyes open first
-LONGEST_RATIO, SHORTEST_RATIO = 1.35, 0.8  # lengths of blinks against the mean
-SMALLEST_DEPTH = 0.9  # depth; the deepest is 1
-DOUBLE_BLINK_PROBABILITY, DOUBLE_BLINK_TICKS = 0.06, 9  # a second blink right after the first
+DEPTH_GAIN = 1.25  # factor on that shape, cut at 1: the mean over blinks is blurred, shut for one frame only
+PEAK_TICK = 2  # index of the shape's summit
+BLINK_GAP_TICKS = 15  # of 40 ms, 0.6 s: the least between two blinks
+LEAD_IN_TICKS = 8  # of 40 ms, 0.3 s: a clip begins with open eyes
+LONGEST_RATIO = 1.35  # length of the longest blink over that of the mean
+SHORTEST_RATIO = 0.8  # length of the shortest
+SMALLEST_DEPTH = 0.9  # closure of the least deep blink; the deepest is 1
+DOUBLE_BLINK_PROBABILITY = 0.06  # of a second blink right after the first
+DOUBLE_BLINK_TICKS = 9  # of 40 ms, between the starts of the two
+PAUSE_ODDS = 3.0  # how much likelier a blink is in a pause than in speech
 
 
 def make_blink(length: float, depth: float) -> np.ndarray:
-    """Eyelids (N,) of one blink that begins at once: the mean shape, `length` times as long and `depth` as deep, shut
-    for a while.
+    """Make the eyelid track (N,) of one blink that begins at once.
 
-    Source: GRID's mean, made SHARPENED as deep and cut at shut: a mean over blinks is blurred, and its lids are shut
-    for one frame only.
+    length: factor on the mean's length.  depth: closure at the summit, 1 is shut.
+    Source: mean of the blinks in the GRID corpus.
     """
     before = int(np.ceil((PEAK_TICK + 1) * length)) - 1
     at = (np.arange(-before, int(np.ceil((len(BLINK_SHAPE) - PEAK_TICK) * length))) / length) + PEAK_TICK
@@ -32,18 +34,17 @@ def make_blink(length: float, depth: float) -> np.ndarray:
 
 
 def sample_blinks(ticks: int, rate_per_minute: float, active: np.ndarray, seed: int) -> np.ndarray:
-    """Eyelids (ticks,) in [0, 1]: blinks of slightly different length and depth at a mean rate, likelier where speech
-    pauses.
+    """Sample an eyelid track (ticks,) in [0, 1]: blinks of varying length and depth at a mean rate, likelier in pauses.
 
-    rate_per_minute: 0 keeps the eyes open.  active: (ticks,) voice activity.
-    None begins in the first 0.3 s, none within 0.6 s of another but for the second of a pair.
-    Source: ours; blinks fall into pauses (Nakano and Kitazawa 2010), three times as often here.
+    rate_per_minute: 0 keeps the eyes open.  active: (ticks,) voice activity at 25 Hz.
+    No blink begins in the first 0.3 s, and none within 0.6 s of another but the second of a pair.
+    Source: blinks fall into pauses, Nakano and Kitazawa 2010.
     """
     rng = np.random.default_rng([seed, 0xB11])
     lids = np.zeros(ticks, np.float32)
     if rate_per_minute <= 0 or ticks <= LEAD_IN_TICKS:
         return lids
-    odds = np.where(active < 0.5, 3.0, 1.0)
+    odds = np.where(active < 0.5, PAUSE_ODDS, 1.0)
     odds[:LEAD_IN_TICKS] = 0
     odds *= rate_per_minute / (1 + DOUBLE_BLINK_PROBABILITY) / 60 / MOTION_HZ * ticks / odds.sum()
     # makes up for the ticks in which none may start

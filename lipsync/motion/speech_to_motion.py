@@ -1,5 +1,4 @@
-"""Sound into motion: articulation, voice activity, the AV core over windows, lids, brows and head, on the 25 Hz clock.
-"""
+"""Speech to motion: articulation, voice activity, the AV core over windows, then lids, brows and head, at 25 Hz."""
 
 from __future__ import annotations
 
@@ -36,15 +35,17 @@ if TYPE_CHECKING:
     from mouthpiece.engine.sampling.windows import Window
     from mouthpiece.lipsync.options import AnimateOptions
 
-WINDOW_TICKS, OVERLAP_TICKS = 75, 25  # 3 s windows, as the core was trained; a second goes over from one to the next
-LIP_LEAD_TICKS, LIP_LAG_TICKS = 6, 4  # of 40 ms: lips part for their sound, and come to rest after it
-GATE_SMOOTHING_TICKS = 0.6  # deviation of the two slopes
-# of 20 ms: consonants at the edge of a voice that the detector does not count
-VOICE_LEAD_TICKS, VOICE_LAG_TICKS = 10, 5
-DRIFT_TICKS = 45  # 1.8 s: what moves the head more slowly than this is taken out
-HEAD_SMOOTHING_TICKS = 1.2  # deviation of what smoothes the head
-PAUSE_MEAN_TICKS = 8  # 0.3 s: deviation of the mean that head and brows follow in pauses
-MOUTH_DELAY_S = 0.004  # the mouth is shown this much late, as measured on held-out speakers
+WINDOW_TICKS = 75  # of 40 ms: 3 s windows, as the core was trained
+OVERLAP_TICKS = 25  # of 40 ms: over a second one window blends into the next
+LIP_LEAD_TICKS = 6  # of 40 ms: lips part for their sound
+LIP_LAG_TICKS = 4  # of 40 ms: and come to rest after it
+GATE_SMOOTHING_TICKS = 0.6  # of 40 ms, deviation of the slopes of the mouth gate
+VOICE_LEAD_TICKS = 10  # of 20 ms: consonants before a voice that the detector does not count
+VOICE_LAG_TICKS = 5  # of 20 ms: the same after it
+DRIFT_TICKS = 45  # of 40 ms, deviation: head motion slower than 1.8 s is removed
+HEAD_SMOOTHING_TICKS = 1.2  # of 40 ms, deviation of the smoothing of the head
+PAUSE_MEAN_TICKS = 8  # of 40 ms, deviation of the mean that head and brows follow in pauses
+MOUTH_DELAY_S = 0.004  # seconds by which the mouth is shown late, as measured on held-out speakers
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,10 @@ class SpeechMotionModels:
 
 @dataclass(frozen=True)
 class FaceMotion:
-    """Codes of a performance. codes: (T, 32) float32 at 25 Hz.  active: (T,) share of voice in each tick.
-    articulation: (2 T, 43).
+    """Hold the motion of a face over a clip.
+
+    codes: (T, 32) float32 motion codes at 25 Hz.  active: (T,) voice activity at 25 Hz.  articulation: (2 T, 43) at 50
+    Hz.
     """
 
     codes: np.ndarray
@@ -71,45 +74,47 @@ class FaceMotion:
 
 
 def load_core() -> AVCore:
-    """The embedded AV core, in eval."""
+    """Load the embedded AV core, in eval. Raises MissingDependencyError."""
     return build_core(*load_state("core"))
 
 
 def gate_articulation(articulation: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Articulation (T, 43) where silence, by voice activity (T,) at 50 Hz, is really silent: phone SIL, unvoiced, no
-    energy.
+    """Replace an articulation (T, 43) by silence where there is no voice: phone SIL, unvoiced, no energy.
+
+    active: (T,) voice activity at 50 Hz, in [0, 1].
     """
     silence = Articulation.silence(1).values
     return articulation * active[:, None] + silence * (1 - active[:, None])
 
 
 def dilate(active: np.ndarray, before: int, after: int) -> np.ndarray:
-    """A track (T,) whose every value also holds for so many ticks before and after it."""
+    """Dilate a track (T,): every value also holds for some ticks before and after it (grey dilation)."""
     size = before + after + 1
     return maximum_filter1d(active, size, mode="nearest", origin=after - size // 2)
 
 
 def pad_or_trim(track: np.ndarray, length: int) -> np.ndarray:
-    """A track (T, ...) cut, or continued by its last value, to a length."""
+    """Trim a track (T, ...) to a length, or pad it with its last value."""
     return np.concatenate([track[:length], np.repeat(track[-1:], max(0, length - len(track)), 0)])
 
 
 def recognize_articulation(
-    listener: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool = True
+    phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(articulation (2 ticks, 43), active (2 ticks,)) of a wave (S,) at 16 kHz, padded or cut to the motion clock.
+    """Recognise the articulation (2 ticks, 43) of a wave, and its voice activity (2 ticks,), both at 50 Hz.
 
-    gate: silence is made really silent, a little away from the voice; False believes what was heard in it.
-    Source: ours; what is said at the edges of a voice was worth 0.02 of correlation, docs/log.md.
+    wave: (S,) float32 at 16 kHz.  ticks: of 25 Hz, to which both are padded or trimmed.
+    gate: whether all is silence away from the voice; False: what was recognised there is kept.
+    The dilation of the voice was worth 0.02 of correlation, docs/log.md.
     """
-    articulation = extract_articulation(listener, wave).values
+    articulation = extract_articulation(phonetic_encoder, wave).values
     active = detect_speech_activity(wave).astype(np.float32) if gate else np.ones(len(articulation), np.float32)
     articulation, active = pad_or_trim(articulation, 2 * ticks), pad_or_trim(active, 2 * ticks)
     return gate_articulation(articulation, dilate(active, VOICE_LEAD_TICKS, VOICE_LAG_TICKS)), active
 
 
 def pad_planned_articulation(articulation: Articulation, ticks: int) -> tuple[np.ndarray, np.ndarray]:
-    """(articulation (2 ticks, 43), active (2 ticks,)) of a planned line, followed by silence."""
+    """Pad or trim a planned articulation with silence; returns it (2 ticks, 43), and its voice activity (2 ticks,)."""
     placed = articulation.place_in_silence(0, 2 * ticks)
     return placed.values, placed.speech_probability
 
@@ -118,13 +123,13 @@ def pad_planned_articulation(articulation: Articulation, ticks: int) -> tuple[np
 def sample_motion_codes(
     core: AVCore, articulation: np.ndarray, options: AnimateOptions, item: str = "clip"
 ) -> np.ndarray:
-    """Codes (T, 32) float32: sampled in windows that overlap and go over into each other; noise depends on the tick,
-    not the window.
+    """Sample motion codes (T, 32) float32 in overlapping windows that blend; noise depends on the tick, not on the
+    window.
 
-    articulation: (2 T, 43).
-    options: with steps, guidance, variety and seed.
+    articulation: (2 T, 43) at 50 Hz.
+    options: steps, guidance, temperature and seed.
     item: name that the noise depends on beside the seed.
-    Source: flow matching; windows that were told the codes before them drifted away within a minute, docs/log.md.
+    Source: flow matching. Windows conditioned on the codes before them drifted within a minute, docs/log.md.
     """
     ticks = len(articulation) // 2
     sound = torch.from_numpy(articulation)[None]
@@ -134,20 +139,20 @@ def sample_motion_codes(
         start, stop = window.start, window.stop
         values = pack_streams(torch.zeros(1, stop - start, CODE_WIDTH), sound[:, 2 * start : 2 * stop])
         motion = torch.full((1, stop - start), GENERATED)
-        told = StreamConditions(values, motion, torch.full_like(motion, GIVEN))
-        untold = StreamConditions(values, motion, torch.full_like(motion, ABSENT))
+        given = StreamConditions(values, motion, torch.full_like(motion, GIVEN))
+        null = StreamConditions(values, motion, torch.full_like(motion, ABSENT))
         noise = draw_tick_noise(start, stop, (values.shape[-1],), options.seed, [item])
         noise[..., :BLINK_INDEX] *= options.temperature
         if options.guidance == 1.0:
-            return sample(adapter, noise, levels, told, solver="ab2")
-        return sample(adapter, noise, levels, [told], null=untold, guidance=Guidance((options.guidance,)), solver="ab2")
+            return sample(adapter, noise, levels, given, solver="ab2")
+        return sample(adapter, noise, levels, [given], null=null, guidance=Guidance((options.guidance,)), solver="ab2")
 
     windows = plan_windows(ticks, WINDOW_TICKS, OVERLAP_TICKS)
     return torch.cat(list(stream_windows(windows, make, "blend")), 1)[0, :, :CODE_WIDTH].numpy()
 
 
 def retime(track: np.ndarray, speed: float) -> np.ndarray:
-    """A track (T, D) played at another speed, turning back at its ends."""
+    """Play a track (T, D) at another speed, reflected at its ends."""
     last = len(track) - 1
     if speed == 1.0 or last < 1:
         return track
@@ -156,14 +161,12 @@ def retime(track: np.ndarray, speed: float) -> np.ndarray:
 
 
 def high_pass(head: np.ndarray) -> np.ndarray:
-    """A head's track (T, 6) about its own place: slow drift and the tremble of landmarks that it was learned from are
-    taken out.
-    """
+    """Remove slow drift from a head track (T, 6), and the jitter of the landmarks that it was learned from."""
     return gaussian_filter1d(head, HEAD_SMOOTHING_TICKS, axis=0) - gaussian_filter1d(head, DRIFT_TICKS, axis=0)
 
 
 def damp_in_pauses(track: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """A track (T, D) that comes to rest in pauses: there it follows its own slow mean. active: (T,)."""
+    """Damp a track (T, D) in pauses, where it follows its own slow mean. active: (T,) voice activity."""
     free = gaussian_filter1d(active, PAUSE_MEAN_TICKS / 2)[:, None]
     return free * track + (1 - free) * gaussian_filter1d(track, PAUSE_MEAN_TICKS, axis=0)
 
@@ -175,10 +178,10 @@ def generate_motion(
     options: AnimateOptions,
     planned: Articulation | None = None,
 ) -> FaceMotion:
-    """The Motion of a recording under the options.
+    """Generate the motion of a face from speech, under the options.
 
-    wave: (S,) at 16 kHz.  ticks: of 25 Hz.
-    planned: articulation of a line that was synthesized by its plan; None recognizes the wave.
+    wave: (S,) float32 at 16 kHz.  ticks: length at 25 Hz.
+    planned: articulation of planned speech; None: it is recognised from the wave.
     """
     articulation, active = (
         recognize_articulation(models.phonetic_encoder, wave, ticks, options.gate)
@@ -203,21 +206,20 @@ def generate_motion(
 
 
 def compute_mouth_gate(active: np.ndarray) -> np.ndarray:
-    """How far the mouth may leave its rest, (T,) in [0, 1]: 1 while somebody speaks and a breath before and after, 0 in
-    silence.
+    """Compute how far the mouth may leave its rest, (T,) in [0, 1]: 1 in speech and a little around it, 0 in silence.
 
-    active: (T,) voice activity at 25 Hz.
-    Source: ours; lips part up to 0.2 s before their sound.
+    active: (T,) voice activity at 25 Hz.  Lips part up to 0.2 s before their sound.
     """
     return gaussian_filter1d(dilate(active, LIP_LEAD_TICKS, LIP_LAG_TICKS), GATE_SMOOTHING_TICKS).astype(np.float32)
 
 
 def target_expression(codes: np.ndarray, own: np.ndarray, expression: float = 1.0) -> np.ndarray:
-    """What the face shall be, (T, 26): codes (T, 32) of a performance on a face whose own code is own (26,).
+    """Compute the expression (T, 26) that a face is to show: motion codes (T, 32) on a face whose own code is own
+    (26,).
 
-    Mouth and jaw are absolute: a smile with teeth closes on a closed sound. Brows start from the portrait's own; lids
-    stay,
-    for a canvas lowers them (lipsync/portrait/eyelid_warp.py).
+    Mouth and jaw are absolute: a smile with teeth closes on a closed sound. Brows start from the face's own; lids stay,
+    for
+    the canvas lowers them (portrait/eyelid_warp.py).
     expression: 0 leaves the face as it is, 1 as learned, more exaggerates.
     """
     out = codes[:, :EXPRESSION_WIDTH].copy()

@@ -1,5 +1,4 @@
-"""What the lips of a film shall do: heard in the new sound, or told by a plan; performed span by span, each for itself.
-"""
+"""Speech to mouth, for films: articulation recognised from the new sound or planned, and mouth codes span by span."""
 
 from __future__ import annotations
 
@@ -26,29 +25,28 @@ if TYPE_CHECKING:
     from mouthpiece.lipsync.motion.speech_to_motion import SpeechMotionModels
     from mouthpiece.lipsync.options import LipsyncOptions
 
-CONTEXT_S = 0.6  # of sound heard before and after a span
-INDEPENDENT_GAP_S = 1.2  # spans further apart than this know nothing of each other
+CONTEXT_S = 0.6  # seconds of sound before and after a span that the core is given
+INDEPENDENT_GAP_S = 1.2  # seconds; spans further apart than this are predicted independently
 
 
 @dataclass(frozen=True, eq=False)
 class ArticulationTrack:
-    """A sound on the clocks of the core. articulation: (2 T, 43) at 50 Hz.  active: (2 T,) share of voice."""
+    """Hold a sound on the clock of the core. articulation: (2 T, 43) at 50 Hz.  active: (2 T,) voice activity."""
 
     articulation: np.ndarray = field(repr=False)
     active: np.ndarray = field(repr=False)
 
 
 def estimate_articulation(
-    listener: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: Articulation | None = None
+    phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: Articulation | None = None
 ) -> ArticulationTrack | None:
-    """Heard of a recording, and where it is told, of what was told.
+    """Recognise the articulation of a recording, and replace it by a planned one where there is one.
 
-    listener: PhoneticEncoder.  wave: (S,) float32 at 16 kHz.  ticks: length on the motion clock.
-    gate: whether silence is to be really silent.
-    planned: articulation from time zero, which replaces what is recognized in the ticks that it knows; None: all is
-    recognized.
+    wave: (S,) float32 at 16 kHz.  ticks: length at 25 Hz.
+    gate: as for `recognize_articulation`.
+    planned: from time zero, replaces what is recognised in the ticks that it knows; None: nowhere.
     """
-    articulation, active = recognize_articulation(listener, wave, ticks, gate)
+    articulation, active = recognize_articulation(phonetic_encoder, wave, ticks, gate)
     if planned is not None:
         known = np.flatnonzero(planned.known[: 2 * ticks])
         articulation, active = articulation.copy(), active.copy()
@@ -64,11 +62,11 @@ def predict_mouth(
     times_s: np.ndarray,
     options: LipsyncOptions,
 ) -> np.ndarray:
-    """(F, 21) float32: mouth and jaw wanted at times within the spans, NaN elsewhere.
+    """Predict mouth and jaw codes (F, 21) float32 at times within the spans, NaN elsewhere.
 
-    spans: pairs of seconds.  times_s: (F,), starts of frames.
-    options: LipsyncOptions.
-    What happens in one span does not depend on spans further than APART_S away, nor on the sound there.
+    track: of the new speech.
+    spans: (start, end) pairs in seconds.  times_s: (F,) starts of frames.
+    A span depends neither on spans further than INDEPENDENT_GAP_S away nor on the sound there.
     """
     rate, ticks, lips = float(MOTION_HZ), len(track.active) // 2, models.space.lips[:BLINK_INDEX].numpy()
     out = np.full((len(times_s), BLINK_INDEX), np.nan, np.float32)

@@ -71,7 +71,8 @@ class AnimateJob:
         return count_frames(self.duration, self.options.fps)
 
     def plan(self) -> dict[str, Any]:
-        """Describe what will be written, JSON-ready: frames, rate, duration_s, size, and the face's place and source.
+        """Describe what will be written, JSON-ready: frames, rate, duration_s, size, and the face's place and
+        source.
         """
         height_px, width_px = (side + side % 2 for side in self.pixels.shape[:2])  # the writer pads odd sides
         return {

@@ -1,6 +1,4 @@
-"""A portrait at its own resolution, moved: face flow, painted mouth and head motion composed in one reading of the
-pixels.
-"""
+"""The canvas of a portrait: face flow, painted mouth and head motion are composed in one sampling of its pixels."""
 
 from __future__ import annotations
 
@@ -22,47 +20,54 @@ if TYPE_CHECKING:
     from mouthpiece.lipsync.portrait.frame_parts import FrameParts
     from mouthpiece.lipsync.portrait.opening_segmenter import EyeContour
 
-# the mask is upsampled where the picture is larger than the crop; its edge is made this much sharper again
+# factor by which the mask's edge is sharpened again for every px of the picture in one of the crop
 MASK_SHARPNESS = 0.75
-HEAD_FIELD_PX = 64  # grid of the head's field
-BROW_CROP_PX = 400  # crop in which brows are looked for
-BLINK_MARGIN_PX = 6  # of the working crop: further than brows and cheeks move a lid
-FLOW_FADE_WIDTH = 0.06  # of the crop: where the face flow fades out
-# where the head's shift is measured and about which it turns: the teacher's still points
-HEAD_PIVOT = (0.5, 0.26)
+HEAD_FIELD_PX = 64  # long side of the grid on which the head's motion is computed
+BROW_CROP_PX = 400  # side of the crop in which brows are looked for
+BLINK_MARGIN_PX = 6  # px of the working crop: brows and cheeks move a lid by less
+FLOW_FADE_WIDTH = 0.06  # of the crop, units of it: where the face flow fades out at its edges
+HEAD_PIVOT = (0.5, 0.26)  # x, y in units of the crop about which the head turns; its shift is measured there, too
+FACE_CENTRE = (0.5, 0.42)  # x, y of the face's ellipse, units of the crop
+FACE_HALF_WIDTH = 0.44  # of that ellipse, units of the crop
+FACE_HALF_HEIGHTS = (0.60, 0.52)  # above and below its centre, units of the crop
 
 
 def compute_head_depth(u: np.ndarray) -> np.ndarray:
-    """How far a face stands out before its still points (...,), in units of the crop; behind them it is negative.
+    """Compute how far a face stands out before its pivot (...,), in units of the crop; negative behind it.
 
-    u: (..., 2) places in the unit square of the crop.
-    Source: paraboloid fitted to the meshes of talking clips, 0.036 off in the mean.
+    u: (..., 2) places in units of the crop.
+    Source: paraboloid fitted to the meshes of talking clips, mean error 0.036.
     """
     return np.maximum(0.076 - 2.9 * (u[..., 0] - 0.5) ** 2 - 0.41 * (u[..., 1] - 0.39) ** 2, -0.26)
 
 
-def compute_ellipse_rigidity(u: np.ndarray) -> np.ndarray:
-    """How far a place moves with the head (...,), 1 within it, falling to nothing one head further out, slower below
-    the chin.
+def _to_face_ellipse(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert places (..., 2) in units of the crop to x and y (...,) in half axes of the face's ellipse."""
+    above, below = FACE_HALF_HEIGHTS
+    y = u[..., 1] - FACE_CENTRE[1]
+    return (u[..., 0] - FACE_CENTRE[0]) / FACE_HALF_WIDTH, y / np.where(y > 0, below, above)
 
-    u: (..., 2) places in the unit square of the crop.
-    Source: ours; where nothing tells head from background.
+
+def compute_ellipse_rigidity(u: np.ndarray) -> np.ndarray:
+    """Compute how far a place moves with the head (...,), where nothing separates it from the background.
+
+    1 on the face's ellipse, falling to 0 one head further out, more slowly below the chin.
+    u: (..., 2) places in units of the crop.
     """
-    dx, dy = (u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    dx, dy = _to_face_ellipse(u)
     r = np.hypot(dx, dy)
     return 1 - smoothstep((r - 0.95) / (0.9 + 0.4 * smoothstep(dy - 0.1)))  # a jump here would tear the shoulders
 
 
 def compute_person_rigidity(u: np.ndarray) -> np.ndarray:
-    """How far a place of a person moves with the head (...,): all hair does, hats too; from the chin it falls to
-    nothing at the collar.
+    """Compute how far a place of a person moves with the head (...,), where a matte keeps the background still.
 
-    u: (..., 2) places in the unit square of the crop.
-    Source: ours; where a matte keeps the background still.
+    1 on hair and hats, too; from the chin it falls to 0 at the collar.
+    u: (..., 2) places in units of the crop.
     """
-    dx, dy = np.abs(u[..., 0] - 0.5) / 0.44, (u[..., 1] - 0.42) / np.where(u[..., 1] > 0.42, 0.52, 0.60)
+    dx, dy = _to_face_ellipse(u)
     wide = 0.95 + 0.55 * (1 - smoothstep((u[..., 1] - 0.5) / 0.5))  # hair is wider than the neck
-    beside = np.maximum(dx - wide, 0) / 1.2
+    beside = np.maximum(np.abs(dx) - wide, 0) / 1.2
     beyond = np.where(dy > 0, np.maximum(dy - 0.95, 0) / 0.9, np.maximum(-dy - 2, 0))
     return 1 - smoothstep(np.hypot(beside, beyond))
 
@@ -77,16 +82,17 @@ def make_flow_fade(side_px: int) -> np.ndarray:
 
 
 class Canvas:
-    """Draws frames of one portrait.
+    """Draw frames of one portrait at its own resolution: face flow, painted mouth and head motion in one sampling.
 
-    pixels: uint8 (H, W, 3).
-    crop: Crop of its face, size WORK_PX; it may reach outside the picture.
-    matte: float32 (H, W), share of the person whose head it is, as mouthpiece.face.matte gives it; the rest stays
-    still. Without one
-    the background beside the head moves along a little.
-    teeth: (h, w, 5) float32 of `teeth.teeth_of`, at about the picture's own resolution; None paints none.
-    eyes: those that can blink, `finder.Eye`.
-    Source: ours; head motion is a field that is rigid on the head and fades over the neck.
+    pixels: (H, W, 3) uint8.
+    crop: of its face, of WORK_PX; it may reach outside the picture.
+    matte: (H, W) float32, share of the person whose head it is; the rest stays still. None: the background beside the
+    head
+    moves along a little.
+    teeth: (h, w, 5) float32, as `build_teeth` makes them, at about the picture's own resolution; None: none are laid
+    over.
+    eyes: contours of the eyes that can blink.
+    The head's motion is a field that is rigid on the head and fades over the neck.
     """
 
     def __init__(
@@ -97,11 +103,8 @@ class Canvas:
         teeth: np.ndarray | None = None,
         eyes: tuple[EyeContour, ...] = (),
     ) -> None:
-        self.pixels, self.crop, self.teeth = (
-            pixels,
-            crop,
-            None if teeth is None else np.ascontiguousarray(teeth[..., :4]),
-        )
+        self.pixels, self.crop = pixels, crop
+        self.teeth = None if teeth is None else np.ascontiguousarray(teeth[..., :4])
         size = pixels.shape[1::-1]
         self._window, self._layers = (slice(0, size[1]), slice(0, size[0])), None
         if matte is not None:
@@ -118,9 +121,10 @@ class Canvas:
         light = crop.with_size(BROW_CROP_PX).extract(pixels).mean(-1) if eyes else None
         self._lids = tuple(UpperEyelid(eye, light) for eye in eyes)
 
-    def _box(self, part: tuple[int, int, int, int], reach_px: float) -> tuple[slice, slice]:
-        """Rows and columns of the frame that a part of the crop (top, bottom, left, right) gets to when the head moves
-        by reach_px.
+    def _get_frame_box(self, part: tuple[int, int, int, int], reach_px: float) -> tuple[slice, slice]:
+        """Return the rows and columns of the frame that a part of the crop reaches when the head moves by reach_px.
+
+        part: (top, bottom, left, right), px of the working crop.
         """
         top, bottom, left, right = part
         p = self.crop.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]) - 0.5)
@@ -131,12 +135,15 @@ class Canvas:
         return slice(y0, y1), slice(x0, x1)
 
     def _to_crop_units(self, p: np.ndarray) -> np.ndarray:
-        """Frame positions (..., 2) in units of the crop, the middle of its first pixel at 0.5 / size."""
+        """Convert frame positions (..., 2) to units of the crop, whose first pixel has its centre at 0.5 / WORK_PX."""
         m = self.crop.crop_from_frame
         return (p @ m[:, :2].T.astype(np.float32) + m[:, 2].astype(np.float32) + 0.5) / WORK_PX
 
     def _build_head_field(self, h: int, w: int) -> np.ndarray:
-        """Basis (6, n, m, 2): displacement in frame pixels of where a pixel reads, for one unit of each pose number."""
+        """Build the basis (6, n, m, 2) of the head's motion: where a pixel reads, relative, in frame px for a unit of
+        each pose
+        number.
+        """
         n, m = (max(2, round(HEAD_FIELD_PX * s / max(h, w))) for s in (h, w))
         y, x = np.mgrid[0:n, 0:m]
         at = np.stack([(x + 0.5) * w / m - 0.5, (y + 0.5) * h / n - 0.5], -1).astype(np.float32) + self._corner
@@ -150,17 +157,17 @@ class Canvas:
         return np.array([-(np.stack(b, -1) * rigid[..., None]) @ turn.T for b in basis], np.float32)
 
     def draw(self, parts: FrameParts, pose: np.ndarray, lid_closure: float = 0.0) -> np.ndarray:
-        """One frame, uint8 (H, W, 3).
+        """Draw one frame, (H, W, 3) uint8.
 
-        parts: FrameParts of the renderer.  pose: (6,) of the head as `MotionSpace.pose` gives it.
-        shut: how far the lids are lowered, 0 as in the portrait to 1.
-        Source: ours; flow and paint are looked up where the head's motion reads, so they move along with it.
+        parts: of the renderer.  pose: (6,) of the head, as `MotionSpace.pose` computes it.
+        lid_closure: how far the lids are lowered, 0 as in the portrait to 1.
+        Flow and paint are sampled where the head's motion reads, so that they move along with it.
         """
         h, w = self._grid.shape[:2]
         moved = np.tensordot(pose.astype(np.float32), self._field, 1)
         reach_px = float(np.abs(moved).max())
         read = self._grid + cv2.resize(moved, (w, h), interpolation=cv2.INTER_CUBIC) if reach_px else self._grid.copy()
-        box = self._box((0, WORK_PX, 0, WORK_PX), reach_px)
+        box = self._get_frame_box((0, WORK_PX, 0, WORK_PX), reach_px)
         u = self._to_crop_units(self._crop_to_box(read, box))
         flow, shift = (parts.flow * make_flow_fade(len(parts.flow))).astype(np.float32), None
         if u.size and flow.any():
@@ -175,7 +182,9 @@ class Canvas:
         frame = self._compose_frame(read)
         y0, x0 = box[0].start, box[1].start
         for lid in self._lids if lid_closure > 0 else ():
-            rows, cols = self._box([edge * WORK_PX for edge in lid.box], reach_px + BLINK_MARGIN_PX / self.crop.scale)
+            rows, cols = self._get_frame_box(
+                [edge * WORK_PX for edge in lid.box], reach_px + BLINK_MARGIN_PX / self.crop.scale
+            )
             part = slice(rows.start - y0, rows.stop - y0), slice(cols.start - x0, cols.stop - x0)
             if u[part].size:
                 draw_eyelid(
@@ -186,21 +195,21 @@ class Canvas:
                     self.pixels,
                     self.crop,
                 )
-        rows, cols = self._box(MOUTH_PATCH, reach_px)
+        rows, cols = self._get_frame_box(MOUTH_PATCH, reach_px)
         self._blend_mouth(
             frame[rows, cols], parts, u[rows.start - y0 : rows.stop - y0, cols.start - x0 : cols.stop - x0]
         )
         return frame
 
     def _crop_to_box(self, field: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-        """The part of something over the window that lies in a box of the frame."""
+        """Cut out the part of a field over the window that lies in a box of the frame."""
         rows, cols = (
             slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(box, self._window)
         )
         return field[rows, cols]
 
     def _compose_frame(self, read: np.ndarray) -> np.ndarray:
-        """The frame whose window reads the picture at (h, w, 2); with layers the background stays."""
+        """Compose the frame whose window reads the picture at (h, w, 2); with layers the background stays."""
         if self._layers is None:
             return cv2.remap(
                 self._upsampled,
@@ -214,7 +223,7 @@ class Canvas:
         return frame
 
     def _blend_mouth(self, frame: np.ndarray, parts: FrameParts, u: np.ndarray) -> None:
-        """Blends the mouth patch into the part of the frame that reads the crop at u (h, w, 2)."""
+        """Blend the mouth patch, in place, into the part of the frame that reads the crop at u (h, w, 2)."""
         if not u.size:
             return
         top, _, left, _ = MOUTH_PATCH

@@ -1,4 +1,4 @@
-"""A portrait in two layers: the person, who moves, and what is behind, which does not."""
+"""A portrait in two layers: the person, who moves, and the background, which does not."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MATTE_MARGIN = 0.012  # of the crop: how far beyond the matte the picture may still show the person
-STRAND_GAP = 0.03  # of the crop: gaps between strands that are closed, so that the outline mirrors smoothly
-HEAD_REACH = 0.4  # of the crop: how far the head may go
-STRIP_PX = 1 << 16  # pixels drawn at a time: stays in the cache, and a large picture needs no more memory
-# windows up to this large are read at twice their resolution: half of what a cubic loses between pixels stays
-LARGEST_UPSAMPLED_PX = 1 << 20
-BACKGROUND_BLUR_DEPTH = 0.05  # of the crop: depth behind the person over which the background loses its detail
+MATTE_MARGIN = 0.012  # units of the crop: how far beyond the matte the picture may still show the person
+STRAND_GAP = 0.03  # units of the crop: gaps between strands that are closed, so that the outline mirrors smoothly
+HEAD_REACH = 0.4  # units of the crop: how far the head may go
+STRIP_PX = 1 << 16  # pixels composed at a time: they stay in the processor's cache, and a large picture needs no more
+LARGEST_UPSAMPLED_PX = 1 << 20  # pixels of the largest window that is upsampled, which halves what cubic sampling loses
+BACKGROUND_BLUR_DEPTH = 0.05  # units of the crop: depth behind the person over which the background loses its detail
 
 
 @dataclass(frozen=True, eq=False)
 class PortraitLayers:
-    """The part of a picture that moves, taken apart; person + (1 - share) * behind is the picture as it was.
+    """Hold the part of a picture that moves, in layers: person + (1 - share) * background is the picture as it was.
 
     window: (rows, columns) slices of the picture.
-    person: (h, w, 4) float32, colours 0-255 times share plus what the background cannot explain; share in [0, 1]. Or as
-    `finer` gives it.
-    behind: (h, w, 3) uint8, the background, carried on behind the person.
-    grain: pixels of person to one of behind, 1 or 2.
+    person: (h, w, 4) float32: 8-bit colours times share plus what the background cannot explain; share in [0, 1].
+    Upsampled
+    where upsampling is 2.
+    background: (h, w, 3) uint8, inpainted behind the person.
+    upsampling: pixels of the person for one of the background, 1 or 2.
     """
 
     window: tuple
     person: np.ndarray
     background: np.ndarray
-    grain: int = 1
+    upsampling: int = 1
 
     def compose(self, read: np.ndarray) -> np.ndarray:
-        """The window with the person read elsewhere before the still background, uint8 (h, w, 3).
+        """Compose the window, (h, w, 3) uint8: the person sampled elsewhere before the still background.
 
         read: (h, w, 2) float32, where each pixel reads the window.
         """
@@ -42,7 +42,11 @@ class PortraitLayers:
         for top in range(0, len(read), step):
             rows = slice(top, top + step)
             moved = cv2.remap(
-                self.person, read[rows] * np.float32(self.grain), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                self.person,
+                read[rows] * np.float32(self.upsampling),
+                None,
+                cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
             )
             rest = cv2.cvtColor(1 - cv2.extractChannel(moved, 3), cv2.COLOR_GRAY2RGB)
             rest = cv2.multiply(self.background[rows], rest, dtype=cv2.CV_32F)
@@ -53,11 +57,11 @@ class PortraitLayers:
 def separate_layers(
     pixels: np.ndarray, matte: np.ndarray, side_px: float, window: tuple[slice, slice]
 ) -> PortraitLayers | None:
-    """The Layers of a picture, or None when the window shows no background or no person.
+    """Separate a picture into layers; None where the window shows no background or no person.
 
-    pixels: uint8 (H, W, 3).  matte: float32 (H, W), share of the person.
-    side_px: of the face's crop.  window: (rows, columns) slices, the most that can move; what the person cannot reach
-    is left out.
+    pixels: (H, W, 3) uint8.  matte: (H, W) float32, share of the person.
+    side_px: of the face's crop.
+    window: (rows, columns) slices, the most that can move; what the person cannot reach is left out.
     """
     reach_px = round(HEAD_REACH * side_px)
     spans = []
@@ -83,8 +87,7 @@ def separate_layers(
 
 
 def upsample_twice(picture: np.ndarray) -> np.ndarray:
-    """A picture (h, w, ...) at twice its resolution, (2 h - 1, 2 w - 1, ...): every second pixel is its own, the others
-    lie between.
+    """Upsample a picture (h, w, ...) to (2 h - 1, 2 w - 1, ...): every second pixel is kept, the others lie between.
 
     Source: Lanczos, four lobes.
     """
@@ -94,13 +97,11 @@ def upsample_twice(picture: np.ndarray) -> np.ndarray:
 
 
 def inpaint_background(pixels: np.ndarray, hidden: np.ndarray, side_px: float) -> np.ndarray | None:
-    """The background of a picture, uint8 (H, W, 3): itself where it is seen, mirrored at the outline behind what hides
-    it.
+    """Inpaint the background of a picture, (H, W, 3) uint8, by mirroring it at the outline of what hides it.
 
-    pixels: uint8 (H, W, 3).  hidden: (H, W) bool.  side_px: of the face's crop.
-    Returns None when nothing is seen.
-    Source: ours; a mirror keeps grain and colours, and the further behind the softer, for there the mirrored outline
-    has creases.
+    pixels: (H, W, 3) uint8.  hidden: (H, W) bool.  side_px: of the face's crop.
+    Returns None when all is hidden.
+    A mirror keeps grain and colours; with depth it is blurred, for there the mirrored outline has creases.
     """
     fringe, gap = (
         cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(part * side_px)) + 1,) * 2)

@@ -46,7 +46,8 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LipLine:
-    """Say where closed lips meet: the middle x, y of the line in units of the crop, and its clockwise tilt in radians.
+    """Say where closed lips meet: the middle x, y of the line in units of the crop, and its clockwise tilt in
+    radians.
     """
 
     x: float = 0.5

@@ -1,5 +1,5 @@
-"""The working crop and the part of it in which a mouth is painted."""
+"""Geometry of the working crop, and of the patch in which a mouth is painted."""
 
-WORK_PX = 192  # crop that the painter sees
-FLOW_PX = 96  # crop that the flow is predicted on
-MOUTH_PATCH = (96, 160, 40, 152)  # top, bottom, left, right of the mouth patch in the working crop
+WORK_PX = 192  # side of the working crop, from which frames are rendered
+FLOW_PX = 96  # side of the grid on which the flow is predicted
+MOUTH_PATCH = (96, 160, 40, 152)  # top, bottom, left, right of the mouth patch, px of the working crop

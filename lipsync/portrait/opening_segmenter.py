@@ -1,4 +1,5 @@
-"""Where a portrait's eyes and mouth are open: a small network looks at them, once a clip; the mesh taught it and does
+"""Where eyes and mouth of a portrait are open: a small network segments them, once a clip. A face mesh taught it and
+does
 not run here.
 """
 
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.face.crop import Crop
 
-HEIGHT_PX, WIDTH_PX = 64, 96  # picture of an eye or a mouth
-SMALLEST_EYE_HEIGHT, SMALLEST_EYE_WIDTH = 0.012, 0.05  # units of the crop; an eye that is less open has no lid to shut
-SMOOTH_PX = 1.5  # deviation along lids and lips
-PART_THRESHOLD = 0.5  # share of opening that begins a part
+HEIGHT_PX = 64  # of the picture of an eye or a mouth that a network is given
+WIDTH_PX = 96
+SMALLEST_EYE_HEIGHT = 0.012  # units of the crop; an eye that is less open has no lid to shut
+SMALLEST_EYE_WIDTH = 0.05  # units of the crop
+SMOOTH_PX = 1.5  # deviation of the smoothing along lids and lips, px
+PART_THRESHOLD = 0.5  # probability from which a pixel belongs to a component
+COMPONENT_MARGIN_PX = 9  # side of the square by which the largest component is dilated
 
 
 @dataclass(frozen=True)
 class NetworkWindow:
-    """What one of the networks sees of a face. crop_px: side of the crop it is cut from, one pixel to one.  at: its
-    middle in units of the crop.
+    """Place the picture that one of the networks is given in a face's crop.
+
+    crop_px: side of the crop that it is cut from, pixel by pixel.  at: its centre x, y in units of the crop.
     """
 
     crop_px: int
@@ -40,11 +45,11 @@ class NetworkWindow:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """(row, column) of its first pixel in that crop."""
+        """Return (row, column) of its first pixel in that crop."""
         return tuple(round(v * self.crop_px - side / 2) for v, side in zip(self.at[::-1], (HEIGHT_PX, WIDTH_PX)))
 
     def cut(self, taken: np.ndarray) -> np.ndarray:
-        """Its picture (64, 96, 3) of a crop (crop_px, crop_px, 3)."""
+        """Cut its picture (64, 96, 3) out of a crop (crop_px, crop_px, 3)."""
         row, column = self.corner
         return taken[row : row + HEIGHT_PX, column : column + WIDTH_PX]
 
@@ -56,8 +61,9 @@ MOUTH_WINDOW = NetworkWindow(240, (0.5, 0.665))
 
 @dataclass(frozen=True)
 class EyeContour:
-    """An open eye, column by column. x: (N,) evenly spaced, upper, lower: (N,) edges of its lids, all in units of the
-    crop, y downward.
+    """Describe an open eye, column by column, in units of the crop, y downward.
+
+    x: (N,) evenly spaced.  upper, lower: (N,) edges of its lids.
     """
 
     x: np.ndarray
@@ -66,14 +72,15 @@ class EyeContour:
 
     @property
     def height(self) -> float:
-        """How far it is open, in units of the crop."""
+        """Return how far the eye is open at its widest, in units of the crop."""
         return float((self.lower - self.upper).max())
 
 
 class OpeningSegmenter(nn.Module):
-    """Pictures (B, 3, 64, 96) in [-1, 1] -> logits (B, 1, 64, 96) of what lies between lids, or lips.
+    """Segment what lies between lids, or between lips: pictures (B, 3, 64, 96) in [-1, 1] -> logits (B, 1, 64, 96).
 
-    `segment_eyes` wants the inner corner at the right.
+    Of an eye the inner corner must be at the right.
+    widths: channels of both U-Nets, from fine to coarse.
     """
 
     def __init__(self, widths: tuple[int, int] | list[int] = (16, 32, 48, 64)) -> None:
@@ -86,11 +93,11 @@ class OpeningSegmenter(nn.Module):
             nn.init.constant_(layer.bias, -2.0)
 
     def segment_eyes(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Logits of open eye."""
+        """Predict logits of what lies between the lids."""
         return self.eye_out(self.eye_net(pictures.contiguous(memory_format=torch.channels_last))).float()
 
     def segment_mouth(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Logits of what lies between the lips."""
+        """Predict logits of what lies between the lips."""
         return self.mouth_out(self.mouth_net(pictures.contiguous(memory_format=torch.channels_last))).float()
 
 
@@ -101,20 +108,19 @@ def load_opening_segmenter() -> OpeningSegmenter:
 
 
 def keep_largest_component(share: np.ndarray) -> np.ndarray | None:
-    """Shares (64, 96) in [0, 1] of the largest part alone; None where there is no part. Source: connected components.
-    """
+    """Keep the largest connected component of probabilities (64, 96); None where there is none."""
     count, parts = cv2.connectedComponents((share > PART_THRESHOLD).astype(np.uint8))
     if count < 2:
         return None
     largest = 1 + np.argmax([(parts == k).sum() for k in range(1, count)])
-    return share * cv2.dilate((parts == largest).astype(np.uint8), np.ones((9, 9), np.uint8))
+    return share * cv2.dilate((parts == largest).astype(np.uint8), np.ones((COMPONENT_MARGIN_PX,) * 2, np.uint8))
 
 
 def to_eye_contour(share: np.ndarray, mirrored: bool) -> EyeContour:
-    """The Eye that shares (64, 96) of open eye show, or None where it is shut, hidden or hardly open.
+    """Convert probabilities (64, 96) of open eye to a contour; None where it is shut, hidden or hardly open.
 
     mirrored: whether it is the one at the right of the picture.
-    Source: ours; a column's sum is its height, to parts of a pixel.
+    The sum of a column is its height, to fractions of a pixel.
     """
     share = keep_largest_component(share)
     height = np.zeros(WIDTH_PX) if share is None else share.sum(0)
@@ -136,59 +142,59 @@ def to_eye_contour(share: np.ndarray, mirrored: bool) -> EyeContour:
 
 
 def measure_opening(share: np.ndarray) -> float:
-    """How far a mouth is open, in units of the crop, by shares (64, 96) of what lies between its lips; 0 shut."""
+    """Measure how far a mouth is open, in units of the crop, from probabilities (64, 96); 0 shut."""
     share = keep_largest_component(share)
     return 0.0 if share is None else float(gaussian_filter1d(share.sum(0), SMOOTH_PX).max()) / MOUTH_WINDOW.crop_px
 
 
 def _predict_shares(network: Callable, pictures: np.ndarray) -> np.ndarray:
-    """Shares (B, 64, 96) that a network sees in pictures (B, 64, 96, 3) uint8."""
+    """Predict probabilities (B, 64, 96) for pictures (B, 64, 96, 3) uint8."""
     return torch.sigmoid(network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1))[:, 0].numpy()
 
 
 @torch.inference_mode()
-def find_eyes(finder: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> tuple[EyeContour, EyeContour]:
-    """The Eyes of a portrait that are open and to be seen: none, one or two.
+def find_eyes(segmenter: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> tuple[EyeContour, EyeContour]:
+    """Find the eyes of a portrait that are open and visible: none, one or two.
 
-    finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
+    pixels: (H, W, 3) uint8.  crop: of its face, any size.
     """
     taken = crop.with_size(EYE_WINDOW.crop_px).extract(pixels)
-    shares = _predict_shares(finder.segment_eyes, np.stack([EYE_WINDOW.cut(taken), EYE_WINDOW.cut(taken[:, ::-1])]))
+    shares = _predict_shares(segmenter.segment_eyes, np.stack([EYE_WINDOW.cut(taken), EYE_WINDOW.cut(taken[:, ::-1])]))
     found = (to_eye_contour(share, mirrored) for share, mirrored in zip(shares, (False, True)))
     return tuple(eye for eye in found if eye is not None)
 
 
 @torch.inference_mode()
-def estimate_opening(finder: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> float:
-    """How far the mouth of a portrait is open, in units of the crop.
+def estimate_opening(segmenter: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> float:
+    """Estimate how far the mouth of a portrait is open, in units of the crop: the mean over the picture and its mirror
+    image.
 
-    finder: Finder in eval.  pixels: (H, W, 3) uint8.  crop: Crop of its face, any size.
-    Source: ours; the mean over the picture and its mirror image.
+    pixels: (H, W, 3) uint8.  crop: of its face, any size.
     """
     seen = MOUTH_WINDOW.cut(crop.with_size(MOUTH_WINDOW.crop_px).extract(pixels))
-    shares = _predict_shares(finder.segment_mouth, np.stack([seen, seen[:, ::-1]]))
+    shares = _predict_shares(segmenter.segment_mouth, np.stack([seen, seen[:, ::-1]]))
     return float(np.mean([measure_opening(share) for share in shares]))
 
 
 @torch.inference_mode()
-def estimate_openings(finder: OpeningSegmenter, crops: np.ndarray) -> np.ndarray:
-    """How far the mouths of crops (N, S, S, 3) uint8 are open, (N,) in units of the crop.
+def estimate_openings(segmenter: OpeningSegmenter, crops: np.ndarray) -> np.ndarray:
+    """Estimate how far the mouths of crops (N, S, S, 3) uint8 are open, (N,) in units of the crop.
 
-    finder: Finder in eval.
-    Source: ours; on clips of people kept out 0.86 to 0.99 with the mesh in 128 px, where the motion encoder's code has
-    -0.00 to 0.98.
+    On held-out clips it correlates with a face mesh by 0.86 to 0.99 in 128 px, the motion encoder's code by 0.00 to
+    0.98.
     """
     size = (MOUTH_WINDOW.crop_px,) * 2
     pictures = np.stack([MOUTH_WINDOW.cut(cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)) for crop in crops])
-    return np.array([measure_opening(share) for share in _predict_shares(finder.segment_mouth, pictures)])
+    return np.array([measure_opening(share) for share in _predict_shares(segmenter.segment_mouth, pictures)])
 
 
 def correct_opening(codes: np.ndarray, space: MotionSpace, openings: list[float]) -> np.ndarray:
-    """Codes (N, 26) float32 of faces whose mouths are open by so much, (N,) in units of the crop; all that can stay as
-    it was does.
+    """Correct codes (N, 26) so that they have the measured openings (N,), in units of the crop, changing as little else
+    as
+    possible.
 
-    codes: (N, 26) as the motion encoder reads them.  space: MotionSpace.
-    Source: ours; of strangers the encoder sees openings too small, and what it does not see cannot be shut.
+    codes: as the motion encoder predicts them.
+    Of strangers the encoder predicts openings too small, and what is not seen as open cannot be shut.
     """
     lips = np.pad(space.lips[:BLINK_INDEX].numpy(), (0, codes.shape[1] - BLINK_INDEX))
     return (codes + np.outer(np.asarray(openings) - codes @ lips, lips) / max(float(lips @ lips), 1e-9)).astype(

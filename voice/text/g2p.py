@@ -1,6 +1,4 @@
-"""Readers: text of one language to pieces with phones. English by hibari-tts, others by espeak-ng and misaki where
-installed.
-"""
+"""Grapheme to phoneme: English by hibari-tts, other languages by espeak-ng and misaki where these are installed."""
 
 from __future__ import annotations
 
@@ -15,42 +13,56 @@ from mouthpiece.engine.errors import MissingDependencyError
 from mouthpiece.engine.folders import make_cache_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
     from types import ModuleType
-    from typing import Any
 
     from hibari.g2p import G2P
 
-_ESPEAK = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
+_ESPEAK_VOICES = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
 _PACKAGES = {"ja": "misaki pyopenjtalk-plus sudachipy sudachidict_core", "zh": "misaki[zh]"}
-_SYMBOL_OF_IPA = {                        # what espeak writes with a tie is one symbol of the voices
-    "a^ɪ": "I", "a^ʊ": "W", "d^z": "ʣ", "d^ʒ": "ʤ", "e^ɪ": "A", "o^ʊ": "O", "ə^ʊ": "Q", "s^s": "S", "t^s": "ʦ", "t^ʃ": "ʧ", "ɔ^ɪ": "Y",
-}  # fmt: skip
-_WIDE_MARKS = str.maketrans({"、": ", ", "，": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? ", "「": "“", "」": "”",
-                             "《": "“", "》": "”", "（": "(", "）": ")", "«": "“", "»": "”", "–": "—", "।": ".", "¿": "", "¡": ""})  # fmt: skip
+_REINSTALL_ESPEAK = "Run: pip install --force-reinstall espeakng-loader"
+_SYMBOLS_OF_TIES = {  # what espeak writes with a tie is one symbol of the voices
+    **{"a^ɪ": "I", "a^ʊ": "W", "d^z": "ʣ", "d^ʒ": "ʤ", "e^ɪ": "A", "o^ʊ": "O", "ə^ʊ": "Q"},
+    **{"s^s": "S", "t^s": "ʦ", "t^ʃ": "ʧ", "ɔ^ɪ": "Y"},
+}
+_NARROW_MARKS = str.maketrans(  # for marks of other scripts
+    {
+        **{"、": ", ", "，": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? "},
+        **{"「": "“", "」": "”", "《": "“", "》": "”", "«": "“", "»": "”", "（": "(", "）": ")"},
+        **{"–": "—", "।": ".", "¿": "", "¡": ""},
+    }
+)
 _MARKS = ';:,.!?—…"“”()'
+_LETTER_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_ESPEAK_PARTS = re.compile(rf"\s+|[{re.escape(_MARKS)}](?=\D|$)|—|…|(?:(?![{re.escape(_MARKS)}](?:\D|$))\S)+")
+_CHINESE_PARTS = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?|[^\W\dA-Za-z_]+|\S")
+_ALL_CAPS_SHARE = 0.6  # a text with more of its words in capitals is written in capitals
+_NON_SYLLABIC = "\u032f"  # "no syllable of its own": the voices have no sign for it
+_ESPEAK_RETRIEVAL = 2  # espeak fetches sound and never plays it
+_ESPEAK_IPA_TIED = 2 | 0x80 | ord("^") << 8  # IPA, tied by ^
 
 
 class PhonemizedToken(NamedTuple):
-    """What was read, its phones, and whether a space follows."""
+    """A word or mark as it was read, its phones, and whether a space follows."""
 
     text: str
     phones: str
     followed_by_space: bool
 
 
-def phonemize(text: str, language: str, pronunciations: dict) -> list[PhonemizedToken]:
-    """The pieces of a text, words and marks, in order.
+def phonemize(text: str, language: str, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:
+    """Convert a normalized text to words and marks with their phones, in order.
 
-    text: as mouthpiece.voice.text.text_normalization gives it.  language: one of
-    mouthpiece.voice.text.text_normalization.LANGUAGES.
-    said: dict, word -> phones that the user's dictionary gives it.
-    Raises Missing with the command that helps when a package is not there.
+    text: of a TextSegment.
+    language: one of mouthpiece.voice.text.text_normalization.LANGUAGES.
+    pronunciations: {word of the text: phones that the user's dictionary gives it}.
+    Raises MissingDependencyError with the command that helps when a package is not installed.
     Source: hibari-tts (after misaki); espeak-ng; misaki for Japanese and Chinese.
     """
     if language.startswith("en"):
         return _phonemize_english(text, language == "en-gb", pronunciations)
-    if language in _ESPEAK:
-        return _phonemize_by_espeak(text, _ESPEAK[language], pronunciations)
+    if language in _ESPEAK_VOICES:
+        return _phonemize_by_espeak(text, _ESPEAK_VOICES[language], pronunciations)
     return (_phonemize_japanese if language == "ja" else _phonemize_chinese)(text, pronunciations)
 
 
@@ -62,7 +74,7 @@ def load_english_g2p(british: bool) -> G2P:
     return G2P(british=british)
 
 
-def _phonemize_english(text: str, british: bool, pronunciations: dict) -> list[PhonemizedToken]:
+def _phonemize_english(text: str, british: bool, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:
     from hibari.g2p import normalize
 
     g2p = load_english_g2p(british)
@@ -77,17 +89,16 @@ def _phonemize_english(text: str, british: bool, pronunciations: dict) -> list[P
     ]
 
 
-def _fix_case(text: str, lexicon) -> str:
-    """The text with words written in capitals in small letters, where they are words: GO is no G. O.; USA and NASA
-    stay.
+def _fix_case(text: str, lexicon: Container[str]) -> str:
+    """Write words in capitals in small letters where the lexicon has them: GO is not G. O.; USA and NASA stay.
 
     In a text all in capitals those that the lexicon also has in capitals (IT, US, WHO) are taken for words too.
     """
-    words = [w for w in re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", text) if len(w) > 1]
-    shouted = sum(w.isupper() for w in words)
-    all_caps = shouted > 1 and shouted > 0.6 * len(words)
+    words = [word for word in _LETTER_WORD.findall(text) if len(word) > 1]
+    capitals = sum(word.isupper() for word in words)
+    all_caps = capitals > 1 and capitals > _ALL_CAPS_SHARE * len(words)
 
-    def lower(match) -> str:
+    def lower_word(match: re.Match[str]) -> str:
         word = match.group()
         small = word.lower()
         if not word.isupper() or len(small) != len(word) or len(word) < 2:
@@ -95,40 +106,40 @@ def _fix_case(text: str, lexicon) -> str:
         known = small in lexicon or small.replace("’", "'") in lexicon or "'" in small or "’" in small
         return small if known and (all_caps or word not in lexicon) else word
 
-    return re.sub(r"[^\W\d_]+(?:['’][^\W\d_]+)*", lower, text)
+    return _LETTER_WORD.sub(lower_word, text)
 
 
-def _phonemize_by_espeak(text: str, voice: str, pronunciations: dict[str, Any]) -> list[PhonemizedToken] | None:
-    """Clause by clause, so that words run together as the language has it, and yet every word knows its phones."""
-    text = text.translate(_WIDE_MARKS)
-    out, clause = [], []
-
-    def close() -> None:
-        if clause:
-            out.extend(
-                PhonemizedToken(w, p, g)
-                for (w, g), p in zip(clause, _phonemize_clause([w for w, _ in clause], voice), strict=True)
-            )
-            clause.clear()
-
-    for match in re.finditer(rf"\s+|[{re.escape(_MARKS)}](?=\D|$)|—|…|(?:(?![{re.escape(_MARKS)}](?:\D|$))\S)+", text):
+def _phonemize_by_espeak(text: str, voice: str, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:
+    """Read clause by clause, so that words run together as the language has it, and yet every word knows its phones."""
+    text = text.translate(_NARROW_MARKS)
+    tokens: list[PhonemizedToken] = []
+    clause: list[tuple[str, bool]] = []  # words, and whether a space follows
+    for match in _ESPEAK_PARTS.finditer(text):
         part = match.group()
-        gap = text[match.end() : match.end() + 1].isspace()
         if part.isspace():
             continue
+        spaced = text[match.end() : match.end() + 1].isspace()
         if part in _MARKS or part in pronunciations:
-            close()
-            out.append(PhonemizedToken(part, pronunciations.get(part, part), gap))
+            tokens += _phonemize_clause(clause, voice)
+            clause = []
+            tokens.append(PhonemizedToken(part, pronunciations.get(part, part), spaced))
         else:
-            clause.append((part, gap))
-    close()
-    return out
+            clause.append((part, spaced))
+    return tokens + _phonemize_clause(clause, voice)
 
 
-def _phonemize_clause(words: list[str], voice: str) -> list[str] | None:
-    """The phones of each word of a clause, as said in the clause."""
-    whole, alone = _run_espeak(" ".join(words), voice).split(), [_run_espeak(w, voice) for w in words]
-    counts = [len(a.split()) for a in alone]
+def _phonemize_clause(clause: list[tuple[str, bool]], voice: str) -> list[PhonemizedToken]:
+    """Read the words of a clause. clause: (word, whether a space follows)."""
+    if not clause:
+        return []
+    phones = _read_together([word for word, _ in clause], voice)
+    return [PhonemizedToken(word, said, spaced) for (word, spaced), said in zip(clause, phones, strict=True)]
+
+
+def _read_together(words: list[str], voice: str) -> list[str]:
+    """Get the phones of each word of a clause, as said in the clause."""
+    whole, alone = _run_espeak(" ".join(words), voice).split(), [_run_espeak(word, voice) for word in words]
+    counts = [len(phones.split()) for phones in alone]
     if len(whole) == len(words):
         return whole
     if len(whole) == sum(counts):
@@ -137,8 +148,8 @@ def _phonemize_clause(words: list[str], voice: str) -> list[str] | None:
     return _split_phones(" ".join(whole), alone)
 
 
-def _split_phones(whole, alone):
-    """`whole` cut into as many parts as there are words, where the words said alone suggest it."""
+def _split_phones(whole: str, alone: list[str]) -> list[str]:
+    """Split the phones of a clause into as many parts as there are words, where the words said alone suggest it."""
     single = " ".join(alone)
     matcher = difflib.SequenceMatcher(None, single, whole, autojunk=False)
     anchors = sorted((b.a + k, b.b + k) for b in matcher.get_matching_blocks() for k in range(b.size))
@@ -150,78 +161,70 @@ def _split_phones(whole, alone):
 
 
 @cache
-def _load_espeak():
+def _load_espeak() -> ctypes.CDLL:
+    """Load and start the library of espeak-ng. Raises MissingDependencyError."""
     loader = _import_module("espeakng_loader", "pip install espeakng-loader, or: pip install 'mouthpiece[voices]'")
     library = ctypes.CDLL(loader.get_library_path())
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
-    if library.espeak_Initialize(2, 0, loader.get_data_path().encode(), 0) <= 0:  # 2: sound is fetched, never played
-        raise MissingDependencyError(
-            "espeak-ng: it does not start.", hint="Run: pip install --force-reinstall espeakng-loader", code="no_espeak"
-        )
+    if library.espeak_Initialize(_ESPEAK_RETRIEVAL, 0, loader.get_data_path().encode(), 0) <= 0:
+        raise MissingDependencyError("espeak-ng: it does not start.", hint=_REINSTALL_ESPEAK, code="no_espeak")
     return library
 
 
 def _run_espeak(text: str, voice: str) -> str:
-    """A text as espeak-ng says it, in symbols of the voices."""
+    """Read a text with espeak-ng; return its phones in symbols of the voices. Raises MissingDependencyError."""
     library = _load_espeak()
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise MissingDependencyError(
-            f"espeak-ng: it has no voice '{voice}'.",
-            hint="Run: pip install --force-reinstall espeakng-loader",
-            code="no_espeak",
-        )
-    mode, out = 2 | 0x80 | ord("^") << 8, []  # IPA, tied by ^
+        raise MissingDependencyError(f"espeak-ng: it has no voice '{voice}'.", hint=_REINSTALL_ESPEAK, code="no_espeak")
+    clauses = []
     rest = ctypes.pointer(ctypes.c_char_p(text.encode()))
     while rest.contents.value is not None:
-        out.append((library.espeak_TextToPhonemes(rest, 1, mode) or b"").decode())
-    phones = re.sub(r"\([a-z^-]+\)", "", " ".join(out))  # "(en)": another language begins
-    for tied, symbol in _SYMBOL_OF_IPA.items():
+        clauses.append((library.espeak_TextToPhonemes(rest, 1, _ESPEAK_IPA_TIED) or b"").decode())
+    phones = re.sub(r"\([a-z^-]+\)", "", " ".join(clauses))  # "(en)": another language begins
+    for tied, symbol in _SYMBOLS_OF_TIES.items():
         phones = phones.replace(tied, symbol)
     return phones.replace("^", "").replace("-", "").strip()
 
 
-def _phonemize_chinese(text: str, pronunciations: dict) -> list[PhonemizedToken]:
+def _phonemize_chinese(text: str, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:
     g2p = _import_module("misaki.zh", _get_install_command("zh")).ZHG2P
-    jieba, cn2an = (
-        _import_module("jieba", _get_install_command("zh")),
-        _import_module("cn2an", _get_install_command("zh")),
-    )
+    jieba = _import_module("jieba", _get_install_command("zh"))
+    cn2an = _import_module("cn2an", _get_install_command("zh"))
     jieba.setLogLevel(60)
     jieba.dt.tmp_dir = str(make_cache_folder("jieba"))
-    out = []
-    for match in re.finditer(r"[A-Za-z]+|\d+(?:\.\d+)?|[^\W\dA-Za-z_]+|\S", text.translate(_WIDE_MARKS)):
+    tokens: list[PhonemizedToken] = []
+    for match in _CHINESE_PARTS.finditer(text.translate(_NARROW_MARKS)):
         part = match.group()
         if part in pronunciations or part in _MARKS:
-            out.append(PhonemizedToken(part, pronunciations.get(part, part), True))
+            tokens.append(PhonemizedToken(part, pronunciations.get(part, part), True))
         elif part[0].isdigit():
-            out.append(PhonemizedToken(part, g2p.word2ipa(cn2an.an2cn(part, "low")), True))
+            tokens.append(PhonemizedToken(part, g2p.word2ipa(cn2an.an2cn(part, "low")), True))
         elif part.isascii():
-            out += _phonemize_english(part, False, {})[:-1] + [
-                _phonemize_english(part, False, {})[-1]._replace(followed_by_space=True)
-            ]
+            *before, last = _phonemize_english(part, False, {})
+            tokens += [*before, last._replace(followed_by_space=True)]
         else:
-            out += [PhonemizedToken(word, g2p.word2ipa(word), True) for word in jieba.lcut(part)]
-    # "no syllable of its own": the voices have no sign for it
-    return _drop_spaces_before_marks([p._replace(phones=p.phones.replace("\u032f", "")) for p in out])
+            tokens += [PhonemizedToken(word, g2p.word2ipa(word), True) for word in jieba.lcut(part)]
+    syllabic = [token._replace(phones=token.phones.replace(_NON_SYLLABIC, "")) for token in tokens]
+    return _drop_spaces_before_marks(syllabic)
 
 
-def _phonemize_japanese(text, pronunciations):
+def _phonemize_japanese(text: str, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:
     g2p = _import_module("misaki.ja", _get_install_command("ja")).JAG2P(version="pyopenjtalk")
-    out = []
+    tokens: list[PhonemizedToken] = []
     for part in re.split(rf"({'|'.join(pronunciations)})", text) if pronunciations else [text]:
         if part in pronunciations:
-            out.append(PhonemizedToken(part, pronunciations[part], True))
+            tokens.append(PhonemizedToken(part, pronunciations[part], True))
         elif part.strip():
-            out += [PhonemizedToken(t.text, t.phonemes or "", True) for t in g2p(part)[1]]
-    return _drop_spaces_before_marks(out)
+            tokens += [PhonemizedToken(token.text, token.phonemes or "", True) for token in g2p(part)[1]]
+    return _drop_spaces_before_marks(tokens)
 
 
-def _drop_spaces_before_marks(read: list[PhonemizedToken]) -> list[PhonemizedToken]:
-    """The pieces without spaces before marks."""
+def _drop_spaces_before_marks(tokens: list[PhonemizedToken]) -> list[PhonemizedToken]:
+    before_mark = [following.text in _MARKS for following in tokens[1:]] + [False]
     return [
-        p._replace(followed_by_space=p.followed_by_space and not (k + 1 < len(read) and read[k + 1].text in _MARKS))
-        for k, p in enumerate(read)
+        token._replace(followed_by_space=token.followed_by_space and not mark)
+        for token, mark in zip(tokens, before_mark)
     ]
 
 
@@ -229,7 +232,8 @@ def _get_install_command(language: str) -> str:
     return f"pip install {_PACKAGES[language]}"
 
 
-def _import_module(name: str, remedy: str) -> ModuleType | None:
+def _import_module(name: str, remedy: str) -> ModuleType:
+    """Import a module of an optional package. Raises MissingDependencyError with the remedy."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

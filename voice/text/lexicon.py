@@ -1,4 +1,4 @@
-"""The user's own words: how they are said, in phones or in another spelling."""
+"""Pronunciation dictionary of the user's own words, in phones or in another spelling."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from mouthpiece.engine.files import check_input_file
 from mouthpiece.voice.plan.speech_plan import PAUSE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+_PHONETIC_LETTERS = "ˈˌːəɛɪʊʌɔɑæθðʃʒŋʤʧ"  # no respelling has them
 _HINT = 'Write one word a line: word = "/phones/" or word = "respelling" (TOML), or both with a tab between (TSV).'
 
 
 @cache
 def load_alphabet() -> dict[str, int]:
-    """Symbol -> number, of Kokoro and of all voices made after it; PAUSE is 0.
+    """Load the alphabet of Kokoro and of all voices made after it: {symbol: number}; PAUSE is 0.
 
     Source: hibari-tts, assets/vocab.json.
     """
@@ -31,62 +33,66 @@ def load_alphabet() -> dict[str, int]:
 
 
 class PronunciationDictionary:
-    """Words and how they are said.
+    """Pronunciations of words.
 
-    entries: dict, word -> "/phones/" in the voices' alphabet, or another spelling of it.
-    Raises Refused for a word with a space in it, an empty saying or symbols that the voices do not know.
+    entries: {word: "/phones/" in the voices' alphabet, or a respelling of it}.
+    Raises InvalidInputError for a word with a space in it, an empty pronunciation or symbols that the voices do not
+    know.
     """
 
-    def __init__(self, entries: dict[str, Any]) -> None:
-        self._entries, self._casefolded = {}, {}
-        for word, said in entries.items():
-            self._entries[word] = self._casefolded[word.casefold()] = _check_entry(word, said)
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries: dict[str, str] = {}
+        self._casefolded: dict[str, str] = {}
+        for word, pronunciation in entries.items():
+            self._entries[word] = self._casefolded[word.casefold()] = _check_entry(word, pronunciation)
 
     def find(self, word: str) -> str | None:
-        """How a word is said, or None: the same spelling first, then without regard to capitals."""
+        """Find the pronunciation of a word, or None: the same spelling first, then without regard to capitals."""
         return self._entries.get(word) or self._casefolded.get(word.casefold())
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
 
-def parse_phones(said: str) -> str | None:
-    """The phones of a saying between slashes, or None for another spelling."""
-    return said[1:-1] if len(said) > 2 and said[0] == said[-1] == "/" else None
+def parse_phones(pronunciation: str) -> str | None:
+    """Parse phones between slashes; None for a respelling."""
+    if len(pronunciation) > 2 and pronunciation[0] == pronunciation[-1] == "/":
+        return pronunciation[1:-1]
+    return None
 
 
-def _check_entry(word: str, said: str | int) -> str | None:
+def _check_entry(word: str, said: Any) -> str:
+    """Check one word and its pronunciation; return that stripped. Raises InvalidInputError."""
     if not isinstance(said, str) or not said.strip() or not word.strip() or len(word.split()) > 1:
         raise InvalidInputError(
             f"dictionary: '{word}' = {said!r}: need one word and how it is said.", hint=_HINT, code="bad_dictionary"
         )
-    said = said.strip()
-    phones = parse_phones(said)
+    pronunciation = said.strip()
+    phones = parse_phones(pronunciation)
     if phones is not None:
-        strange = sorted({p for p in phones if p not in load_alphabet() or p == PAUSE})
-        if strange:
-            hint = f"Phones are: {''.join(load_alphabet())}"
+        unknown = sorted({symbol for symbol in phones if symbol not in load_alphabet() or symbol == PAUSE})
+        if unknown:
             raise InvalidInputError(
-                f"dictionary: '{word}': {' '.join(strange)} is no phone of the voices.",
-                hint=hint,
+                f"dictionary: '{word}': {' '.join(unknown)} is not a phone of the voices.",
+                hint=f"Phones are: {''.join(load_alphabet())}",
                 code="bad_dictionary",
             )
-    elif any(p in "ˈˌːəɛɪʊʌɔɑæθðʃʒŋʤʧ" for p in said):
+    elif any(symbol in _PHONETIC_LETTERS for symbol in pronunciation):
         raise InvalidInputError(
-            f"dictionary: '{word}': '{said}' looks like phones.",
-            hint=f"Put them between slashes: /{said}/.",
+            f"dictionary: '{word}': '{pronunciation}' looks like phones.",
+            hint=f"Put them between slashes: /{pronunciation}/.",
             code="bad_dictionary",
         )
-    return said
+    return pronunciation
 
 
-def read_dictionary(path: Path) -> PronunciationDictionary | None:
-    """A Dictionary from a file.
+def read_dictionary(path: str | Path) -> PronunciationDictionary:
+    """Read a PronunciationDictionary from a file.
 
-    path: .toml with word = "said" a line, or .tsv with word, tab, said a line; # starts a comment line.
-    Raises Refused for a file that is not there or not readable as such, naming the line or word.
+    path: .toml with word = "pronunciation" a line, or .tsv with word, tab, pronunciation a line; # starts a comment.
+    Raises InvalidInputError for a file that is missing or not readable as such, naming the line or word.
     """
-    path = check_input_file(path, "dictionary")
+    path = check_input_file(Path(path), "dictionary")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".toml":

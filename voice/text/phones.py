@@ -1,11 +1,9 @@
-"""Text to phones: what is said, in the alphabet of the voices, with a map from every written word to its phones and
-characters.
-"""
+"""Text to phones: what is said, in the alphabet of the voices, and which phones say every written word."""
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -14,34 +12,28 @@ from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.voice.plan.speech_plan import MARKS, PAUSE, Word
 from mouthpiece.voice.text.g2p import phonemize
 from mouthpiece.voice.text.lexicon import PronunciationDictionary, load_alphabet, read_dictionary
-from mouthpiece.voice.text.text_normalization import (
-    LANGUAGES,
-    UNSPACED_LANGUAGES,
-    WORD_PATTERN,
-    normalize_text,
-    strip_punctuation,
-)
+from mouthpiece.voice.text.text_normalization import LANGUAGES, normalize_text, strip_punctuation
+from mouthpiece.voice.text.word_mapping import map_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from mouthpiece.voice.text.g2p import PhonemizedToken
-    from mouthpiece.voice.text.text_normalization import TextSegment
+    from mouthpiece.voice.text.word_mapping import MappedWord, Span
+
+    DictionarySource = PronunciationDictionary | Mapping[str, str] | str | Path | None
 
 MAX_UTTERANCE_PHONES = 400  # of one utterance; Kokoro holds 510 and hurries in the longest
-__all__ = [
-    "MAX_UTTERANCE_PHONES",
-    "LANGUAGES",
-    "Utterance",
-    "load_alphabet",
-    "read_dictionary",
-    "make_utterance",
-    "split_into_utterances",
-]
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"”’)\]]*\s+|(?<=[。！？])|\n+")
 _CLAUSE = re.compile(r"(?<=[,;:—])\s+|(?<=[，、；：])|(?<=—)")
 _SPACE = re.compile(r"\s+")
-_MAX_CHARS = 100  # of a word that is cut for want of any other place
+_CUTS = (_SENTENCE, _CLAUSE, _SPACE)  # where a text is cut, the first that helps
+_SPACE_LEVEL = _CUTS.index(_SPACE)
+_MAX_CHARACTERS = 100  # of a word that is cut for want of any other place
+_MAX_CHARACTERS_PER_PHONE = 12  # a text with more is too long without asking
+_MAX_SHOWN_CHARACTERS = 40  # of a text in errors and notes
+_UNSPEAKABLE = ("no_text", "no_speech")  # codes of errors on parts that are left out
 _ABBREVIATED_TITLES = frozenset(
     "Mr Mrs Ms Dr St Prof Gen Sen Rep Rev Hon Jr Sr vs No Nos Vol Fig Capt Sgt Lt Col Sra Sr Dra Mme Mlle".split()
 )
@@ -51,13 +43,14 @@ _ABBREVIATED_TITLES = frozenset(
 class Utterance:
     """A text as phones.
 
-    text: as written.  language: such as "en-us".
+    text: as written.
+    language: such as "en-us".
     phones: symbols of the alphabet; the first and the last are PAUSE.
-    words: mouthpiece.voice.plan.speech_plan.Word, in order.
-    pauses: pairs of a phone's index, where phones has PAUSE, and the wanted length in seconds (Fraction).
+    words: Words in order.
+    pauses: (index of a PAUSE in phones, wanted length in seconds).
     notes: sentences on what was left out or understood.
-    unsaid: words that are not spoken, as written.
-    offset: where text begins in the whole that `utterances` was given.
+    omitted_words: words that are not spoken, as written.
+    offset: where text begins in the whole that `split_into_utterances` was given.
     """
 
     text: str
@@ -70,125 +63,92 @@ class Utterance:
     offset: int = 0
 
 
-def make_utterance(text: str, language: str, dictionary=None) -> Utterance | None:
-    """The text as phones: an Utterance.
+def make_utterance(text: str, language: str, dictionary: DictionarySource = None) -> Utterance:
+    """Convert a text to phones.
 
-    text: str; [pause 0.4s] and <break time="300ms"/> are pauses, other markup is left out with a note.
+    text: [pause 0.4s] and <break time="300ms"/> are pauses, other markup is left out with a note.
     language: one of LANGUAGES.
-    dictionary: dict, mouthpiece.voice.text.lexicon.PronunciationDictionary, path of a file for `read_dictionary`, or
-    None.
-    Raises Refused when nothing in it can be spoken, UsageProblem for a language without voice, Missing for a package.
-    Source: ours; phones by mouthpiece.voice.text.g2p.
+    dictionary: PronunciationDictionary, dict for one, or path of a file for `read_dictionary`; None for none.
+    Raises InvalidInputError when nothing in it can be spoken, UsageError for a language without voice,
+    MissingDependencyError for a package.
     """
     if language not in LANGUAGES:
         hint = f"Languages with a voice: {', '.join(LANGUAGES)}."
         raise UsageError(f"language '{language}': there is no voice for it.", hint=hint, code="no_language")
-    ready = normalize_text(text, language, _to_dictionary(dictionary))
-    phones, words, pauses, unsaid, strange = [PAUSE], [], [], list(ready.omitted_words), set()
-    for stretch in ready.segments:
-        read = phonemize(stretch.text, language, ready.said)
-        spans = _append_phones(phones, read, strange)
-        for place, start, stop in _map_words(stretch, read, spans, language):
-            a, b = strip_punctuation(text, *place)
-            if stop > start and words and a < words[-1].chars[1]:  # one written word, said as several
-                place = min(a, words[-1].chars[0]), max(b, words[-1].chars[1])
-                words[-1] = Word(text[slice(*place)], words[-1].start, stop, place)
-            elif stop > start:
-                words.append(Word(text[a:b], start, stop, (a, b)))
-            elif any(c.isalnum() for c in text[a:b]):
-                unsaid.append(text[a:b])
-        if stretch.pause_s:
-            pauses.append((len(phones), stretch.pause_s))
+    normalized = normalize_text(text, language, _to_dictionary(dictionary))
+    phones: list[str] = [PAUSE]
+    words: list[Word] = []
+    pauses: list[tuple[int, Fraction]] = []
+    omitted = list(normalized.omitted_words)
+    unknown: set[str] = set()
+    for segment in normalized.segments:
+        tokens = phonemize(segment.text, language, normalized.pronunciations)
+        spans = _append_phones(phones, tokens, unknown)
+        for mapped in map_words(segment, tokens, spans, language):
+            _append_word(words, mapped, text, omitted)
+        if segment.pause_s:
+            pauses.append((len(phones), segment.pause_s))
             phones += [PAUSE, " "]
     while phones[-1] == " ":
         phones.pop()
     if not words:
-        raise _make_nothing_error(text, unsaid, language)
-    notes = ready.notes + (
-        (f"sounds that the voices do not have, left out: {' '.join(sorted(strange))}",) if strange else ()
-    )
-    return Utterance(text, language, (*phones, PAUSE), tuple(words), tuple(pauses), notes, tuple(unsaid))
+        raise _make_nothing_error(text, omitted, language)
+    notes = normalized.notes
+    if unknown:
+        notes += (f"sounds that the voices do not have, left out: {' '.join(sorted(unknown))}",)
+    return Utterance(text, language, (*phones, PAUSE), tuple(words), tuple(pauses), notes, tuple(omitted))
 
 
-def _to_dictionary(source) -> None:
+def _to_dictionary(source: DictionarySource) -> PronunciationDictionary | None:
     if source is None or isinstance(source, PronunciationDictionary):
         return source
-    return PronunciationDictionary(source) if isinstance(source, dict) else read_dictionary(source)
+    return PronunciationDictionary(source) if isinstance(source, Mapping) else read_dictionary(source)
 
 
-def _append_phones(phones: list[str], read: list[PhonemizedToken], strange: set) -> list[tuple[int, int]]:
-    """Puts the pieces' phones behind `phones`; gives (start, stop) of the sounds in each, equal where it has none."""
+def _append_phones(phones: list[str], tokens: Sequence[PhonemizedToken], unknown: set[str]) -> list[Span]:
+    """Append the phones of tokens; return (start, stop) of the sounds of each, equal where it has none.
+
+    phones: extended.
+    unknown: takes symbols that the alphabet does not have.
+    """
     spans = []
-    for piece in read:
+    for token in tokens:
         start = len(phones)
-        for symbol in piece.phones:
+        for symbol in token.phones:
             if symbol in load_alphabet():
                 if symbol != " " or phones[-1] not in (" ", PAUSE):
                     phones.append(symbol)
             elif not symbol.isspace():
-                strange.add(symbol)
+                unknown.add(symbol)
         sounding = [k for k in range(start, len(phones)) if phones[k] not in MARKS]
         spans.append((sounding[0], sounding[-1] + 1) if sounding else (start, start))
-        if piece.followed_by_space and phones[-1] not in (" ", PAUSE):
+        if token.followed_by_space and phones[-1] not in (" ", PAUSE):
             phones.append(" ")
     return spans
 
 
-def _map_words(
-    stretch: TextSegment, read: list[PhonemizedToken], spans: list[tuple[int, int]], language: str
-) -> list[tuple[tuple, int, int]]:
-    """For every written word, in order: its place in what was written, and the phones (start, stop) that say it."""
-    text, spoken, at = stretch.text, "", []
-    for piece in read:
-        at.append((len(spoken), len(spoken) + len(piece.text)))
-        spoken += piece.text + (" " if piece.followed_by_space else "")
-    pattern = re.compile(r"\S") if language in UNSPACED_LANGUAGES else WORD_PATTERN
-    ours, theirs = ([m.span() for m in pattern.finditer(t)] for t in (text, spoken))
-    group = _align_word_groups([text[a:b] for a, b in ours], [spoken[a:b] for a, b in theirs])
-    out, last = [], None
-    for (a, b), (start, stop) in zip(at, spans):
-        inside = [group[k] for k, (c, d) in enumerate(theirs) if c < b and d > a and group[k] is not None]
-        if not inside:
-            continue
-        first, end = min(i[0] for i in inside), max(i[1] for i in inside)
-        if out and (first < last or (language not in UNSPACED_LANGUAGES and first == out[-1][0])):
-            end = max(end, last)
-            first, _, begun, ended = out.pop()
-            start, stop = (
-                (min(begun, start), max(ended, stop))
-                if begun < ended and start < stop
-                else (begun, ended)
-                if begun < ended
-                else (start, stop)
-            )
-        out.append((first, end, start, stop))
-        last = end
-    said = set()
-    for first, end, _, _ in out:
-        said |= set(range(first, end))
-    out += [(k, k + 1, 0, 0) for k in range(len(ours)) if k not in said]
-    return [(stretch.place(ours[a][0], ours[b - 1][1]), start, stop) for a, b, start, stop in sorted(out)]
+def _append_word(words: list[Word], mapped: MappedWord, text: str, omitted: list[str]) -> None:
+    """Append a word, or extend the last one where several are said for one written word.
+
+    words: changed.
+    omitted: takes words without phones.
+    """
+    a, b = strip_punctuation(text, *mapped.place)
+    if mapped.stop <= mapped.start:
+        omitted += [text[a:b]] if any(c.isalnum() for c in text[a:b]) else []
+    elif words and a < words[-1].chars[1]:
+        place = min(a, words[-1].chars[0]), max(b, words[-1].chars[1])
+        words[-1] = Word(text[slice(*place)], words[-1].start, mapped.stop, place)
+    else:
+        words.append(Word(text[a:b], mapped.start, mapped.stop, (a, b)))
 
 
-def _align_word_groups(ours: list[str], theirs: list[str]) -> list[tuple[int, int]]:
-    """For every word as read: the range of written words that it belongs to, or None."""
-    out = [None] * len(theirs)
-    for _, a, b, c, d in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        for k in range(c, d):
-            if b - a == d - c:
-                out[k] = (a + k - c, a + k - c + 1)
-            elif b > a:
-                out[k] = (a, b)
-            elif ours:
-                out[k] = (max(0, a - 1), max(0, a - 1) + 1)  # read, not written: with the word before it
-    return out
-
-
-def _make_nothing_error(text: str, unsaid: tuple | list[str], language: str) -> InvalidInputError:
-    shown = text.strip()[:40]
+def _make_nothing_error(text: str, omitted: Sequence[str], language: str) -> InvalidInputError:
+    """Make the error for a text in which nothing can be spoken. omitted: its words."""
+    shown = text.strip()[:_MAX_SHOWN_CHARACTERS]
     if not shown:
         return InvalidInputError("the text is empty: there is nothing to say.", hint="Give words.", code="no_text")
-    if unsaid:
+    if omitted:
         why = f"its words are in a script that {language} is not written in, or have no reading"
         hint = f"Choose the language of the text (--voice decides it): {', '.join(LANGUAGES)}."
     else:
@@ -196,44 +156,55 @@ def _make_nothing_error(text: str, unsaid: tuple | list[str], language: str) -> 
     return InvalidInputError(f"'{shown}' cannot be spoken: {why}.", hint=hint, code="no_speech")
 
 
-def split_into_utterances(
-    text: str, language: str, dictionary=None, max_phones: int = MAX_UTTERANCE_PHONES
-) -> tuple[Utterance, ...] | None:
-    """The text in Utterances of at most `most` phones, cut between sentences, else clauses, else words: a tuple.
+@dataclass(frozen=True)
+class _SplitSettings:
+    """How utterances of a text are made, and how long they may be."""
 
+    language: str
+    dictionary: PronunciationDictionary | None
+    max_phones: int
+
+
+def split_into_utterances(
+    text: str, language: str, dictionary: DictionarySource = None, max_phones: int = MAX_UTTERANCE_PHONES
+) -> tuple[Utterance, ...]:
+    """Split a text into Utterances of at most `max_phones`, cut between sentences, else clauses, else words.
+
+    text, language, dictionary: as for `make_utterance`.
     Parts without anything to say, such as a line of emoji, are left out; their signs are in the notes of the part
     before or after.
-    text, language, dictionary: as for `utter`.
-    Raises what `utter` raises, Refused when no part can be spoken.
+    Raises what `make_utterance` raises, InvalidInputError when no part can be spoken.
     """
-    dictionary, done = _to_dictionary(dictionary), []
-    held, notes, trouble = None, [], None
-    for start, stop in _split_at_patterns(text, (_SENTENCE, _CLAUSE, _SPACE), 0, len(text)):
+    settings = _SplitSettings(language, _to_dictionary(dictionary), max_phones)
+    utterances: list[Utterance] = []
+    notes: list[str] = []
+    unspeakable: InvalidInputError | None = None
+    for start, stop in _split_at(text, _SENTENCE, start=0, stop=len(text)):
         try:
-            pieces_ = _split_to_length(text, start, stop, (language, dictionary, max_phones), 0)
+            parts = _split_to_length(text, start, stop, settings)
         except InvalidInputError as error:
-            if error.code not in ("no_text", "no_speech"):
+            if error.code not in _UNSPEAKABLE:
                 raise
-            trouble = trouble or (error if error.code != "no_text" else None)
-            notes += [] if error.code == "no_text" else [f"not said: {text[start:stop].strip()[:40]}"]
+            if error.code != "no_text":
+                unspeakable = unspeakable or error
+                notes.append(f"not said: {text[start:stop].strip()[:_MAX_SHOWN_CHARACTERS]}")
             continue
-        for one in pieces_:
-            if held is not None and len(held.phones) + len(one.phones) - 1 <= max_phones + 2:
-                held = _join_utterances(text, held, one)
+        for part in parts:
+            if utterances and len(utterances[-1].phones) + len(part.phones) - 1 <= max_phones + 2:
+                utterances[-1] = _join_utterances(text, utterances[-1], part)
             else:
-                done += [] if held is None else [held]
-                held = one
-    if held is None:
-        raise trouble or _make_nothing_error(text, (), language)
-    done.append(held)
-    return (*done[:-1], replace(done[-1], notes=(*done[-1].notes, *dict.fromkeys(notes))))
+                utterances.append(part)
+    if not utterances:
+        raise unspeakable or _make_nothing_error(text, (), language)
+    last = utterances[-1]
+    return (*utterances[:-1], replace(last, notes=(*last.notes, *dict.fromkeys(notes))))
 
 
-def _split_at_patterns(text: str, patterns: tuple, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Where the parts of text[start:stop] lie, cut by the first of the patterns."""
+def _split_at(text: str, pattern: re.Pattern[str], start: int, stop: int) -> Iterator[Span]:
+    """Split text[start:stop] after every match of a pattern; yield the places of the parts."""
     at = start
-    for match in patterns[0].finditer(text, start, stop):
-        if patterns[0] is _SENTENCE and not _ends_sentence(text, match):
+    for match in pattern.finditer(text, start, stop):
+        if pattern is _SENTENCE and not _ends_sentence(text, match):
             continue
         if match.end() > at:
             yield at, match.end()
@@ -242,55 +213,63 @@ def _split_at_patterns(text: str, patterns: tuple, start: int, stop: int) -> Ite
         yield at, stop
 
 
-def _ends_sentence(text: str, match) -> bool:
-    before = re.search(r"(\w+)\.$", text[max(0, match.start() - 20) : match.start()])
-    after = text[match.end() : match.end() + 1]
-    return "\n" in match.group() or not (
-        after.islower()
-        or (before and (before[1] in _ABBREVIATED_TITLES or (len(before[1]) == 1 and before[1].isupper())))
-    )
+def _ends_sentence(text: str, match: re.Match[str]) -> bool:
+    """Tell the end of a sentence from a full stop after an abbreviation or an initial."""
+    if "\n" in match.group():
+        return True
+    word = re.search(r"(\w+)\.$", text[max(0, match.start() - 20) : match.start()])
+    initial = word is not None and len(word[1]) == 1 and word[1].isupper()
+    abbreviated = word is not None and (word[1] in _ABBREVIATED_TITLES or initial)
+    return not (text[match.end() : match.end() + 1].islower() or abbreviated)
 
 
-def _split_to_length(
-    text: str, start: int, stop: int, how: tuple[str, None, int], level: int
-) -> list[Utterance] | None:
-    """Utterances of text[start:stop], none longer than wanted."""
-    language, dictionary, most = how
-    if stop - start <= 12 * most:  # else it is too long without asking
-        one = replace(make_utterance(text[start:stop], language, dictionary), offset=start)
-        if len(one.phones) - 2 <= most:
-            return [one]
-    patterns, out = (_SENTENCE, _CLAUSE, _SPACE), []
-    if level < len(patterns):
-        parts = list(_split_at_patterns(text, patterns[level:], start, stop))
-        if level == 2:  # a few words together, not one by one
+def _split_to_length(text: str, start: int, stop: int, settings: _SplitSettings, level: int = 0) -> list[Utterance]:
+    """Split text[start:stop] into utterances that are not too long. level: index of the first of _CUTS to try."""
+    if stop - start <= _MAX_CHARACTERS_PER_PHONE * settings.max_phones:
+        whole = replace(make_utterance(text[start:stop], settings.language, settings.dictionary), offset=start)
+        if len(whole.phones) - 2 <= settings.max_phones:
+            return [whole]
+    if level < len(_CUTS):
+        parts = list(_split_at(text, _CUTS[level], start, stop))
+        if level == _SPACE_LEVEL:  # a few words together, not one by one
             parts = _halve(parts)
     else:
-        parts = [(a, min(a + _MAX_CHARS, stop)) for a in range(start, stop, _MAX_CHARS)]
+        parts = [(a, min(a + _MAX_CHARACTERS, stop)) for a in range(start, stop, _MAX_CHARACTERS)]
+    next_level = level + (len(parts) == 1 or level != _SPACE_LEVEL)
+    utterances = []
     for a, b in parts:
         try:
-            out += _split_to_length(text, a, b, how, level + (len(parts) == 1 or level != 2))
+            utterances += _split_to_length(text, a, b, settings, next_level)
         except InvalidInputError as error:
-            if error.code not in ("no_text", "no_speech"):
+            if error.code not in _UNSPEAKABLE:
                 raise
-    if not out:
-        raise _make_nothing_error(text[start:stop], (text[start:stop],), language)
-    return out
+    if not utterances:
+        raise _make_nothing_error(text[start:stop], (text[start:stop],), settings.language)
+    return utterances
 
 
-def _halve(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _halve(parts: list[Span]) -> list[Span]:
+    """Join neighbouring parts to two halves."""
     middle = len(parts) // 2
     return [(parts[0][0], parts[middle - 1][1]), (parts[middle][0], parts[-1][1])] if middle else parts
 
 
 def _join_utterances(text: str, a: Utterance, b: Utterance) -> Utterance:
-    """Two utterances that follow each other as one."""
-    shift, moved = len(a.phones) - 1 + (a.phones[-2] != " "), b.offset - a.offset
-    middle = () if a.phones[-2] == " " else (" ",)
+    """Join two utterances of a text that follow each other."""
+    space = () if a.phones[-2] == " " else (" ",)
+    shift = len(a.phones) - 2 + len(space)  # of the phones of b
+    moved = b.offset - a.offset  # of its characters
     words = tuple(
-        Word(w.text, w.start + shift - 1, w.stop + shift - 1, (w.chars[0] + moved, w.chars[1] + moved)) for w in b.words
+        Word(word.text, word.start + shift, word.stop + shift, (word.chars[0] + moved, word.chars[1] + moved))
+        for word in b.words
     )
     return Utterance(
-        text[a.offset : b.offset + len(b.text)], a.language, a.phones[:-1] + middle + b.phones[1:], a.words + words,
-        a.pauses + tuple((k + shift - 1, s) for k, s in b.pauses), tuple(dict.fromkeys(a.notes + b.notes)), a.omitted_words + b.omitted_words, a.offset,
-    )  # fmt: skip
+        text[a.offset : b.offset + len(b.text)],
+        a.language,
+        a.phones[:-1] + space + b.phones[1:],
+        words=a.words + words,
+        pauses=a.pauses + tuple((k + shift, length_s) for k, length_s in b.pauses),
+        notes=tuple(dict.fromkeys(a.notes + b.notes)),
+        omitted_words=a.omitted_words + b.omitted_words,
+        offset=a.offset,
+    )

@@ -1,5 +1,6 @@
-"""Written text made ready to be read aloud: markup, pauses, emoji and foreign scripts taken out, every character knows
-where it stood.
+"""Text normalization: markup, pauses, emoji and foreign scripts taken out of a text that is to be read aloud.
+
+Every character that remains knows where it stood in what was written.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from mouthpiece.voice.text.lexicon import parse_phones
 if TYPE_CHECKING:
     from mouthpiece.voice.text.lexicon import PronunciationDictionary
 
-PAUSE_RANGE_S = Fraction(25, 1000), Fraction(30)
+MIN_PAUSE_S = Fraction(25, 1000)
+MAX_PAUSE_S = Fraction(30)
 LANGUAGES = ("en-us", "en-gb", "es", "fr", "it", "pt-br", "hi", "ja", "zh")
 UNSPACED_LANGUAGES = ("ja", "zh")  # languages written without spaces
-UNICODE_SCRIPTS = {
+UNICODE_SCRIPTS = {  # first words of the names of letters; LATIN alone for languages that are not here
     "hi": ("LATIN", "DEVANAGARI"),
     "ja": ("LATIN", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
     "zh": ("LATIN", "CJK"),
 }
 WORD_PATTERN = re.compile(r"[^\s—–…]+")
 _BREAKS_S = {
-    "none": 0,
+    "none": Fraction(0),
     "x-weak": Fraction(1, 10),
     "weak": Fraction(3, 20),
     "medium": Fraction(3, 10),
@@ -43,6 +45,7 @@ _PARTS_PATTERN = re.compile(
     "|".join((_BREAK_PATTERN, _PAUSE_PATTERN, _MARKUP_PATTERN, _ENTITY_PATTERN, _CLUSTER_PATTERN)),
     re.IGNORECASE | re.DOTALL,
 )
+_SEPARATING_TAG = re.compile(r"</?(p|s|br|div|speak)\b", re.IGNORECASE)
 _LENGTH_PATTERN = re.compile(r"[+]?(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)", re.IGNORECASE)
 _READ_SYMBOLS = frozenset("°©®™№")  # of the categories that are left out otherwise
 _EDGE_PUNCTUATION = (
@@ -52,6 +55,8 @@ _EDGE_PUNCTUATION = (
 
 
 class _Char(NamedTuple):
+    """A character as read aloud, and where it stood in what was written."""
+
     char: str
     start: int
     stop: int
@@ -61,7 +66,8 @@ class _Char(NamedTuple):
 class TextSegment:
     """Text between two pauses.
 
-    chars: as read aloud, each with where it stood.  pause_s: Fraction of silence wanted after it; 0 for none.
+    chars: as read aloud, each with where it stood.
+    pause_s: silence wanted after it, seconds; 0 for none.
     """
 
     chars: tuple[_Char, ...]
@@ -69,69 +75,84 @@ class TextSegment:
 
     @property
     def text(self) -> str:
-        """As read aloud."""
+        """The text as read aloud."""
         return "".join(c.char for c in self.chars)
 
-    def place(self, start: int, stop: int) -> tuple[int, int]:
-        """Where text[start:stop] stood in what was written: (from, to)."""
+    def locate(self, start: int, stop: int) -> tuple[int, int]:
+        """Locate text[start:stop] in what was written: (from, to)."""
         part = self.chars[start:stop]
         return min(c.start for c in part), max(c.stop for c in part)
 
 
 @dataclass(frozen=True)
 class NormalizedText:
-    """A text ready to be read aloud.
+    """A text that can be read aloud.
 
-    stretches: tuple of Stretch.  said: dict, word in a stretch -> phones that the user's dictionary gives it.
-    unsaid: words left out, as written.  notes: sentences on what was left out or understood.
+    segments: in order.
+    pronunciations: {word of a segment: phones that the user's dictionary gives it}.
+    omitted_words: words left out, as written.
+    notes: sentences on what was left out or understood.
     """
 
     segments: tuple[TextSegment, ...]
-    said: dict
+    pronunciations: dict[str, str]
     omitted_words: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def normalize_text(text: str, language: str, dictionary=None) -> NormalizedText | None:
-    """What of a text can be read aloud in a language.
+def normalize_text(text: str, language: str, dictionary: PronunciationDictionary | None = None) -> NormalizedText:
+    """Normalize a text to what can be read aloud in a language.
 
-    text: str, as the user wrote it.  language: one of LANGUAGES.
-    dictionary: mouthpiece.voice.text.lexicon.PronunciationDictionary or None.
-    Raises Refused for a pause without a length between 0.025 and 30 s.
-    Source: ours; SSML 1.1 for break.
+    text: as the user wrote it.
+    language: one of LANGUAGES.
+    dictionary: how the user's own words are said.
+    Raises InvalidInputError for a pause without a length from MIN_PAUSE_S to MAX_PAUSE_S.
+    Source: SSML 1.1 for break.
     """
-    parts, notes, symbols, current = [], [], [], []
+    notes: list[str] = []
+    omitted: list[str] = []
+    pronunciations: dict[str, str] = {}
+    segments = []
+    for chars, pause_s in _split_at_pauses(text, notes):
+        chars = _drop_foreign_scripts(chars, language, omitted)
+        if dictionary:
+            chars = _apply_dictionary(chars, dictionary, pronunciations)
+        segments.append(TextSegment(tuple(chars), pause_s))
+    if omitted:
+        notes.append(f"not said, in a script that {language} is not written in: {' '.join(omitted)[:200]}")
+    return NormalizedText(tuple(segments), pronunciations, tuple(omitted), tuple(dict.fromkeys(notes)))
+
+
+def _split_at_pauses(text: str, notes: list[str]) -> list[tuple[list[_Char], Fraction]]:
+    """Split a text into (characters, seconds of the pause after them), without markup and signs.
+
+    notes: takes what was left out or understood.
+    """
+    parts: list[tuple[list[_Char], Fraction]] = []
+    current: list[_Char] = []
+    symbols: list[str] = []
     for match in _PARTS_PATTERN.finditer(text):
-        kind, piece, at = match.lastgroup, match.group(), (match.start(), match.end())
+        kind, part, place = match.lastgroup, match.group(), match.span()
         if kind in ("tag", "asked"):
-            length_s = _parse_pause_s(piece, match[kind], kind)
+            length_s = _parse_tag_pause(part, match[kind]) if kind == "tag" else _parse_pause(part, match[kind].strip())
             if kind == "tag":
-                notes.append(f"{piece}: read as a pause of {float(length_s):g} s.")
+                notes.append(f"{part}: read as a pause of {float(length_s):g} s.")
             if length_s:
                 parts.append((current, length_s))
                 current = []
         elif kind == "markup":
-            notes.append(f"{piece}: markup left out.")
-            if re.match(r"</?(p|s|br|div|speak)\b", piece, re.IGNORECASE):
-                current.append(_Char(" ", *at))
+            notes.append(f"{part}: markup left out.")
+            if _SEPARATING_TAG.match(part):
+                current.append(_Char(" ", *place))
         else:
-            current += _clean_characters(unescape(piece) if kind == "entity" else piece, at, symbols)
-    parts.append((current, Fraction(0)))
+            current += _clean_characters(unescape(part) if kind == "entity" else part, place, symbols)
     if symbols:
         notes.append(f"left out: {' '.join(dict.fromkeys(symbols))}")
-    said, unsaid, stretches = {}, [], []
-    for chars, pause_s in parts:
-        chars = _drop_foreign_scripts(chars, language, unsaid)
-        stretches.append(
-            TextSegment(tuple(_apply_dictionary(chars, dictionary, said) if dictionary else chars), pause_s)
-        )
-    if unsaid:
-        notes.append(f"not said, in a script that {language} is not written in: {' '.join(unsaid)[:200]}")
-    return NormalizedText(tuple(stretches), said, tuple(unsaid), tuple(dict.fromkeys(notes)))
+    return [*parts, (current, Fraction(0))]
 
 
 def strip_punctuation(text: str, start: int, stop: int) -> tuple[int, int]:
-    """text[start:stop] without the punctuation at its ends: (from, to); the same when nothing else is in it."""
+    """Strip punctuation from the ends of text[start:stop]: (from, to); unchanged when nothing else is in it."""
     a, b = start, stop
     if re.fullmatch(_ENTITY_PATTERN, text[a:b]):
         return a, b
@@ -142,27 +163,35 @@ def strip_punctuation(text: str, start: int, stop: int) -> tuple[int, int]:
     return (a, b) if a < b else (start, stop)
 
 
-def _parse_pause_s(piece: str, value: str, kind: str) -> Fraction | None:
-    """The length of a pause in seconds."""
-    named = re.search(r"""time\s*=\s*["']?([^"'/\s]*)""", value) if kind == "tag" else None
-    strength = re.search(r"""strength\s*=\s*["']?([a-z-]+)""", value, re.IGNORECASE)
-    length = value.strip() if kind == "asked" else named[1] if named else ""
+def _parse_tag_pause(tag: str, attributes: str) -> Fraction:
+    """Parse a <break> to the length of its pause in seconds: its time, else its strength."""
+    time = re.search(r"""time\s*=\s*["']?([^"'/\s]*)""", attributes)
+    if time:
+        return _parse_pause(tag, time[1])
+    strength = re.search(r"""strength\s*=\s*["']?([a-z-]+)""", attributes, re.IGNORECASE)
+    return Fraction(_BREAKS_S.get(strength[1].lower() if strength else "medium", _BREAKS_S["medium"]))
+
+
+def _parse_pause(markup: str, length: str) -> Fraction:
+    """Parse the length of a pause, such as "0.4s" or "300ms", to seconds. Raises InvalidInputError."""
     found = _LENGTH_PATTERN.fullmatch(length)
-    if kind == "tag" and not named:
-        return Fraction(_BREAKS_S.get(strength[1].lower() if strength else "medium", Fraction(3, 10)))
     length_s = Fraction(found[1].rstrip(".") or 0) / (1000 if found[2].lower() == "ms" else 1) if found else None
-    if length_s is None or not PAUSE_RANGE_S[0] <= length_s <= PAUSE_RANGE_S[1]:
-        hint = f"Write [pause 0.4s] or [pause 300ms], {float(PAUSE_RANGE_S[0]):g} to {float(PAUSE_RANGE_S[1]):g} s."
-        raise InvalidInputError(f"{piece}: '{length}' is no length of a pause.", hint=hint, code="bad_pause")
+    if length_s is None or not MIN_PAUSE_S <= length_s <= MAX_PAUSE_S:
+        hint = f"Write [pause 0.4s] or [pause 300ms], {float(MIN_PAUSE_S):g} to {float(MAX_PAUSE_S):g} s."
+        raise InvalidInputError(f"{markup}: '{length}' is not the length of a pause.", hint=hint, code="bad_pause")
     return length_s
 
 
-def _clean_characters(piece: str, at: tuple[int, int], symbols: list) -> list[_Char]:
-    """The characters of a piece that can be read aloud; what is left out of them goes to `symbols`."""
-    composed = unicodedata.normalize("NFC", piece)
+def _clean_characters(text: str, place: tuple[int, int], symbols: list[str]) -> list[_Char]:
+    """Clean a few characters to those that can be read aloud.
+
+    place: where they stood.
+    symbols: takes what is left out of them.
+    """
+    composed = unicodedata.normalize("NFC", text)
     if len(composed) == 1 and unicodedata.category(composed) in ("Ll", "Lu", "Lo", "Nd", "Lm"):
         composed = unicodedata.normalize("NFKC", composed)
-    out = []
+    cleaned = []
     for char in composed:
         kind = unicodedata.category(char)
         if kind in ("Cf", "Sk", "Mn", "Mc") and char not in "^`" and "DEVANAGARI" not in unicodedata.name(char, ""):
@@ -172,48 +201,57 @@ def _clean_characters(piece: str, at: tuple[int, int], symbols: list) -> list[_C
         if kind in ("So", "Co", "Cn", "Cs") and char not in _READ_SYMBOLS:
             symbols.append(char)
             char = " "
-        out.append(_Char(" " if kind in ("Cc", "Zs", "Zl", "Zp") else char, *at))
-    return out
+        cleaned.append(_Char(" " if kind in ("Cc", "Zs", "Zl", "Zp") else char, *place))
+    return cleaned
 
 
-def _drop_foreign_scripts(chars: list[_Char], language: str, unsaid: list) -> list[_Char]:
-    """The characters without words in a script that the language is not written in."""
-    scripts, text, out, kept = UNICODE_SCRIPTS.get(language, ("LATIN",)), "".join(c.char for c in chars), [], 0
+def _drop_foreign_scripts(chars: list[_Char], language: str, omitted: list[str]) -> list[_Char]:
+    """Drop words in a script that the language is not written in. omitted: takes them."""
+    scripts, text = UNICODE_SCRIPTS.get(language, ("LATIN",)), "".join(c.char for c in chars)
+    kept: list[_Char] = []
+    done = 0
     for match in re.finditer(r"[^\W\d_]+" if language in UNSPACED_LANGUAGES else r"\S+", text):
         letters = [c for c in match.group() if c.isalpha()]
         foreign = [c for c in letters if unicodedata.name(c, "?").split()[0] not in scripts]
         if not foreign:
             continue
-        out += chars[kept : match.start()]
+        kept += chars[done : match.start()]
         if language in UNSPACED_LANGUAGES:  # a run may hold both
-            out += [c for c in chars[match.start() : match.end()] if c.char not in foreign]
-            unsaid.append("".join(c for c in match.group() if c in foreign))
+            kept += [c for c in chars[match.start() : match.end()] if c.char not in foreign]
+            omitted.append("".join(c for c in match.group() if c in foreign))
         else:
-            unsaid.append(match.group())
-        kept = match.end()
-    return out + chars[kept:]
+            omitted.append(match.group())
+        done = match.end()
+    return kept + chars[done:]
 
 
-def _apply_dictionary(chars: list[_Char], dictionary: PronunciationDictionary, pronunciations: dict) -> list[_Char]:
-    """The characters with the words of the dictionary in their other spelling, or as stand-ins noted in `said`."""
-    text, out, kept = "".join(c.char for c in chars), [], 0
+def _apply_dictionary(
+    chars: list[_Char], dictionary: PronunciationDictionary, pronunciations: dict[str, str]
+) -> list[_Char]:
+    """Replace words of the dictionary by their respelling, or by placeholders for their phones.
+
+    pronunciations: takes {placeholder: phones}.
+    """
+    text = "".join(c.char for c in chars)
+    replaced: list[_Char] = []
+    done = 0
     for match in WORD_PATTERN.finditer(text):
         a, b = strip_punctuation(text, *match.span())
-        how = dictionary.find(text[a:b])
-        if how is None:
+        spelling = dictionary.find(text[a:b])
+        if spelling is None:
             continue
-        phones = parse_phones(how)
+        phones = parse_phones(spelling)
         if phones is not None:
-            how = _make_placeholder(len(pronunciations))
-            pronunciations[how] = phones
+            spelling = _make_placeholder(len(pronunciations))
+            pronunciations[spelling] = phones
         place = min(c.start for c in chars[a:b]), max(c.stop for c in chars[a:b])
-        out += chars[kept:a] + [_Char(c, *place) for c in how]
-        kept = b
-    return out + chars[kept:]
+        replaced += chars[done:a] + [_Char(c, *place) for c in spelling]
+        done = b
+    return replaced + chars[done:]
 
 
 def _make_placeholder(number: int) -> str:
-    """A word that no text holds, of letters alone, so that it passes unchanged through what reads numbers and signs."""
+    """Make a word that no text holds, of letters alone: it passes unchanged through what reads numbers and signs."""
     letters = ""
     while True:
         letters, number = "bcdfghjklmnp"[number % 12] + letters, number // 12

@@ -146,7 +146,7 @@ def test_windows_beyond_the_table_and_items_out_of_order_are_refused(nets, given
     _, told, seen = given
     with pytest.raises(UsageError, match="33 frames"):
         ask(nets[2], torch.zeros(1, 4, 33, *SIZE), told, seen)
-    with pytest.raises(UsageError, match="untold items first"):
+    with pytest.raises(UsageError, match="unconditioned items first"):
         ask(nets[2], torch.zeros(2, 4, 1, *SIZE), told | {"known": torch.tensor([True, False])}, seen)
     with pytest.raises(UsageError, match="widths"):
         NetworkConfig(widths=(16, 16, 24, 30))

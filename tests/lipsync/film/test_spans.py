@@ -35,7 +35,7 @@ def test_spans_are_read_sorted_and_joined():
 
 @pytest.mark.parametrize("text", ["", "2-1", "1-1", "a-b", "1.2", "1-2;3-4", "-1-2", "nan-3"])
 def test_spans_that_are_none_are_refused_in_words(text):
-    with pytest.raises(UsageError, match="no stretch of time") as caught:
+    with pytest.raises(UsageError, match="is not a span of time") as caught:
         parse_spans(text)
     assert "START-END" in caught.value.hint
 

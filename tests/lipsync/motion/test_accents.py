@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 
-from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, ENERGY_COLUMN, F0_COLUMN, PHONES, VOICING_COLUMN
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH, LATTICE_NODES
 from mouthpiece.lipsync.motion.accents import (
-    ENERGY,
-    PITCH,
-    VOICING,
     detect_accents,
     find_track_peaks,
     generate_gestures,
@@ -20,11 +17,11 @@ def voice(*stressed_s, seconds=6.0, louder=0.6, higher=0.5):
     """Articulation (T, 43) of a monotone voice with syllables of 0.2 s that are louder and higher."""
     t = np.arange(int(seconds * 50)) / 50
     out = np.zeros((len(t), ARTICULATION_WIDTH), np.float32)
-    out[:, PHONES.index("AH")] = out[:, VOICING] = 1
+    out[:, PHONES.index("AH")] = out[:, VOICING_COLUMN] = 1
     for at in stressed_s:
         syllable = np.exp(-0.5 * ((t - at) / 0.08) ** 2)
-        out[:, ENERGY] += louder * syllable
-        out[:, PITCH] += higher * syllable
+        out[:, ENERGY_COLUMN] += louder * syllable
+        out[:, F0_COLUMN] += higher * syllable
     return out
 
 
@@ -52,10 +49,10 @@ def test_a_strong_accent_is_stronger_and_a_whisper_of_one_is_none():
 
 def test_silence_and_voiceless_noise_have_no_accent():
     noise = voice(2.0)
-    noise[:, VOICING] = 0
+    noise[:, VOICING_COLUMN] = 0
     assert not len(detect_accents(noise).times_s)
     silent = np.zeros((200, ARTICULATION_WIDTH), np.float32)
-    silent[:, PHONES.index("SIL")], silent[:, ENERGY] = 1, -1.5
+    silent[:, PHONES.index("SIL")], silent[:, ENERGY_COLUMN] = 1, -1.5
     assert not len(detect_accents(silent).times_s)
 
 

@@ -58,7 +58,7 @@ def test_pauses_are_kept_with_the_length_that_was_wanted():
     "pause", ["[pause]", "[pause long]", "[pause 0s]", "[pause 99s]", "[pause -1s]", "<break time='x'/>"]
 )
 def test_a_pause_without_a_sensible_length_is_refused(pause):
-    with pytest.raises(InvalidInputError, match="no length of a pause.*300ms"):
+    with pytest.raises(InvalidInputError, match="not the length of a pause.*300ms"):
         make_utterance(f"Hello {pause} world", "en-us")
 
 
@@ -119,7 +119,7 @@ def test_the_users_dictionary_says_words_in_phones_or_another_spelling(tmp_path)
 @pytest.mark.parametrize(
     "text, told",
     [
-        ('a = "/ˈx9/"', "9 is no phone"),
+        ('a = "/ˈx9/"', "9 is not a phone"),
         ('a = "zˈIks"', "between slashes"),
         ('"a b" = "c"', "one word"),
         ("a = 3", "one word"),
