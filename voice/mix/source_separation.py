@@ -58,6 +58,7 @@ class CroppedConvTranspose(nn.ConvTranspose2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Double (B, C, T, F) in T and F."""
         return super().forward(x)[:, :, 1:-2, 1:-2]
 
 
@@ -84,6 +85,7 @@ class SpleeterUNet(nn.Module):
         self.up7 = nn.Sequential(nn.Conv2d(1, 2, 4, dilation=2, padding=3), nn.Sigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Extract the stem of a magnitude spectrogram."""
         skips, inner = [], x
         for k in range(1, 7):
             skips.append(getattr(self, f"down{k}_conv")(inner))
