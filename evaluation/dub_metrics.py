@@ -16,6 +16,8 @@ from mouthpiece.engine.audio.loudness import measure_wave_lufs
 from mouthpiece.engine.audio.sound import Sound
 from mouthpiece.engine.media.reading import VideoReader
 from mouthpiece.engine.timeline import count_samples
+from mouthpiece.evaluation.mouth_sync import interpolate_peak
+from mouthpiece.face.measure import correlate_at_lag
 from mouthpiece.voice.plan.pauses import AUDIBLE_RANGE_DB, find_audible_edges
 from mouthpiece.voice.scripts.syllables import count_syllables
 
@@ -237,33 +239,20 @@ def estimate_av_offset(opening: np.ndarray, wanted: np.ndarray, rate_hz: float =
     opening, wanted: (T,) float: how far the mouth is open, and should be, on one clock; NaN where no mouth is seen.
     rate_hz: float, values a second.
     None for both when fewer than a second is seen or nothing moves.
-    Source: ours; normalised correlation, a parabola between frames.
+    The lag is found by normalized correlation, refined between frames by a parabola.
     """
     count = min(len(opening), len(wanted))
     a, b = (np.asarray(x[:count], float) for x in (opening, wanted))
     most = min(int(MAX_LAG_S * rate_hz), count // 3)
-    scores = [
-        _correlate(a[max(0, lag) : count + min(0, lag)], b[max(0, -lag) : count - max(0, lag)])
-        for lag in range(-most, most + 1)
-    ]
+    scores = [correlate_at_lag(b[:count], a[:count], lag) for lag in range(-most, most + 1)]
     if np.isfinite(a).sum() < rate_hz or not np.isfinite(scores).any():
         return {"av_offset_ms": None, "correlation": None}
     best = int(np.nanargmax(scores))
-    shift = 0.0
-    if 0 < best < len(scores) - 1 and np.isfinite(scores[best - 1 : best + 2]).all():
-        left, peak, right = scores[best - 1 : best + 2]
-        shift = 0.5 * (left - right) / (left - 2 * peak + right) if left - 2 * peak + right < 0 else 0.0
+    shift = interpolate_peak(*scores[best - 1 : best + 2]) if 0 < best < len(scores) - 1 else 0.0
     return {
         "av_offset_ms": round(1000 * (best + shift - most) / rate_hz, 1),
         "correlation": round(float(scores[best]), 3),
     }
-
-
-def _correlate(a: np.ndarray, b: np.ndarray) -> float:
-    seen = np.isfinite(a) & np.isfinite(b)
-    if seen.sum() < 3 or np.std(a[seen]) < 1e-9 or np.std(b[seen]) < 1e-9:
-        return math.nan
-    return float(np.corrcoef(a[seen], b[seen])[0, 1])
 
 
 def measure_picture_changes(
