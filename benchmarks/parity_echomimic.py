@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from parity_row import ParityRow, compare_facts, compare_tensor, to_float32
+from published_echomimic import count_published_frames
 from safetensors.torch import load_file
 
 from mouthpiece.engine.errors import MouthpieceError
@@ -15,7 +16,6 @@ from mouthpiece.engine.sampling import Guidance, NoiseLevel, VelocityAdapter
 from mouthpiece.lipsync.echomimic.audio_encoder import (
     AudioFeatures,
     WhisperAudioEncoder,
-    count_published_frames,
     gather_tokens,
 )
 from mouthpiece.lipsync.echomimic.config import FULL_CONFIG, infer_config
