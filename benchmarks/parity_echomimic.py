@@ -298,7 +298,7 @@ def check_loop(fixture, part, nets):
     recorder = NetworkRecorder(loop)
     noise = io["in.noise"].clamp(-NOISE_LIMIT, NOISE_LIMIT)
     final = denoise_latents(recorder, noise, told, config["steps"], float(config["cfg"]))
-    weights = [w for w in Guidance((float(config["cfg"]),)).weights(0.0) if abs(w) > 1e-12]
+    weights = [w for w in Guidance((float(config["cfg"]),)).compute_weights(0.0) if abs(w) > 1e-12]
     latents = [*recorder.given[1:], final]
     for key in [k for k, about in facts["tensors"].items() if about["role"] == "output"]:
         if key == "out.final":
