@@ -1,4 +1,4 @@
-"""How far a long job is: a bar for people, JSON events for programs, on the stream it is given."""
+"""Progress of a long job: a bar for people, JSON events for programs, a callback for Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TextIO
 
 MODES = ("auto", "bar", "json", "none")
 
@@ -22,14 +22,19 @@ class Progress:
     """Reports stages of a job.
 
     mode: one of MODES; "auto" is a bar on a terminal and JSON events elsewhere.
-    stream: text stream; None is the process's standard error at the time of the call.
-    interval_s: least time between two events of one stage; the first and the last always come.
-    clock: callable giving seconds; for tests.
-    Raises UsageProblem for another mode.
+    stream: where it is written; None is the process's standard error at the time of the call.
+    interval_s: least time between two events of one stage; the first and the last are always reported.
+    clock: returns seconds; for tests.
+    Raises UsageError for another mode.
     """
 
     def __init__(
-        self, mode: str = "auto", stream=None, *, interval_s: float = 0.5, clock: Callable = time.monotonic
+        self,
+        mode: str = "auto",
+        stream: TextIO | None = None,
+        *,
+        interval_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if mode not in MODES:
             raise UsageError(f"--progress {mode}: need {' or '.join(MODES)}.", code="bad_option")
@@ -37,14 +42,15 @@ class Progress:
         terminal = getattr(self.stream, "isatty", lambda: False)()
         self.mode = ("bar" if terminal else "json") if mode == "auto" else mode
         self.notes: list[str] = []
-        self._interval_s, self._clock = interval_s, clock
+        self._interval_s = interval_s
+        self._clock = clock
 
     @contextmanager
-    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> Iterator[Callable]:
-        """A stage of the job: a context that gives a callable advance(n=1).
+    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> Iterator[Callable[..., object]]:
+        """Report a stage of the job: a context that gives a callable advance(n=1).
 
         name: what is being done, for people.
-        total: int, how many units there are, or None.
+        total: how many units there are; None where that is not known.
         unit: what is counted.
         """
         if self.mode == "bar":
@@ -59,29 +65,29 @@ class Progress:
             yield lambda n=1: None
 
     @contextmanager
-    def _report_events(self, name: str, total: int, unit: str) -> Iterator[Callable]:
-        started = told = self._clock()
+    def _report_events(self, name: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+        started = reported = self._clock()
         done = 0
 
-        def tell(state: str) -> None:
+        def report(state: str) -> None:
             elapsed_s = round(self._clock() - started, 3)
             event = {"event": state, "stage": name, "done": done, "total": total, "unit": unit, "elapsed_s": elapsed_s}
             self._write_event(event)
 
         def advance(n: int = 1) -> None:
-            nonlocal done, told
+            nonlocal done, reported
             done += n
-            if self._clock() - told >= self._interval_s:
-                told = self._clock()
-                tell("progress")
+            if self._clock() - reported >= self._interval_s:
+                reported = self._clock()
+                report("progress")
 
-        tell("start")
+        report("start")
         try:
             yield advance
         except BaseException:
-            tell("stopped")
+            report("stopped")
             raise
-        tell("end")
+        report("end")
 
     def note(self, text: str) -> None:
         """Report one line, and keep it in `notes`; nothing is shown with mode "none"."""

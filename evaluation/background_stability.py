@@ -2,12 +2,18 @@
 frames.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from mouthpiece.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_CORNERS, MIN_DISTANCE_PX, MIN_QUALITY = 400, 5, 0.02
 MIN_TEXTURE = 8.0  # deviation of grey levels in a corner's window, 0-255
@@ -30,8 +36,8 @@ class BackgroundStability:
     max_px: float
 
 
-def find_background(matte, reach_px):
-    """Where nothing but background can be, whatever the head does within its reach: (H, W) bool.
+def find_background(matte: np.ndarray, reach_px: float) -> np.ndarray:
+    """Return where nothing but background can be, whatever the head does within its reach: (H, W) bool.
 
     matte: float (H, W), share of the person.
     reach_px: how far the head gets from its place, 0 or more; what the corners' window covers is added.
@@ -41,12 +47,12 @@ def find_background(matte, reach_px):
     return cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) == 0
 
 
-def measure_background_motion(frames, background):
-    """The Steadiness of a clip whose background ought to stand still.
+def measure_background_motion(frames: Iterable[np.ndarray], background: np.ndarray) -> BackgroundStability:
+    """Return the Steadiness of a clip whose background ought to stand still.
 
     frames: iterable of uint8 (H, W, 3) RGB, the first one still; taken one at a time.
-    background: (H, W) bool, where to look; `background_of` gives it.
-    Raises UsageProblem when there is no frame or its size is another.
+    background: (H, W) bool, where to look; `find_background` gives it.
+    Raises UsageError when there is no frame or its size is another.
     Source: Shi and Tomasi 1994 for the corners, Bouguet 2000 for following them, there and back.
     """
     first, points, moved, lost = None, None, [], 0
@@ -75,8 +81,8 @@ def measure_background_motion(frames, background):
     return BackgroundStability(len(points), len(steps) / (len(steps) + lost), *numbers)
 
 
-def _find_corners(grey, background):
-    """(N, 1, 2) float32, or None: where the picture has texture, for on a plain wall noise makes the corners."""
+def _find_corners(grey: np.ndarray, background: np.ndarray) -> np.ndarray | None:
+    """Return (N, 1, 2) float32, or None: where the picture has texture, for on a plain wall noise makes the corners."""
     grey32 = grey.astype(np.float32)
     mean = cv2.blur(grey32, (2 * HALF_WINDOW_PX + 1,) * 2)
     spread = np.sqrt(np.maximum(cv2.blur(grey32 * grey32, (2 * HALF_WINDOW_PX + 1,) * 2) - mean * mean, 0))
@@ -84,8 +90,8 @@ def _find_corners(grey, background):
     return cv2.goodFeaturesToTrack(grey, MAX_CORNERS, MIN_QUALITY, MIN_DISTANCE_PX, mask=background.astype(np.uint8))
 
 
-def _measure_displacements(first, grey, points):
-    """(N,) how far each corner has gone since the first frame, in pixels; NaN where it was not found again."""
+def _measure_displacements(first: np.ndarray, grey: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return (N,) how far each corner has gone since the first frame, in pixels; NaN where it was not found again."""
     look = dict(winSize=(2 * HALF_WINDOW_PX + 1,) * 2, maxLevel=2)
     there, found, _ = cv2.calcOpticalFlowPyrLK(first, grey, points, None, **look)
     back, again, _ = cv2.calcOpticalFlowPyrLK(grey, first, there, None, **look)

@@ -22,6 +22,8 @@ from mouthpiece.engine.timeline import ARTICULATION_HZ
 from mouthpiece.evaluation.video_metrics import measure_video
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mouthpiece.evaluation.video_metrics import VideoMetrics
 
 CELL_PX, GAP_PX, LEFT_MARGIN_PX, PLOT_PX, RULER_PX, HEADING_PX = 128, 4, 64, 120, 18, 24
@@ -48,7 +50,7 @@ def write_contact_sheet(
     against: Path | None = None,
     columns: int = 12,
     *,
-    sound=None,
+    sound: Path | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write a contact sheet of a talking video: each frame stands above its own moment of the sound; red is its mouth,
@@ -59,7 +61,7 @@ def write_contact_sheet(
     columns: frames in a strip, 1 to 60; a strip covers 4 s, or a sixth of the video when that is more.
     sound: recording to draw instead of the video's own, or None.
     overwrite: False refuses to replace a picture that is there.
-    Raises Refused for what is no video, UsageProblem for columns or the name, WriteFailed for the disk.
+    Raises InvalidInputError for what is no video, UsageError for columns or the name, OutputError for the disk.
     """
     if not 1 <= columns <= MAX_COLUMNS:
         raise UsageError(
@@ -79,7 +81,7 @@ def write_contact_sheet(
 
 
 def split_strips(duration_s: float) -> np.ndarray:
-    """(N, 2) start and end of each strip in seconds; together they cover the clip, each as long as the others.
+    """Return (N, 2) start and end of each strip in seconds; together they cover the clip, each as long as the others.
 
     duration_s: above 0.
     """
@@ -89,13 +91,13 @@ def split_strips(duration_s: float) -> np.ndarray:
 
 
 def list_column_times(strips: np.ndarray, columns: int) -> np.ndarray:
-    """(N * columns,) middles of the columns, seconds. Source: closed form."""
+    """Return (N * columns,) middles of the columns, seconds. Source: closed form."""
     share = (np.arange(columns) + 0.5) / columns
     return (strips[:, :1] + share * (strips[:, 1:] - strips[:, :1])).ravel()
 
 
 def pick_cells(clip: VideoMetrics, moments: np.ndarray) -> list:
-    """One (frame, mouth) or None for each moment: the frame on screen then, small, and its mouth, large.
+    """Return one (frame, mouth) or None for each moment: the frame on screen then, small, and its mouth, large.
 
     clip: `Clip`.  moments: (M,) seconds, rising.
     Source: ours; one pass, only what is shown is kept.
@@ -114,7 +116,9 @@ def pick_cells(clip: VideoMetrics, moments: np.ndarray) -> list:
 
 
 def fit_cell(pixels: np.ndarray) -> np.ndarray:
-    """The picture made to fit a cell whole, paper around it: uint8 (CELL_PX, CELL_PX, 3). pixels: uint8 (H, W, 3)."""
+    """Return the picture made to fit a cell whole, paper around it: uint8 (CELL_PX, CELL_PX, 3). pixels: uint8 (H, W,
+    3).
+    """
     h, w = pixels.shape[:2]
     scale = CELL_PX / max(h, w)
     size = (max(1, round(w * scale)), max(1, round(h * scale)))
@@ -126,7 +130,7 @@ def fit_cell(pixels: np.ndarray) -> np.ndarray:
 
 
 def crop_mouth(pixels: np.ndarray, clip: VideoMetrics, index: int) -> np.ndarray:
-    """The mouth of a frame, uint8 (CELL_PX, CELL_PX, 3), upright; None without a face."""
+    """Return the mouth of a frame, uint8 (CELL_PX, CELL_PX, 3), upright; None without a face."""
     points, height = clip.points[index], clip.measures.height_px[index]
     if not np.isfinite(height):
         return None
@@ -149,7 +153,7 @@ def _read_wave(path: Path) -> np.ndarray | None:
 
 
 def draw_contact_sheet(shown: list[SheetClip], strips: np.ndarray, columns: int, wave: np.ndarray | None) -> np.ndarray:
-    """The sheet, uint8 (H, W, 3).
+    """Return the sheet, uint8 (H, W, 3).
 
     shown: one or two `Shown`, ours first.  strips: (N, 2) seconds.  columns: cells in a strip.
     wave: (S,) at 16 kHz, or None.
@@ -176,11 +180,11 @@ def draw_contact_sheet(shown: list[SheetClip], strips: np.ndarray, columns: int,
     return np.asarray(sheet)
 
 
-def _load_font(size_px: int = 12):
+def _load_font(size_px: int = 12) -> Any:
     return ImageFont.load_default(size_px)
 
 
-def _draw_heading(draw, shown: list[SheetClip]) -> None:
+def _draw_heading(draw: ImageDraw.ImageDraw, shown: list[SheetClip]) -> None:
     x = GAP_PX
     for part, colour, what in zip(shown, (OWN_COLOUR, OTHER_COLOUR), ("", "against ")):
         text = f"{what}{Path(part.clip.path).name}  {len(part.clip.times_s)} frames, {float(part.clip.rate):.5g} Hz"
@@ -193,13 +197,13 @@ def _draw_heading(draw, shown: list[SheetClip]) -> None:
 
 
 def _find_max_opening(shown: list[SheetClip]) -> float:
-    """The opening drawn at full height, the same for both, so that their amplitudes can be compared."""
+    """Return the opening drawn at full height, the same for both, so that their amplitudes can be compared."""
     openings = np.concatenate([part.clip.measures.opening for part in shown])
     known = openings[np.isfinite(openings)]
     return max(0.02, 1.05 * float(known.max())) if len(known) else 1.0
 
 
-def _draw_cells(sheet, shown: list[SheetClip], columns: slice, top: int) -> None:
+def _draw_cells(sheet: Image.Image, shown: list[SheetClip], columns: slice, top: int) -> None:
     draw = ImageDraw.Draw(sheet)
     labels = ["frame", "mouth", "other"]
     for row in range(1 + len(shown)):
@@ -229,8 +233,10 @@ def _get_x(time: np.ndarray | float, box: tuple[int, int, int, int], span: np.nd
     return box[0] + (np.asarray(time) - span[0]) / (span[1] - span[0]) * (box[2] - box[0])
 
 
-def _draw_voice(draw, box: tuple[int, int, int, int], span: np.ndarray, activity: np.ndarray | None) -> None:
-    """Tints the moments in which somebody speaks."""
+def _draw_voice(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], span: np.ndarray, activity: np.ndarray | None
+) -> None:
+    """Tint the moments in which somebody speaks."""
     draw.rectangle(box, outline=FAINT_COLOUR)
     if activity is None:
         draw.text((box[0] + 8, box[1] + 4), "no sound", fill=INK_COLOUR, font=_load_font())
@@ -242,8 +248,10 @@ def _draw_voice(draw, box: tuple[int, int, int, int], span: np.ndarray, activity
             draw.line((box[0] + x, box[1] + 1, box[0] + x, box[3] - 1), fill=SPEECH_COLOUR)
 
 
-def _draw_wave(draw, box: tuple[int, int, int, int], span: np.ndarray, wave: np.ndarray | None, peak: float) -> None:
-    """Lowest and highest sample under each pixel, scaled to the loudest of the whole sound."""
+def _draw_wave(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], span: np.ndarray, wave: np.ndarray | None, peak: float
+) -> None:
+    """Return the lowest and highest sample under each pixel, scaled to the loudest of the whole sound."""
     if wave is None or peak < 1e-5:
         return
     edges = np.round(np.linspace(span[0], span[1], box[2] - box[0] + 1) * RATE_HZ).astype(int)
@@ -256,13 +264,13 @@ def _draw_wave(draw, box: tuple[int, int, int, int], span: np.ndarray, wave: np.
 
 
 def _draw_curve(
-    draw,
+    draw: ImageDraw.ImageDraw,
     box: tuple[int, int, int, int],
     span: np.ndarray,
     clip: VideoMetrics,
     style: tuple[tuple[int, int, int], float],
 ) -> None:
-    """The mouth's opening against time, broken where no face is seen; more than a frame a pixel becomes a band."""
+    """Draw the mouth's opening against time, broken where no face is seen; more than a frame a pixel becomes a band."""
     colour, top = style
     times, opening = clip.times_s, clip.measures.opening
     inside = np.flatnonzero((times >= span[0] - 0.2) & (times <= span[1] + 0.2))
@@ -275,8 +283,8 @@ def _draw_curve(
             draw.line((ends[0], ys[0], ends[1], ys[1]), fill=colour, width=2)
 
 
-def _draw_ruler(draw, box: tuple[int, int, int, int], span: np.ndarray) -> None:
-    """Times under the plot; as many as can be read."""
+def _draw_ruler(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], span: np.ndarray) -> None:
+    """Return times under the plot; as many as can be read."""
     fits = (box[2] - box[0]) / 60
     step = next((s for s in TICK_STEPS_S if (span[1] - span[0]) / s <= fits), TICK_STEPS_S[-1])
     for i in range(math.ceil(span[0] / step - 1e-6), math.floor(span[1] / step + 1e-6) + 1):

@@ -64,14 +64,15 @@ def evaluate_video(
     sound: Path | None = None,
     max_lag_frames: int = MAX_LAG_FRAMES,
 ) -> dict[str, Any]:
-    """Facts about a talking video, JSON-ready; what could not be measured is None and its reason stands in "reasons".
+    """Return facts about a talking video, JSON-ready; what could not be measured is None and its reason stands in
+    "reasons".
 
     video_path: the video.
     against: real clip of the same sound, or None: then the sound itself says what the mouth should do.
     portrait: picture it was made from, or None.
     sound: recording it was made from, or None for the video's own sound.
     max_lag_frames: how far sync is searched, in frames of 40 ms on either side.
-    Raises Refused for what is no video, recording or picture.
+    Raises InvalidInputError for what is no video, recording or picture.
     Source: ours; docs/evaluate.md says what each number means.
     """
     clip = measure_video(video_path)
@@ -109,7 +110,7 @@ def _check_finite(value: float, why: str) -> float | NotMeasured:
 
 
 def _read_wave(path: Path, reasons: dict, given: bool) -> np.ndarray | None:
-    """(S,) sound at 16 kHz, or None when a video has none."""
+    """Return (S,) sound at 16 kHz, or None when a video has none."""
     if not given and not probe(path).has_audio:
         return None
     try:
@@ -122,7 +123,7 @@ def _read_wave(path: Path, reasons: dict, given: bool) -> np.ndarray | None:
 
 
 def _measure_file(clip: VideoMetrics, sound: Path | None, heard: bool) -> dict[str, Any]:
-    """Frames, rate, duration, and the frames that the sound asks for."""
+    """Return frames, rate, duration, and the frames that the sound asks for."""
     frames = len(clip.times_s)
     facts = {"frames": frames, "rate": str(clip.rate), "duration_s": clip.duration_s, "truncated": clip.truncated}
     if not heard:
@@ -141,7 +142,7 @@ FACE_KEYS = (
 
 
 def _measure_face(clip: VideoMetrics) -> dict[str, Any]:
-    """Share of frames with a face, and what eyes and head do."""
+    """Return the share of frames with a face, and what eyes and head do."""
     m, present = clip.measures, clip.measures.present
     facts = {"face_share": float(present.mean())}
     if not present.any():
@@ -162,7 +163,7 @@ def _measure_face(clip: VideoMetrics) -> dict[str, Any]:
 
 
 def _measure_blinks(measures: FaceMeasurements, rate: Fraction) -> tuple[NotMeasured, NotMeasured]:
-    """How open the eyes stay in a blink over their usual openness, and by how much the two differ."""
+    """Return how open the eyes stay in a blink over their usual openness, and by how much the two differ."""
     depths = measure_blink_depths(measures.eye_left, measures.eye_right, rate)
     if not len(depths):
         return (NotMeasured("no blink"),) * 2
@@ -182,7 +183,7 @@ SYNC_KEYS = (
 def _measure_sync(
     clip: VideoMetrics, against: Path | None, wave: np.ndarray | None, activity: np.ndarray | None, max_lag_frames: int
 ) -> dict[str, Any] | None:
-    """How the mouth follows the reference, and how much it moves against a real mouth."""
+    """Return how the mouth follows the reference, and how much it moves against a real mouth."""
     keys = ("sync_reference", *SYNC_KEYS, "amplitude_ratio")
     real = None if against is None else measure_video(against)
     if not clip.measures.present.any():
@@ -199,7 +200,8 @@ def _measure_sync(
 
 
 def measure_sync(wanted: np.ndarray, opening: np.ndarray, max_lag_frames: int = MAX_LAG_FRAMES) -> dict[str, Any]:
-    """How a mouth follows another: correlation as it stands, the best within two frames, the best of all, its lag;
+    """Return how a mouth follows another: correlation as it stands, the best within two frames, the best of all, its
+    lag;
     positive when the mouth is late.
 
     wanted, opening: (N,), (M,) at 25 Hz, NaN allowed; the common part counts.
@@ -229,7 +231,7 @@ def _correlate_at_lag(a: np.ndarray, b: np.ndarray, lag: int) -> float:
 
 
 def _interpolate_peak(sides: list[float]) -> float:
-    """Where between -1 and 1 a parabola through three values has its top; 0 when it has none."""
+    """Return where between -1 and 1 a parabola through three values has its top; 0 when it has none."""
     if len(sides) < 3 or not np.isfinite(sides).all():
         return 0.0
     left, middle, right = sides
@@ -238,7 +240,7 @@ def _interpolate_peak(sides: list[float]) -> float:
 
 
 def compute_amplitude_ratio(wanted: np.ndarray, opening: np.ndarray) -> float | NotMeasured:
-    """Deviation of a mouth's opening over that of the real one, both over face height, in the common part.
+    """Return the deviation of a mouth's opening over that of the real one, both over face height, in the common part.
 
     wanted, opening: (N,), (M,) at 25 Hz, NaN allowed.  Returns a float, or a Why where the real mouth stands still.
     """
@@ -250,10 +252,11 @@ def compute_amplitude_ratio(wanted: np.ndarray, opening: np.ndarray) -> float | 
 
 
 def estimate_opening(wave: np.ndarray, activity: np.ndarray) -> OpeningCurve:
-    """The Curve of how far a mouth is open for a sound: phones heard by the embedded encoder, or loudness without its
+    """Return the Curve of how far a mouth is open for a sound: phones heard by the embedded encoder, or loudness
+    without its
     weights.
 
-    wave: (S,) float32 at 16 kHz.  activity: (T,) as `speech_activity` gives it.
+    wave: (S,) float32 at 16 kHz.  activity: (T,) as `detect_speech_activity` gives it.
     Phones are weighted by their measured openings (`MOUTH_SHAPES`).
     """
     try:
@@ -278,7 +281,9 @@ def compute_phone_opening(posteriors: np.ndarray) -> np.ndarray:
 
 
 def compute_energy_curve(wave: np.ndarray) -> np.ndarray:
-    """(T,) in [0, 1] at 50 Hz: level within 40 dB below the loudest tick, smoothed over 80 ms. wave: (S,) at 16 kHz."""
+    """Return (T,) in [0, 1] at 50 Hz: level within 40 dB below the loudest tick, smoothed over 80 ms. wave: (S,) at 16
+    kHz.
+    """
     unit = RATE_HZ // int(ARTICULATION_HZ)
     wave = np.pad(wave, (0, -len(wave) % unit)).reshape(-1, unit)
     level_db = 10 * np.log10((wave**2).mean(1) + 1e-10)
@@ -286,7 +291,7 @@ def compute_energy_curve(wave: np.ndarray) -> np.ndarray:
 
 
 def _measure_stillness(clip: VideoMetrics, activity: np.ndarray | None) -> dict[str, Any]:
-    """What the face does while nobody speaks."""
+    """Return what the face does while nobody speaks."""
     keys = ("speech_share", "stillness_ratio", "jitter_silent_heights_per_frame2")
     if activity is None:
         return _fill_missing(keys, "no sound")
@@ -305,7 +310,8 @@ def _measure_stillness(clip: VideoMetrics, activity: np.ndarray | None) -> dict[
 
 
 def find_silent_frames(activity: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """((T,) bool silent, (T,) bool speaking): frames at least 0.2 s from any speech, and frames in it; the rest is
+    """Return ((T,) bool silent, (T,) bool speaking): frames at least 0.2 s from any speech, and frames in it; the rest
+    is
     neither.
 
     activity: (N,) at 50 Hz.  times: (T,) seconds.
@@ -349,12 +355,13 @@ DRIFT_KEYS = ("sharpness_mouth_drift", "sharpness_upper_drift", "colour_drift")
 
 
 def _measure_drifts(clip: VideoMetrics) -> dict[str, Any]:
-    """What has become of sharpness and skin at the end against the start, as shares: 0 is no change."""
+    """Return what has become of sharpness and skin at the end against the start, as shares: 0 is no change."""
     return dict(zip(DRIFT_KEYS, (_measure_drift(clip, curve) for curve in (*clip.sharpness.T, clip.cheeks))))
 
 
 def _measure_drift(clip: VideoMetrics, values: np.ndarray) -> NotMeasured:
-    """Median of the last sixth of a curve over that of the first, less 1; of vectors the length of their difference
+    """Return the median of the last sixth of a curve over that of the first, less 1; of vectors the length of their
+    difference
     over that of the first.
     """
     if clip.crop_px is None:
@@ -370,7 +377,8 @@ def _measure_drift(clip: VideoMetrics, values: np.ndarray) -> NotMeasured:
 
 
 def measure_identity(look: AlignedFace, others: list[AlignedFace]) -> tuple:
-    """(measure, value from which it is one person or Why there is none, likeness of each): embeddings where weights are
+    """Return (measure, value from which it is one person or Why there is none, likeness of each): embeddings where
+    weights are
     at hand, else structure.
 
     look: `Look` of the portrait.  others: `Look`s of the video, crops of the same size.
@@ -381,7 +389,11 @@ def measure_identity(look: AlignedFace, others: list[AlignedFace]) -> tuple:
         one = [make_crop(o.face.points, o.pixels.shape[0]).extract(o.pixels) for o in (look, *others)]
         return "structure", NotMeasured("structure has no such limit"), [compare_structure(one[0], o) for o in one[1:]]
     own = net.embed(look.pixels, look.face)
-    return net.name, float(net.same_person_cosine), [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others]
+    return (
+        net.name,
+        float(net.same_person_cosine),
+        [compare_embeddings(own, net.embed(o.pixels, o.face)) for o in others],
+    )
 
 
 def _measure_loudness(path: Path) -> dict[str, Any]:
@@ -399,7 +411,9 @@ def _measure_loudness(path: Path) -> dict[str, Any]:
 
 
 def format_table(facts: dict[str, Any]) -> str:
-    """One table for people: a line a fact, then what could not be measured and why. facts: as `evaluate` gives them."""
+    """Return one table for people: a line a fact, then what could not be measured and why. facts: as `evaluate_video`
+    gives them.
+    """
     reasons, missing, lines = facts["reasons"], {}, []
     width = max(map(len, facts))
     for key, value in facts.items():

@@ -112,7 +112,8 @@ class _LandmarkFinder:
 
 
 def get_face_points(landmarks: np.ndarray) -> np.ndarray:
-    """(4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of its lid
+    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of
+    its lid
     points.
     """
     p = landmarks[:, :2]
@@ -120,21 +121,24 @@ def get_face_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def align_face(image: np.ndarray, landmarks: np.ndarray, size_px: int) -> AlignedFace:
-    """The `Look` of a face. image: uint8 (H, W, 3) RGB.  landmarks: (468, 3) pixels.  size_px: side of the crop."""
+    """Align a face. image: uint8 (H, W, 3) RGB.  landmarks: (468, 3) pixels.  size_px: side of the crop."""
     points = get_face_points(landmarks)
     crop = make_crop(points, size_px)
     around = transform_points(crop.crop_from_frame, landmarks[:, :2])
-    return AlignedFace(crop.extract(image), Face(np.r_[around.min(0), around.max(0)], crop.to_crop(points), 1.0, "mesh"))
+    return AlignedFace(
+        crop.extract(image), Face(np.r_[around.min(0), around.max(0)], crop.to_crop(points), 1.0, "mesh")
+    )
 
 
 def choose_crop_px(landmarks: np.ndarray) -> int:
-    """Side of the aligned crop in frame pixels, kept between 64 and 256. landmarks: (468, 3) pixels."""
+    """Return the side of the aligned crop in frame pixels, kept between 64 and 256. landmarks: (468, 3) pixels."""
     side = round(256 / make_crop(get_face_points(landmarks), 256).scale)
     return min(max(side, MIN_CROP_PX), MAX_CROP_PX)
 
 
 def measure_sharpness(pixels: np.ndarray) -> np.ndarray:
-    """(2,) Laplacian variance of the PARTS of an aligned crop, uint8 (S, S, 3) RGB; weighted by their soft masks.
+    """Return (2,) Laplacian variance of the PARTS of an aligned crop, uint8 (S, S, 3) RGB; weighted by their soft
+    masks.
 
     Source: Pech-Pacheco et al. 2000.
     """
@@ -145,7 +149,7 @@ def measure_sharpness(pixels: np.ndarray) -> np.ndarray:
 
 
 def measure_cheek_colour(pixels: np.ndarray) -> np.ndarray:
-    """(3,) mean CIE Lab of the cheeks of an aligned crop, uint8 (S, S, 3) RGB."""
+    """Return (3,) mean CIE Lab of the cheeks of an aligned crop, uint8 (S, S, 3) RGB."""
     size = pixels.shape[0]
     half = max(1, round(size * CHEEK_SIDE / 2))
     places = [(round(x * size), round(y * size)) for x, y in CHEEK_CENTRES]
@@ -154,10 +158,10 @@ def measure_cheek_colour(pixels: np.ndarray) -> np.ndarray:
 
 
 def measure_video(path: Path) -> VideoMetrics:
-    """The Clip of a video; the last few are remembered as long as their files do not change.
+    """Return the Clip of a video; the last few are remembered as long as their files do not change.
 
     path: str or Path.
-    Raises Refused for what is no video.
+    Raises InvalidInputError for what is no video.
     """
     facts = check_input_file(path, "video").stat()
     return _measure_video(str(path), (facts.st_mtime_ns, facts.st_size))
@@ -203,10 +207,10 @@ def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
 
 
 def measure_portrait(path: Path, size_px: int) -> AlignedFace | None:
-    """The `Look` of a still picture's face, or None when the mesh finds none.
+    """Return the `Look` of a still picture's face, or None when the mesh finds none.
 
     path: image file.  size_px: side of the crop.
-    Raises Refused for what is no picture.
+    Raises InvalidInputError for what is no picture.
     """
     image = read_image(path, max_side_px=MAX_PORTRAIT_PX).pixels
     with FaceMeshDetector(follow=False) as mesh:
@@ -217,7 +221,7 @@ def measure_portrait(path: Path, size_px: int) -> AlignedFace | None:
 def resample_to_motion_clock(
     times: np.ndarray, values: np.ndarray, duration_s: float, reach_s: float = 0.06
 ) -> np.ndarray:
-    """(N,) a curve at 25 Hz by straight lines; NaN where the nearest known value is further than `reach_s`.
+    """Return (N,) a curve at 25 Hz by straight lines; NaN where the nearest known value is further than `reach_s`.
 
     times: (T,) seconds, rising.  values: (T,), NaN allowed.  duration_s: what is to be covered.
     Source: closed form.

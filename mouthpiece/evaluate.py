@@ -30,7 +30,8 @@ class EvaluateRequest(Request):
     against: the real clip of the same sound; of a dub the film before it.
     portrait: the picture it was made from.
     project: the video is a dub of this project; None finds the one in OUT.dub beside it.
-    recognizer: what recognises the lines of a dub, a name of the table of recognisers, "auto" or "off"; None is "auto" for a dub.
+    recognizer: what recognises the lines of a dub: a name of the table of recognisers, "auto" or "off"; None is "auto"
+    for a dub.
     sheet: where a contact sheet is written.
     """
 

@@ -9,7 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mouthpiece.engine.config import Options, read_preset, rename_former_options, to_flag, warn_of_former_options
+from mouthpiece.engine.config import (
+    Options,
+    read_preset,
+    rename_former_options,
+    resolve_options,
+    to_flag,
+    warn_of_former_options,
+)
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.progress import CallbackProgress, Progress, ProgressEvent
 from mouthpiece.engine.weights.records import record_models
@@ -18,7 +25,7 @@ from mouthpiece.json_values import to_json_value
 
 StrPath = str | PathLike[str]
 ProgressCallback = Callable[[ProgressEvent], None]
-ALL_SETTINGS = tuple(one.name for one in fields(OutputSettings))
+ALL_SETTINGS = tuple(setting.name for setting in fields(OutputSettings))
 _SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -91,13 +98,13 @@ class UseCase:
     @property
     def option_names(self) -> tuple[str, ...]:
         """Names of all options, each once, in order."""
-        return tuple(dict.fromkeys(one.name for cls in self.option_classes for one in fields(cls)))
+        return tuple(dict.fromkeys(option.name for cls in self.option_classes for option in fields(cls)))
 
     @property
     def field_names(self) -> tuple[str, ...]:
         """Names of everything that from_fields accepts."""
         preset = ("preset",) if self.option_classes else ()
-        return (*(one.name for one in self.arguments), *preset, *self.option_names, *self.settings)
+        return (*(argument.name for argument in self.arguments), *preset, *self.option_names, *self.settings)
 
     def from_fields(self, values: Mapping[str, Any], base: Path | None = None) -> Request:
         """Make a Request of plain values, by name: those of a table, of a call, of a command line.
@@ -115,7 +122,9 @@ class UseCase:
         for cls in self.option_classes:
             known = rename_former_options(cls, known)
         self._reject_unknown(known)
-        arguments = {one.name: self._convert(one, known.get(one.name), base) for one in self.arguments}
+        arguments = {
+            argument.name: self._convert(argument, known.get(argument.name), base) for argument in self.arguments
+        }
         settings = {name: _convert_setting(name, known[name], base) for name in self.settings if name in known}
         given = {name: known[name] for name in self.option_names if name in known}
         preset = known.get("preset")
@@ -131,9 +140,10 @@ class UseCase:
     def execute(self, request: Request, progress: Progress | None = None, *, verbose: bool = False) -> Result:
         """Run a Request; return its Result with the notes made on the way. Raises what the use case raises."""
         progress = progress or Progress("none")
+        earlier = len(progress.notes)
         with record_models():
             result = self.run(request, Job(self.name, request.inputs, request.settings, progress, verbose=verbose))
-        return replace(result, document=to_json_value(result.document), notes=tuple(progress.notes))
+        return replace(result, document=to_json_value(result.document), notes=tuple(progress.notes[earlier:]))
 
     def call(self, values: Mapping[str, Any], progress: ProgressCallback | None = None) -> Result:
         """Make a Request of plain values and run it: the Python API. progress: called with ProgressEvents."""
@@ -162,14 +172,12 @@ class UseCase:
         return _to_path(value, base) if argument.kind is Path else argument.kind(value)
 
     def _resolve(self, preset: StrPath | None, given: dict[str, Any], base: Path | None) -> Options:
-        from mouthpiece.engine.config import resolve_options
-
         if preset is not None and base is not None and (base / preset).exists():
             preset = base / preset
-        settings = None if preset is None else read_preset(preset, self.name, self.compatible_commands)
-        return (
-            self.resolve(settings, given) if self.resolve else resolve_options(self.option_classes[0], settings, given)
-        )
+        values = None if preset is None else read_preset(preset, self.name, self.compatible_commands)
+        if self.resolve is not None:
+            return self.resolve(values, given)
+        return resolve_options(self.option_classes[0], values, given)
 
 
 def _to_name(key: str) -> str:
@@ -181,10 +189,10 @@ def _to_path(value: StrPath, base: Path | None) -> Path:
 
 
 def _to_bool(name: str, value: Any) -> bool:
-    found = value if isinstance(value, bool) else _SWITCHES.get(str(value).lower())
-    if found is None:
+    switch = value if isinstance(value, bool) else _SWITCHES.get(str(value).lower())
+    if switch is None:
         raise UsageError(f"{to_flag(name)} {value}: need yes or no.", code="bad_option")
-    return found
+    return switch
 
 
 def _convert_setting(name: str, value: Any, base: Path | None) -> bool | Path:

@@ -85,7 +85,7 @@ def check_options(request: SpeakRequest) -> None:
 
 
 def check_outputs(request: SpeakRequest, job: Job) -> None:
-    """Check that the output, its side-car and those of further takes can be written. Raises as Job.check_output does."""
+    """Check that the output, its side-car and further takes can be written. Raises as Job.check_output does."""
     from mouthpiece.engine.files import check_output_file
 
     job.check_output(request.output, (".wav",))

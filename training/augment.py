@@ -13,22 +13,23 @@ SILENCE_LOG_MEL = -2.5  # log-mel of digital silence
 
 
 def to_log_magnitude(mel: torch.Tensor) -> torch.Tensor:
-    """Natural log of magnitude of a log-mel. Source: inverse of `log_mel`."""
+    """Return the natural log of magnitude of a log-mel. Source: inverse of `compute_log_mel`."""
     return (mel - 1.2) / 0.4
 
 
 def to_log_mel(log_magnitude: torch.Tensor) -> torch.Tensor:
-    """Log-mel of a natural log of magnitude. Source: `log_mel`."""
+    """Return the log-mel of a natural log of magnitude. Source: `compute_log_mel`."""
     return log_magnitude * 0.4 + 1.2
 
 
 def draw_uniform(low: float, high: float, generator: torch.Generator) -> float:
-    """A float between low and high."""
+    """Return a float between low and high."""
     return float(torch.rand((), generator=generator)) * (high - low) + low
 
 
 def perturb_vocal_tract_length(mel: torch.Tensor, factor: float) -> torch.Tensor:
-    """Another vocal tract (80, T): band b shows what band b (1 + factor) of mel (80, T) showed. Source: Jaitly and
+    """Return the another vocal tract (80, T): band b shows what band b (1 + factor) of mel (80, T) showed. Source:
+    Jaitly and
     Hinton 2013.
     """
     at = (torch.arange(MEL_BINS) * (1 + factor)).clamp(0, MEL_BINS - 1)
@@ -38,14 +39,14 @@ def perturb_vocal_tract_length(mel: torch.Tensor, factor: float) -> torch.Tensor
 
 
 def mix_at_snr(mel: torch.Tensor, other: torch.Tensor, snr_db: float) -> torch.Tensor:
-    """Two sounds at once (80, T), the mean magnitude of the other one down_db below; both (80, T)."""
+    """Return the two sounds at once (80, T), the mean magnitude of the other one down_db below; both (80, T)."""
     x, n = to_log_magnitude(mel), to_log_magnitude(other)
     n = n - n.exp().mean().log() + x.exp().mean().log() - snr_db / 8.686
     return to_log_mel(torch.logaddexp(x, n))
 
 
 def synthesize_music(ticks: int, generator: torch.Generator) -> torch.Tensor:
-    """Synthetic music (80, T): steady chords that change every half second."""
+    """Return the synthetic music (80, T): steady chords that change every half second."""
     out = torch.full((MEL_BINS, ticks), -6.0)
     for start in range(0, ticks, 50):
         root = int(draw_uniform(4, 18, generator))
@@ -56,7 +57,9 @@ def synthesize_music(ticks: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def add_reverb(mel: torch.Tensor, decay_frames: float, down_db: float) -> torch.Tensor:
-    """The same in a room that rings on (80, T): a tail that falls to 1 / e in decay_frames, altogether down_db below."""
+    """Return the same in a room that rings on (80, T): a tail that falls to 1 / e in decay_frames, altogether down_db
+    below.
+    """
     x = (2 * to_log_magnitude(mel)).exp()
     tail = torch.exp(-torch.arange(1.0, 5 * decay_frames + 1) / decay_frames)
     tail = F.pad(tail / tail.sum() * 10 ** (-down_db / 10), (1, 0))
@@ -66,12 +69,13 @@ def add_reverb(mel: torch.Tensor, decay_frames: float, down_db: float) -> torch.
 
 
 def band_limit(mel: torch.Tensor, bands: int) -> torch.Tensor:
-    """The same through a line that carries the lowest bands alone (80, T)."""
+    """Return the same through a line that carries the lowest bands alone (80, T)."""
     return torch.cat([mel[:bands], torch.full_like(mel[bands:], float(mel.min()))])
 
 
 def augment(mel: torch.Tensor, others: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-    """A voice made strange, (80, T): throat, microphone, room, then often noise, music or another voice underneath, or
+    """Return a voice made strange, (80, T): throat, microphone, room, then often noise, music or another voice
+    underneath, or
     a narrow line.
 
     mel: (80, T).  others: list of log-mels to mix in.  generator: decides everything.

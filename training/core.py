@@ -36,7 +36,7 @@ LIP_LOSS_WEIGHT, LIP_LOSS_EVERY = 0.6, 3  # of the lips' cross entropy beside th
 
 
 def load_codes(path: Path) -> dict[str, dict[str, dict]]:
-    """{part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz. Source:
+    """Return {part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz. Source:
     training/data/motion_codes.py.
     """
     d, out = np.load(path), {}
@@ -47,7 +47,7 @@ def load_codes(path: Path) -> dict[str, dict[str, dict]]:
 
 
 def make_loss_weights() -> torch.Tensor:
-    """Weight of each number of the code (32,): mouth first."""
+    """Return the weight of each number of the code (32,): mouth first."""
     w = torch.ones(CODE_WIDTH)
     w[:BLINK_INDEX] = 1 / (1 + 0.12 * torch.arange(BLINK_INDEX))
     w[:3] *= 2
@@ -63,7 +63,7 @@ def compute_flow_loss(
     generator: torch.Generator,
     weights: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flow-matching error of the generated streams, motion and articulation apart: mean over their ticks.
+    """Return the flow-matching error of the generated streams, motion and articulation apart: mean over their ticks.
 
     packed: (B, T, 118) clean.  known: of the same ticks.  generator: on the CPU, wherever the rest lies.
     weights: (32,) or (B, 1, 32) of the motion's numbers.
@@ -80,7 +80,7 @@ def compute_flow_loss(
 
 
 def _average_generated(error: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """Mean of an error (B, T, D) over the ticks that are generated; 0 when none is."""
+    """Return the mean of an error (B, T, D) over the ticks that are generated; 0 when none is."""
     wanted = (state == GENERATED)[..., None].float()
     return (error * wanted).sum() / (wanted.sum() * error.shape[-1]).clamp_min(1)
 
@@ -89,7 +89,7 @@ def _average_generated(error: torch.Tensor, state: torch.Tensor) -> torch.Tensor
 def sample_motion(
     net: AVCore, articulation: torch.Tensor, seed: int = 0, steps: int = 8, guidance: float = 1.0, item: str = "0"
 ) -> torch.Tensor:
-    """Motion (T, 32) sampled in one window.
+    """Return the motion (T, 32) sampled in one window.
 
     articulation: (2 T, 43).  steps: of the sampler.  guidance: 1 is as learned.  item: name the noise depends on beside
     the seed.
@@ -118,7 +118,8 @@ def score_core(
     guidance: float = 1.0,
     limit: int = 75,
 ) -> dict[str, float]:
-    """Mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks (late is
+    """Return the mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks (late
+    is
     positive), amplitude ratio.
 
     lips: (26,) of the motion space.  clips: a part of `load_codes`.  limit: ticks of each clip.
@@ -141,20 +142,22 @@ def score_core(
 
 
 def correlate_at_lag(made: np.ndarray, real: np.ndarray, lag_ticks: int) -> float:
-    """Correlation of two tracks (T,) when the made one comes lag_ticks late. Source: Pearson."""
+    """Return the correlation of two tracks (T,) when the made one comes lag_ticks late. Source: Pearson."""
     late, early = max(0, lag_ticks), max(0, -lag_ticks)
     return np.corrcoef(made[late : len(made) - early], real[early : len(real) - late])[0, 1]
 
 
 def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
-    """Fills both nets from earlier weights, if there are any; what those lack stays as at birth.
+    """Fill both nets from earlier weights, if there are any; what those lack stays as at birth.
 
     A net that hears likenesses takes over one that heard phones: its first layer then gives nearly what it gave.
     Source: ours; ridge inverse of the likenesses.
     """
     load_earlier_weights(path, "core", net, average)
     if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
-        turn = torch.linalg.solve(net.phone_similarity + 0.1 * torch.eye(len(net.phone_similarity)), torch.eye(len(net.phone_similarity)))
+        turn = torch.linalg.solve(
+            net.phone_similarity + 0.1 * torch.eye(len(net.phone_similarity)), torch.eye(len(net.phone_similarity))
+        )
         for module in (net, average):
             with torch.no_grad():
                 weight = module.sound_in[0].weight[:, : len(turn)]
@@ -162,7 +165,7 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
 
 
 def load_lip_rows(out: Path, parts: dict[str, dict[str, dict]], lips: torch.Tensor) -> dict[str, list[tuple]] | None:
-    """{part: rows of `load_reads`} of the clips in parts, which name them as crop files are named."""
+    """Return {part: rows of `load_encoded_clips`} of the clips in parts, which name them as crop files are named."""
     labels = {Path(n).stem: c for n, c in load_labelled_clips(out / "phones.npz").items()}
     folder = require_stage("reads", out / "reads")
     return {
@@ -173,7 +176,7 @@ def load_lip_rows(out: Path, parts: dict[str, dict[str, dict]], lips: torch.Tens
 
 
 def fit_teacher(encoder: PhoneticEncoder, clips: dict[str, dict[str, np.ndarray]]) -> RidgeTeacher:
-    """The Tutor that clips, a part of `load_codes`, fit. encoder: on the CPU."""
+    """Return the RidgeTeacher that clips, a part of `load_codes`, fit. encoder: on the CPU."""
     names = sorted(clips)
     rows = [
         (code := normalize_code_opening(clips[n]["code"], clips[n]["opening"]), clips[n]["mel"][:, : 4 * len(code)])
@@ -186,7 +189,7 @@ def train(
     out: Path,
     minutes: float = 15.0,
     seed: int = 0,
-    report=None,
+    report: Callable[..., Any] | None = None,
     batch: int = 16,
     weights: Path | None = None,
     *,
@@ -199,7 +202,8 @@ def train(
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A core.safetensors that is there without a checkpoint is trained on.
-    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
+    not there.
     """
     torch.manual_seed(seed)
     out, placement = Path(out), choose_training_device(device)

@@ -41,7 +41,8 @@ MAX_ENERGY_SHIFT, MAX_ENERGY_GAIN, MAX_PITCH_SHIFT_OCTAVES = 0.3, 0.25, 0.7
 
 
 def draw_states(count: int, ticks: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """States (B, T) of motion and articulation for a batch: mostly sound given and motion wanted; the other ways often
+    """Return states (B, T) of motion and articulation for a batch: mostly sound given and motion wanted; the other ways
+    often
     enough.
 
     A part of the items has its first ticks given (windows carry over) or all but a stretch of them (in-filling).
@@ -62,7 +63,8 @@ def draw_states(count: int, ticks: int, generator: torch.Generator) -> tuple[tor
 class CoreBatches:
     """Items of talking clips under disguise, and of speech without picture.
 
-    clips: a part of `load_codes`.  speech: of `clips_of`.  encoder: PhoneticEncoder in eval; batches come where it
+    clips: a part of `load_codes`.  speech: of `load_labelled_clips`.  encoder: PhoneticEncoder in eval; batches come
+    where it
     lies.
     phones: {clip name: ids (T,) at 100 Hz} of clips that can be sung.
     tutor: what moves the mouth to speech without picture: log-mel (80, 4 T) -> (T, 21); None leaves such speech without
@@ -87,7 +89,8 @@ class CoreBatches:
         self.level = {n: normalize_code_opening(c["code"], c["opening"]) for n, c in clips.items()}
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
-        """(code (T, 32), mel (80, 4 T)) of a clip in the usual opening, at another pace or as song; long silence at its
+        """Return (code (T, 32), mel (80, 4 T)) of a clip in the usual opening, at another pace or as song; long silence
+        at its
         ends left out.
         """
         name = self.names[self.rng.choice(len(self.names), p=self.odds)]
@@ -108,7 +111,7 @@ class CoreBatches:
         return code[first:last], mel[:, 4 * first : 4 * last]
 
     def item(self) -> tuple[np.ndarray, np.ndarray]:
-        """(code (T, 32), mel (80, 4 T)): a stretch of clips one after the other, sentences in no order."""
+        """Return (code (T, 32), mel (80, 4 T)): a stretch of clips one after the other, sentences in no order."""
         code, mel = self.take()
         while len(code) < ITEM_TICKS + ITEM_TICKS // 2:
             more, sound = self.take()
@@ -125,7 +128,7 @@ class CoreBatches:
         return code[start : start + ITEM_TICKS], mel[:, 4 * start : 4 * (start + ITEM_TICKS)]
 
     def sample_speech(self) -> np.ndarray:
-        """Log-mel (80, 4 T): a stretch of speech, continued in silence."""
+        """Return the log-mel (80, 4 T): a stretch of speech, continued in silence."""
         names = list(self.speech)
         mel = self.speech[names[int(self.rng.integers(len(names)))]]["mel"].astype(np.float32)
         start = int(self.rng.integers(0, max(1, mel.shape[1] - 4 * ITEM_TICKS)))
@@ -134,7 +137,8 @@ class CoreBatches:
 
     @torch.no_grad()
     def draw(self, count: int) -> tuple[torch.Tensor, StreamConditions, torch.Tensor]:
-        """(packed (B, T, 118), Known, (B, 1, 32) bool) with noise-free values; the last tells which numbers of the
+        """Return (packed (B, T, 118), Known, (B, 1, 32) bool) with noise-free values; the last tells which numbers of
+        the
         motion are to be learnt.
         """
         motion, sound = draw_states(count, ITEM_TICKS, self.generator)
@@ -157,12 +161,13 @@ class CoreBatches:
 
 
 def compute_speaker_odds(names: list[str]) -> np.ndarray:
-    """How much oftener each clip is drawn than one of the common speaker (N,)."""
+    """Return how much oftener each clip is drawn than one of the common speaker (N,)."""
     return np.array([1.0 if is_common_speaker(n) else RARE_SPEAKER_ODDS for n in names])
 
 
 def normalize_code_opening(code: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Code (T, 32) of a clip with mouth and jaw scaled so that its opening (T,) varies as usual: how wide is the
+    """Return the code (T, 32) of a clip with mouth and jaw scaled so that its opening (T,) varies as usual: how wide is
+    the
     speaker's, not the sound's.
     """
     scale = np.clip(TYPICAL_OPENING_STD / max(float(opening.std()), 1e-6), *OPENING_GAIN_RANGE)
@@ -172,7 +177,8 @@ def normalize_code_opening(code: np.ndarray, opening: np.ndarray) -> np.ndarray:
 
 
 def augment_articulation(heard: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Articulation (B, T, 43) as other ears would hear it from other voices: phones less sure, louder, livelier,
+    """Return the articulation (B, T, 43) as other ears would hear it from other voices: phones less sure, louder,
+    livelier,
     higher.
     """
 

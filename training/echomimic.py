@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,6 +31,10 @@ from mouthpiece.lipsync.echomimic.weights import load_models, locate_files, writ
 from mouthpiece.training.data.face_crops import DETECT_EVERY_FRAMES, resample_to_clock
 from mouthpiece.training.data.manifest import read_rows, require_stage
 from mouthpiece.training.training_run import TrainingRun, choose_training_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 STAGES = ("image", "video", "speed")
 MOTION_FRAMES = 4  # shown clean before a window, EMO's motion frames
@@ -57,8 +62,9 @@ class EchoMimicExample:
     speed: torch.Tensor
 
 
-def measure_head_speed(frames):
-    """(N,) rad a second: how fast the head turns in each frame at 25 Hz; 0 where no face is seen. Source: EMO section
+def measure_head_speed(frames: np.ndarray) -> np.ndarray:
+    """Return (N,) rad a second: how fast the head turns in each frame at 25 Hz; 0 where no face is seen. Source: EMO
+    section
     3.2.
     """
     measures = measure_frames(frames)
@@ -67,8 +73,10 @@ def measure_head_speed(frames):
     return median_filter(np.nan_to_num(speed), SPEED_MEDIAN_FRAMES, mode="nearest").astype(np.float32)
 
 
-def encode_training_clip(video, sound, models, detail, device):
-    """Arrays of a talking clip for training: latents, states, mask, speed; None without a face.
+def encode_training_clip(
+    video: Path, sound: Path, models: Any, detail: int, device: torch.device
+) -> dict[str, np.ndarray] | None:
+    """Return arrays of a talking clip for training: latents, states, mask, speed; None without a face.
 
     video, sound: paths.  models: weights.Models.  detail: side of the square, px.  device: torch.device of the VAE.
     Source: EMO, 2402.17485 section 4.1: the region is the union of the face's boxes.
@@ -95,13 +103,20 @@ def encode_training_clip(video, sound, models, detail, device):
     }
 
 
-def write_training_clips(data, out, start=None, detail: int = 512, device: str = "auto", progress=None):
-    """Writes OUT/echomimic-clips/NAME.npz for every talking clip; resumes. Returns the number of files there.
+def write_training_clips(
+    data: Path,
+    out: Path,
+    start: Path | None = None,
+    detail: int = 512,
+    device: str = "auto",
+    progress: Callable[..., Any] | None = None,
+) -> int:
+    """Write OUT/echomimic-clips/NAME.npz for every talking clip; resumes. Returns the number of files there.
 
     data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and ears; None is the cache.
     detail: side of the square, px, a multiple of 16.  device: one of DEVICE_CHOICES.  progress: called with (done,
     all).
-    Raises Missing for weights that are not there.
+    Raises MissingDependencyError for weights that are not there.
     """
     placement = choose_training_device(device)
     models = load_models(placement, "echomimic", start)
@@ -121,8 +136,10 @@ def write_training_clips(data, out, start=None, detail: int = 512, device: str =
     return len(list(folder.glob("[!.]*.npz")))
 
 
-def sample_example(paths, frames, rng):
-    """An Example of so many frames from one of the files of `clips`. rng: numpy Generator. Source: EMO section 4.1."""
+def sample_example(paths: list[Path], frames: int, rng: np.random.Generator) -> EchoMimicExample:
+    """Return an Example of so many frames from one of the files of `clips`. rng: numpy Generator. Source: EMO section
+    4.1.
+    """
     saved = np.load(paths[rng.integers(len(paths))])
     count = len(saved["latents"])
     start = int(rng.integers(max(1, count - frames + 1)))
@@ -138,12 +155,12 @@ def sample_example(paths, frames, rng):
 class TrainableNetworks(torch.nn.Module):
     """The networks that learn together. models: weights.Models, whose VAE and ears stay as they are."""
 
-    def __init__(self, models) -> None:
+    def __init__(self, models: Any) -> None:
         super().__init__()
         self.reference, self.locator, self.denoiser = models.reference, models.locator, models.denoiser
 
-    def select_parameters(self, stage):
-        """Parameters that a stage trains; all others are held. stage: one of STAGES. Source: EMO section 3.3."""
+    def select_parameters(self, stage: str) -> list[torch.nn.Parameter]:
+        """Return parameters that a stage trains; all others are held. stage: one of STAGES. Source: EMO section 3.3."""
         self.requires_grad_(False)
         self.denoiser.use_motion = stage != "image"
         for name, parameter in self.named_parameters():
@@ -161,8 +178,8 @@ class TrainableNetworks(torch.nn.Module):
             parameter.requires_grad_(of[stage])
         return [p for p in self.parameters() if p.requires_grad]
 
-    def loss(self, example, stage, generator):
-        """Mean squared error of v over the frames that are not shown clean.
+    def loss(self, example: EchoMimicExample, stage: str, generator: torch.Generator) -> torch.Tensor:
+        """Return the mean squared error of v over the frames that are not shown clean.
 
         example: Example.  stage: one of STAGES.  generator: of the CPU, so that a run repeats.
         Source: v-prediction, 2202.00512; clean frames before the window: EMO's motion frames, shown to the network
@@ -191,8 +208,9 @@ class TrainableNetworks(torch.nn.Module):
         return F.mse_loss(made[:, :, kept:].float(), wanted[:, :, kept:])
 
 
-def add_speed_layers(models, buckets=SPEED_BUCKETS):
-    """The Models with speed layers, which change nothing until they are trained; the same where they are there already.
+def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) -> Any:
+    """Return the Models with speed layers, which change nothing until they are trained; the same where they are there
+    already.
     Source: EMO.
     """
     if models.shape.speed_buckets:
@@ -204,8 +222,8 @@ def add_speed_layers(models, buckets=SPEED_BUCKETS):
     return replace(models, denoiser=denoiser.to(models.denoiser.conv_in.weight.device), shape=shape)
 
 
-def save_networks(sitting, shape, start, folder):
-    """Writes what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were."""
+def save_networks(sitting: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
+    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were."""
     folder.mkdir(parents=True, exist_ok=True)
     state = sitting.denoiser.state_dict()
     motion = {key: tensor for key, tensor in state.items() if ".motion_modules." in key}
@@ -224,19 +242,19 @@ def save_networks(sitting, shape, start, folder):
 
 
 def train(
-    out,
-    stage,
+    out: Path,
+    stage: str,
     minutes: float = 60.0,
     seed: int = 0,
-    report=None,
+    report: Callable[..., Any] | None = None,
     *,
-    start=None,
+    start: Path | None = None,
     device: str = "auto",
     batch: int = 4,
-    steps=None,
-    peak=PEAK_RATE,
-):
-    """Trains one of STAGES on OUT/echomimic-clips and writes OUT/echomimic; returns steps and mean loss of the last
+    steps: int | None = None,
+    peak: float = PEAK_RATE,
+) -> dict[str, float]:
+    """Train one of STAGES on OUT/echomimic-clips and writes OUT/echomimic; returns steps and mean loss of the last
     tenth.
 
     out: working folder.  stage: one of STAGES, in this order.  minutes: budget of the stage, earlier parts included.
@@ -244,7 +262,8 @@ def train(
     start: folder of weights to begin with; None continues OUT/echomimic where it is there, else the pulled ones.
     device: one of DEVICE_CHOICES.  batch: windows a step.  steps: stop after so many, None for the budget alone.
     peak: highest learning rate.
-    Raises UsageProblem for another stage or when `clips` has not run, Missing for weights or a GPU that is not there.
+    Raises UsageError for another stage or when `clips` has not run, MissingDependencyError for weights or a GPU that is
+    not there.
     Source: EMO, 2402.17485 section 3.3.
     """
     if stage not in STAGES:

@@ -1,5 +1,7 @@
 """Trained weights into the package: copied to engine/embedded, hashed into configs/weights.toml."""
 
+from __future__ import annotations
+
 import hashlib
 import shutil
 from pathlib import Path
@@ -14,14 +16,17 @@ PURPOSES = {
     "finder": "finder: pictures of eyes and mouth to what lies between lids and lips",
 }
 LICENCE = "GPL-3.0-or-later"
-HEADER = "# Weights that ship inside the package; written by `mouthpiece train embed`, read by engine/weights/loading.py, which verifies SHA-256.\n"
+HEADER = (
+    "# Weights that ship inside the package; written by `mouthpiece train embed`, "
+    "read by engine/weights/loading.py, which verifies SHA-256.\n"
+)
 
 
-def embed_weights(out, root=None):
+def embed_weights(out: Path, root: Path | None = None) -> dict[str, int]:
     """Copy OUT/*.safetensors of the five parts into the package and write their manifest; returns name -> bytes.
 
     out: working folder of the trainings.  root: of the checkout; None is the one this file belongs to.
-    Raises Missing when a part has not been trained.
+    Raises MissingDependencyError when a part has not been trained.
     """
     root = Path(root or Path(__file__).resolve().parents[1])
     rows, sizes = [HEADER], {}
@@ -37,8 +42,10 @@ def embed_weights(out, root=None):
         content = target.read_bytes()
         sizes[name] = len(content)
         rows.append(
-            f'[{name}]\nfile = "engine/embedded/{source.name}"\nsha256 = "{hashlib.sha256(content).hexdigest()}"\nbytes = {len(content)}\n'
-            f'licence = "{LICENCE}"\nsource = "trained by this project; docs/models/{name}.md"\ndescription = "{purpose}"\n'
+            f'[{name}]\nfile = "engine/embedded/{source.name}"\n'
+            f'sha256 = "{hashlib.sha256(content).hexdigest()}"\nbytes = {len(content)}\n'
+            f'licence = "{LICENCE}"\nsource = "trained by this project; docs/models/{name}.md"\n'
+            f'description = "{purpose}"\n'
         )
     (root / "configs" / "weights.toml").write_text("\n".join(rows))
     return sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -30,6 +31,10 @@ from mouthpiece.training.motion import jitter_colour
 from mouthpiece.training.motion_space import iterate_meshes, split_crop_files
 from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 PEAK_RATE = 2e-3  # learning rate
 EYE_CORNERS = ((33, 133), (263, 362))  # outer and inner, of the eye at the left of the picture and the other
 # a clip shows its eye, and its mouth, so often; and where it is most shut
@@ -42,27 +47,28 @@ SUPERSAMPLING = 4  # the wanted share is drawn so much larger
 DICE_SMOOTHING_PX = 8.0
 
 
-def get_eye_outline(marks, eye):
-    """(16, 2) outline of an open eye on the unit square. marks: (468 or more, 2).  eye: 0 at the left of the picture,
+def get_eye_outline(marks: np.ndarray, eye: int) -> np.ndarray:
+    """Return (16, 2) outline of an open eye on the unit square. marks: (468 or more, 2).  eye: 0 at the left of the
+    picture,
     1.
     """
     outer, inner = EYE_CORNERS[eye]
     return marks[[outer, *LID_UPPER[eye], inner, *LID_LOWER[eye][::-1]]]
 
 
-def mirror_crop(frame, marks):
-    """A crop (S, S, 3) and its marks (N, 2) the other way round, of the same memory."""
+def mirror_crop(frame: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a crop (S, S, 3) and its marks (N, 2) the other way round, of the same memory."""
     return frame[:, ::-1], marks * [-1, 1] + [1, 0]
 
 
-def list_eye_items(frame, marks):
-    """Items (crop, outline) of both eyes, the second of the mirrored crop."""
+def list_eye_items(frame: np.ndarray, marks: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return items (crop, outline) of both eyes, the second of the mirrored crop."""
     other, turned = mirror_crop(frame, marks)
     return [(frame, get_eye_outline(marks, 0)), (other, get_eye_outline(turned, 1))]
 
 
-def list_mouth_items(frame, marks):
-    """Items (crop, outline) of the inner mouth, as it is and mirrored."""
+def list_mouth_items(frame: np.ndarray, marks: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return items (crop, outline) of the inner mouth, as it is and mirrored."""
     other, turned = mirror_crop(frame, marks)
     return [(frame, marks[INNER_LIP_RING]), (other, turned[INNER_LIP_RING])]
 
@@ -73,7 +79,7 @@ class OutlineExamples:
     kind: "eyes" or "mouth".  clips, portraits: paths of crop files.
     """
 
-    def __init__(self, kind, clips, portraits) -> None:
+    def __init__(self, kind: str, clips: list[Path], portraits: list[Path]) -> None:
         self.view, self.occludes = (EYE_WINDOW, True) if kind == "eyes" else (MOUTH_WINDOW, False)
         items_in, every, wide = (
             (list_eye_items, EYE_EVERY_TICKS, measure_eye_aperture)
@@ -92,8 +98,8 @@ class OutlineExamples:
             odds += [1.0] * 2
         self.odds = torch.tensor(odds)
 
-    def draw(self, count, generator):
-        """Pictures (B, 3, 64, 96) in [0, 1] and the shares wanted of them (B, 1, 64, 96)."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return pictures (B, 3, 64, 96) in [0, 1] and the shares wanted of them (B, 1, 64, 96)."""
         drawn = torch.multinomial(self.odds, count, replacement=True, generator=generator).tolist()
         pictures, shares = zip(*(render_example(*self.items[k], self.view, sample_placement(generator)) for k in drawn))
         x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
@@ -102,14 +108,16 @@ class OutlineExamples:
         return occlude(x, y, generator) if self.occludes else (x, y)
 
 
-def sample_placement(generator):
-    """(scale, turn, right, down) of a picture against where it is cut at inference, in units of the crop."""
+def sample_placement(generator: torch.Generator) -> tuple[float, float, float, float]:
+    """Return (scale, turn, right, down) of a picture against where it is cut at inference, in units of the crop."""
     a, b, c, d = (2 * torch.rand(4, generator=generator) - 1).tolist()
     return 1.2**a, 0.25 * b, 0.02 * c, 0.015 * d
 
 
-def render_example(frame, points, view, how=(1.0, 0.0, 0.0, 0.0)):
-    """Picture uint8 (64, 96, 3) and share (64, 96) float32 of what an outline holds.
+def render_example(
+    frame: np.ndarray, points: np.ndarray, view: Any, how: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the picture uint8 (64, 96, 3) and share (64, 96) float32 of what an outline holds.
 
     frame: (S, S, 3) crop.  points: (N, 2) outline.  view: View.  how: (scale, turn, right, down).
     """
@@ -132,8 +140,10 @@ def render_example(frame, points, view, how=(1.0, 0.0, 0.0, 0.0)):
     return picture, cv2.resize(large, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def degrade(x, generator):
-    """Pictures (B, 3, 64, 96) in [0, 1] from worse cameras and by painters: blurred, small, flat in colour, noisy."""
+def degrade(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return pictures (B, 3, 64, 96) in [0, 1] from worse cameras and by painters: blurred, small, flat in colour,
+    noisy.
+    """
     n = len(x)
     chance = torch.rand(n, 4, generator=generator)
     for k in range(n):
@@ -147,15 +157,16 @@ def degrade(x, generator):
     return (x + noise).clamp(0, 1)
 
 
-def occlude(x, y, generator):
-    """Pictures (B, 3, 64, 96) of which a few show dark glass and nothing behind. y: (B, 1, 64, 96)."""
+def occlude(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pictures (B, 3, 64, 96) of which a few show dark glass and nothing behind. y: (B, 1, 64, 96)."""
     covered = (torch.rand(len(x), generator=generator) < OCCLUDED_SHARE).view(-1, 1, 1, 1)
     glass = torch.rand(len(x), 3, 1, 1, generator=generator) * 0.25 + 0.1 * x.mean(1, keepdim=True)
     return torch.where(covered, glass, x), torch.where(covered, torch.zeros_like(y), y)
 
 
-def compute_loss(logits, wanted):
-    """Cross entropy, with the overlap besides, for eyes are small. logits, wanted: (B, 1, 64, 96). Source: V-Net's
+def compute_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy, with the overlap besides, for eyes are small. logits, wanted: (B, 1, 64, 96). Source:
+    V-Net's
     dice, 1606.04797.
     """
     share = logits.sigmoid()
@@ -165,8 +176,9 @@ def compute_loss(logits, wanted):
 
 
 @torch.inference_mode()
-def score_finder(network, examples):
-    """Overlap over union in plain pictures, and of the greatest opening its error and its correlation with the mesh's;
+def score_finder(network: torch.nn.Module, examples: Any) -> dict[str, float]:
+    """Return the overlap over union in plain pictures, and of the greatest opening its error and its correlation with
+    the mesh's;
     in units of the crop.
     """
     unions, openings = [], []
@@ -189,8 +201,15 @@ def score_finder(network, examples):
 
 
 def train(
-    out, minutes: float = 20.0, seed: int = 0, report=None, batch: int = 16, weights=None, *, device: str = "auto"
-):
+    out: Path,
+    minutes: float = 20.0,
+    seed: int = 0,
+    report: Callable[..., Any] | None = None,
+    batch: int = 16,
+    weights: Path | None = None,
+    *,
+    device: str = "auto",
+) -> dict[str, float]:
     """Train on OUT/crops; writes the weights and returns their scores on portraits and clips kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
@@ -198,7 +217,8 @@ def train(
     OUT/finder.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A finder.safetensors that is there without a checkpoint is trained on.
-    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
+    not there.
     """
     torch.manual_seed(seed)
     placement, out = choose_training_device(device), Path(out)

@@ -1,4 +1,4 @@
-"""Lip reading as the core learns it: clips as the motion encoder reads them, phones by forced alignment, faces varied."""
+"""Lip reading as the core learns it: motion codes of clips, phones by forced alignment, faces varied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABEL_SMOOTHING = 0.05  # of the labels: alignments are not exact
 
 
 def downsample_phones(phones: np.ndarray, ticks: int) -> np.ndarray:
-    """Phone ids (ticks,) int64 at 50 Hz from ids at 100 Hz; silence where they end early."""
+    """Return the phone ids (ticks,) int64 at 50 Hz from ids at 100 Hz; silence where they end early."""
     ids = np.asarray(phones[::2], np.int64)[:ticks]
     return np.pad(ids, (0, ticks - len(ids)), constant_values=SILENCE_INDEX)
 
@@ -36,7 +36,7 @@ def downsample_phones(phones: np.ndarray, ticks: int) -> np.ndarray:
 def load_encoded_clips(
     folder: Path, paths: list[Path], labels: dict[str, dict[str, Any]], lips: np.ndarray
 ) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Rows (name, face, motion (T, 32), phone ids (2 T,)) of clips that were both read and aligned.
+    """Return rows (name, face, motion (T, 32), phone ids (2 T,)) of clips that were both read and aligned.
 
     folder: OUT/reads.  paths: crop files.  labels: {clip name: dict(phones)}.  lips: (26,) of the motion space.
     Source: training/data/encoded_clips.py, training/data/forced_alignment.py.
@@ -53,7 +53,7 @@ def load_encoded_clips(
 
 
 class LipBatches:
-    """Items of `load_reads` under other faces: codes scaled, shifted and scattered."""
+    """Items of `load_encoded_clips` under other faces: codes scaled, shifted and scattered."""
 
     def __init__(self, rows: list[tuple[str, str, np.ndarray, np.ndarray]], ticks: int, seed: int) -> None:
         self.rows, self.ticks, self.rng = rows, ticks, np.random.default_rng(seed)
@@ -66,7 +66,7 @@ class LipBatches:
         self.odds = odds / odds.sum()
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(motion (B, T, 32) float32, phone ids (B, 2 T))."""
+        """Return (motion (B, T, 32) float32, phone ids (B, 2 T))."""
         items = [self._sample_item(*self.rows[k][2:]) for k in self.rng.choice(len(self.rows), count, p=self.odds)]
         return tuple(torch.from_numpy(np.stack(x)) for x in zip(*items))
 
@@ -85,7 +85,7 @@ class LipBatches:
 
 
 def compute_lip_loss(net: AVCore, motion: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the phones read from lips; ticks nobody labelled count nothing."""
+    """Return the cross entropy of the phones read from lips; ticks nobody labelled count nothing."""
     logits = net.read_phones(motion).flatten(0, 1)
     known = (ids != UNKNOWN_PHONE).flatten().float()
     error = F.cross_entropy(
@@ -95,7 +95,7 @@ def compute_lip_loss(net: AVCore, motion: torch.Tensor, ids: torch.Tensor) -> to
 
 
 def find_phone_runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(phones (N,), edges (N + 1,)) of phone ids (T,): stretches of one phone."""
+    """Return (phones (N,), edges (N + 1,)) of phone ids (T,): stretches of one phone."""
     cuts = np.flatnonzero(np.diff(ids)) + 1
     edges = np.concatenate([[0], cuts, [len(ids)]])
     return ids[edges[:-1]], edges
@@ -104,7 +104,9 @@ def find_phone_runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def measure_phone_lengths(
     rows: list[tuple[str, str, np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ticks (40,), deviation of the logarithm (40,), share of ticks (40,)) of each phone in rows of `load_reads`."""
+    """Return (ticks (40,), deviation of the logarithm (40,), share of ticks (40,)) of each phone in rows of
+    `load_encoded_clips`.
+    """
     lengths = {}
     for *_, ids in rows:
         phones, edges = find_phone_runs(ids)
@@ -127,10 +129,11 @@ def score_lips(
     rows: list[tuple[str, str, np.ndarray, np.ndarray]],
     statistics: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> dict[str, Any]:
-    """Share of speech ticks right, and median boundary errors in seconds: read, and natural lengths squeezed between
+    """Return the share of speech ticks right, and median boundary errors in seconds: read, and natural lengths squeezed
+    between
     the true ends.
 
-    rows: of `load_reads`, each on its own face.  statistics: of `usual_lengths`.
+    rows: of `load_encoded_clips`, each on its own face.  statistics: of `measure_phone_lengths`.
     onset_within_80_ms, offset_within_80_ms: shares of lines.
     """
     usual, spread, share = statistics

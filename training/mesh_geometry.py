@@ -42,17 +42,18 @@ POINT_COUNT = 468  # the iris points behind them are not used
 
 
 def get_lip_gap(p: np.ndarray) -> np.ndarray:
-    """Inner-lip gap vectors (11, 2), from upper to lower; p (468, 2)."""
+    """Return the inner-lip gap vectors (11, 2), from upper to lower; p (468, 2)."""
     return p[LOWER_LIP_EDGE] - p[UPPER_LIP_EDGE]
 
 
 def measure_mesh_opening(p: np.ndarray) -> float | np.ndarray:
-    """Mouth opening (...,) in units of the crop, downward; p (..., 468, 2)."""
+    """Return the mouth opening (...,) in units of the crop, downward; p (..., 468, 2)."""
     return p[..., 14, 1] - p[..., 13, 1]
 
 
 def close_lips(p: np.ndarray) -> np.ndarray:
-    """The same face with its lips closed: inner lips meet, the rings of both lips follow column by column, chin and
+    """Return the same face with its lips closed: inner lips meet, the rings of both lips follow column by column, chin
+    and
     cheeks fade with distance.
 
     p: (468, 2).
@@ -81,7 +82,7 @@ def close_lips(p: np.ndarray) -> np.ndarray:
 
 
 def compute_lid_motion(p: np.ndarray, amount: float) -> np.ndarray:
-    """Displacement (468, 2) that closes the eyes of p (468, 2) by amount in [0, 1].
+    """Return the displacement (468, 2) that closes the eyes of p (468, 2) by amount in [0, 1].
 
     Source: ours; upper lashes meet the lower, the crease follows.
     """
@@ -95,13 +96,13 @@ def compute_lid_motion(p: np.ndarray, amount: float) -> np.ndarray:
 
 
 def measure_eye_aperture(p: np.ndarray) -> np.ndarray | float:
-    """Eye aperture (...,), mean of both eyes, in units of the crop; p (..., 468, 2)."""
+    """Return the eye aperture (...,), mean of both eyes, in units of the crop; p (..., 468, 2)."""
     mid = [(159, 145), (386, 374)]
     return np.mean([p[..., b, 1] - p[..., a, 1] for a, b in mid], 0)
 
 
 def remove_head_motion(marks: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Head motion of each frame against the rest pose.
+    """Return the head motion of each frame against the rest pose.
 
     marks: (N, 468, 3) in the unit square, x to the right, y down, z away from the camera.  rest: (468, 3).
     Returns still (N, 468, 2): the points with the head's motion undone (affine fit on points that do not deform);
@@ -134,7 +135,8 @@ def remove_head_motion(marks: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray,
 
 
 def estimate_rest_pose(marks: np.ndarray) -> np.ndarray:
-    """The rest pose of a clip (468, 3): median of the fifth of its frames with the smallest mouth opening, lips shut.
+    """Return the rest pose of a clip (468, 3): median of the fifth of its frames with the smallest mouth opening, lips
+    shut.
 
     marks: (N, 468, 3).
     """
@@ -144,12 +146,12 @@ def estimate_rest_pose(marks: np.ndarray) -> np.ndarray:
 
 
 def extract_motion(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What the face of a clip does.
+    """Return what the face of a clip does.
 
     marks: (N, 468, 3).
     Returns displacement (N, 468, 2) from rest without head or lids; closed (N,), eyes, 0 open to 1 shut; pose (N, 6)
     and
-    to_rest (N, 2, 3) of `rigid`; rest (468, 3) of `rest_of`.
+    to_rest (N, 2, 3) of `remove_head_motion`; rest (468, 3) of `estimate_rest_pose`.
     """
     rest = estimate_rest_pose(marks)
     still, to_rest, pose = remove_head_motion(marks, rest)

@@ -4,11 +4,15 @@ it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from mouthpiece.engine.sampling import draw_training_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 DROP_VIDEO = DROP_TEXT = 0.1  # shares of items that learn the null side, independently
 
@@ -26,8 +30,15 @@ class FlowStep(NamedTuple):
     loss: torch.Tensor
 
 
-def compute_flow_step(network, latents, features, noise, time, dropped):
-    """The Step of a batch.
+def compute_flow_step(
+    network: torch.nn.Module,
+    latents: torch.Tensor,
+    features: tuple[torch.Tensor, ...],
+    noise: torch.Tensor,
+    time: torch.Tensor,
+    dropped: tuple[torch.Tensor, torch.Tensor],
+) -> FlowStep:
+    """Return the Step of a batch.
 
     network: FlowNetwork.
     latents: (B, N, C) of the VAE, raw.  features: (clip, sync, text), as FlowNetwork.conditions takes them.
@@ -47,8 +58,10 @@ def compute_flow_step(network, latents, features, noise, time, dropped):
     return FlowStep(x1, xt, v, (v - (x1 - noise)).square().mean((1, 2)))
 
 
-def sample_step_inputs(batch, shape, generator):
-    """What a step draws: (noise, times, (without video, without text)), on the CPU from one generator.
+def sample_step_inputs(
+    batch: int, shape: tuple[int, ...], generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Return what a step draws: (noise, times, (without video, without text)), on the CPU from one generator.
 
     batch: items.  shape: of one item's latents.
     Source: MMAudio: times are sigmoid of a normal number, each side dropped for a tenth of the items.
@@ -59,8 +72,16 @@ def sample_step_inputs(batch, shape, generator):
     return noise, time, (chance[0] < DROP_VIDEO, chance[1] < DROP_TEXT)
 
 
-def fit(network, batches, steps, *, peak: float = 1e-4, seed: int = 0, on_step=None):
-    """Trains a network in place; gives the losses, one a step.
+def fit(
+    network: torch.nn.Module,
+    batches: Iterator[tuple],
+    steps: int,
+    *,
+    peak: float = 1e-4,
+    seed: int = 0,
+    on_step: Callable[..., Any] | None = None,
+) -> list[float]:
+    """Train a network in place; gives the losses, one a step.
 
     network: FlowNetwork, where the batches are; its normalisation is set by the caller.
     batches: endless iterator of (latents, (clip, sync, text)).
@@ -90,8 +111,9 @@ def fit(network, batches, steps, *, peak: float = 1e-4, seed: int = 0, on_step=N
     return losses
 
 
-def initialize_weights(network, seed: int = 0):
-    """A network with the weights that training starts from: gates closed, so every block is the identity; gives it.
+def initialize_weights(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Return a network with the weights that training starts from: gates closed, so every block is the identity; gives
+    it.
 
     network: FlowNetwork.
     seed: of the linear and convolution weights.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,22 +25,29 @@ from mouthpiece.training.motion_space import (
 )
 from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mouthpiece.engine.device import Placement
+
 ORIGINAL_POSE_ODDS = 4.0  # how much oftener a portrait is drawn as it is than in one of its poses
 
 
-def compute_puppet_lattices(d, matrix: np.ndarray) -> np.ndarray:
-    """Teacher lattices (P, 2, 32, 32) of a puppet file's poses; d with its arrays, matrix of `space_of`."""
+def compute_puppet_lattices(d: dict[str, np.ndarray], matrix: np.ndarray) -> np.ndarray:
+    """Compute the teacher lattices (P, 2, 32, 32) of a puppet file's poses. d: its arrays. matrix: of `load_space`."""
     displacement = d["points"][:, :POINT_COUNT].astype(float) - d["shut"][None]
     return project_to_lattice(displacement, matrix).astype(np.float32)
 
 
 def flip_lattice(z: torch.Tensor) -> torch.Tensor:
-    """Displacements (B, 2, n, n) of mirrored faces."""
+    """Return displacements (B, 2, n, n) of mirrored faces."""
     return z.flip(-1) * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1)
 
 
 def jitter_colour(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (B, C, H, W) in [0, 1] under other light and cameras, the same change for every three channels; grey now
+    """Return pictures (B, C, H, W) in [0, 1] under other light and cameras, the same change for every three channels;
+    grey now
     and then.
 
     generator: decides everything.
@@ -53,7 +61,7 @@ def jitter_colour(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def jitter_alignment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (B, C, H, W) under small shifts, scales and turns (each its own): what alignment gets wrong."""
+    """Return pictures (B, C, H, W) under small shifts, scales and turns (each its own): what alignment gets wrong."""
     scale, turn, right, down = (
         (torch.rand(len(x), generator=generator) - 0.5) * 2 * span for span in (0.07, 0.1, 0.06, 0.06)
     )
@@ -63,14 +71,14 @@ def jitter_alignment(x: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 
 def resize_to_encoder(frames: np.ndarray) -> np.ndarray:
-    """Frames uint8 (N, S, S, 3) at the encoder's size (N, 128, 128, 3). Source: area average."""
+    """Return frames uint8 (N, S, S, 3) at the encoder's size (N, 128, 128, 3). Source: area average."""
     return np.stack([cv2.resize(frame, (CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 class LatticeExamples:
     """Crops with teacher lattices: clips and puppets held in memory as uint8 at the encoder's size.
 
-    matrix: of `space_of`.  clips, puppets: paths of crop and puppet files.
+    matrix: of `load_space`.  clips, puppets: paths of crop and puppet files.
     Source: ours; the speaker there is most of is thinned out.
     """
 
@@ -97,7 +105,7 @@ class LatticeExamples:
     def draw(
         self, count: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (B, 3, 128, 128) in [-1, 1] and their lattices (B, 2, 32, 32), changed in light, place and
+        """Return pictures (B, 3, 128, 128) in [-1, 1] and their lattices (B, 2, 32, 32), changed in light, place and
         sharpness.
         """
         at = rng.choice(len(self.odds), count, p=self.odds)
@@ -112,7 +120,7 @@ class LatticeExamples:
 
 
 def make_lattice_weight() -> torch.Tensor:
-    """Where the lattice matters (1, 1, 32, 32): mouth most, eyes next."""
+    """Return where the lattice matters (1, 1, 32, 32): mouth most, eyes next."""
     w = torch.ones(1, 1, LATTICE_NODES, LATTICE_NODES)
     w[..., 18:28, 9:23] = 5
     w[..., 8:14, 7:25] = 2.5
@@ -120,9 +128,9 @@ def make_lattice_weight() -> torch.Tensor:
 
 
 def compute_lattice_loss(
-    net: MotionEncoder, x: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, placement=None
+    net: MotionEncoder, x: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, placement: Placement | None = None
 ) -> torch.Tensor:
-    """Weighted error of the lattices seen in pictures x (B, 3, 128, 128); z (B, 2, 32, 32).
+    """Return the weighted error of the lattices seen in pictures x (B, 3, 128, 128); z (B, 2, 32, 32).
 
     Square for errors below 0.01 of the crop, straight beyond: a plain L1 learned the median, which is an open eye and
     half a smile.
@@ -137,7 +145,7 @@ def compute_lattice_loss(
 
 @torch.inference_mode()
 def score_motion_encoder(encoder: MotionEncoder, space: MotionSpace, paths: list[Path], limit: int = 100) -> float:
-    """Mean over clips of the correlation of the code's mouth opening with the mesh's; NaN without clips.
+    """Return the mean over clips of the correlation of the code's mouth opening with the mesh's; NaN without clips.
 
     paths: crop files.  limit: frames of each.
     """
@@ -153,7 +161,14 @@ def score_motion_encoder(encoder: MotionEncoder, space: MotionSpace, paths: list
 
 
 def train(
-    out: Path, minutes: float = 10.0, seed: int = 0, report=None, batch: int = 16, weights=None, *, device: str = "auto"
+    out: Path,
+    minutes: float = 10.0,
+    seed: int = 0,
+    report: Callable[..., Any] | None = None,
+    batch: int = 16,
+    weights: Path | None = None,
+    *,
+    device: str = "auto",
 ) -> dict[str, float] | None:
     """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes the weights, returns their
     scores by part.
@@ -161,7 +176,8 @@ def train(
     out: working folder.  minutes: whole budget, earlier parts included.
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/motion.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
-    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
+    not there.
     """
     torch.manual_seed(seed)
     placement = choose_training_device(device)

@@ -25,18 +25,20 @@ from mouthpiece.training.mesh_geometry import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 BLINK_UNIT = 0.5  # a code of 2 is a shut eye
 MIN_FRAMES = 60  # of talking clips; every second one is used, and 21 numbers are to be found
 HALF_LATTICE = LATTICE_NODES // 2  # lattice rows above belong to eyes and brows
 
 
-def split_crop_files(out: Path, split=None) -> dict[str, list[Path]] | None:
+def split_crop_files(out: Path, split: dict[str, Any] | None = None) -> dict[str, list[Path]] | None:
     """Crop files by part: {"clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval"} -> list of
     paths.
 
-    out: working folder, crops named as `train crops` writes them.  split: of `held_out`; None reads the shipped one.
-    Raises UsageProblem when there are no crops.
+    out: working folder, crops named as `train crops` writes them.  split: of `load_held_out`; None reads the shipped
+    one.
+    Raises UsageError when there are no crops.
     Source: ours; configs/held_out.toml.
     """
     split = split or load_held_out()
@@ -62,12 +64,12 @@ def split_crop_files(out: Path, split=None) -> dict[str, list[Path]] | None:
 
 
 def load_mesh_points(path: Path) -> np.ndarray:
-    """Mesh of a crop file, float64 (..., 468, 3); NaN where no face was found. Source: `train crops`."""
+    """Return the mesh of a crop file, float64 (..., 468, 3); NaN where no face was found. Source: `train crops`."""
     return np.load(path)["marks"][..., :POINT_COUNT, :].astype(float)
 
 
 def iterate_meshes(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-    """(path, mesh (N, 468, 3)) of every crop file that has a mesh in each of its frames."""
+    """Return (path, mesh (N, 468, 3)) of every crop file that has a mesh in each of its frames."""
     for path in paths:
         marks = load_mesh_points(path)
         if np.isfinite(marks).all():
@@ -75,7 +77,8 @@ def iterate_meshes(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
 
 
 def make_lattice_map(canonical: np.ndarray) -> np.ndarray:
-    """Matrix (1024, 468) that reads displacements of mesh points on the lattice; they fall to zero a little outside the
+    """Return the matrix (1024, 468) that reads displacements of mesh points on the lattice; they fall to zero a little
+    outside the
     crop.
 
     canonical: (468, 2) points of a half-open mouth, so that the lips lie on different nodes.
@@ -95,7 +98,7 @@ def make_lattice_map(canonical: np.ndarray) -> np.ndarray:
 
 
 def project_to_lattice(displacement: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Displacements (N, 468, 2) on the lattice (N, 2, 32, 32); matrix of `lattice_map`."""
+    """Return displacements (N, 468, 2) on the lattice (N, 2, 32, 32); matrix of `make_lattice_map`."""
     n = len(displacement)
     flat = displacement.transpose(1, 0, 2).reshape(matrix.shape[1], n * 2)
     z = csr_array(matrix) @ flat  # three weights a node
@@ -103,18 +106,21 @@ def project_to_lattice(displacement: np.ndarray, matrix: np.ndarray) -> np.ndarr
 
 
 def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray] | None:
-    """Motion space from the talking clips and portraits of OUT/crops: (MotionSpace, lattice matrix (1024, 468), blink
+    """Return the motion space from the talking clips and portraits of OUT/crops: (MotionSpace, lattice matrix (1024,
+    468), blink
     lattice).
 
-    Raises UsageProblem when there is nothing to build it from.
+    Raises UsageError when there is nothing to build it from.
     Source: PCA of teacher lattices after the head's affine part is taken out; ours.
     """
     parts = split_crop_files(out)
     motions = [extract_motion(marks) for _, marks in iterate_meshes(parts["clips"])]
     frames, portraits = sum(len(m[0]) for m in motions), len(parts["portraits"])
     if frames < MIN_FRAMES or not portraits:
-        raise UsageError(f"{out}: {frames} frames of talking clips and {portraits} portraits are too few to build a motion space.",
-                           hint=f"Give at least {MIN_FRAMES} and one, and run 'mouthpiece train crops' again.")  # fmt: skip
+        raise UsageError(
+            f"{out}: {frames} frames of talking clips and {portraits} portraits are too few to build a motion space.",
+            hint=f"Give at least {MIN_FRAMES} and one, and run 'mouthpiece train crops' again.",
+        )
     rest = np.mean([close_lips(load_mesh_points(p)[:, :2]) for p in parts["portraits"]], 0)
     moved = np.concatenate([m[0] for m in motions])
     wide = measure_mesh_opening(rest + moved)
@@ -151,7 +157,7 @@ def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray] | None:
 
 
 def load_space(out: Path) -> tuple[MotionSpace, np.ndarray] | None:
-    """(MotionSpace, lattice matrix (1024, 468)) of OUT/space.npz, built and written on first use. Source:
+    """Return (MotionSpace, lattice matrix (1024, 468)) of OUT/space.npz, built and written on first use. Source:
     `build_space`.
     """
     path = Path(out) / "space.npz"
@@ -169,7 +175,7 @@ def load_space(out: Path) -> tuple[MotionSpace, np.ndarray] | None:
 
 
 def _list_alternate_frames(lengths: list[int]) -> np.ndarray:
-    """Indices of every second frame of each clip, in the concatenation of all."""
+    """Return indices of every second frame of each clip, in the concatenation of all."""
     ends = np.cumsum(lengths)
     return np.concatenate([np.arange(end - n, end, 2) for n, end in zip(lengths, ends)])
 
@@ -177,6 +183,8 @@ def _list_alternate_frames(lengths: list[int]) -> np.ndarray:
 def make_teacher_lattices(
     displacement: np.ndarray, closed: np.ndarray, matrix: np.ndarray, rest: np.ndarray
 ) -> np.ndarray:
-    """Teacher lattices (N, 2, 32, 32): displacement (N, 468, 2) with the lids of rest (468, 2) closed by (N,) put back."""
+    """Return the teacher lattices (N, 2, 32, 32): displacement (N, 468, 2) with the lids of rest (468, 2) closed by
+    (N,) put back.
+    """
     lids = project_to_lattice(compute_lid_motion(rest, 1.0)[None], matrix)[0]
     return project_to_lattice(displacement, matrix) + closed[:, None, None, None] * lids

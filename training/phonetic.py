@@ -21,6 +21,7 @@ from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 ITEM_TICKS = 150  # 3 s a training item
 SPEAKER_BALANCE = 0.35  # a speaker of n clips is drawn as often as n ** EVENNESS says
@@ -28,18 +29,26 @@ SINGING_SHARE = 0.12  # share of items whose vowels are held
 PEAK_RATE = 1.5e-3  # learning rate
 
 
-def compute_clip_odds(clips, names):
-    """How likely each clip is drawn (N,): speakers with many clips less than their number, those with few more."""
+def compute_clip_odds(clips: dict[str, Any], names: list[str]) -> np.ndarray:
+    """Compute how likely each clip is drawn (N,): speakers with many clips less than their number, others more."""
     count = Counter(clips[n]["speaker"] for n in names)
     odds = np.array([count[clips[n]["speaker"]] ** (SPEAKER_BALANCE - 1.0) for n in names])
     return odds / odds.sum()
 
 
-def sample_batch(clips, names, count, generator, plain: bool = False, odds=None):
-    """A batch: mel (B, 80, 300), phones (B, 150) with -1 unknown, F0 in octaves (B, 150), masks of voiced and known
+def sample_batch(
+    clips: dict[str, Any],
+    names: list[str],
+    count: int,
+    generator: torch.Generator,
+    plain: bool = False,
+    odds: np.ndarray | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """Return a batch: mel (B, 80, 300), phones (B, 150) with -1 unknown, F0 in octaves (B, 150), masks of voiced and
+    known
     pitch (B, 150).
 
-    clips: of `clips_of`.  names: which of them.  count: B.
+    clips: of `load_labelled_clips`.  names: which of them.  count: B.
     plain: True leaves out disguise, song and change of tempo.
     odds: (len(names),) of `odds_of`; None draws all alike.
     """
@@ -53,8 +62,10 @@ def sample_batch(clips, names, count, generator, plain: bool = False, odds=None)
     return mel, phones, octaves, voiced, f0 >= 0
 
 
-def _sample_item(clip, others, generator, plain):
-    """(mel (80, 300), phones (150,) with -1 unknown, F0 (150,) Hz with -1 unknown) of a stretch of a clip."""
+def _sample_item(
+    clip: dict[str, Any], others: list[dict[str, Any]], generator: torch.Generator, plain: bool
+) -> tuple[torch.Tensor, ...]:
+    """Return (mel (80, 300), phones (150,) with -1 unknown, F0 (150,) Hz with -1 unknown) of a stretch of a clip."""
     tempo = 1.0 if plain else draw_uniform(0.75, 1.35, generator)
     need = int(2 * ITEM_TICKS * tempo) + 2
     start = 2 * (int(draw_uniform(0, max(1, clip["mel"].shape[1] - need), generator)) // 2)
@@ -85,8 +96,9 @@ def _sample_item(clip, others, generator, plain):
     )
 
 
-def compute_losses(net, batch):
-    """Phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks, by name; batch as `draw` gives
+def compute_losses(net: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    """Return the phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks, by name; batch as
+    `draw` gives
     it.
     """
     mel, phones, octaves, voiced, known = batch
@@ -99,8 +111,12 @@ def compute_losses(net, batch):
 
 
 @torch.inference_mode()
-def score_encoder(net, clips, names, plain: bool = True):
-    """Share of frames right, of voicing right, median F0 error in semitones: on plain speech, or under disguise."""
+def score_encoder(
+    net: torch.nn.Module, clips: dict[str, Any], names: list[str], plain: bool = True
+) -> dict[str, float]:
+    """Return the share of frames right, of voicing right, median F0 error in semitones: on plain speech, or under
+    disguise.
+    """
     g = torch.Generator().manual_seed(1)
     mel, phones, octaves, voiced, known = sample_batch(clips, names, 96, g, plain=plain)
     logits, voicing, f0 = net(mel)
@@ -117,7 +133,7 @@ def train(
     seed: int = 0,
     report: Callable | None = None,
     batch: int = 16,
-    weights=None,
+    weights: Path | None = None,
     *,
     device: str = "auto",
 ) -> None:
@@ -128,7 +144,8 @@ def train(
     report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/phonetic.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A phonetic.safetensors that is there without a checkpoint is trained on.
-    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
+    not there.
     """
     torch.manual_seed(seed)
     placement, out = choose_training_device(device), Path(out)

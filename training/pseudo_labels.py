@@ -19,7 +19,8 @@ RIDGE_PENALTY = 0.1  # of the variance of what is heard
 
 
 def stack_context(heard: np.ndarray) -> np.ndarray:
-    """What the teacher sees (T, 43 (2 REACH_TICKS + 1)) of articulation (2 T, 43): phones as likenesses, and the ticks
+    """Return what the teacher sees (T, 43 (2 REACH_TICKS + 1)) of articulation (2 T, 43): phones as likenesses, and the
+    ticks
     around.
     """
     heard = np.asarray(heard, np.float32)
@@ -63,5 +64,5 @@ class RidgeTeacher:
 
 @torch.no_grad()
 def compute_articulation(encoder: PhoneticEncoder, mel: np.ndarray) -> np.ndarray:
-    """Articulation (2 T, 43), numpy, of a log-mel (80, 4 T). Source: `articulation_of`."""
+    """Return the articulation (2 T, 43), numpy, of a log-mel (80, 4 T). Source: `articulation_of`."""
     return encode_articulation(encoder, torch.from_numpy(np.ascontiguousarray(mel, dtype=np.float32))[None])[0].numpy()

@@ -46,14 +46,14 @@ DRAWN_TEETH_COUNT = 48  # sets of teeth that puppets wear
 
 
 def load_motion_encoder(path: Path) -> tuple[MotionEncoder, MotionSpace]:
-    """(MotionEncoder in eval, MotionSpace) of a weights file. Source: `train motion`."""
+    """Return (MotionEncoder in eval, MotionSpace) of a weights file. Source: `train motion`."""
     return build_motion_encoder(*read_state(path, "motion"))
 
 
 class PuppetPairs:
     """Puppet files in memory; any pose of a portrait is a reference for any other, with the exact flow between them.
 
-    paths: puppet files.  encoder, space: of `load_motion`.  matrix: of `space_of`.
+    paths: puppet files.  encoder, space: of `load_motion_encoder`.  matrix: of `load_space`.
     """
 
     def __init__(self, paths: list[Path], encoder: MotionEncoder, space: MotionSpace, matrix: np.ndarray) -> None:
@@ -71,7 +71,8 @@ class PuppetPairs:
             teacher = space.to_code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
             seen = torch.from_numpy(encode_puppet(path, d["images"], encoder, space))
             lattices = dict(
-                teacher=space.to_lattice(F.pad(teacher, (0, POSE_WIDTH))), seen=space.to_lattice(F.pad(seen, (0, POSE_WIDTH)))
+                teacher=space.to_lattice(F.pad(teacher, (0, POSE_WIDTH))),
+                seen=space.to_lattice(F.pad(seen, (0, POSE_WIDTH))),
             )
             lattices["line"] = locate_lip_line(d["shut"])
             lattices["meet"] = 1 + np.flatnonzero(
@@ -82,7 +83,8 @@ class PuppetPairs:
             )
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """A pair of poses as dict: ref, target uint8 (192, 192, 3); is, wish (2, 32, 32), their lattices; teeth (64,
+        """Return a pair of poses as dict: ref, target uint8 (192, 192, 3); is, wish (2, 32, 32), their lattices; teeth
+        (64,
         112, 5) in both;
         flow (96, 96, 2) where the target reads the reference, units of the crop; known (96, 96), where that is known;
         inside
@@ -142,7 +144,7 @@ class PuppetPairs:
 
     @staticmethod
     def _apply_teeth(p: dict[str, Any], k: int, teeth: np.ndarray) -> np.ndarray:
-        """Pose k of a portrait with these teeth in its mouth; the portrait itself has its own."""
+        """Return the pose k of a portrait with these teeth in its mouth; the portrait itself has its own."""
         if k == 0:
             return p["images"][0]
         top, bottom, left, right = MOUTH_PATCH
@@ -154,7 +156,7 @@ class PuppetPairs:
 
 
 def downsample_mouth(inside: np.ndarray) -> np.ndarray:
-    """An inner mouth (64, 112) of the patch on the flow's grid (96, 96). Source: mean of four."""
+    """Return an inner mouth (64, 112) of the patch on the flow's grid (96, 96). Source: mean of four."""
     top, bottom, left, right = (v // 2 for v in MOUTH_PATCH)
     out = np.zeros((FLOW_PX, FLOW_PX), np.float32)
     out[top:bottom, left:right] = inside.reshape(bottom - top, 2, right - left, 2).mean((1, 3))
@@ -162,7 +164,7 @@ def downsample_mouth(inside: np.ndarray) -> np.ndarray:
 
 
 def encode_puppet(path: Path, images: np.ndarray, encoder: MotionEncoder, space: MotionSpace) -> np.ndarray:
-    """What the encoder reads from the pictures of a puppet file, (P, 26); kept beside the file for the next run."""
+    """Encode the pictures of a puppet file as motion codes (P, 26); kept beside the file for the next run."""
     mark = float(sum(p.detach().double().abs().sum() for p in encoder.parameters()))
     kept = Path(path).with_suffix(".seen.npy")
     if kept.exists() and (saved := np.load(kept))[0, 0] == mark:
@@ -173,7 +175,8 @@ def encode_puppet(path: Path, images: np.ndarray, encoder: MotionEncoder, space:
 
 
 def collate(items: list[dict[str, Any]], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Tensors of drawn items by name as `Puppets.draw` has them, channels first, under the same mirror and light for
+    """Return tensors of drawn items by name as `Puppets.draw` has them, channels first, under the same mirror and light
+    for
     all that is one item's.
 
     items: dicts of `draw`.  generator: decides mirror and light.
@@ -201,7 +204,7 @@ def collate(items: list[dict[str, Any]], generator: torch.Generator) -> dict[str
 
 
 def make_weight_map() -> torch.Tensor:
-    """Where pixels matter (1, 1, 192, 192): mouth most, eyes next."""
+    """Return where pixels matter (1, 1, 192, 192): mouth most, eyes next."""
     w = torch.ones(1, 1, WORK_PX, WORK_PX)
     w[..., 106:150, 54:138] = 8
     w[..., 54:80, 44:148] = 7
@@ -209,16 +212,16 @@ def make_weight_map() -> torch.Tensor:
 
 
 def compute_gradients(x: torch.Tensor) -> torch.Tensor:
-    """Differences downward, then to the right, (B, 2 C, H - 1, W - 1). Source: first differences."""
+    """Return differences downward, then to the right, (B, 2 C, H - 1, W - 1). Source: first differences."""
     return torch.cat([x[..., 1:, :-1] - x[..., :-1, :-1], x[..., :-1, 1:] - x[..., :-1, :-1]], 1)
 
 
 def compute_render_losses(
     net: Renderer, batch: dict[str, torch.Tensor], weight: torch.Tensor, placement: Placement | None = None
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Loss parts of a batch by name, and the composed picture (B, 3, 192, 192).
+    """Return the loss parts of a batch by name, and the composed picture (B, 3, 192, 192).
 
-    batch: of `batch_of`.  weight: of `weight_map`.  placement: where all of it lies; None is the CPU.
+    batch: of `collate`.  weight: of `make_weight_map`.  placement: where all of it lies; None is the CPU.
     """
     ref, target, inside, known = (batch[k] for k in ("ref", "target", "inside", "known"))
     with (placement or choose_device("cpu")).autocast():
@@ -247,7 +250,7 @@ def train(
     seed: int = 0,
     report: Callable | None = None,
     batch: int = 8,
-    weights=None,
+    weights: Path | None = None,
     *,
     device: str = "auto",
     limit: int | None = None,
@@ -259,7 +262,8 @@ def train(
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     limit: portraits to use; None uses all.
     A renderer.safetensors that is there without a checkpoint is trained on.
-    Raises UsageProblem when an earlier stage is missing or for another device, Missing for a GPU that is not there.
+    Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
+    not there.
     """
     torch.manual_seed(seed)
     out, placement = Path(out), choose_training_device(device)
@@ -291,7 +295,7 @@ def train(
 
 
 def load_puppet_pairs(out: Path, limit: int | None) -> tuple[PuppetPairs, PuppetPairs] | None:
-    """(Puppets to learn from, Puppets kept out) of a working folder. limit: portraits of each; None uses all."""
+    """Return (Puppets to learn from, Puppets kept out) of a working folder. limit: portraits of each; None uses all."""
     encoder, space = load_motion_encoder(require_stage("motion", out / "motion.safetensors"))
     matrix, parts, made = (
         np.load(out / "space.npz")["matrix"],
@@ -313,7 +317,7 @@ def load_puppet_pairs(out: Path, limit: int | None) -> tuple[PuppetPairs, Puppet
 
 @torch.inference_mode()
 def score_renderer(net: Renderer, people: PuppetPairs, weight: torch.Tensor, count: int = 160) -> dict[str, float]:
-    """Weighted pixel error of the result, of the untouched reference, and flow error in units of the crop.
+    """Return the weighted pixel error of the result, of the untouched reference, and flow error in units of the crop.
 
     people: Puppets kept out.  count: pairs.
     """

@@ -16,12 +16,12 @@ VOWEL_STRETCH_RANGE = (1.5, 3.5)  # how much longer a vowel lasts in song
 
 
 def make_tempo_warp(frames: int, tempo: float) -> np.ndarray:
-    """Where a sound of so many frames is read when it is played at a tempo: (N,) float frames."""
+    """Return where a sound of so many frames is read when it is played at a tempo: (N,) float frames."""
     return np.arange(max(1, int(frames / tempo))) * tempo
 
 
 def make_singing_warp(phones: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """Where speech is read when its vowels are held, each for its own time: (N,) float frames.
+    """Return where speech is read when its vowels are held, each for its own time: (N,) float frames.
 
     phones: (T,) ids a frame.
     Source: ours; singers lengthen vowels and hardly anything else.

@@ -16,17 +16,19 @@ from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.weights.loading import read_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mouthpiece.engine.device import Placement
 
 
 def choose_training_device(device: str) -> Placement | None:
-    """The Placement a training runs in: as `choose_device`, but float32 where float16 is all there is, for it loses
+    """Return the Placement a training runs in: as `choose_device`, but float32 where float16 is all there is, for it
+    loses
     small gradients.
 
     device: one of DEVICE_CHOICES.
-    Raises UsageProblem for another word, Missing for a GPU that is not there.
+    Raises UsageError for another word, MissingDependencyError for a GPU that is not there.
     Source: 1710.03740 section 3.2.
     """
     placement = choose_device(device)
@@ -38,7 +40,7 @@ def choose_training_device(device: str) -> Placement | None:
 def compute_learning_rate(
     peak: float, done: float, step: int, warmup: int = 200, final: float = 0.03, decay_from: float = 0.5
 ) -> float:
-    """Learning rate: linear warm-up over steps, linear decay over the last part of the budget.
+    """Return the learning rate: linear warm-up over steps, linear decay over the last part of the budget.
 
     peak: highest rate.  done: share of the budget spent, [0, 1].  step: from 0.  warmup: steps.
     final: share of the peak that remains.  decay_from: share of the budget after which it falls.
@@ -47,7 +49,7 @@ def compute_learning_rate(
 
 
 def load_earlier_weights(path: Path, name: str, *modules) -> None:
-    """Fills modules with earlier weights, if the file is there; what it lacks or has in other shapes stays as at birth.
+    """Fill modules with earlier weights, if the file is there; what it lacks or has in other shapes stays as at birth.
 
     path: safetensors file.  name: of the weights.
     A convolution of pictures that has more inputs than it had takes those it had, and begins blind to the others.
@@ -73,12 +75,12 @@ class WeightAverage:
     Source: Polyak and Juditsky 1992.
     """
 
-    def __init__(self, module, decay: float = 0.998) -> None:
+    def __init__(self, module: torch.nn.Module, decay: float = 0.998) -> None:
         self.module, self.decay = copy.deepcopy(module).eval(), decay
 
     @torch.no_grad()
-    def update(self, module, step: int) -> None:
-        """Moves towards the module; early steps count for more."""
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        """Move towards the module; early steps count for more."""
         d = min(self.decay, (1 + step) / (10 + step))
         for a, b in zip(self.module.state_dict().values(), module.state_dict().values()):
             a.lerp_(b, 1 - d) if a.is_floating_point() else a.copy_(b)
@@ -90,7 +92,7 @@ class TrainingRun:
     path: checkpoint file; read when it is there, on whatever device it was written.
     modules, optimizers: name -> what to save and restore.
     minutes: whole budget, earlier parts included.
-    Raises UsageProblem for a budget that is none, and for a checkpoint of another network.
+    Raises UsageError for a budget that is none, and for a checkpoint of another network.
     """
 
     def __init__(self, path: Path, modules: dict[str, Any], optimizers: dict, minutes: float) -> None:
@@ -129,7 +131,14 @@ class TrainingRun:
         with atomic_write(self.path, overwrite=True) as part:
             torch.save(dict(states, step=self.step, spent_s=spent_s), part)
 
-    def advance(self, losses: dict[str, float], peak: float, report=None, every: int = 100, warmup: int = 200) -> None:
+    def advance(
+        self,
+        losses: dict[str, float],
+        peak: float,
+        report: Callable[..., Any] | None = None,
+        every: int = 100,
+        warmup: int = 200,
+    ) -> None:
         """Close a step: set the next rate, save and report now and then.
 
         losses: name -> float.  peak: highest rate, or name of optimizer -> rate.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,12 @@ from mouthpiece.training.data.manifest import is_common_speaker, require_stage
 from mouthpiece.training.data.puppets import load_driving_clip, load_portrait, locate_lip_line, warp_portrait
 from mouthpiece.training.motion_space import split_crop_files
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mouthpiece.training.data.puppets import DrivingClip, SourcePortrait
+
 PARTS = ("clips", "held_clips", "known_clips", "eval")
 REENACTED_PARTS = ("clips",)  # people kept out are read on their own faces alone
 # how widely a portrait opens its mouth, of what the clip's speaker does
@@ -27,16 +34,18 @@ PORTRAITS_PER_RARE_CLIP = 3  # that speak in place of a clip of a rare speaker
 COMMON_CLIPS_PER_PORTRAIT = 4  # one portrait for every so many clips of the common one
 
 
-def reenact_portrait(who, actor, strength):
-    """Crops (N, 192, 192, 3) uint8 of a Portrait that says what an Actor says, with drawn teeth; its eyelids stay.
-    Source: `puppet`.
+def reenact_portrait(who: SourcePortrait, actor: DrivingClip, strength: float) -> np.ndarray:
+    """Return crops (N, 192, 192, 3) uint8 of a Portrait that says what an Actor says, with drawn teeth; its eyelids
+    stay.
+    Source: `warp_portrait`.
     """
     teeth = draw_teeth(locate_lip_line(who.shut), who.image)
     return np.stack([warp_portrait(who, displacement * strength, 0.0, teeth)[0] for displacement in actor.displacement])
 
 
-def encode_clip_motion(path, portraits, models):
-    """{name: codes (N, 26) float16}: "own" as the encoder reads the clip, "0", "1", … as it reads portraits in its
+def encode_clip_motion(path: Path, portraits: list[Path], models: Any) -> dict[str, np.ndarray]:
+    """Return {name: codes (N, 26) float16}: "own" as the encoder reads the clip, "0", "1", … as it reads portraits in
+    its
     place.
 
     path: crop file of the clip.  portraits: crop files.  models: (MotionEncoder, MotionSpace).
@@ -51,12 +60,12 @@ def encode_clip_motion(path, portraits, models):
     return {name: code.astype(np.float16) for name, code in out.items()}
 
 
-def _encode_crops(models, crops):
+def _encode_crops(models: Any, crops: np.ndarray) -> np.ndarray:
     with torch.autocast("cpu", torch.bfloat16):
         return encode_crops(*models, crops)
 
 
-def _encode_part(job):
+def _encode_part(job: tuple) -> int:
     out, paths, weights = job
     torch.set_num_threads(1)
     models = build_motion_encoder(*read_state(weights, "motion"))
@@ -68,12 +77,12 @@ def _encode_part(job):
     return len(paths)
 
 
-def write_encoded_clips(out, workers: int = 2, progress=None):
+def write_encoded_clips(out: Path, workers: int = 2, progress: Callable[..., Any] | None = None) -> int:
     """Write OUT/reads/*.npz, one for each talking clip; resumes. Returns their number.
 
     out: working folder with crops and motion.safetensors.  workers: processes.
     progress: called with (done, all).
-    Raises UsageProblem when an earlier stage is missing.
+    Raises UsageError when an earlier stage is missing.
     """
     out = Path(out)
     parts, weights = split_crop_files(out), require_stage("motion", out / "motion.safetensors")

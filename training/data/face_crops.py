@@ -1,4 +1,4 @@
-"""Talking clips and portraits into aligned crops with the mesh that teaches; landmarks exist here, never at inference."""
+"""Crop talking clips and portraits with the mesh that teaches; landmarks exist here, never at inference."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ from mouthpiece.face.detect import find_faces_mtcnn
 from mouthpiece.training.data.manifest import COMMON_SPEAKER, read_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from mouthpiece.engine.types import Frame
     from mouthpiece.face.crop import Crop
 
 CLIP_PX, PORTRAIT_PX = 144, 320
 DETECT_EVERY_FRAMES = 15  # frames
 
 
-def _open_face_mesh(video: bool):
+def _open_face_mesh(video: bool) -> Any:
     import mediapipe as mp
 
     sure = dict(max_num_faces=1, min_detection_confidence=0.3)
     return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, **sure)
 
 
-def _find_landmarks(mesh, frame: np.ndarray, crop: Crop) -> np.ndarray:
-    """(478, 3) landmarks in the unit square of a crop (z in the same unit), or None."""
+def _find_landmarks(mesh: Any, frame: np.ndarray, crop: Crop) -> np.ndarray:
+    """Return (478, 3) landmarks in the unit square of a crop (z in the same unit), or None."""
     found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
     if not found:
         return None
@@ -45,12 +49,12 @@ def _find_landmarks(mesh, frame: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 def _pad_frame(frame: np.ndarray) -> np.ndarray:
-    """The frame with room around it, so that faces at the border are found."""
+    """Return the frame with room around it, so that faces at the border are found."""
     return cv2.copyMakeBorder(frame, *(frame.shape[0] // 8,) * 4, cv2.BORDER_REPLICATE)
 
 
-def resample_to_clock(frames, rate_hz=MOTION_HZ):
-    """Pixels of the frame that is on screen at each tick of the clock, whatever the rate of the video.
+def resample_to_clock(frames: Iterable[Frame], rate_hz: Fraction = MOTION_HZ) -> Iterator[np.ndarray]:
+    """Return pixels of the frame that is on screen at each tick of the clock, whatever the rate of the video.
 
     frames: Frames in order of time.  rate_hz: of the clock.
     Source: ours; stamps may be a millisecond off and still count for their tick.
@@ -65,8 +69,9 @@ def resample_to_clock(frames, rate_hz=MOTION_HZ):
         yield shown
 
 
-def crop_clip(path):
-    """(frames uint8 (N, 144, 144, 3), marks float16 (N, 478, 3)) of a talking clip at 25 Hz, or None without a face.
+def crop_clip(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (frames uint8 (N, 144, 144, 3), marks float16 (N, 478, 3)) of a talking clip at 25 Hz, or None without a
+    face.
 
     path: a video of one person; the alignment is the median over the clip.
     """
@@ -85,7 +90,7 @@ def crop_clip(path):
 
 
 def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
+    """Return (crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
     image = _pad_frame(read_image(path).pixels)
     faces = find_faces_mtcnn(image)
     if not faces:
@@ -96,7 +101,7 @@ def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return None if marks is None else (crop.extract(image), marks.astype(np.float16))
 
 
-def _crop_part(job):
+def _crop_part(job: tuple) -> int:
     data, out, rows = job
     import torch
 
@@ -112,7 +117,7 @@ def _crop_part(job):
     return len(rows)
 
 
-def write_crops(data, out, workers: int = 2, progress=None):
+def write_crops(data: Path, out: Path, workers: int = 2, progress: Callable[..., Any] | None = None) -> int:
     """Write OUT/crops/KIND__SPEAKER__NAME.npz for every talking clip and portrait; resumes. Returns the number of files
     there.
 

@@ -16,6 +16,7 @@ from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.training.data.manifest import read_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 UNKNOWN_PHONE = 255  # label of a tick nobody knows
@@ -24,13 +25,13 @@ JOBS = 32  # parts that the recordings are aligned in
 PADDINGS_S = (0.0, 0.25)
 
 
-def split_words(text):
-    """Lower-case words of an English sentence, without punctuation."""
+def split_words(text: str) -> list[str]:
+    """Return the lower-case words of an English sentence, without punctuation."""
     return [w.strip("'") for w in re.sub(r"[^a-z' ]", " ", text.lower()).split() if w.strip("'")]
 
 
-def align_phones(wave, text, decoder):
-    """Phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
+def align_phones(wave: np.ndarray, text: str, decoder: Any) -> list[tuple[str, int, int]] | None:
+    """Return phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
 
     wave: (S,) float32 at 16 kHz.  text: what is said.  decoder: a pocketsphinx Decoder without language model.
     Source: pocketsphinx two-pass alignment.
@@ -47,8 +48,8 @@ def align_phones(wave, text, decoder):
     return None
 
 
-def _align_words(wave, said, decoder):
-    """Phones as [(name, start, length)] of words in a wave, or None where the decoder loses its way."""
+def _align_words(wave: np.ndarray, said: list[str], decoder: Any) -> list[tuple[str, int, int]] | None:
+    """Return phones as [(name, start, length)] of words in a wave, or None where the decoder loses its way."""
     raw = (np.clip(wave, -1, 1) * 32767).astype(np.int16).tobytes()
     try:
         decoder.set_align_text(" ".join(said))
@@ -62,8 +63,8 @@ def _align_words(wave, said, decoder):
         return None
 
 
-def track_pitch(wave, ticks):
-    """F0 in Hz (ticks,) float32 at 50 Hz, 0 where unvoiced.
+def track_pitch(wave: np.ndarray, ticks: int) -> np.ndarray:
+    """Return the F0 in Hz (ticks,) float32 at 50 Hz, 0 where unvoiced.
 
     wave: (S,) float32 at 16 kHz.
     Source: Praat autocorrelation (Boersma 1993).
@@ -75,11 +76,12 @@ def track_pitch(wave, ticks):
     return np.nan_to_num(np.array([pitch.get_value_at_time(t) for t in at], np.float32))
 
 
-def label_sentence(wave, text, decoder):
-    """(log-mel (80, T) float16, phone ids (T,) uint8, F0 (T // 2,) float16 Hz) of a sentence, or None where it does not
+def label_sentence(wave: np.ndarray, text: str, decoder: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return (log-mel (80, T) float16, phone ids (T,) uint8, F0 (T // 2,) float16 Hz) of a sentence, or None where it
+    does not
     align.
 
-    wave, text, decoder: as for `phone_times`; any level.
+    wave, text, decoder: as for `align_phones`; any level.
     Source: ours; ticks between phones are silence.
     """
     found = align_phones(wave / (np.abs(wave).max() + 1e-6) * 0.5, text, decoder)
@@ -92,7 +94,7 @@ def label_sentence(wave, text, decoder):
     return mel.numpy().astype(np.float16), ids, track_pitch(wave, mel.shape[1] // 2).astype(np.float16)
 
 
-def _align_part(job):
+def _align_part(job: tuple) -> list[tuple]:
     from pocketsphinx import Decoder
 
     data, rows = job
@@ -105,13 +107,13 @@ def _align_part(job):
     return done
 
 
-def align_clips(data, out, workers: int = 2, progress=None):
+def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[..., Any] | None = None) -> tuple[int, int]:
     """Write OUT/phones.npz: log-mel, phone per 10 ms and F0 per 20 ms of every English clip that aligns; returns
     (aligned, all).
 
     data: folder with manifest.jsonl.  out: working folder.  workers: processes.
     progress: called with (aligned, all).
-    Raises what `read_rows` raises, Refused when nothing aligns.
+    Raises what `read_batch_rows` raises, InvalidInputError when nothing aligns.
     """
     rows = [dict(r, sound=r["path"]) for r in read_rows(data, ("speech",)) if r.get("language") == "en"]
     rows += [dict(r, sound=r["audio"]) for r in read_rows(data, ("talk",))]
@@ -132,7 +134,7 @@ def align_clips(data, out, workers: int = 2, progress=None):
 
 
 def save_labels(path: Path, done: list[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """Writes phones.npz from rows (name, speaker, log-mel, phone ids, F0) of all clips."""
+    """Write phones.npz from rows (name, speaker, log-mel, phone ids, F0) of all clips."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.array([d[2].shape[1] for d in done])
     with atomic_write(path, overwrite=True) as part:
@@ -148,13 +150,15 @@ def save_labels(path: Path, done: list[tuple[str, str, np.ndarray, np.ndarray, n
 
 
 def load_synthetic_voices(out: Path) -> dict:
-    """Clips of OUT/voices.npz as `clips_of` gives them; {} where `train voices` did not run."""
+    """Return clips of OUT/voices.npz as `load_labelled_clips` gives them; {} where `train voices` did not run."""
     path = Path(out) / "voices.npz"
     return load_labelled_clips(path) if path.exists() else {}
 
 
 def load_labelled_clips(path: Path) -> dict[str, dict[str, Any]]:
-    """{name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz. Source: `save_labels`."""
+    """Return {name: dict(mel (80, T) float16, phones (T,), f0 (ceil T/2,), speaker)} from phones.npz. Source:
+    `save_labels`.
+    """
     d = np.load(path)
     mel, phones, f0, at, half = d["mel"], d["phones"], d["f0"], 0, 0
     out = {}

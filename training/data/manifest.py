@@ -21,11 +21,12 @@ _FORMAT_HINT = f"Write one JSON object a line; {_FORMAT}"
 
 
 def read_rows(data: Path, kinds: tuple[str, str]) -> list[dict[str, str]]:
-    """Rows of DATA/manifest.jsonl of the given kinds, in file order.
+    """Return rows of DATA/manifest.jsonl of the given kinds, in file order.
 
     data: folder that holds manifest.jsonl; paths in it are relative to that folder.
     kinds: e.g. ("talk",) or ("speech", "portrait").
-    Raises UsageProblem when the manifest is missing, Refused when a line is no JSON object or lacks a required field.
+    Raises UsageError when the manifest is missing, InvalidInputError when a line is no JSON object or lacks a required
+    field.
     Source: ours; format documented in docs/training.md.
     """
     path = Path(data) / "manifest.jsonl"
@@ -60,9 +61,9 @@ def _parse_row(line: str, place: str) -> dict[str, str]:
 
 
 def require_stage(stage: str, path: Path) -> Path | None:
-    """The path, which an earlier stage of the training wrote.
+    """Return the path, which an earlier stage of the training wrote.
 
-    Raises UsageProblem when it is not there.
+    Raises UsageError when it is not there.
     """
     if not Path(path).exists():
         hint = f"Run 'mouthpiece train {stage}' with the same --out first."
@@ -70,8 +71,8 @@ def require_stage(stage: str, path: Path) -> Path | None:
     return Path(path)
 
 
-def load_held_out(path=None) -> dict[str, Any]:
-    """Names kept out of every training, by person: {"talk": [...], "readers": [...], "portraits_every": n,
+def load_held_out(path: Path | None = None) -> dict[str, Any]:
+    """Return names kept out of every training, by person: {"talk": [...], "readers": [...], "portraits_every": n,
     "portraits_at": k}.
 
     path: TOML file; None reads the split that the embedded weights were trained with.
@@ -84,7 +85,7 @@ def load_held_out(path=None) -> dict[str, Any]:
 def is_held_out(path: str, speaker: str, split: dict[str, Any]) -> bool:
     """Whether a recording belongs to a person kept out.
 
-    path: as in the manifest.  speaker: name or "".  split: of `held_out`.
+    path: as in the manifest.  speaker: name or "".  split: of `load_held_out`.
     """
     return speaker in split["readers"] or Path(path).stem in split["talk"]
 

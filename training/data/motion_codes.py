@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 
 def compute_motion_code(marks: np.ndarray, space: MotionSpace, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(teacher codes (N, 32), mesh opening (N,)) of a clip, float32; noise is smoothed over five frames, without lag.
+    """Return (teacher codes (N, 32), mesh opening (N,)) of a clip, float32; noise is smoothed over five frames, without
+    lag.
 
-    marks: (N, 468, 3).  space, matrix: of `space_of`.
+    marks: (N, 468, 3).  space, matrix: of `load_space`.
     Source: Savitzky and Golay 1964; blinks are too short to be smoothed.
     """
     displacement, closed, pose, _, _ = extract_motion(marks)

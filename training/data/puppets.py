@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -36,6 +37,10 @@ from mouthpiece.training.mesh_geometry import (
 )
 from mouthpiece.training.motion_space import load_mesh_points, split_crop_files
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 DRAW_PX = 256
 MOTION_GAIN_RANGE = (0.7, 1.7)  # of the actor's displacement
 TYPICAL_SKIN_LEVEL = 155.0  # mean of the cheeks' colours of usual portraits
@@ -58,7 +63,8 @@ BORDER_POINTS = np.array(
 
 
 def triangulate_face(p_shut: np.ndarray) -> np.ndarray:
-    """Triangles (T, 3) over mesh and frame of a shut face, none inside the mouth and none from one lip to the other.
+    """Return triangles (T, 3) over mesh and frame of a shut face, none inside the mouth and none from one lip to the
+    other.
 
     For the triangulation everything below the line of the lips is lowered a little, most in the middle of the mouth.
     Source: Delaunay 1934; ours.
@@ -74,7 +80,8 @@ def triangulate_face(p_shut: np.ndarray) -> np.ndarray:
 
 
 def rasterize(points: np.ndarray, tris: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which triangle covers each pixel, and where in it: ids int16 (S, S), -1 for none; weights float32 (S, S, 3).
+    """Return which triangle covers each pixel, and where in it: ids int16 (S, S), -1 for none; weights float32 (S, S,
+    3).
 
     points: (N, 2) unit square.  tris: (T, 3).
     Source: barycentric coordinates of pixel centres; a little beyond the triangle where rounding put a pixel there.
@@ -98,7 +105,8 @@ def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def mask_inner_mouth(ring: np.ndarray, size_px: int) -> np.ndarray:
-    """Coverage of the inside of the lips, float32 (S, S) in [0, 1], none where they meet; ring (20, 2) in the unit
+    """Return the coverage of the inside of the lips, float32 (S, S) in [0, 1], none where they meet; ring (20, 2) in
+    the unit
     square.
 
     Source: ours; in each column the share of a pixel between the lips.
@@ -110,7 +118,8 @@ def mask_inner_mouth(ring: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def mask_lip_contact(ring: np.ndarray, size_px: int) -> np.ndarray:
-    """The dark line along which lips meet, float32 (S, S) in [0, 1], none where they part; ring (20, 2) in the unit
+    """Return the dark line along which lips meet, float32 (S, S) in [0, 1], none where they part; ring (20, 2) in the
+    unit
     square.
     """
     top, bottom, beside = _measure_lip_heights(ring, size_px)
@@ -120,13 +129,14 @@ def mask_lip_contact(ring: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def _split_ring(ring: np.ndarray) -> list[np.ndarray]:
-    """Upper and lower inner lip (11, 2) of a ring (20, 2), both from left to right."""
+    """Return the upper and lower inner lip (11, 2) of a ring (20, 2), both from left to right."""
     n = len(UPPER_LIP_EDGE)
     return [rim[np.argsort(rim[:, 0])] for rim in (ring[:n], np.r_[ring[:1], ring[: n - 1 : -1], ring[n - 1 : n]])]
 
 
 def _measure_lip_heights(ring: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Height of the upper and of the lower inner lip in each column (S,), and how far it is from the nearer corner,
+    """Return the height of the upper and of the lower inner lip in each column (S,), and how far it is from the nearer
+    corner,
     unit square; beside the mouth below 0.
     """
     x = (np.arange(size_px) + 0.5) / size_px
@@ -135,27 +145,29 @@ def _measure_lip_heights(ring: np.ndarray, size_px: int) -> tuple[np.ndarray, np
 
 
 def map_to_source(ids: np.ndarray, weights: np.ndarray, tris: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Unit-square positions (S, S, 2) that each pixel of a raster shows, in the picture whose points are given. Source:
-    `raster`.
+    """Return the unit-square positions (S, S, 2) that each pixel of a raster shows, in the picture whose points are
+    given. Source:
+    `rasterize`.
     """
     return (points[tris][ids] * weights[..., None]).sum(-2).astype(np.float32)
 
 
 def sample_image(image: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """image uint8 (H, W, 3) read at unit-square positions (S, S, 2). Source: bicubic, edges repeat."""
+    """Return the image uint8 (H, W, 3) read at unit-square positions (S, S, 2). Source: bicubic, edges repeat."""
     x, y = source[..., 0] * image.shape[1] - 0.5, source[..., 1] * image.shape[0] - 0.5
     return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def locate_lip_line(p_shut: np.ndarray) -> LipLine:
-    """Placement of the teeth behind shut lips (468, 2): where the lips meet."""
+    """Return the placement of the teeth behind shut lips (468, 2): where the lips meet."""
     left, right = p_shut[UPPER_LIP_EDGE[0]], p_shut[UPPER_LIP_EDGE[-1]]
     x, y = (p_shut[13] + p_shut[14]) / 2
     return LipLine(float(x), float(y), float(np.arctan2(right[1] - left[1], right[0] - left[0])))
 
 
 def draw_mouth_cavity(ring: np.ndarray, size_px: int, light: float) -> np.ndarray:
-    """The inside of a mouth without upper teeth, float32 (S, S, 3): dark, a tongue, lower teeth in the shade where it
+    """Return the inside of a mouth without upper teeth, float32 (S, S, 3): dark, a tongue, lower teeth in the shade
+    where it
     is wide open.
 
     ring: (20, 2) inner lips in the unit square.  light: of the face, 1 for a usual portrait.
@@ -211,7 +223,8 @@ class DrivingClip:
 
 
 def trim_inner_lips(p: np.ndarray) -> np.ndarray:
-    """A face (468, 2) whose inner lips are drawn a little back where they are apart, from the teeth that the mesh
+    """Return a face (468, 2) whose inner lips are drawn a little back where they are apart, from the teeth that the
+    mesh
     leaves on their rims.
     """
     q, most = p.copy(), MAX_TRIM * np.clip((get_lip_gap(p)[1:-1, 1] - OPEN_LIPS_GAP) / FULL_TRIM_GAP, 0, 1)
@@ -222,7 +235,7 @@ def trim_inner_lips(p: np.ndarray) -> np.ndarray:
 
 
 def load_portrait(path: Path) -> SourcePortrait:
-    """The Portrait of a crop file."""
+    """Return the Portrait of a crop file."""
     d = np.load(path)
     p = trim_inner_lips(d["marks"][:POINT_COUNT, :2].astype(float))
     q = close_lips(p)
@@ -238,7 +251,7 @@ def load_portrait(path: Path) -> SourcePortrait:
 
 
 def load_driving_clip(path: Path) -> DrivingClip | None:
-    """The Actor of a crop file, or None where a frame lacks its mesh."""
+    """Return the Actor of a crop file, or None where a frame lacks its mesh."""
     marks = load_mesh_points(path)
     if not np.isfinite(marks).all():
         return None
@@ -249,11 +262,11 @@ def load_driving_clip(path: Path) -> DrivingClip | None:
 def warp_portrait(
     who: SourcePortrait, displacement: np.ndarray, lids: float, teeth: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A portrait with its face moved.
+    """Return a portrait with its face moved.
 
     Returns image uint8 (192, 192, 3); ids int16 (96, 96) and weights float16 (96, 96, 2) of its raster; points (N, 2);
     inner mouth of the patch uint8 (64, 112).
-    displacement: (468, 2) from rest.  lids: (0 open … 1 shut) put on the portrait.  teeth: (64, 112, 5) as `with_teeth`
+    displacement: (468, 2) from rest.  lids: (0 open … 1 shut) put on the portrait.  teeth: (64, 112, 5) as `add_teeth`
     takes them, or none.
     Source: ours; piecewise affine warp, the inside of the mouth drawn.
     """
@@ -287,14 +300,16 @@ def _make_pose(
 
 
 def add_teeth(part: np.ndarray, teeth: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """A mouth patch uint8 (64, 112, 3) with teeth (64, 112, 5) in it; inside (64, 112) in [0, 1]. Source: `laid_over`."""
+    """Return a mouth patch uint8 (64, 112, 3) with teeth (64, 112, 5) in it; inside (64, 112) in [0, 1]. Source:
+    `alpha_composite`.
+    """
     colours, laid, mask = (torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in (part, teeth, inside))
     out = alpha_composite(colours.permute(2, 0, 1)[None], laid.permute(2, 0, 1)[None], mask[None, None], black=0.0)
     return out[0].permute(1, 2, 0).clamp(0, 255).round().to(torch.uint8).numpy()
 
 
 def make_original_pose(who: SourcePortrait) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The portrait as one of its own poses, in the format of `puppet`."""
+    """Return the portrait as one of its own poses, in the format of `warp_portrait`."""
     wide = measure_mesh_opening(who.points) > OPEN_LIPS_GAP
     mask = mask_inner_mouth(who.points[INNER_LIP_RING], DRAW_PX) if wide else np.zeros((DRAW_PX, DRAW_PX), np.float32)
     return _make_pose(
@@ -306,9 +321,9 @@ def make_original_pose(who: SourcePortrait) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def estimate_teeth_cover(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Cover (64, 112) uint8 of a portrait's own teeth: what is bright between its lips.
+    """Return the cover (64, 112) uint8 of a portrait's own teeth: what is bright between its lips.
 
-    image: (192, 192, 3) uint8.  inside: (64, 112) uint8 of `itself`.
+    image: (192, 192, 3) uint8.  inside: (64, 112) uint8 of `make_original_pose`.
     Source: ours; looked at on smiling portraits.
     """
     top, bottom, left, right = MOUTH_PATCH
@@ -324,7 +339,8 @@ def estimate_teeth_cover(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def sample_poses(
     who: SourcePortrait, actors: list[DrivingClip], count: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """count + 1 poses of a portrait, the first itself: stacked outputs of `puppet`, and eyelids (count + 1,).
+    """Return the count + 1 poses of a portrait, the first itself: stacked outputs of `warp_portrait`, and eyelids
+    (count + 1,).
 
     who: Portrait.  actors: list of Actor.
     Source: ours; open mouths come oftener than in speech, and so do lips that meet.
@@ -370,13 +386,13 @@ def _write_part(job: tuple[Path, list[Path], int, int, list[Path]]) -> int:
     return len(paths)
 
 
-def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress=None) -> None:
+def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress: Callable[..., Any] | None = None) -> None:
     """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns
     their number.
 
     out: working folder with crops.  poses: of each portrait beside its own.  workers: processes.
     progress: called with (done, all).
-    Raises UsageProblem when there are no crops.
+    Raises UsageError when there are no crops.
     """
     parts = split_crop_files(out)
     (Path(out) / "puppets").mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,16 @@ from mouthpiece.training.data.manifest import is_held_out, load_held_out, read_r
 from mouthpiece.training.time_warp import VOWEL_STRETCH_RANGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    import torch
+
     from mouthpiece.engine.audio.sound import Sound
 
 ENGLISH_VOICES = (
-    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam am_echo am_eric am_fenrir am_liam "
+    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah "
+    "af_sky am_adam am_echo am_eric am_fenrir am_liam "
     "am_michael am_onyx am_puck am_santa bf_alice bf_emma bf_isabella bf_lily bm_daniel bm_fable bm_george bm_lewis"
 ).split()
 FOREIGN_VOICES = dict(
@@ -51,8 +57,8 @@ LIFTER_COEFFICIENTS = 30  # cepstral coefficients that are throat and mouth, not
 FRAME_SAMPLES, STEP_SAMPLES = 512, 128
 
 
-def synthesize_whisper(wave, generator):
-    """Speech with breath in place of voice (S,) float32: the spectral envelope filled with noise.
+def synthesize_whisper(wave: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Return the speech with breath in place of voice (S,) float32: the spectral envelope filled with noise.
 
     wave: (S,) float32 at 16 kHz.  generator: torch Generator.
     Source: cepstral smoothing (Oppenheim and Schafer 1968); ours.
@@ -70,8 +76,11 @@ def synthesize_whisper(wave, generator):
     )
 
 
-def synthesize_singing(wave, phones, generator):
-    """Speech sung: (wave (S',) float32, where it was read (T',) in frames of phones): vowels held, each on a note of
+def synthesize_singing(
+    wave: np.ndarray, phones: np.ndarray, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the speech sung: (wave (S',) float32, where it was read (T',) in frames of phones): vowels held, each on a
+    note of
     its own.
 
     wave: (S,) float32 at 16 kHz.  phones: (T,) ids at 100 Hz.  generator: torch Generator.
@@ -103,8 +112,10 @@ def synthesize_singing(wave, phones, generator):
     return made, np.interp(np.arange(int(ends[-1])), np.concatenate([[0], ends[:-1]]), np.arange(len(phones)))
 
 
-def synthesize_child_voice(wave, generator):
-    """A child's voice saying the same (S,) float32: shorter throat, higher pitch. Source: Praat's change of gender."""
+def synthesize_child_voice(wave: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Return a child's voice saying the same (S,) float32: shorter throat, higher pitch. Source: Praat's change of
+    gender.
+    """
     import parselmouth
     from parselmouth.praat import call
 
@@ -116,15 +127,17 @@ def synthesize_child_voice(wave, generator):
     )
 
 
-def make_label_row(name, speaker, wave, phones):
-    """Row of `save_labels` of a wave (S,) and its phones (T,) at 100 Hz, cut or continued to its length."""
+def make_label_row(name: str, speaker: str, wave: np.ndarray, phones: np.ndarray) -> tuple:
+    """Return the row of `save_labels` of a wave (S,) and its phones (T,) at 100 Hz, cut or continued to its length."""
     mel = compute_log_mel(normalize_level(wave)).numpy()
     phones = np.pad(phones[: mel.shape[1]], (0, max(0, mel.shape[1] - len(phones))), mode="edge").astype(np.uint8)
     return name, speaker, mel.astype(np.float16), phones, track_pitch(wave, mel.shape[1] // 2).astype(np.float16)
 
 
-def transform_recordings(rows, clips, data, generator):
-    """Rows of recordings whispered, sung and spoken young. rows: of the manifest, aligned in clips."""
+def transform_recordings(
+    rows: list[dict[str, Any]], clips: dict[str, Any], data: Path, generator: torch.Generator
+) -> list[tuple]:
+    """Return rows of recordings whispered, sung and spoken young. rows: of the manifest, aligned in clips."""
     done = []
     for k, row in enumerate(rows[: WHISPER_COUNT + SONG_COUNT + CHILD_COUNT]):
         name, ids = row["path"], np.asarray(clips[row["path"]]["phones"])
@@ -157,12 +170,13 @@ def resample_mono(sound: Sound) -> np.ndarray:
     return resample(sound.to_mono().samples[0], sound.rate_hz, RATE_HZ)
 
 
-def sample_lines(language, count, rng):
-    """Lines (count,) of frequent words in no order, a comma in every second one: what they say does not matter, how it
+def sample_lines(language: str, count: int, rng: np.random.Generator) -> list[str]:
+    """Return lines (count,) of frequent words in no order, a comma in every second one: what they say does not matter,
+    how it
     sounds does.
 
     language: a key of ABROAD.  rng: numpy Generator.
-    Raises Missing without the package that knows the words.
+    Raises MissingDependencyError without the package that knows the words.
     Source: wordfreq (Speer 2022).
     """
     try:
@@ -188,8 +202,11 @@ def sample_lines(language, count, rng):
     return out
 
 
-def speak_foreign_lines(speak, rng, report=None):
-    """Rows of synthetic speakers of other languages who are not kept out, with the phones that were planned, in the
+def speak_foreign_lines(
+    speak: Callable[..., Any], rng: np.random.Generator, report: Callable[..., Any] | None = None
+) -> list[tuple]:
+    """Return rows of synthetic speakers of other languages who are not kept out, with the phones that were planned, in
+    the
     nearest English ones.
 
     speak: (text, voice, seed) -> (Sound, Articulation, ...), which the voices lend.  rng: numpy
@@ -220,8 +237,11 @@ def speak_foreign_lines(speak, rng, report=None):
     return done
 
 
-def speak_english_lines(texts, speak, report=None):
-    """Rows of synthetic speakers. texts: to be said in turn.  speak: (text, voice, seed) -> (Sound, ...), which the
+def speak_english_lines(
+    texts: list[str], speak: Callable[..., Any], report: Callable[..., Any] | None = None
+) -> list[tuple]:
+    """Return rows of synthetic speakers. texts: to be said in turn.  speak: (text, voice, seed) -> (Sound, ...), which
+    the
     voices lend.
     """
     from pocketsphinx import Decoder
@@ -238,12 +258,14 @@ def speak_english_lines(texts, speak, report=None):
     return done
 
 
-def write_synthetic_voices(data, out, speak, seed: int = 0, report=None):
+def write_synthetic_voices(
+    data: Path, out: Path, speak: Callable[..., Any], seed: int = 0, report: Callable[..., Any] | None = None
+) -> dict[str, int]:
     """Write OUT/voices.npz beside phones.npz; returns counts by kind.
 
     data: folder with manifest.jsonl.  out: working folder with phones.npz.
     speak: as for `spoken`.  report: called with (lines tried, aligned).
-    Raises what `read_rows`, `lines_of` and speak raise; Refused when no speech aligned.
+    Raises what `read_batch_rows`, `sample_lines` and speak raise; InvalidInputError when no speech aligned.
     """
     import torch
 
