@@ -197,7 +197,7 @@ def finalize_dub(dub: DubJob, request: DubRequest, mix: DubMix, report: dict[str
     }
     generated = tuple((take.start_s, take.end_s) for _, take in get_current_takes(dub))
     watermark = report_watermark(output) if job.marking.credentials is not None else None
-    marking = job.marking.of(source=request.video, spans_s=generated, watermark=watermark)
+    marking = job.marking.with_changes(source=request.video, spans_s=generated, watermark=watermark)
     review = [line["id"] for line in report["lines"] if line["status"] == "needs_review"]
     unspoken = [entry.id for entry in dub.project.entries if not entry.take and entry.line.text.strip()]
     counts = f"{format_line_count(len(report['lines']))}, {len(spoken_now)} spoken now; report {report['page']}"
@@ -245,8 +245,8 @@ def dub(
     Returns a Result.  Raises MouthpieceError as run_dub does.
 
     >>> result = dub("film.mp4", "script.srt", "dub.mp4", voice="hibari", bed="keep", lips=False, recognizer="off")
-    >>> result.output.name, [line["status"] for line in result.facts["lines"]]
-    ('dub.mp4', ['spoken'])
+    >>> result.output.name, [line["text"] for line in result.facts["lines"]]
+    ('dub.mp4', ['Hello.'])
     """
     return DUB.call(
         dict(video=video, script=script, output=output, overwrite=overwrite, preset=preset)
