@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine.errors import InvalidInputError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -46,7 +46,7 @@ def check_input_file(path: Path, kind: str = "file") -> Path:
 
 
 def check_output_file(
-    path: Path, overwrite: bool = False, inputs: tuple[Path, ...] = (), suffixes: tuple[str, ...] = ()
+    path: Path, overwrite: bool = False, inputs: Sequence[str | Path] = (), suffixes: tuple[str, ...] = ()
 ) -> Path | None:
     """The path as Path, after making sure that writing there harms nothing.
 
@@ -104,7 +104,7 @@ def get_part_path(target: Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path, overwrite: bool = False, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
+def atomic_write(path: Path, overwrite: bool = False, inputs: Sequence[str | Path] = ()) -> Iterator[Path]:
     """A temporary path to write to; renamed to `path` on a clean end, deleted on any other.
 
     path, overwrite, inputs: as for output_file.
