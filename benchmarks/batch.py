@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
@@ -28,18 +30,21 @@ if __name__ == "__main__":
     from mouthpiece.batch.job_list import read_job_list
     from mouthpiece.batch.pool import WorkerPool
     from mouthpiece.engine.progress import Progress
-    items = read_job_list({jobs!r}, {out!r}, tiny_jobs.parser_of)
-    made = []
-    def crew_of(count):
-        made.append(Crew(2, "tiny_jobs:perform", 1))
-        open({pids!r}, "w").write(" ".join(map(str, made[0].pids())))
-        hire = made[0]._hire
-        def told():
-            hire(); open({pids!r}, "w").write(" ".join(map(str, made[0].pids())))
-        made[0]._hire = told
-        return made[0]
-    tally = driver.run_batch(items, {out!r}, crew_of, Progress("none"))
-    print(len(tally.done), tally.skipped, len(tally.failed))
+
+    class NotedPool(WorkerPool):
+        # writes the process ids of its workers to a file whenever they change
+
+        def _start_workers(self):
+            before = self.list_pids()
+            super()._start_workers()
+            if self.list_pids() != before:
+                open({pids!r}, "w").write(" ".join(map(str, self.list_pids())))
+
+    items = read_job_list({jobs!r}, {out!r}, tiny_jobs.USE_CASES)
+    summary = driver.run_batch(
+        items, {out!r}, lambda count: NotedPool(2, tiny_jobs.run_request, 1), Progress("none")
+    )
+    print(len(summary.done), summary.skipped, len(summary.failed))
 """
 
 
@@ -55,15 +60,16 @@ def measure_run(folder, script, count, workers):
     place = Path(tempfile.mkdtemp(dir=folder))
     jobs = tiny_jobs.write_jobs(place, [f"{script} {number}" for number in range(count)])
     (place / "out").mkdir()
-    items = read_job_list(jobs, place / "out", tiny_jobs.parser_of)
-    crew = WorkerPool(workers, "tiny_jobs:perform", 1)
+    items = read_job_list(jobs, place / "out", tiny_jobs.USE_CASES)
+    pool = WorkerPool(workers, tiny_jobs.run_request, 1)
     for _ in range(workers):  # the start of the processes is not what is measured
-        crew.submit(type("Job", (), {"argv": (*items[0].argv, "--dry-run")}))
+        request = replace(items[0].request, settings=replace(items[0].request.settings, dry_run=True))
+        pool.submit(SimpleNamespace(request=request))
     warmed = 0
     while warmed < workers:
-        warmed += len(crew.collect(1))
+        warmed += len(pool.collect(1))
     started, spent = time.monotonic(), time.process_time()
-    tally = driver.run_batch(items, place / "out", lambda count: crew, Progress("none"))
+    tally = driver.run_batch(items, place / "out", lambda count: pool, Progress("none"))
     assert len(tally.done) == count, tally
     return time.monotonic() - started, time.process_time() - spent
 

@@ -23,12 +23,14 @@ sys.path.append(str(Path(__file__).resolve().parent))  # last: a benchmark may b
 from parity_row import ParityRow
 
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.sampling import make_flow_levels
+from mouthpiece.engine.sampling import FlowAdapter, make_flow_levels
+from mouthpiece.engine.sampling.guidance import make_guided_denoiser
+from mouthpiece.engine.sampling.schedules import NoiseLevel
 from mouthpiece.engine.sampling.solvers import euler
 from mouthpiece.training.mmaudio import compute_flow_step
 from mouthpiece.voice.mmaudio.blocks import JointBlock
 from mouthpiece.voice.mmaudio.checkpoints import build_network, build_sync, build_vae, build_vocoder
-from mouthpiece.voice.mmaudio.flow_sampling import compute_guided_flow, sample_latents
+from mouthpiece.voice.mmaudio.flow_sampling import make_guidance, sample_latents
 from mouthpiece.voice.mmaudio.frames import crop_for_sync, normalize_for_sync, resize_for_clip
 from mouthpiece.voice.mmaudio.mel import compute_log_mel, make_mel_filterbank
 from mouthpiece.voice.mmaudio.network import compute_sync_index
@@ -50,6 +52,16 @@ class FixtureCase(NamedTuple):
     facts: dict
     io: dict
     weights: dict
+
+
+def compute_guided_flow(network, x, time, conditions, null, strength):
+    """Compute the guided flow (B, N, C) at one time."""
+    guidance, level = make_guidance(strength), NoiseLevel(time, time, 1 - time)
+    model = FlowAdapter(network)
+    if guidance is None:
+        return model.predict_raw(x, level, conditions)
+    prediction = make_guided_denoiser(model, [conditions], null, guidance)(x, level)
+    return prediction.data - prediction.noise
 
 
 def open_case(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import json
@@ -23,8 +22,6 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from typing import Any
 
-    ArgumentContainer = argparse.ArgumentParser | argparse._ArgumentGroup
-
 OptionsType = TypeVar("OptionsType", bound="Options")
 
 _TYPE_NAMES = {
@@ -35,9 +32,7 @@ _TYPE_NAMES = {
     Path: "a path",
     Fraction: "a rate such as 25, 29.97 or 30000/1001",
 }
-_METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", Fraction: "RATE"}  # how help pages write a value
-_FORMER_OPTIONS = "former_options"  # where a parsed namespace keeps which flags were given under a former name
-ADVANCED_TITLE = "advanced (for research; the defaults suit almost everybody)"
+FORMER_OPTIONS = "former_options"  # where a parsed namespace keeps which flags were given under a former name
 
 
 class RenamedOptionWarning(FutureWarning):
@@ -89,93 +84,8 @@ def to_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_option_groups(parser: argparse.ArgumentParser, classes: Mapping[str, type[Options]]) -> None:
-    """Add the flags of option dataclasses to a parser, one titled group a class and one for all advanced options.
-
-    parser: argparse parser.
-    classes: {title of the group: option dataclass}.
-    """
-    for title, cls in classes.items():
-        add_flags(parser.add_argument_group(title), cls, advanced=False)
-    if any(field.metadata.get("advanced") for cls in classes.values() for field in dataclasses.fields(cls)):
-        group = parser.add_argument_group(ADVANCED_TITLE)
-        for cls in classes.values():
-            add_flags(group, cls, advanced=True)
-
-
-def add_flags(parser: ArgumentContainer, cls: type[Options], advanced: bool | None = None) -> None:
-    """Add one flag a field to an argparse parser; a flag that is not given stays None.
-
-    parser: argparse.ArgumentParser or an argument group.
-    cls: option dataclass.
-    advanced: True adds only the advanced options, False only the others, None all.
-    """
-    hints = typing.get_type_hints(cls)
-    known = parser.get_default("option_classes") or ()
-    parser.set_defaults(option_classes=known if cls in known else (*known, cls))
-    for field in dataclasses.fields(cls):
-        if advanced is not None and bool(field.metadata.get("advanced")) is not advanced:
-            continue
-        is_switch = _unwrap_optional(hints[field.name]) is bool
-        former = field.metadata.get("formerly")
-        text = f"{field.metadata.get('help', '')} {_describe_accepted(field)}".strip().replace("%", "%%")
-        if is_switch:
-            parser.add_argument(
-                to_flag(field.name), dest=field.name, default=None, action=argparse.BooleanOptionalAction, help=text
-            )
-        else:
-            names = "|".join(map(str, field.metadata.get("choices") or ()))
-            names = names or (field.metadata.get("unit") or "").upper()
-            metavar = names or _METAVARS[_unwrap_optional(hints[field.name])]
-            parser.add_argument(to_flag(field.name), dest=field.name, default=None, help=text, metavar=metavar)
-        if former is not None:
-            add_former_flag(parser, former, field.name, is_switch)
-
-
-def add_former_flag(
-    parser: ArgumentContainer,
-    former: str,
-    name: str,
-    is_switch: bool = False,
-    choices: tuple[str, ...] | None = None,
-) -> None:
-    """Add a hidden flag under which an option was known in an earlier release.
-
-    parser: argparse.ArgumentParser or an argument group.
-    former, name: the option's former and present field name.
-    is_switch: True for an option with --no-....
-    choices: values that the parser accepts; None accepts all.
-    """
-    if not is_switch:
-        parser.add_argument(to_flag(former), dest=name, action=_FormerFlag, choices=choices, help=argparse.SUPPRESS)
-        return
-    for word, value in ((former, True), (f"no_{former}", False)):
-        parser.add_argument(to_flag(word), dest=name, action=_FormerFlag, nargs=0, const=value, help=argparse.SUPPRESS)
-
-
-class _FormerFlag(argparse.Action):
-    """Stores the value under the present name and notes the former one for warn_of_former_options."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
-        noted = getattr(namespace, _FORMER_OPTIONS, None) or {}
-        setattr(namespace, _FORMER_OPTIONS, noted | {(option_string or "").removeprefix("--no-").strip("-"): self.dest})
-
-
-def _describe_accepted(field: dataclasses.Field) -> str:
-    """Describe in brackets what may be given, for the help page."""
-    parts = [_describe_range(field.metadata)] if _describe_range(field.metadata) else []
-    parts.append("not set by default" if field.default is None else f"default {field.default}")
-    return f"[{'; '.join(parts)}]"
-
-
-def _describe_range(facts: Mapping[str, Any]) -> str:
+def describe_range(facts: Mapping[str, Any]) -> str:
+    """Describe the values that an option accepts: choices or a range with its unit. facts: metadata of its field."""
     low, high, unit = facts.get("low"), facts.get("high"), facts.get("unit") or ""
     if facts.get("choices"):
         return " or ".join(str(choice) for choice in facts["choices"])
@@ -191,6 +101,12 @@ def _unwrap_optional(hint: Any) -> type:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
+
+
+def get_option_types(cls: type[Options]) -> dict[str, type]:
+    """Return {name: type} of all options of a dataclass; of an optional one the type of a value that is given."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: _unwrap_optional(hints[field.name]) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def get_former_names(cls: type[Options]) -> dict[str, str]:
@@ -227,7 +143,7 @@ def rename_former_options(cls: type[Options], values: Mapping[str, Any]) -> dict
 
 def warn_of_former_options(flags: Mapping[str, Any]) -> None:
     """Warn of command-line flags given under a former name. flags: vars() of parsed arguments."""
-    _warn_of_renamed(flags.get(_FORMER_OPTIONS) or {})
+    _warn_of_renamed(flags.get(FORMER_OPTIONS) or {})
 
 
 def _warn_of_renamed(renamed: Mapping[str, str]) -> None:
@@ -287,28 +203,6 @@ def resolve_options(cls: type[OptionsType], preset: Mapping[str, Any] | None, fl
     )
 
 
-def validate_given(classes: Iterable[type[Options]], flags: Mapping[str, Any]) -> None:
-    """Validate every flag that is given by itself; combinations of options are not checked.
-
-    classes: option dataclasses, as add_flags leaves them in the parser's default `option_classes`.
-    flags: dict, such as vars() of parsed arguments.
-    A rate "source" is left to the command.
-    Raises UsageError for a value that no option of that name accepts.
-    """
-    for name in {field.name for cls in classes for field in dataclasses.fields(cls)}:
-        if flags.get(name) is None or flags[name] == "source":
-            continue
-        problems = []
-        knowing = [cls for cls in classes if name in cls.__dataclass_fields__]
-        for cls in knowing:
-            try:
-                resolve_options(cls, None, {name: flags[name]})
-            except UsageError as problem:
-                problems.append(problem)
-        if len(problems) == len(knowing):
-            raise problems[0]
-
-
 def reject_unused_options(flags: Mapping[str, Any], names: Iterable[str], where: str, hint: str) -> None:
     """Reject a flag that is given but has no effect in the mode asked for.
 
@@ -359,7 +253,7 @@ def check_options(options: Options) -> None:
         outside = kind is float and not math.isfinite(value)
         outside |= (low is not None and value < low) or (high is not None and value > high)
         if outside or (choices is not None and value not in choices):
-            raise _make_option_error(field, value, _describe_range(field.metadata) or _TYPE_NAMES[kind])
+            raise _make_option_error(field, value, describe_range(field.metadata) or _TYPE_NAMES[kind])
 
 
 def _make_option_error(field: dataclasses.Field, value: Any, accepted: str) -> UsageError:

@@ -76,7 +76,7 @@ class Articulation:
         return np.isfinite(self.values).all(1)
 
     def place_in_silence(self, first_tick: int, ticks: int) -> Articulation:
-        """Place the articulation from `first_tick` on (which may be negative) in `ticks` ticks of silence; cut the rest."""
+        """Place the articulation in `ticks` ticks of silence from `first_tick` on, which may be negative; cut the rest."""
         placed = Articulation.silence(ticks).values
         given = self.values[max(0, -first_tick) :]
         start = max(0, first_tick)
@@ -171,6 +171,10 @@ class DubLine:
     articulation: Articulation | None = field(default=None, repr=False)
 
 
+_TAKE_FACTS = ("start_s", "duration_s", "timed_by", "needs_review", "why")  # among the facts of a recorded take
+_TAKE_HASHES = ("hash", "settings_hash")  # beside them
+
+
 @dataclass(frozen=True)
 class Take:
     """A spoken take of a line, as a project file records it.
@@ -225,12 +229,12 @@ class Take:
     def from_dict(cls, record: Mapping[str, Any]) -> Take:
         """Read a take of a project file."""
         details = dict(record["facts"])
-        named = {name: details.pop(name) for name in ("start_s", "duration_s", "timed_by", "needs_review", "why", "models") if name in details}
-        return cls(file=record["file"], seed=record.get("seed", 0), details=details, hash=record.get("hash", ""), settings_hash=record.get("settings_hash", ""), **named)  # fmt: skip
+        named = {name: details.pop(name) for name in (*_TAKE_FACTS, "models") if name in details}
+        hashes = {name: record[name] for name in _TAKE_HASHES if name in record}
+        return cls(file=record["file"], seed=record.get("seed", 0), details=details, **named, **hashes)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the take as a project file records it; the hashes only where they are set."""
-        names = ("start_s", "duration_s", "timed_by", "needs_review", "why")
-        facts = {name: getattr(self, name) for name in names} | dict(self.details) | {"models": dict(self.models)}
-        hashes = {name: getattr(self, name) for name in ("hash", "settings_hash") if getattr(self, name)}
+        facts = {name: getattr(self, name) for name in _TAKE_FACTS} | dict(self.details) | {"models": dict(self.models)}
+        hashes = {name: getattr(self, name) for name in _TAKE_HASHES if getattr(self, name)}
         return {"file": self.file, "seed": self.seed, "facts": facts} | hashes

@@ -1,6 +1,4 @@
-"""How well a dub keeps to its film, in numbers: times of lines, isochrony, melody, sync, and what else changed in the
-picture.
-"""
+"""Metrics of a dub: times of its lines, isochrony, melody, and what changed in the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,31 +18,37 @@ from mouthpiece.voice.plan.pauses import AUDIBLE_RANGE_DB, find_audible_edges
 from mouthpiece.voice.scripts.syllables import count_syllables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
-STEP_S, WINDOW_S, FLOOR_DB = 0.002, 0.010, -65.0  # of level; nothing below the floor is a sound
-LOUD_QUANTILE, LOUD_RANGE_DB = 0.95, 40.0  # the quantile that counts as loud, of what lies this near to the peak
-MAX_CLOSURE_S = 0.06  # shorter holes are closures inside of words
-MIN_PAUSE_S, PAUSE_TOLERANCE_S = 0.3, 0.1  # pauses that should be kept, and how well
-CONTEXT_S = 0.4  # looked at beside a slot
-MAX_LAG_S = 0.4
-NATURAL_TOLERANCE = 0.10  # a line that needs no fitting is this near to its slot
-CODING_TOLERANCE_LEVELS = 12  # pixels that differ by no more than this differ by coding
-_PITCH_STEP_S, _PITCH_FLOOR_HZ, _PITCH_CEILING_HZ, _MIN_PITCHES = 0.01, 65.0, 600.0, 20
+LEVEL_STEP_S = 0.002  # between two measurements of the level
+LEVEL_WINDOW_S = 0.010  # of one measurement
+SILENCE_DB = -65.0  # level below which nothing sounds
+LOUD_QUANTILE = 0.95  # of the levels, that counts as loud
+LOUD_RANGE_DB = 40.0  # below the peak, within which levels count for that quantile
+MAX_CLOSURE_S = 0.06  # shorter gaps are closures within words
+MIN_PAUSE_S = 0.3  # shortest pause of the film that should be kept
+PAUSE_TOLERANCE_S = 0.1  # by which its ends may move
+CONTEXT_S = 0.4  # beside a slot, in which its line is looked for
+NATURAL_TOLERANCE = 0.10  # share by which a line that needs no fitting may miss its slot
+CODING_TOLERANCE_LEVELS = 12  # 8-bit levels by which coding alone may change a pixel
+CHANGED_FRAME_SHARE = 1e-3  # of the pixels inside the boxes, above which a frame counts as changed
+PITCH_STEP_S = 0.01
+PITCH_RANGE_HZ = (65.0, 600.0)
+PITCH_MARGIN_S = 0.05  # at both ends of a wave, in which no pitch is measured
+MIN_PITCHES = 20  # voiced in both waves, for a correlation
 
 
 @dataclass(frozen=True)
 class MeasuredLine:
-    """A line that was spoken, as far as its numbers depend on it.
+    """Describe a spoken line as far as its metrics need it.
 
-    start_s, end_s: where it should sound, seconds.
-    text: what is said.  original: what the film says; "" when the same.
-    before_s, after_s: end of the line in front and start of the next, seconds: nothing beyond them is looked at.
-    natural_s: length before any fitting, seconds; None when not known.  stretch: factor applied to its tempo.
-    aimed_s: (first, last) seconds that its sound was laid on, where something else than the slot told them: the actor's
-    line or his lips.
+    start_s, end_s: slot, seconds of the film.
+    text: what is spoken.  original: what the film says; "" when it is the same.
+    before_s, after_s: end of the line before and start of the line after, seconds; nothing beyond them is measured.
+    natural_s: length before any fitting, seconds; None where it is unknown.  stretch: factor applied to the tempo.
+    aimed_s: (first, last) second that the sound was laid on, where the actor's line or his lips set its times.
     """
 
     start_s: float
@@ -55,50 +59,50 @@ class MeasuredLine:
     after_s: float = math.inf
     natural_s: float | None = None
     stretch: float = 1.0
-    aimed_s: tuple | None = None
+    aimed_s: Sequence[float] | None = None
+
+
+class SpeechSound(NamedTuple):
+    """Hold one channel with the speech in it. wave: (S,) float32.  spans: (N, 2) seconds of speech."""
+
+    wave: np.ndarray
+    rate_hz: int
+    spans: np.ndarray
 
 
 def find_sounding_spans(wave: np.ndarray, rate_hz: int) -> np.ndarray:
-    """(N, 2) seconds in which a clean recording sounds; closures inside of words are no holes.
+    """Find where a clean recording sounds, (N, 2) seconds; closures within words are not gaps.
 
-    wave: (S,) float32.  rate_hz: int.
-    Source: ours; levels as in pauses.heard_edges, in 10 ms.
+    wave: (S,) float32.
     """
-    step, window = round(STEP_S * rate_hz), round(WINDOW_S * rate_hz)
+    step, window = round(LEVEL_STEP_S * rate_hz), round(LEVEL_WINDOW_S * rate_hz)
     if len(wave) < window:
         return np.zeros((0, 2))
     power = np.concatenate([[0.0], np.cumsum(np.square(wave.astype(np.float64)))])
     middles = np.arange(0, len(wave), step)
     since, until = np.maximum(0, middles - window // 2), np.minimum(len(wave), middles + window // 2)
     db = 10 * np.log10((power[until] - power[since]) / np.maximum(1, until - since) + 1e-12)
-    loud = np.concatenate(
-        [
-            [False],
-            db > max(FLOOR_DB, np.quantile(db[db >= db.max() - LOUD_RANGE_DB], LOUD_QUANTILE) + AUDIBLE_RANGE_DB),
-            [False],
-        ]
-    )
-    edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2) * step / rate_hz
+    loud_db = np.quantile(db[db >= db.max() - LOUD_RANGE_DB], LOUD_QUANTILE)
+    sounding = np.concatenate([[False], db > max(SILENCE_DB, loud_db + AUDIBLE_RANGE_DB), [False]])
+    edges = np.flatnonzero(sounding[1:] != sounding[:-1]).reshape(-1, 2) * step / rate_hz
     return merge_close_spans(edges, MAX_CLOSURE_S)
 
 
-def merge_close_spans(spans: np.ndarray | list, hole_s: float) -> np.ndarray:
-    """Spans (N, 2) with holes of at most `hole_s` closed."""
+def merge_close_spans(spans: np.ndarray | Sequence[tuple[float, float]], gap_s: float) -> np.ndarray:
+    """Merge spans, (N, 2) seconds in order, whose gaps are at most `gap_s`."""
     spans = np.asarray(spans, float).reshape(-1, 2)
     if len(spans) < 2:
         return spans
-    wide = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > hole_s)
-    return np.column_stack(
-        [spans[np.concatenate([[0], wide + 1]), 0], spans[np.concatenate([wide, [len(spans) - 1]]), 1]]
-    )
+    wide = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > gap_s)
+    starts, ends = np.concatenate([[0], wide + 1]), np.concatenate([wide, [len(spans) - 1]])
+    return np.column_stack([spans[starts, 0], spans[ends, 1]])
 
 
 def find_speech_spans(wave: np.ndarray, rate_hz: int) -> np.ndarray:
-    """(N, 2) seconds in which somebody speaks, music and noise below or not.
+    """Find where somebody speaks, (N, 2) seconds, over music and noise too.
 
-    wave: (S,) float32.  rate_hz: int.
-    Raises Missing when silero-vad is not installed.
-    Source: mouthpiece.engine.audio.voice_activity.
+    wave: (S,) float32.
+    Raises MissingDependencyError where silero-vad is not installed.
     """
     import soxr
 
@@ -109,75 +113,60 @@ def find_speech_spans(wave: np.ndarray, rate_hz: int) -> np.ndarray:
     return np.flatnonzero(mask[1:] != mask[:-1]).reshape(-1, 2) / ACTIVITY_HZ
 
 
-def measure_line(slot: MeasuredLine, dialogue: Sound, source: Sound | None = None) -> dict[str, Any]:
-    """Numbers of one line, JSON-ready; what cannot be measured is None.
+def measure_line(line: MeasuredLine, dialogue: Sound, source: Sound | None = None) -> dict[str, Any]:
+    """Measure one line of a dub, JSON-ready; what cannot be measured is None. docs/project-file.md explains the keys.
 
-    slot: Slot.
-    dialogue: Sound, the dialogue stem of the dub, clean.
-    source: Sound, the film's own, with whatever else is in it; None leaves the comparisons out.
-    start_err_ms, end_err_ms: where its sound begins and ends against aimed_s, without it against the slot; positive is
-    late.
-    overlap: share of the source's speech in which the dub speaks.  pause_match: share of its pauses of 300 ms and more
-    kept within 100 ms.
-    rate_ratio: syllables a second over the source's.  f0_correlation: of log F0 where both are voiced.
-    adherence: natural length within 10 % of the slot.  isometry: characters within 10 % of the original's.
-    Source: metrics of the dubbing literature; docs/project-file.md.
+    dialogue: the dialogue stem of the dub.
+    source: the film's own sound, with whatever else is in it; None leaves the comparisons out.
     """
-    dub, offset_s = _cut_out(dialogue, slot)
-    spans = find_sounding_spans(dub, dialogue.rate_hz) + offset_s
-    edges = find_audible_edges(dub, dialogue.rate_hz)
-    heard = len(spans) > 0 and edges is not None
-    length_s = slot.end_s - slot.start_s
-    first_s, last_s = slot.aimed_s or (slot.start_s, slot.end_s)
-    lufs = measure_wave_lufs(dub, dialogue.rate_hz)
-    numbers = {
-        "start_err_ms": round(1000 * (edges[0] + offset_s - first_s), 1) if heard else None,
-        "end_err_ms": round(1000 * (edges[1] + offset_s - last_s), 1) if heard else None,
-        "stretch": round(float(slot.stretch), 4),
-        "adherence": None
-        if slot.natural_s is None or length_s <= 0
-        else bool(abs(slot.natural_s / length_s - 1) <= NATURAL_TOLERANCE),
-        "isometry": bool(abs(len(slot.text) / len(slot.original) - 1) <= NATURAL_TOLERANCE) if slot.original else None,
+    wave, offset_s = _cut_out(dialogue, line)
+    spans = find_sounding_spans(wave, dialogue.rate_hz) + offset_s
+    edges = find_audible_edges(wave, dialogue.rate_hz)
+    audible = len(spans) > 0 and edges is not None
+    length_s = line.end_s - line.start_s
+    first_s, last_s = line.aimed_s or (line.start_s, line.end_s)
+    lufs = measure_wave_lufs(wave, dialogue.rate_hz)
+    numbers: dict[str, Any] = {
+        "start_err_ms": round(1000 * (edges[0] + offset_s - first_s), 1) if audible else None,
+        "end_err_ms": round(1000 * (edges[1] + offset_s - last_s), 1) if audible else None,
+        "stretch": round(float(line.stretch), 4),
+        "adherence": None if line.natural_s is None or length_s <= 0 else _is_near(line.natural_s, length_s),
+        "isometry": _is_near(len(line.text), len(line.original)) if line.original else None,
         "lufs": None if lufs is None else round(lufs, 1),
     }
     numbers |= dict.fromkeys(("overlap", "pause_match", "rate_ratio", "f0_correlation"))
-    if source is not None and heard:
-        film, _ = _cut_out(source, slot)
-        numbers |= _compare_with_film(
-            slot,
-            (dub, dialogue.rate_hz, spans),
-            (film, source.rate_hz, find_speech_spans(film, source.rate_hz) + offset_s),
-        )
+    if source is not None and audible:
+        film_wave, _ = _cut_out(source, line)
+        film_spans = find_speech_spans(film_wave, source.rate_hz) + offset_s
+        dub = SpeechSound(wave, dialogue.rate_hz, spans)
+        numbers |= _compare_with_film(line, dub, SpeechSound(film_wave, source.rate_hz, film_spans))
     return numbers
 
 
-def _cut_out(sound: Sound, slot: MeasuredLine) -> tuple[np.ndarray, float]:
-    """One channel (S,) around a slot and where it starts, seconds."""
-    since = max(0.0, slot.before_s, slot.start_s - CONTEXT_S)
-    until = min(slot.after_s, slot.end_s + CONTEXT_S, float(sound.duration))
-    first, last = (count_samples(t, sound.rate_hz) for t in (min(since, slot.start_s), max(since, until)))
+def _is_near(value: float, target: float) -> bool:
+    return bool(abs(value / target - 1) <= NATURAL_TOLERANCE)
+
+
+def _cut_out(sound: Sound, line: MeasuredLine) -> tuple[np.ndarray, float]:
+    """Cut one channel (S,) around a slot; give it with the second at which it starts."""
+    since = max(0.0, line.before_s, line.start_s - CONTEXT_S)
+    until = min(line.after_s, line.end_s + CONTEXT_S, float(sound.duration))
+    first, last = (count_samples(t, sound.rate_hz) for t in (min(since, line.start_s), max(since, until)))
     return Sound(sound.samples[:, first:last], sound.rate_hz).to_mono().samples[0], first / sound.rate_hz
 
 
-def _compare_with_film(
-    slot: MeasuredLine, dub: tuple[np.ndarray, int, np.ndarray], film: tuple[np.ndarray, int, np.ndarray]
-) -> dict[str, None]:
-    """Numbers of a line against the film's own; dub and film: (wave, rate in Hz, spans in seconds)."""
-    spoken = _compute_total_length(dub[2])
-    theirs = merge_close_spans(
-        [(max(a, slot.start_s), min(b, slot.end_s)) for a, b in film[2] if min(b, slot.end_s) > max(a, slot.start_s)],
-        0.0,
-    )
-    said = _compute_total_length(theirs)
-    rates = (
-        count_syllables(slot.text) / spoken if spoken else 0.0,
-        count_syllables(slot.original or slot.text) / said if said else 0.0,
-    )
+def _compare_with_film(line: MeasuredLine, dub: SpeechSound, film: SpeechSound) -> dict[str, float | None]:
+    """Compare a line with what the film says in its slot."""
+    inside = [(max(a, line.start_s), min(b, line.end_s)) for a, b in film.spans]
+    film_spans = merge_close_spans([(a, b) for a, b in inside if b > a], 0.0)
+    dub_s, film_s = _compute_total_length(dub.spans), _compute_total_length(film_spans)
+    dub_rate = count_syllables(line.text) / dub_s if dub_s else 0.0
+    film_rate = count_syllables(line.original or line.text) / film_s if film_s else 0.0
     return {
-        "overlap": round(_compute_overlap(dub[2], theirs) / said, 3) if said else None,
-        "pause_match": compute_pause_match(theirs, merge_close_spans(dub[2], PAUSE_TOLERANCE_S)),
-        "rate_ratio": round(rates[0] / rates[1], 3) if all(rates) else None,
-        "f0_correlation": compute_f0_correlation((dub[0], dub[1]), (film[0], film[1])),
+        "overlap": round(_compute_overlap(dub.spans, film_spans) / film_s, 3) if film_s else None,
+        "pause_match": compute_pause_match(film_spans, merge_close_spans(dub.spans, PAUSE_TOLERANCE_S)),
+        "rate_ratio": round(dub_rate / film_rate, 3) if dub_rate and film_rate else None,
+        "f0_correlation": compute_f0_correlation((dub.wave, dub.rate_hz), (film.wave, film.rate_hz)),
     }
 
 
@@ -185,28 +174,27 @@ def _compute_total_length(spans: np.ndarray) -> float:
     return float(np.sum(spans[:, 1] - spans[:, 0])) if len(spans) else 0.0
 
 
-def _compute_overlap(a, b):
-    """Seconds that two sets of spans share."""
+def _compute_overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the seconds that two sets of spans share."""
     return float(sum(max(0.0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b))
 
 
-def compute_pause_match(source: np.ndarray, dub: np.ndarray) -> None:
-    """Share of the pauses of at least 300 ms between spans of the source that the dub has within 100 ms; None without
-    such pauses.
+def compute_pause_match(source: np.ndarray, dub: np.ndarray) -> float | None:
+    """Compute the share of the film's pauses of at least 300 ms that the dub has within 100 ms; None without any.
 
     source, dub: (N, 2) seconds of speech.
-    Source: docs on isochrony.
     """
-    wanted = [(a, b) for a, b in zip(source[:-1, 1], source[1:, 0]) if b - a >= MIN_PAUSE_S]
-    there = list(zip(dub[:-1, 1], dub[1:, 0]))
+    pauses = [(a, b) for a, b in zip(source[:-1, 1], source[1:, 0]) if b - a >= MIN_PAUSE_S]
+    dub_pauses = list(zip(dub[:-1, 1], dub[1:, 0]))
     kept = sum(
-        any(abs(a - c) <= PAUSE_TOLERANCE_S and abs(b - d) <= PAUSE_TOLERANCE_S for c, d in there) for a, b in wanted
+        any(abs(a - c) <= PAUSE_TOLERANCE_S and abs(b - d) <= PAUSE_TOLERANCE_S for c, d in dub_pauses)
+        for a, b in pauses
     )
-    return round(kept / len(wanted), 3) if wanted else None
+    return round(kept / len(pauses), 3) if pauses else None
 
 
-def compute_f0_correlation(one: tuple[np.ndarray, int], other: tuple[np.ndarray, int]) -> None:
-    """Correlation of the log F0 of two waves on one clock where both are voiced; None with under 0.2 s of that.
+def compute_f0_correlation(one: tuple[np.ndarray, int], other: tuple[np.ndarray, int]) -> float | None:
+    """Correlate the log F0 of two waves where both are voiced; None with under 0.2 s of that.
 
     one, other: ((S,) float32, rate in Hz), both from the same instant.
     Source: Praat's autocorrelation, 65 to 600 Hz.
@@ -215,95 +203,68 @@ def compute_f0_correlation(one: tuple[np.ndarray, int], other: tuple[np.ndarray,
 
     curves = []
     for wave, rate_hz in (one, other):
-        if len(wave) < 0.1 * rate_hz:
+        if len(wave) < 2 * PITCH_MARGIN_S * rate_hz:
             return None
+        low_hz, high_hz = PITCH_RANGE_HZ
         pitch = parselmouth.Sound(wave.astype(np.float64), rate_hz).to_pitch_ac(
-            _PITCH_STEP_S, _PITCH_FLOOR_HZ, pitch_ceiling=_PITCH_CEILING_HZ
+            PITCH_STEP_S, low_hz, pitch_ceiling=high_hz
         )
-        curves.append(
-            np.array([pitch.get_value_at_time(t) for t in np.arange(0.05, len(wave) / rate_hz - 0.05, _PITCH_STEP_S)])
-        )
+        times_s = np.arange(PITCH_MARGIN_S, len(wave) / rate_hz - PITCH_MARGIN_S, PITCH_STEP_S)
+        curves.append(np.array([pitch.get_value_at_time(time_s) for time_s in times_s]))
     count = min(map(len, curves))
     a, b = (curve[:count] for curve in curves)
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < _MIN_PITCHES or min(np.ptp(a[both]), np.ptp(b[both])) == 0:
+    if both.sum() < MIN_PITCHES or min(np.ptp(a[both]), np.ptp(b[both])) == 0:
         return None
     return round(float(np.corrcoef(np.log(a[both]), np.log(b[both]))[0, 1]), 3)
 
 
-def estimate_av_offset(opening: np.ndarray, wanted: np.ndarray, rate_hz: float = 25.0) -> dict[str, Any]:
-    """{"av_offset_ms", "correlation"}: how late a mouth is against what the sound asks of it; positive is late.
+def measure_picture_changes(
+    before_path: Path,
+    after_path: Path,
+    get_boxes: Callable[[int], Iterable[tuple[float, float, float, float]]] | None = None,
+    levels: int = CODING_TOLERANCE_LEVELS,
+) -> dict[str, Any]:
+    """Measure what differs between a film and its dub, frame by frame, in constant memory; JSON-ready.
 
-    opening, wanted: (T,) float: how far the mouth is open, and should be, on one clock; NaN where no mouth is seen.
-    rate_hz: float, values a second.
-    None for both when fewer than a second is seen or nothing moves.
-    Source: ours; normalised correlation, a parabola between frames.
+    get_boxes: called with the number of a frame, gives the boxes (x0, y0, x1, y1) in px that may change; None: none.
+    levels: 8-bit levels by which coding alone may change a pixel.
+    Gives frames, frames_source, frames_match, same_size; outside_changed_share, outside_changed_worst (of the pixels
+    outside of the boxes: in all frames, in the worst one); outside_mean_levels (mean difference there);
+    inside_changed_share; changed_frames (those with more than 1 in 1000 pixels changed inside).
+    Raises InvalidInputError for a file without a moving picture.
     """
-    count = min(len(opening), len(wanted))
-    a, b = (np.asarray(x[:count], float) for x in (opening, wanted))
-    most = min(int(MAX_LAG_S * rate_hz), count // 3)
-    scores = [
-        _correlate(a[max(0, lag) : count + min(0, lag)], b[max(0, -lag) : count - max(0, lag)])
-        for lag in range(-most, most + 1)
-    ]
-    if np.isfinite(a).sum() < rate_hz or not np.isfinite(scores).any():
-        return {"av_offset_ms": None, "correlation": None}
-    best = int(np.nanargmax(scores))
-    shift = 0.0
-    if 0 < best < len(scores) - 1 and np.isfinite(scores[best - 1 : best + 2]).all():
-        left, peak, right = scores[best - 1 : best + 2]
-        shift = 0.5 * (left - right) / (left - 2 * peak + right) if left - 2 * peak + right < 0 else 0.0
+    totals, worst, changed = np.zeros(5), 0.0, 0
+    frames = frames_source = 0
+    with VideoReader(before_path) as before, VideoReader(after_path) as after:
+        for index, (old, new) in enumerate(zip_longest(before, after)):
+            frames_source += old is not None
+            frames += new is not None
+            if old is None or new is None or old.pixels.shape != new.pixels.shape:
+                continue
+            sums = _count_differences(old.pixels, new.pixels, get_boxes(index) if get_boxes else (), levels)
+            totals += sums
+            worst = max(worst, sums[0] / max(1, sums[1]))
+            changed += sums[2] > CHANGED_FRAME_SHARE * sums[3] > 0
+        same_size = (before.info.width_px, before.info.height_px) == (after.info.width_px, after.info.height_px)
+    outside_changed, outside, inside_changed, inside, outside_levels = totals
     return {
-        "av_offset_ms": round(1000 * (best + shift - most) / rate_hz, 1),
-        "correlation": round(float(scores[best]), 3),
+        "frames": frames,
+        "frames_source": frames_source,
+        "frames_match": frames == frames_source,
+        "same_size": same_size,
+        "outside_changed_share": round(float(outside_changed / outside), 7) if outside else None,
+        "outside_changed_worst": round(float(worst), 6),
+        "outside_mean_levels": round(float(outside_levels / outside), 4) if outside else None,
+        "inside_changed_share": round(float(inside_changed / inside), 4) if inside else None,
+        "changed_frames": int(changed),
     }
 
 
-def _correlate(a: np.ndarray, b: np.ndarray) -> float:
-    seen = np.isfinite(a) & np.isfinite(b)
-    if seen.sum() < 3 or np.std(a[seen]) < 1e-9 or np.std(b[seen]) < 1e-9:
-        return math.nan
-    return float(np.corrcoef(a[seen], b[seen])[0, 1])
-
-
-def measure_picture_changes(
-    before_path: Path, after_path: Path, mouths: Callable | None = None, levels: int = CODING_TOLERANCE_LEVELS
-) -> dict[str, Any]:
-    """What differs between a film and its dub, frame by frame, in constant memory; JSON-ready.
-
-    before_path, after_path: videos.
-    mouths: called with the number of a frame, gives boxes (x0, y0, x1, y1) in px that may change; None: none may.
-    levels: int, 8-bit levels by which coding alone may differ.
-    frames, frames_source, frames_match · outside_changed_share, outside_changed_worst: of the pixels outside of the
-    boxes, all frames and
-    the worst frame · outside_mean_levels: mean difference there · inside_changed_share · changed_frames: with more than
-    1 in 1000 changed inside.
-    Raises Refused for what is no video.
-    """
-    totals, worst, changed = np.zeros(5), 0.0, 0
-    counts = [0, 0]
-    with VideoReader(before_path) as before, VideoReader(after_path) as after:
-        for index, (old, new) in enumerate(zip_longest(before, after)):
-            counts[0] += old is not None
-            counts[1] += new is not None
-            if old is None or new is None or old.pixels.shape != new.pixels.shape:
-                continue
-            sums = _count_differences(old.pixels, new.pixels, mouths(index) if mouths else (), levels)
-            totals += sums
-            worst = max(worst, sums[0] / max(1, sums[1]))
-            changed += sums[2] > 1e-3 * sums[3] > 0
-        same_size = (before.info.width_px, before.info.height_px) == (after.info.width_px, after.info.height_px)
-    share = totals[0] / totals[1] if totals[1] else None
-    return {
-        "frames": counts[1], "frames_source": counts[0], "frames_match": counts[0] == counts[1], "same_size": same_size,
-        "outside_changed_share": None if share is None else round(float(share), 7), "outside_changed_worst": round(float(worst), 6),
-        "outside_mean_levels": round(float(totals[4] / totals[1]), 4) if totals[1] else None,
-        "inside_changed_share": round(float(totals[2] / totals[3]), 4) if totals[3] else None, "changed_frames": int(changed),
-    }  # fmt: skip
-
-
-def _count_differences(old: np.ndarray, new: np.ndarray, boxes: tuple, levels: int) -> np.ndarray:
-    """Pixels changed outside, pixels outside, changed inside, inside, and the sum of differences outside."""
+def _count_differences(
+    old: np.ndarray, new: np.ndarray, boxes: Iterable[tuple[float, float, float, float]], levels: int
+) -> np.ndarray:
+    """Count pixels changed outside, outside, changed inside, inside; last comes the sum of differences outside."""
     import cv2
 
     difference = cv2.absdiff(old, new).max(2)
@@ -311,39 +272,39 @@ def _count_differences(old: np.ndarray, new: np.ndarray, boxes: tuple, levels: i
     for x0, y0, x1, y1 in boxes or ():
         inside[max(0, int(y0)) : max(0, math.ceil(y1)), max(0, int(x0)) : max(0, math.ceil(x1))] = True
     changed, outside = difference > levels, ~inside
-    return np.array(
-        [
-            np.sum(changed & outside),
-            np.sum(outside),
-            np.sum(changed & inside),
-            np.sum(inside),
-            np.sum(difference[outside], dtype=float),
-        ]
-    )
+    counts = [np.sum(changed & outside), np.sum(outside), np.sum(changed & inside), np.sum(inside)]
+    return np.array([*counts, np.sum(difference[outside], dtype=float)])
 
 
-def summarize_lines(lines: list[dict[str, str]]) -> dict[str, Any]:
-    """Numbers of a whole dub from those of its lines, JSON-ready.
+def summarize_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarize the metrics of the lines of a dub, JSON-ready.
 
-    lines: dicts with numbers of line_numbers, and "status", "lost_words" and "wer" where they are known.
-    Source: ours; p95 by linear interpolation.
+    lines: with the keys of measure_line, and "status", "lost_words" and "wer" where they are known.
     """
 
-    def values(name: str) -> list:
+    def list_values(name: str) -> list[Any]:
         return [line[name] for line in lines if line.get(name) is not None]
 
-    def p95(name: str, measure: Callable = abs) -> float:
-        found = [measure(value) for value in values(name)]
-        return round(float(np.percentile(found, 95)), 3) if found else None
+    def compute_p95(name: str, measure: Callable[[float], float] = abs) -> float | None:
+        values = [measure(value) for value in list_values(name)]
+        return round(float(np.percentile(values, 95)), 3) if values else None
 
-    def average(name: str) -> None:
-        return round(mean(values(name)), 3) if values(name) else None
+    def compute_mean(name: str) -> float | None:
+        values = list_values(name)
+        return round(mean(values), 3) if values else None
 
-    kept = values("adherence")
+    adherent = list_values("adherence")
     return {
-        "lines": len(lines), "start_err_ms_p95": p95("start_err_ms"), "end_err_ms_p95": p95("end_err_ms"),
-        "stretch_p95": p95("stretch", lambda value: max(value, 1 / value)), "adherence_share": round(sum(kept) / len(kept), 3) if kept else None,
-        "overlap_mean": average("overlap"), "pause_match_mean": average("pause_match"), "rate_ratio_mean": average("rate_ratio"),
-        "f0_correlation_mean": average("f0_correlation"), "wer_mean": average("wer"), "lost_words": sum(len(words) for words in values("lost_words")),
+        "lines": len(lines),
+        "start_err_ms_p95": compute_p95("start_err_ms"),
+        "end_err_ms_p95": compute_p95("end_err_ms"),
+        "stretch_p95": compute_p95("stretch", lambda value: max(value, 1 / value)),
+        "adherence_share": round(sum(adherent) / len(adherent), 3) if adherent else None,
+        "overlap_mean": compute_mean("overlap"),
+        "pause_match_mean": compute_mean("pause_match"),
+        "rate_ratio_mean": compute_mean("rate_ratio"),
+        "f0_correlation_mean": compute_mean("f0_correlation"),
+        "wer_mean": compute_mean("wer"),
+        "lost_words": sum(len(words) for words in list_values("lost_words")),
         "needs_review": sum(line.get("status") == "needs_review" for line in lines),
-    }  # fmt: skip
+    }

@@ -253,7 +253,6 @@ _COLUMNS = (
     ("f0_correlation", "melody", lambda v: (f"{v:.2f}", "")),
     ("wer", "WER", lambda v: (f"{100 * v:.0f} %", "good" if v == 0 else "warn" if v < 0.1 else "bad")),
     ("lost_words", "lost words", lambda v: (", ".join(map(str, v)), "bad")),
-    ("av_offset_ms", "A/V, ms", lambda v: (f"{v:+.0f}", _grade(abs(v), 10.0, 40.0))),
     ("lufs", "LUFS", lambda v: (f"{v:.1f}", "")),
     ("take", "take", lambda v: (f"{v}", "")),
 )

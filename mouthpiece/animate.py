@@ -14,6 +14,7 @@ from mouthpiece.request import Argument, Request, UseCase
 if TYPE_CHECKING:
     from mouthpiece.job import Job, Result
     from mouthpiece.request import ProgressCallback, StrPath
+    from mouthpiece.voice.text_to_speech import FaceSpeech
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,8 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
 
     placement = job.choose_device(options.device)
     job.prepare_marking(output)
-    sound, articulation, speech = request.sound, None, {}
-    if options.text is not None:
-        from mouthpiece.voice.text_to_speech import synthesize_for_face
-
-        sound, articulation, facts_of_speech = synthesize_for_face(options.text, options.voice, options.seed)
-        speech = {"speech": facts_of_speech}
+    speech = synthesize_speech(options)
+    sound, articulation = (request.sound, None) if speech is None else (speech.sound, speech.articulation)
     animation = prepare_animation(request.portrait, sound, options, articulation)
     renderer = get_renderer(options.model)
     models = (renderer.check if job.settings.dry_run else renderer.load_models)(options, placement)
@@ -70,7 +67,17 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
         document = {"output": str(output), "sidecar": str(sidecar), "settings": options.settings(), "facts": plan}
         return job.preview(document, f"would write {output}: {size}")
     facts = renderer.animate(animation, output, models, placement, job.progress, overwrite=job.settings.overwrite)
-    return job.finalize(output, options, facts | speech, f"{output}: {size}")
+    facts |= {} if speech is None else {"speech": speech.facts}
+    return job.finalize(output, options, facts, f"{output}: {size}")
+
+
+def synthesize_speech(options: PortraitOptions) -> FaceSpeech | None:
+    """Speak the text of the options; None where there is none, as the sound was given."""
+    if options.text is None:
+        return None
+    from mouthpiece.voice.text_to_speech import synthesize_for_face
+
+    return synthesize_for_face(options.text, options.voice, options.seed)
 
 
 def check_speech_source(request: AnimateRequest) -> None:

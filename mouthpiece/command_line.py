@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from importlib import import_module
@@ -18,13 +17,13 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 import mouthpiece.commands
-from mouthpiece.commands import models as models_command
-from mouthpiece.commands.command import to_json, to_json_value
+from mouthpiece.commands.command import to_json
 from mouthpiece.engine import __version__
 from mouthpiece.engine.config import note_renamed_options
 from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
 from mouthpiece.engine.progress import MODES, Progress
 from mouthpiece.engine.weights.records import record_models
+from mouthpiece.native_output import silence_native_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,6 @@ COMMAND_ORDER = (
     "doctor",
     "train",
 )
-CONVERTED_MODELS = ("kokoro", "echomimic", "echomimic-acc")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -106,10 +104,7 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
     places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in load_commands().values():
-        place = places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
-        # for commands that run others, in other processes too
-        place.set_defaults(door=("mouthpiece.command_line:get_parser", "mouthpiece.command_line:run_command"))
-        place.set_defaults(**get_services())
+        places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
     return parser
 
 
@@ -119,66 +114,16 @@ def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
     command.add(parser)
 
 
-def convert_pulled_model(name, folder):
-    """Where a pulled model's files lie in the form that is loaded; made once."""
-    from mouthpiece.voice.backends.registry import BACKENDS
-
-    if name in BACKENDS:
-        return BACKENDS[name].converter(folder)
-    from mouthpiece.lipsync.echomimic.weights import convert
-
-    return convert(folder)
-
-
-def get_services() -> dict[str, Callable]:
-    """What the rooms lend each other, by the name under which commands find it among their arguments."""
-    return dict(speak=speak_for_face)
-
-
-def speak_for_face(text, spec, seed):
-    """FaceSpeech of a text in our own voice: how the branch that moves faces borrows one."""
-    from mouthpiece.voice.text_to_speech import synthesize_for_face
-
-    return synthesize_for_face(text, spec, seed)
-
-
 def get_parser(name: str) -> CommandParser:
     """The parser of one command; KeyError when there is none of that name."""
     command = load_commands()[name]
     parser = CommandParser(prog=f"mouthpiece {name}", add_arguments=partial(add_arguments, command))
-    parser.set_defaults(**get_services())
     return parser.complete()
-
-
-def run_command(argv):
-    """Runs one command without a word; gives its exit code and the document that --json would show.
-
-    argv: list of words after the program's name.
-    """
-    try:
-        args = build_parser().parse_args(argv)
-        with silence_native_output(), record_models():
-            outcome = load_commands()[args.command].run(args, Progress("none"))
-        return int(outcome.exit_code), {
-            "ok": outcome.exit_code == ExitCode.DONE,
-            "result": to_json_value(outcome.document),
-        }
-    except MouthpieceError as error:
-        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
-    except SystemExit as stop:
-        return int(stop.code or ExitCode.DONE), {"ok": True, "result": None}
-    except Exception as error:
-        error = MouthpieceError(
-            f"internal error: {type(error).__name__}: {error}.",
-            hint="Run the item alone with -vv and report what it shows.",
-        )
-        return int(error.exit_code), {"ok": False, "error": error.as_dict()}
 
 
 @cache
 def load_commands() -> dict[str, Command]:
     """{name: Command} of every file in the rooms' folders of commands, in the order of the help page."""
-    models_command.CONVERTERS.update({name: partial(convert_pulled_model, name) for name in CONVERTED_MODELS})
     names = [file.name for file in iter_modules(mouthpiece.commands.__path__)]
     found = [
         module.COMMAND
@@ -216,34 +161,6 @@ def stop_on_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def silence_native_output():
-    """Within it native libraries, which write to descriptor 2 past Python, and warnings are not heard; our own words
-    are.
-    """
-    before = sys.stderr
-    try:
-        ours = os.fdopen(os.dup(before.fileno()), "w", buffering=1, encoding=before.encoding, errors=before.errors)
-    except (OSError, AttributeError):  # standard error is no file of the system, as in a notebook
-        ours = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if ours is None:
-            yield
-            return
-        native, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        sys.stderr = ours
-        try:
-            yield
-        finally:
-            sys.stderr = before
-            os.dup2(native, 2)
-            for descriptor in (native, nowhere):
-                os.close(descriptor)
-            ours.close()
 
 
 def report_error(error: MouthpieceError, as_json: bool, verbosity: int) -> int:

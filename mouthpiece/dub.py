@@ -245,8 +245,8 @@ def dub(
     Returns a Result.  Raises MouthpieceError as run_dub does.
 
     >>> result = dub("film.mp4", "script.srt", "dub.mp4", voice="hibari", bed="keep", lips=False, recognizer="off")
-    >>> result.output.name, [line["status"] for line in result.facts["lines"]]
-    ('dub.mp4', ['spoken'])
+    >>> result.output.name, [line["text"] for line in result.facts["lines"]]
+    ('dub.mp4', ['Hello.'])
     """
     return DUB.call(
         dict(video=video, script=script, output=output, overwrite=overwrite, preset=preset)

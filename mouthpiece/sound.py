@@ -117,7 +117,7 @@ def check_prompt_lengths(options: SoundOptions, models: MMAudioModels) -> tuple[
     """Return a sentence for each prompt of which the model does not take in every word."""
     notes = []
     for flag, text in (("--prompt", options.prompt), ("--negative-prompt", options.negative_prompt)):
-        lost = models.clip.tokens(text)[1]
+        lost = models.clip.tokenize(text)[1]
         if lost:
             room = models.clip.size.text_tokens - 2
             notes.append(

@@ -22,9 +22,14 @@ USE_CASES: dict[str, UseCase] = {
 
 def list_marking_commands() -> tuple[str, ...]:
     """List the use cases whose output is marked, and that a consent may name."""
-    return tuple(name for name, case in USE_CASES.items() if "consent" in case.settings)
+    return tuple(get_marking_use_cases())
 
 
 def get_use_case(request: Request) -> UseCase:
     """Return the UseCase of a Request."""
     return USE_CASES[request.command]
+
+
+def get_marking_use_cases() -> dict[str, UseCase]:
+    """Return the use cases whose output is generated media: it carries a mark, may need a consent, and fits a batch."""
+    return {name: case for name, case in USE_CASES.items() if "provenance" in case.settings}

@@ -325,7 +325,7 @@ def test_models_lists_what_is_there_and_where_it_lies(call, monkeypatch, debug_w
     monkeypatch.setattr("mouthpiece.engine.weights.manifest.load_weights_manifest", lambda: {"motion": entry})
     monkeypatch.setattr("mouthpiece.engine.weights.download.load_model_registry", lambda: fetched)
     rows = [" ".join(line.split()) for line in call("models", "list").out.splitlines()]
-    assert rows == ["at hand motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]
+    assert rows == ["available motion 10.0 MB CC0-1.0; moves", "missing net 2.5 MB MIT; a net"]
     assert call("models", "licences").out == "motion: CC0-1.0, made here\nnet: MIT, its page\n"
     assert call("models", "path", "motion").out == f"{debug_weights / 'motion.safetensors'}\n"
     assert call("models", "path").code == 2 and "Give one of: motion, net." in call("models", "path").err
@@ -376,8 +376,10 @@ HEAVY = {"torch._dynamo", "torchvision", "facenet_pytorch", "sympy", "scipy.sign
 HEAVY |= {"diffusers", "transformers"}
 STARTED = f"""
 import sys
-from mouthpiece import command_line
-code, _ = command_line.run_command(["animate", "portrait.png", "line.wav", "-o", "out.mp4", "--size", "96", "--fps", "12"])
+from mouthpiece.batch.worker import run_request
+from mouthpiece.use_cases import USE_CASES
+inputs = dict(portrait="portrait.png", sound="line.wav", output="out.mp4")
+code, _ = run_request(USE_CASES["animate"].from_fields(inputs | dict(size=96, fps=12)))
 print(code, sorted({HEAVY} & set(sys.modules)))
 """
 

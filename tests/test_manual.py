@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mouthpiece import command_line
-from mouthpiece.engine.config import to_flag, validate_given
+from mouthpiece.engine.config import to_flag
 from mouthpiece.engine.errors import ExitCode
+from mouthpiece.use_cases import USE_CASES
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -19,6 +20,7 @@ SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", MANUAL, re.MULTILI
 SHARED = "".join(text for title, text in SECTIONS.items() if title.startswith("What "))
 BORROWED = {"dub": "speak"}  # whose options a section does not say again
 ELSEWHERE = {"batch": "batch.md"}  # where the options of a section stand
+PACKAGED_PRESETS = [path.stem for path in (DOCS.parent / "configs" / "presets").glob("*.toml")]
 COMMANDS = list(command_line.load_commands())
 
 
@@ -86,7 +88,9 @@ def test_example_lines_are_understood():
     assert {shlex.split(line)[1] for line in examples} >= set(COMMANDS) - {"doctor", "train"}
     for line in examples:
         args = command_line.build_parser().parse_args(shlex.split(line, comments=True)[1:])
-        validate_given(getattr(args, "option_classes", ()), vars(args))
+        if args.command in USE_CASES:
+            own = args.preset if getattr(args, "preset", None) in PACKAGED_PRESETS else None
+            USE_CASES[args.command].from_namespace(argparse.Namespace(**vars(args) | {"preset": own}))
 
 
 def test_every_exit_code_is_explained():

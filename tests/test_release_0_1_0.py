@@ -54,8 +54,8 @@ def test_takes_of_a_project_are_current():
 def test_a_ledger_is_read(tmp_path):
     shutil.copy(FILES / "results.jsonl", tmp_path)
     ledger = Ledger(tmp_path).read()
-    assert {record["id"]: record["state"] for record in ledger.last.values()} == {"one": "done", "two": "done"}
-    assert ledger.started == {"one.wav", "two.wav"}
+    assert {record["id"]: record["state"] for record in ledger.latest_records.values()} == {"one": "done", "two": "done"}
+    assert ledger.started_outputs == {"one.wav", "two.wav"}
 
 
 def test_former_names_in_presets_and_arguments_of_python():
@@ -122,12 +122,17 @@ def test_the_command_line_names_the_present_flag_once_and_not_when_quiet(call, t
     assert call(*words, "-q").err == ""
 
 
-def test_a_batch_file_with_former_names_warns_once_and_means_the_same(tmp_path, call):
+def test_a_batch_file_is_read_with_its_former_names(tmp_path):
     shutil.copy(FILES / "script.srt", tmp_path)
     (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x20ftyp" + bytes(64))
     shutil.copy(FILES / "jobs.jsonl", tmp_path)
     from mouthpiece.batch.job_list import read_job_list
-    from mouthpiece.command_line import get_parser
+    from mouthpiece.use_cases import get_marking_use_cases
 
-    items = read_job_list(tmp_path / "jobs.jsonl", tmp_path / "out", get_parser)
+    with pytest.warns(RenamedOptionWarning):
+        items = read_job_list(tmp_path / "jobs.jsonl", tmp_path / "out", get_marking_use_cases())
     assert [item.id for item in items] == ["one", "two"]
+    one, two = (item.request for item in items)
+    assert (one.text, one.options.recognizer, one.settings.provenance) == ("Go on.", "off", False)
+    assert (two.options.lip_timing, two.options.recognizer) == ("off", "off")
+    assert two.inputs == (tmp_path / "film.mp4", tmp_path / "script.srt")

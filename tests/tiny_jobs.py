@@ -1,60 +1,61 @@
-"""A command line of one tiny command for tests of `batch` and its benchmark: it copies, fails, dawdles or dies as its
-script says.
-"""
+"""A use case of tests of `batch` and its benchmark: it copies, fails, dawdles or dies as its script says."""
 
 import hashlib
 import json
 import os
 import signal
 import time
-from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from mouthpiece.engine.config import Options, add_flags, option
-from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.config import Options, option
 from mouthpiece.engine.files import atomic_write
+from mouthpiece.request import Argument, Request, UseCase
 
 
 @dataclass(frozen=True)
 class TinyOptions(Options):
-    """Options of the tiny command."""
+    """Options of the tiny use case."""
 
     seed: int = option(0, "any", low=0)
-    pace: float = option(1.0, "any", low=0.5, high=2.0)
+    pace: float = option(1.0, "any", low=0.5, high=2.0, formerly="tempo")
     gate: bool = option(True, "any")
+    dictionary: Path | None = option(None, "any")
 
 
-class TinyParser(ArgumentParser):
-    """argparse whose complaints are our errors."""
+@dataclass(frozen=True)
+class TinyRequest(Request):
+    """Request of the tiny use case, which goes by the name of speak."""
 
-    def error(self, message):
-        raise UsageError(f"speak: {message}.")
-
-
-def parser_of(name):
-    """The parser of the tiny command, which goes by the name of speak."""
-    if name != "speak":
-        raise KeyError(name)
-    parser = TinyParser(prog=name, allow_abbrev=False)
-    parser.add_argument("video", type=Path, nargs="?")
-    parser.add_argument("script", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    for flag in ("--force", "--dry-run", "--quiet", "--json", "--no-provenance"):
-        parser.add_argument(flag, action="store_true")
-    parser.add_argument("--preset")
-    add_flags(parser, TinyOptions)
-    return parser
+    command: ClassVar[str] = "speak"
+    video: Path | None
+    script: Path
+    output: Path
+    options: TinyOptions
 
 
-def perform(argv):
-    """Does what the first word of the script says; gives exit code and document."""
-    args = parser_of("speak").parse_args(list(argv[1:]))
-    words = args.script.read_text().split() or ["ok"]
-    append_note(f"{args.output.name} {os.getpid()}")
-    if words[0] == "die" or words[0] == "die-once" and not args.output.with_suffix(".died").exists():
-        args.output.with_suffix(".died").write_text("")
-        args.output.with_name(f".{args.output.stem}.part-1{args.output.suffix}").write_text("half")
+def run_tiny(request, job):
+    """Never called: workers call run_request."""
+    raise AssertionError
+
+
+TINY = UseCase(
+    TinyRequest,
+    run_tiny,
+    (Argument("video", required=False, media=True), Argument("script"), Argument("output", writes=True)),
+    (TinyOptions,),
+)
+USE_CASES = {"speak": TINY}
+
+
+def run_request(request):
+    """Do what the first word of the script says; return exit code and document."""
+    output, words = request.output, request.script.read_text().split() or ["ok"]
+    append_note(f"{output.name} {os.getpid()}")
+    if words[0] == "die" or words[0] == "die-once" and not output.with_suffix(".died").exists():
+        output.with_suffix(".died").write_text("")
+        output.with_name(f".{output.stem}.part-1{output.suffix}").write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
     if words[0] == "slow":
         time.sleep(float(words[1]))
@@ -63,27 +64,21 @@ def perform(argv):
         while time.process_time() < until:
             hashlib.sha256(bytes(100_000))
     if words[0] == "refuse":
-        return 5, {
-            "ok": False,
-            "error": {
-                "kind": "refused",
-                "code": "bad",
-                "message": "bad script.",
-                "hint": "Write another.",
-                "retryable": False,
-            },
-        }
-    if words[0] == "full-once" and not args.output.with_suffix(".full").exists():
-        args.output.with_suffix(".full").write_text("")
-        return 5, {
-            "ok": False,
-            "error": {"kind": "write", "code": "disk_full", "message": "full.", "hint": "", "retryable": True},
-        }
-    text = f"{hashlib.sha256(args.script.read_bytes()).hexdigest()} {args.seed or 0}\n" * 50
-    if not args.dry_run:
-        with atomic_write(args.output, args.force) as part:
+        return 5, make_failure("refused", "bad", "bad script.", "Write another.", False)
+    if words[0] == "full-once" and not output.with_suffix(".full").exists():
+        output.with_suffix(".full").write_text("")
+        return 5, make_failure("write", "disk_full", "full.", "", True)
+    text = f"{hashlib.sha256(request.script.read_bytes()).hexdigest()} {request.options.seed}\n" * 50
+    if not request.settings.dry_run:
+        with atomic_write(output, request.settings.overwrite) as part:
             part.write_text(text)
     return 0, {"ok": True, "result": {"facts": {"duration_s": 2.0}, "threads": os.environ.get("OMP_NUM_THREADS")}}
+
+
+def make_failure(kind, code, message, hint, retryable):
+    """The document of a failure."""
+    error = {"kind": kind, "code": code, "message": message, "hint": hint, "retryable": retryable}
+    return {"ok": False, "error": error}
 
 
 def append_note(text):

@@ -204,7 +204,7 @@ def speak_pending_lines(dub: DubJob, progress: Progress) -> DubJob:
 
 
 def add_takes(dub: DubJob, project: Project, spoken: SpokenLine) -> Project:
-    """Write the sounds and plans of a line's takes and add them to the project; note the reason where there are none."""
+    """Write a line's takes, sounds and plans, and add them to the project; note the reason where there are none."""
     line_id = spoken.line.id
     for take in reversed(spoken.takes):  # the first take comes last and is in use
         number = len(project.get_entry(line_id).takes) + 1

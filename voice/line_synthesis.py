@@ -1,4 +1,4 @@
-"""Synthesize one line of dialogue: planned, timed by the actor's voice, his lips or its slot, and checked by a recognizer."""
+"""Synthesize one line of dialogue, timed by the actor's voice, his lips or its slot; check it by speech recognition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speak the lines of a script one after another: each in its slot, as near to the actor's timing as the film shows it."""
+"""Speak the lines of a script in their slots, as near to the actor's timing as the film shows it."""
 
 from __future__ import annotations
 
@@ -237,7 +237,9 @@ def make_guide(
     )
 
 
-def speak_line(line: Line, slot: TimeSlot | None, voice: Voice, guide: GuideTrack, settings: LineSettings) -> SpokenLine:
+def speak_line(
+    line: Line, slot: TimeSlot | None, voice: Voice, guide: GuideTrack, settings: LineSettings
+) -> SpokenLine:
     """Speak the takes of one line; give it with the reason where a take cannot be made."""
     if slot is None:
         return SpokenLine(line, (), explain_unspoken(line))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.engine.files import compute_sha256
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import measure_sound_duration
+from mouthpiece.engine.weights.digests import get_sha256
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -43,7 +43,7 @@ class Film:
     @cached_property
     def sha256(self) -> str:
         """Get the SHA-256 of the file, 64 hex digits; the file is read on the first call only."""
-        return compute_sha256(self.path)
+        return get_sha256(self.path)
 
 
 def open_film(path: str | Path) -> Film:

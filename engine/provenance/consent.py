@@ -1,4 +1,4 @@
-"""Who allowed what: a consent file read, checked against its schema and against the job that refers to it."""
+"""Read consent files: who allowed what, checked against the schema and against the job that refers to it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 NOT_RECORDED = "consent not recorded"
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20  # of a consent file
 
 
 @dataclass(frozen=True)
 class Consent:
-    """A consent that holds for the job at hand.
+    """A consent that holds for a job.
 
-    path: of the file.  sha256: of its bytes.  facts: dict, its contents.
+    path: of the file.  sha256: of its bytes.  facts: its contents.
     """
 
     path: Path
     sha256: str
-    facts: dict
+    facts: dict[str, Any]
 
     def as_record(self) -> dict[str, Any]:
-        """What manifest and side-car say of it, JSON-ready."""
+        """Make the record of it for manifest and side-car, JSON-ready."""
         return self.facts | {"sha256": self.sha256}
 
 
@@ -91,10 +91,11 @@ def read_consent(
 
 
 def _parse_consent(path: Path, known_commands: tuple[str, ...]) -> dict[str, Any]:
+    """Parse a consent file and check it against the schema."""
     hint = "docs/provenance.md shows one; the schema is engine/schemas/consent.json."
     if path.stat().st_size > _MAX_BYTES:
         raise InvalidInputError(
-            f"{path}: larger than {_MAX_BYTES} bytes; this is no consent file.", hint=hint, code="bad_consent"
+            f"{path}: larger than {_MAX_BYTES} bytes; this is not a consent file.", hint=hint, code="bad_consent"
         )
     try:
         facts = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -111,7 +112,8 @@ def _parse_consent(path: Path, known_commands: tuple[str, ...]) -> dict[str, Any
     return facts
 
 
-def _parse_date(path: Path, text: str):
+def _parse_date(path: Path, text: str) -> datetime.date:
+    """Parse a day such as 2030-12-31."""
     try:
         return datetime.date.fromisoformat(text)
     except ValueError as error:
@@ -120,12 +122,13 @@ def _parse_date(path: Path, text: str):
 
 
 def _covers_language(allowed: str, language: str) -> bool:
-    """Whether "en" covers "en-us"; "en-us" covers itself alone. Source: RFC 4647, basic filtering."""
+    """Return whether an allowed language covers another: "en" covers "en-us". Source: RFC 4647, basic filtering."""
     allowed, language = allowed.lower(), language.lower().replace("_", "-")
     return allowed == "*" or language == allowed or language.startswith(allowed + "-")
 
 
 def _make_mismatch_error(path: Path, facts: dict[str, Any], what: str) -> InvalidInputError:
+    """Make the error for a consent that allows something else."""
     hint = "Ask for what is wanted, or do what is allowed."
     return InvalidInputError(
         f"{path}: the consent of {facts['person']} is for something else: {what}.", hint=hint, code="consent_mismatch"
@@ -133,6 +136,7 @@ def _make_mismatch_error(path: Path, facts: dict[str, Any], what: str) -> Invali
 
 
 def _check_evidence(path: Path, facts: dict[str, Any]) -> None:
+    """Check that the evidence which the consent names has the SHA-256 that it says."""
     evidence = facts.get("evidence", {})
     if "file" not in evidence:
         return

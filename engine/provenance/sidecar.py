@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine import __version__
 from mouthpiece.engine.errors import UsageError
-from mouthpiece.engine.files import atomic_write, compute_sha256
+from mouthpiece.engine.files import atomic_write
+from mouthpiece.engine.weights.digests import get_sha256
 from mouthpiece.engine.weights.records import get_model_hashes
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def build_sidecar(
         "settings": settings,
         "seed": seed,
         "models": get_model_hashes(),
-        "inputs": [{"path": str(path), "sha256": compute_sha256(path)} for path in inputs],
+        "inputs": [{"path": str(path), "sha256": get_sha256(Path(path))} for path in inputs],
         "facts": facts or {},
     }
 

@@ -1,4 +1,4 @@
-"""Who signs: a key and certificates of the user's own, or those made for this installation on first use."""
+"""Load the credentials that sign: a key and certificates of the user's own, or those of this installation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,46 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import check_input_file, make_output_error
 from mouthpiece.engine.folders import CONFIG_VARIABLE, get_config_folder
 
-KEY_VARIABLE, CERT_VARIABLE = "MOUTHPIECE_SIGNING_KEY", "MOUTHPIECE_SIGNING_CERT"
-_FOLDER, _KEY, _CERTIFICATES = "signing", "key.pem", "certificates.pem"
-_VALID_DAYS = 3650
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-_KEY_USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-_KEY_USES += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import BasicConstraints, Certificate, CertificateBuilder
+
+KEY_VARIABLE = "MOUTHPIECE_SIGNING_KEY"  # names a private key as PEM
+CERT_VARIABLE = "MOUTHPIECE_SIGNING_CERT"  # names its certificates as PEM
+_FOLDER = "signing"  # in the configuration folder
+_KEY = "key.pem"  # in that folder
+_CERTIFICATES = "certificates.pem"  # in that folder
+_VALID_DAYS = 3650  # of certificates that are made here
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}  # curve -> C2PA's algorithm
+# all key uses that X.509 knows, by their names in the cryptography package
+_KEY_USES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a signature is made with.
+    """Key and certificates that a signature is made with.
 
-    key: bytes, the private key as PEM; it stays out of texts, logs and side-cars.
-    certificates: bytes, PEM, the signer's own first, then those above it.
+    key: the private key as PEM; it stays out of texts, logs and side-cars.
+    certificates: PEM, the signer's own first, then those above it.
     algorithm: name as C2PA writes it, such as "ES256".
-    signer: str, the name in the signer's certificate.
+    signer: the name in the signer's certificate.
     is_users: True for the user's own, False for the self-signed ones of this installation.
     """
 
@@ -38,13 +57,12 @@ class Credentials:
     is_users: bool
 
 
-def load_credentials(key=None, certificates=None) -> Credentials:
-    """The Credentials to sign with: those given, those of the environment, else those of this installation.
+def load_credentials(key: str | Path | None = None, certificates: str | Path | None = None) -> Credentials:
+    """Load the credentials to sign with: those given, those of the environment, else those of this installation.
 
-    key, certificates: paths of PEM files, both or neither; None looks at MOUTHPIECE_SIGNING_KEY and
-    MOUTHPIECE_SIGNING_CERT.
-    Raises UsageProblem for one without the other, Refused for files that are no key or no certificate of that key,
-    WriteFailed when the installation's own cannot be kept.
+    key, certificates: PEM files, both or neither; None looks at MOUTHPIECE_SIGNING_KEY and MOUTHPIECE_SIGNING_CERT.
+    Raises UsageError for one without the other, InvalidInputError for files that are not a key and its certificate,
+    OutputError when the installation's own cannot be kept.
     """
     if key is None and certificates is None:
         key, certificates = (os.environ.get(name) or None for name in (KEY_VARIABLE, CERT_VARIABLE))
@@ -64,7 +82,7 @@ def load_credentials(key=None, certificates=None) -> Credentials:
 
 
 def read_own_anchor() -> str | None:
-    """PEM of the certificate at the top of this installation's own, or None when there is none yet."""
+    """Read the certificate at the top of this installation's own as PEM; None when there is none yet."""
     try:
         pem = (get_config_folder() / _FOLDER / _CERTIFICATES).read_text(encoding="ascii")
     except (OSError, ValueError):
@@ -74,6 +92,7 @@ def read_own_anchor() -> str | None:
 
 
 def _read_credentials(key_path: Path, certificates_path: Path, is_users: bool) -> Credentials:
+    """Read a key and its certificates, and check that they fit and are valid today."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -89,7 +108,7 @@ def _read_credentials(key_path: Path, certificates_path: Path, is_users: bool) -
     except (ValueError, TypeError, RuntimeError) as error:
         hint = "Give a private key as PEM, without a passphrase, readable by you alone."
         raise InvalidInputError(
-            f"{key_path}: this is no private key that can be read.", hint=hint, code="bad_key"
+            f"{key_path}: this is not a private key that can be read.", hint=hint, code="bad_key"
         ) from error
     try:
         signer = load_pem_x509_certificates(chain)[0]
@@ -119,7 +138,8 @@ def _read_credentials(key_path: Path, certificates_path: Path, is_users: bool) -
     return Credentials(key, chain, _choose_algorithm(private, key_path), _get_common_name(signer), is_users)
 
 
-def _choose_algorithm(private, path: Path) -> str:
+def _choose_algorithm(private: PrivateKeyTypes, path: Path) -> str:
+    """Choose C2PA's algorithm for a key. Raises InvalidInputError for a kind that C2PA does not sign with."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in _CURVES:
@@ -132,7 +152,8 @@ def _choose_algorithm(private, path: Path) -> str:
     raise InvalidInputError(f"{path}: a key of a kind that C2PA does not sign with.", hint=hint, code="bad_key")
 
 
-def _get_common_name(certificate) -> str:
+def _get_common_name(certificate: Certificate) -> str:
+    """Get the name of a certificate's subject."""
     from cryptography.x509.oid import NameOID
 
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -140,7 +161,7 @@ def _get_common_name(certificate) -> str:
 
 
 def _make_credentials(folder: Path) -> None:
-    """A key and its certificates, in a folder that appears whole; of two processes that make one, the first wins."""
+    """Make a key and its certificates, in a folder that appears whole; of two processes that do, the first wins."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key, chain = _generate_key_pair()
@@ -159,12 +180,13 @@ def _make_credentials(folder: Path) -> None:
                     raise
     except OSError as error:
         problem = make_output_error(folder, error)
-        problem.hint = f"The key that marks outputs is kept there: set {CONFIG_VARIABLE} to a folder of yours, or use --no-provenance."
+        way_out = f"set {CONFIG_VARIABLE} to a folder of yours, or use --no-provenance."
+        problem.hint = f"The key that marks outputs is kept there: {way_out}"
         raise problem from error
 
 
-def _generate_key_pair() -> tuple:
-    """A private key, and the certificates [signer, authority]; the authority's own key is thrown away.
+def _generate_key_pair() -> tuple[EllipticCurvePrivateKey, list[Certificate]]:
+    """Generate a private key and the certificates [signer, authority]; the authority's own key is thrown away.
 
     Source: C2PA 2.2, section 14.5: certificate profile of signing credentials.
     """
@@ -187,19 +209,26 @@ def _generate_key_pair() -> tuple:
     return key, [_sign_certificate(signer, top, top), authority]
 
 
-def _build_certificate(subject: str, issuer: str, public, constraints, uses: tuple[str, ...]):
+def _build_certificate(
+    subject: str,
+    issuer: str,
+    public: EllipticCurvePublicKey,
+    constraints: BasicConstraints,
+    uses: tuple[str, ...],
+) -> CertificateBuilder:
+    """Build a certificate that is still to be signed. uses: those of _KEY_USES that it allows."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
-    def name(text: str):
+    def make_name(text: str) -> x509.Name:
         organisation = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Mouthpiece (self-signed)")
         return x509.Name([organisation, x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(name(subject))
-        .issuer_name(name(issuer))
+        .subject_name(make_name(subject))
+        .issuer_name(make_name(issuer))
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
@@ -210,7 +239,10 @@ def _build_certificate(subject: str, issuer: str, public, constraints, uses: tup
     )
 
 
-def _sign_certificate(builder, key, issuer):
+def _sign_certificate(
+    builder: CertificateBuilder, key: EllipticCurvePrivateKey, issuer: EllipticCurvePrivateKey
+) -> Certificate:
+    """Sign a certificate with a key, under the authority whose key is `issuer`."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 

@@ -1,8 +1,7 @@
-"""An inaudible mark in the dialogue itself: put in before the mix, heard again in the finished file.
+"""Watermark dialogue inaudibly before the mix, and detect the watermark in finished files.
 
-The nets are those of the package resemble-perth (PerTh, MIT, weights inside); its own loader is not used, because it
-falls
-back to nothing without a word when one of its many dependencies is not there.
+The networks are those of the package resemble-perth (PerTh, MIT, weights inside); its own loader is not used, because
+it silently falls back to nothing when one of its many dependencies is missing.
 """
 
 from __future__ import annotations
@@ -28,61 +27,73 @@ from mouthpiece.engine.weights.records import record_model
 if TYPE_CHECKING:
     from typing import Any
 
-WATERMARK_RATE_HZ = 32_000
-DETECTION_THRESHOLD = 0.5  # the detector answers 0 to 1
-_FFT, _HOP, _BANDS, _HIDDEN_WIDTH = 2048, 320, 128, 256
-_FLOOR_DB, _HEADROOM_DB = -180.0, 15.0
-_BLOCK_SAMPLES, _FADE_SAMPLES, _WINDOW_SAMPLES = 30 * WATERMARK_RATE_HZ, WATERMARK_RATE_HZ // 2, 10 * WATERMARK_RATE_HZ
+WATERMARK_RATE_HZ = 32_000  # sample rate of the networks
+DETECTION_THRESHOLD = 0.5  # score from which a watermark counts as detected
+_FFT = 2048  # samples of a frame of the spectrogram
+_HOP = 320  # samples from frame to frame
+_BANDS = 128  # lowest bands of the spectrogram, which carry the watermark
+_HIDDEN_WIDTH = 256  # channels of the networks
+_FLOOR_DB = -180.0  # level 0 of the networks' input
+_HEADROOM_DB = 15.0  # level 1 of it
+_BLOCK_SAMPLES = 30 * WATERMARK_RATE_HZ  # samples watermarked at a time
+_FADE_SAMPLES = WATERMARK_RATE_HZ // 2  # overlap of two blocks
+_WINDOW_SAMPLES = 10 * WATERMARK_RATE_HZ  # samples of which one score is made
 _FILE = "perth_net/pretrained/implicit/perth_net_250000.pth.tar"
 _SHA256 = "a15bce457ebc53ce5e6c9c3f11df78cf7ee2bf9cdab0a798902135b4c4027670"
 
 
 @dataclass(frozen=True)
 class WatermarkDetection:
-    """What the detector heard of a watermark.
+    """Result of the detector.
 
-    score: 0 to 1, of the window in which it is heard best; 0 where there is no sound.
-    spans_s: pairs (start, stop) in seconds, the windows in which it is heard.
+    score: 0 to 1, the best of all windows; 0 where there is no sound.
+    spans_s: pairs (start, stop) in seconds, the windows with a watermark.
     """
 
     score: float
-    spans_s: tuple
+    spans_s: tuple[tuple[float, float], ...]
 
     @property
-    def found(self):
-        """Whether it is heard anywhere."""
+    def found(self) -> bool:
+        """Return whether there is a watermark anywhere."""
         return bool(self.spans_s)
 
 
-def get_unavailable_reason() -> str:
-    """None when watermarks can be made and heard, else the sentence that says why not."""
+def get_unavailable_reason() -> str | None:
+    """Get the sentence that says why watermarks are not available; None when they are."""
     return None if _find_weights() else "the package resemble-perth is not installed (extra: provenance)"
 
 
-def _find_weights() -> None:
-    spec = find_spec("perth")  # finds without importing
+def _find_weights() -> Path | None:
+    """Find the weights in the package resemble-perth without importing it."""
+    spec = find_spec("perth")
     places = [Path(place) / _FILE for place in (spec.submodule_search_locations or ())] if spec else []
     return next((place for place in places if place.is_file()), None)
 
 
 class _ConvLayer(nn.Module):
-    def __init__(self, inner, outer, kernel, active: bool = True) -> None:
-        super().__init__()
-        self.conv, self.active = nn.Conv1d(inner, outer, kernel, padding=(kernel - 1) // 2), active
+    """Convolve along time, with a leaky rectifier where `active`."""
 
-    def forward(self, x):
+    def __init__(self, in_width: int, out_width: int, kernel: int, active: bool = True) -> None:
+        super().__init__()
+        self.conv, self.active = nn.Conv1d(in_width, out_width, kernel, padding=(kernel - 1) // 2), active
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_width, T) to (B, out_width, T)."""
         x = self.conv(x)
         return F.leaky_relu(x) if self.active else x
 
 
-def _make_layers(outer):
+def _make_layers(out_width: int) -> nn.Sequential:
+    """Make the stack of convolutions that all of PerTh's networks are."""
     inner = [_ConvLayer(_HIDDEN_WIDTH, _HIDDEN_WIDTH, 7) for _ in range(5)]
-    return nn.Sequential(_ConvLayer(_BANDS, _HIDDEN_WIDTH, 1), *inner, _ConvLayer(_HIDDEN_WIDTH, outer, 1, False))
+    return nn.Sequential(_ConvLayer(_BANDS, _HIDDEN_WIDTH, 1), *inner, _ConvLayer(_HIDDEN_WIDTH, out_width, 1, False))
 
 
 class _PerthNet(nn.Module):
-    """The nets under the names that the file of weights uses. Source: resemble-perth 1.0.1, model/encoder.py,
-    decoder.py.
+    """Hold PerTh's networks under the names of the weights file.
+
+    Source: resemble-perth 1.0.1, model/encoder.py and decoder.py.
     """
 
     def __init__(self) -> None:
@@ -92,32 +103,33 @@ class _PerthNet(nn.Module):
         for name in ("slow", "normal", "fast"):
             setattr(self.decoder, f"{name}_layers", _make_layers(2))
 
-    def embed(self, levels):
-        """Levels (1, 1025, T) with the watermark in their lower bands."""
+    def embed(self, levels: torch.Tensor) -> torch.Tensor:
+        """Embed the watermark in the lower bands of levels (1, 1025, T)."""
         wet = levels.clone()
         wet[:, :_BANDS] += self.encoder.layers(levels[:, :_BANDS]) * _mask_loud_frames(levels)
         return wet
 
-    def detect(self, levels):
-        """Score of levels (1, 1025, T): a number around 0 (absent) or 1 (present); NaN for silence."""
-        bands, mask, told = levels[:, :_BANDS], _mask_loud_frames(levels), []
+    def detect(self, levels: torch.Tensor) -> float:
+        """Score levels (1, 1025, T): around 0 without watermark, around 1 with it; NaN for silence."""
+        bands, mask, answers = levels[:, :_BANDS], _mask_loud_frames(levels), []
         for name, pace in (("slow", 1.25), ("normal", 1.0), ("fast", 0.75)):
             count = int(bands.shape[2] * pace)
             paced = bands if pace == 1 else F.interpolate(bands, size=count, mode="linear", align_corners=True)
             weight = F.interpolate(mask, size=count, mode="nearest")
-            told.append((getattr(self.decoder, f"{name}_layers")(paced) * weight).sum(2) / weight.sum(2))
-        told = torch.stack(told, -1)  # (1, 2, 3): attention and answer of each pace
-        return float((told[:, 0].softmax(-1) * told[:, 1]).sum())
+            answers.append((getattr(self.decoder, f"{name}_layers")(paced) * weight).sum(2) / weight.sum(2))
+        answers = torch.stack(answers, -1)  # (1, 2, 3): attention and score of each pace
+        return float((answers[:, 0].softmax(-1) * answers[:, 1]).sum())
 
 
-def _mask_loud_frames(levels):
-    """(1, 1, T) float: 1 for frames loud enough to carry the mark."""
+def _mask_loud_frames(levels: torch.Tensor) -> torch.Tensor:
+    """Mask the frames that are loud enough to carry the watermark, (1, 1, T) float."""
     total = levels.sum(1, keepdim=True)
     return (total > 0.05 * total.amax(2, keepdim=True)).float()
 
 
 @cached_model(1)
-def _load_net() -> None:
+def _load_net() -> _PerthNet:
+    """Load PerTh. Raises MissingDependencyError when the package is missing or of another version."""
     path = _find_weights()
     if path is None:
         raise MissingDependencyError(
@@ -135,19 +147,20 @@ def _load_net() -> None:
     return load_state_into(_PerthNet(), state, "watermark").eval()
 
 
-def _compute_spectrum(wave):
-    """(1, 1025, T) complex of (S,) float32 at RATE_HZ."""
+def _compute_spectrum(wave: np.ndarray) -> torch.Tensor:
+    """Compute the spectrum (1, 1025, T) complex of (S,) float32 at WATERMARK_RATE_HZ."""
     return torch.stft(torch.from_numpy(wave)[None], _FFT, _HOP, window=torch.hann_window(_FFT), return_complex=True)
 
 
-def _to_levels(spectrum):
+def _to_levels(spectrum: torch.Tensor) -> torch.Tensor:
+    """Convert a spectrum to the levels that the networks take, 0 at _FLOOR_DB and 1 at _HEADROOM_DB."""
     level_db = 20 * torch.log10(spectrum.abs().clip(1e-9))
     return (level_db - _FLOOR_DB) / (_HEADROOM_DB - _FLOOR_DB)
 
 
 @torch.inference_mode()
-def _compute_change(wave):
-    """What the watermark adds to (S,) float32 at RATE_HZ: the same shape."""
+def _compute_change(wave: np.ndarray) -> np.ndarray:
+    """Compute what the watermark adds to (S,) float32 at WATERMARK_RATE_HZ: the same shape."""
     if len(wave) <= _FFT:
         return np.zeros_like(wave)
     spectrum = _compute_spectrum(wave)
@@ -157,12 +170,12 @@ def _compute_change(wave):
     return wet[0].numpy() - wave
 
 
-def embed_watermark(sound: Sound) -> Sound | None:
-    """The Sound with the watermark in it: same rate, channels and length, and the same above 2 kHz.
+def embed_watermark(sound: Sound) -> Sound:
+    """Embed the watermark in a sound: rate, channels and length stay, and all above 2 kHz.
 
-    sound: Sound, dialogue after all stretching and before the mix.
+    sound: dialogue after all stretching and before the mix.
     All channels get the same change, so that it survives a mix to one channel.
-    Raises Missing when the package is not there or not the version known.
+    Raises MissingDependencyError when the package is missing or of another version.
     Source: PerTh, resemble-perth 1.0.1.
     """
     _load_net()
@@ -183,11 +196,11 @@ def embed_watermark(sound: Sound) -> Sound | None:
     return Sound((samples + added).astype(np.float32), rate_hz)
 
 
-def detect_watermark(sound: Sound) -> None:
-    """The Heard of a Sound, window by window of 10 s.
+def detect_watermark(sound: Sound) -> WatermarkDetection:
+    """Detect the watermark in a sound, window by window of 10 s.
 
-    sound: Sound at any rate.
-    Raises Missing as embed does.
+    sound: at any rate.
+    Raises MissingDependencyError as embed_watermark does.
     Source: PerTh, resemble-perth 1.0.1.
     """
     _load_net()
@@ -206,17 +219,18 @@ def detect_watermark(sound: Sound) -> None:
 
 
 @torch.inference_mode()
-def _score_window(window):
-    """0 to 1 for (S,) float32 at RATE_HZ; 0 for silence."""
+def _score_window(window: np.ndarray) -> float:
+    """Score (S,) float32 at WATERMARK_RATE_HZ, 0 to 1; 0 for silence."""
     score = _load_net().detect(_to_levels(_compute_spectrum(window))) if len(window) > _FFT else 0.0
     return float(np.clip(np.nan_to_num(score), 0, 1))
 
 
-def detect_in_file(path: Path, longest_s: int = 120) -> dict[str, Any]:
-    """What is heard in a file's sound, JSON-ready: found, score, spans_s, listened_s; or found None and the reason.
+def detect_in_file(path: str | Path, longest_s: int = 120) -> dict[str, Any] | None:
+    """Detect the watermark in a file's sound, JSON-ready: found, score, spans_s, listened_s; None without sound.
 
-    path: of any media file.
-    longest_s: how much of the beginning is heard, in seconds; memory is that of so much sound.
+    path: any media file.
+    longest_s: seconds of the beginning that are searched; memory is that of so much sound.
+    Where the package is missing, "found" is None and "reason" says why.
     """
     from mouthpiece.engine.errors import MouthpieceError
     from mouthpiece.engine.media.reading import open_sound_stream
@@ -231,13 +245,16 @@ def detect_in_file(path: Path, longest_s: int = 120) -> dict[str, Any]:
                 count += block.shape[1]
                 if count >= longest_s * WATERMARK_RATE_HZ:
                     break
-    except (MouthpieceError, OSError, EOFError, ValueError):  # no sound in it, or broken: what was heard before counts
+    except (MouthpieceError, OSError, EOFError, ValueError):  # no sound in it, or broken: what came before counts
         if not blocks:
             return None
-    heard = (
-        detect_watermark(Sound(np.concatenate(blocks, 1)[:, : longest_s * WATERMARK_RATE_HZ], WATERMARK_RATE_HZ))
-        if blocks
-        else WatermarkDetection(0.0, ())
-    )
-    listened_s = min(count, longest_s * WATERMARK_RATE_HZ) / WATERMARK_RATE_HZ
-    return {"found": heard.found, "score": round(heard.score, 3), "spans_s": heard.spans_s, "listened_s": listened_s}
+    longest = longest_s * WATERMARK_RATE_HZ
+    result = WatermarkDetection(0.0, ())
+    if blocks:
+        result = detect_watermark(Sound(np.concatenate(blocks, 1)[:, :longest], WATERMARK_RATE_HZ))
+    return {
+        "found": result.found,
+        "score": round(result.score, 3),
+        "spans_s": result.spans_s,
+        "listened_s": min(count, longest) / WATERMARK_RATE_HZ,
+    }

@@ -1,4 +1,4 @@
-"""Move the lips of a dub line by line: each line by its own plan, and what earlier runs made of a line is used again."""
+"""Move the lips of a dub line by line, each by its own plan; what earlier runs made of a line is used again."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def lipsync_dub(
     overwrite: replace an existing file.
     Raises what resync raises.
     """
-    options, video = job.options, job.film.path
+    options = job.options
     placement = choose_device(options.device)
     with record_models() as own_models:
         models = get_cached_model(load_models, placement)
@@ -103,7 +103,7 @@ def lipsync_dub(
         settings = f"{sorted(record.sha256 for record in own_models)}{placement.as_dict()}{version('av')}"
         cache = DubCache(store, job.film.sha256, settings)
         edits = plan_face_edits(job.lines, lambda lines: DubMouthPredictor(lines, options, job.dialogue, cache))
-        task = prepare_lipsync(video, job.mix, options, faces=edits)
+        task = prepare_lipsync(job.film.path, job.mix, options, faces=edits, info=job.film.info)
         tracks = _track_visible_faces(tracker, tuple(str(edit.face) for edit in edits), options, progress)
         if tracks is None:
             return copy_picture(job, output, overwrite)

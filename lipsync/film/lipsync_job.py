@@ -95,6 +95,7 @@ def prepare_lipsync(
     *,
     faces: Sequence[FaceEdit] | None = None,
     lips_from: Path | None = None,
+    info: MediaInfo | None = None,
 ) -> LipsyncJob:
     """Check a film and its new sound as far as that needs no look at the frames, and return the job.
 
@@ -105,10 +106,11 @@ def prepare_lipsync(
     articulation: as in `LipsyncJob`.
     faces: edits of several faces; None: the face of the options in `spans`.
     lips_from: recording that the lips follow instead of the sound, such as the dialogue of a mix.
+    info: of the video where it was probed already.
     Raises InvalidInputError for a film without picture, a file without sound, sound longer than the film, spans beyond
     its end; UsageError for a choice of face that cannot be read.
     """
-    info = probe(video)
+    info = info or probe(video)
     if not info.has_video:
         raise InvalidInputError(
             f"{video}: no moving picture in it.", hint="Give a video; for a still picture use animate.", code="no_video"

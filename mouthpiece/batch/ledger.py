@@ -35,7 +35,7 @@ class Ledger:
     def __init__(self, folder: Path, shard: tuple[int, int] = (1, 1)) -> None:
         name = "results.jsonl" if shard[1] == 1 else f"results-{shard[0]}of{shard[1]}.jsonl"
         self.folder, self.path = Path(folder), Path(folder) / name
-        self.last, self.started, self._fingerprints = {}, set(), {}
+        self.latest_records, self.started_outputs, self._fingerprints = {}, set(), {}
         self._descriptor = None
 
     def __enter__(self) -> Ledger:
@@ -82,9 +82,9 @@ class Ledger:
 
     def _apply_record(self, record: dict[str, Any]) -> None:
         if record.get("state") == STARTED:
-            self.started.add(record.get("output"))
+            self.started_outputs.add(record.get("output"))
         elif "key" in record:
-            self.last[record["key"]] = record
+            self.latest_records[record["key"]] = record
         for row in record.get("inputs", ()):
             if row["mtime_ns"] < (record["at"] - _MIN_FILE_AGE_S) * 1e9:
                 self._fingerprints[row["path"]] = row
@@ -128,7 +128,7 @@ class Ledger:
 
         key: 64 hex digits.  output: Path.
         """
-        record = self.last.get(key, {})
+        record = self.latest_records.get(key, {})
         if record.get("state") != DONE:
             return False
         try:

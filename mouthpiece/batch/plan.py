@@ -6,71 +6,116 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mouthpiece.batch.driver import BatchSummary, find_pending
+from mouthpiece.batch.driver import find_pending
 from mouthpiece.batch.ledger import Ledger
+from mouthpiece.batch.summary import BatchSummary
 from mouthpiece.engine.errors import ExitCode, MouthpieceError
 
-EXCERPT_S = Fraction(2)
-# inputs of which the beginning is enough to measure with
-_CUTTABLE = {"animate": ("sound",), "lipsync": ("video", "sound")}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mouthpiece.batch.driver import PendingItem
+    from mouthpiece.batch.job_list import BatchItem
+    from mouthpiece.batch.worker import RunRequest
+    from mouthpiece.engine.audio.sound import Sound
+    from mouthpiece.engine.progress import Progress
+    from mouthpiece.engine.types import MediaInfo
+    from mouthpiece.request import Request
+
+EXCERPT_S = Fraction(2)  # length of the beginning of an input that is worked on for measuring
+_DEFAULT_RATE = Fraction(25)  # frames a second of an excerpt of a video that does not say its rate
 
 
-def plan_batch(items, folder, run_command, progress, *, workers: int = 1, only_failed: bool = False):
-    """The plan of a batch, JSON-ready: items, todo, skipped, outputs, models, seconds, disk.
+def plan_batch(
+    items: Sequence[BatchItem],
+    folder: Path | str,
+    run: RunRequest,
+    progress: Progress,
+    *,
+    workers: int = 1,
+    only_failed: bool = False,
+) -> dict[str, Any]:
+    """Plan a batch; return JSON-ready: items, todo, skipped, outputs, models, seconds, disk.
 
-    items: from manifest.read_manifest, of this shard.  folder: Path, need not be there.
-    perform: callable that runs words of a command line and gives (exit code, document).
-    progress: Progress.  workers: int, how many will share the work.
-    Every command is tried on one item: a dry run says whether its models are there, then the first EXCERPT_S seconds of
-    it
-    (where they can be cut out, else the whole item) are made twice in a folder that is thrown away, the second time
-    with models at hand.
+    Every kind of item is tried on one: a dry run says whether its models are available, then its first EXCERPT_S
+    seconds (the whole item where they cannot be cut out) are made twice in a folder that is thrown away, the second
+    time with models loaded.
+
+    items: from job_list.read_job_list, of this shard.  folder: of the batch, need not exist.
+    run: what is done with a Request; returns (exit code, document).
+    workers: how many will share the work.  only_failed: as for driver.run_batch.
     """
     from mouthpiece.engine.weights.model_cache import enable_model_cache
 
     enable_model_cache()
-    folder, tally = Path(os.path.realpath(folder)), BatchSummary()
-    ledger = Ledger(folder).read()
-    jobs = find_pending(items, folder, ledger, tally, only_failed)
-    samples = {}
-    for job in jobs:
-        samples.setdefault(_get_item_kind(job.item), job)
-    with progress.stage("calibrating", len(samples), "commands") as advance:
-        measured = {}
-        for kind, job in samples.items():
-            measured[kind] = _calibrate(job.item, run_command)
-            advance(1)
-    durations = [_measure_duration_s(job.item) for job in jobs]
-    work_s, size = 0.0, 0
-    for job, duration_s in zip(jobs, durations):
-        found = measured[_get_item_kind(job.item)]
-        if work_s is not None and duration_s is not None and found.get("s_per_s") is not None:
-            work_s += found["s_per_s"] * duration_s
-            size += found["bytes_per_s"] * duration_s
-        else:
-            work_s = None
-    start_s = max((found.get("start_s") or 0 for found in measured.values()), default=0)
-    place = next(path for path in (folder, *folder.parents) if path.is_dir())
-    seconds = None if work_s is None else work_s / max(1, min(workers, len(jobs))) + start_s
+    folder, summary = Path(os.path.realpath(folder)), BatchSummary()
+    pending = find_pending(items, folder, Ledger(folder).read(), summary, only_failed)
+    measured = _calibrate_kinds(pending, run, progress)
+    durations_s = [_measure_duration_s(one.item) for one in pending]
+    work_s, needed_bytes = _estimate_work(pending, durations_s, measured)
+    start_s = max((row.get("start_s") or 0 for row in measured.values()), default=0)
+    seconds = None if work_s is None else work_s / max(1, min(workers, len(pending))) + start_s
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     return {
-        "dry_run": True, "items": len(items), "todo": len(jobs), "skipped": tally.skipped, "failed_before": len(tally.failed),
-        "outputs": [{"id": job.item.id, "command": job.item.command, "output": str(job.item.output)} for job in jobs],
-        "models": [{"command": " ".join(kind).strip()} | found for kind, found in measured.items()],
-        "workers": workers, "seconds": seconds and round(seconds, 1), "media_s": round(sum(filter(None, durations)), 2),
-        "disk": {"needed_bytes": int(size), "free_bytes": shutil.disk_usage(place).free},
-    }  # fmt: skip
+        "dry_run": True,
+        "items": len(items),
+        "todo": len(pending),
+        "skipped": summary.skipped,
+        "failed_before": len(summary.failed),
+        "outputs": [
+            {"id": one.item.id, "command": one.item.command, "output": str(one.item.output)} for one in pending
+        ],
+        "models": [{"command": " ".join(kind).strip()} | row for kind, row in measured.items()],
+        "workers": workers,
+        "seconds": seconds and round(seconds, 1),
+        "media_s": round(sum(filter(None, durations_s)), 2),
+        "disk": {"needed_bytes": int(needed_bytes), "free_bytes": shutil.disk_usage(existing).free},
+    }
 
 
-def _get_item_kind(item):
-    """Command and model: what makes one item's speed like another's."""
-    return item.command, next((word.partition("=")[2] for word in item.argv if word.startswith("--model=")), "")
+def _get_kind(item: BatchItem) -> tuple[str, str]:
+    """Return command and model, by which the pace of one item is that of another."""
+    return item.command, str(item.request.given.get("model", ""))
 
 
-def _measure_duration_s(item):
-    """Seconds of the item's sound, or of its video where it takes no sound; None where that cannot be told."""
+def _calibrate_kinds(
+    pending: list[PendingItem], run: RunRequest, progress: Progress
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Try one item of every kind; return {kind: what _calibrate returns}."""
+    samples: dict[tuple[str, str], BatchItem] = {}
+    for one in pending:
+        samples.setdefault(_get_kind(one.item), one.item)
+    measured = {}
+    with progress.stage("calibrating", len(samples), "commands") as advance:
+        for kind, item in samples.items():
+            measured[kind] = _calibrate(item, run)
+            advance(1)
+    return measured
+
+
+def _estimate_work(
+    pending: list[PendingItem], durations_s: list[float | None], measured: dict[tuple[str, str], dict[str, Any]]
+) -> tuple[float | None, float]:
+    """Estimate (seconds of work or None where that cannot be known, bytes of all outputs)."""
+    work_s: float | None = 0.0
+    needed_bytes = 0.0
+    for one, duration_s in zip(pending, durations_s):
+        row = measured[_get_kind(one.item)]
+        if work_s is None or duration_s is None or row.get("s_per_s") is None:
+            work_s = None
+            continue
+        work_s += row["s_per_s"] * duration_s
+        needed_bytes += row["bytes_per_s"] * duration_s
+    return work_s, needed_bytes
+
+
+def _measure_duration_s(item: BatchItem) -> float | None:
+    """Measure the seconds of an item's video, or of its sound where it has no video; None where neither says."""
     from mouthpiece.engine.media.probing import probe
 
     found = None
@@ -81,65 +126,67 @@ def _measure_duration_s(item):
             continue
         if info.duration is not None and (info.has_audio or info.has_video):
             found = float(info.duration)
-            if item.command == "animate" and info.has_audio or info.has_video:
+            if info.has_video:
                 return found
     return found
 
 
-def _calibrate(item, run_command):
-    """What one item says of its kind: models at hand or the error, seconds of work a second, bytes a second."""
+def _calibrate(item: BatchItem, run: RunRequest) -> dict[str, Any]:
+    """Measure one item: whether it is ready or its error, its weights, seconds of work and bytes a second of output."""
     with tempfile.TemporaryDirectory(prefix="mouthpiece-") as place:
         output = Path(place) / item.output.name
-        argv = [f"--output={output}" if word.startswith("--output=") else word for word in item.argv]
-        code, document = run_command([*argv, "--dry-run", "--quiet"])
+        settings = replace(item.request.settings, dry_run=True)
+        code, document = run(replace(item.request, output=output, settings=settings))
         if code != ExitCode.DONE:
             return {"ready": False, "error": document.get("error")}
         try:
-            argv = _shorten_inputs(item, argv, Path(place))
+            request = _shorten_inputs(item, Path(place))
         except MouthpieceError as error:
             return {"ready": True, "error": error.as_dict()}
-        times = []
+        settings = replace(item.request.settings, overwrite=True)
+        request = replace(request, output=output, settings=settings)
+        times_s = []
         for _ in range(2):
             started = time.monotonic()
-            code, document = run_command([*argv, "--force", "--quiet"])
-            times.append(time.monotonic() - started)
+            code, document = run(request)
+            times_s.append(time.monotonic() - started)
             if code != ExitCode.DONE:
                 return {"ready": True, "error": document.get("error")}
         result = document.get("result") or {}
+        weights = sorted(result.get("models") or ())
         duration_s = (result.get("facts") or {}).get("duration_s") or _measure_duration_s(item)
         if not duration_s:
-            return {"ready": True, "weights": sorted(result.get("models") or ())}
-        rates = {"s_per_s": round(times[1] / duration_s, 4), "bytes_per_s": round(output.stat().st_size / duration_s)}
+            return {"ready": True, "weights": weights}
         return {
             "ready": True,
-            "weights": sorted(result.get("models") or ()),
-            "start_s": round(max(0, times[0] - times[1]), 3),
-        } | rates
+            "weights": weights,
+            "start_s": round(max(0, times_s[0] - times_s[1]), 3),
+            "s_per_s": round(times_s[1] / duration_s, 4),
+            "bytes_per_s": round(output.stat().st_size / duration_s),
+        }
 
 
-def _shorten_inputs(item, argv, place):
-    """The words with inputs replaced by their beginnings, where the command can do with them."""
+def _shorten_inputs(item: BatchItem, place: Path) -> Request:
+    """Return the item's Request with inputs cut to their beginnings, where that is enough. place: for the files."""
     from mouthpiece.engine.media.probing import probe
 
-    if item.command not in _CUTTABLE:
-        return argv
-    cut = {}
-    for number, path in enumerate(item.inputs):
-        try:
-            info = probe(path)
-        except MouthpieceError:  # a portrait, a preset
+    cut: dict[str, Path] = {}
+    for name in item.excerpts:
+        path = getattr(item.request, name)
+        if path is None:
             continue
+        info = probe(path)
         if info.duration is None or info.duration <= EXCERPT_S:
             continue
-        if info.has_video and "video" in _CUTTABLE[item.command]:
-            cut[str(path)] = str(_cut_video(path, info, place / f"{number}.mp4"))
+        if info.has_video:
+            cut[name] = _cut_video(path, info, place / f"{name}.mp4")
         elif info.has_audio:
-            cut[str(path)] = str(_cut_sound(path, place / f"{number}.wav"))
-    return [cut.get(word, word) for word in argv]
+            cut[name] = _cut_sound(path, place / f"{name}.wav")
+    return replace(item.request, **cut)  # type: ignore[arg-type]
 
 
-def _read_excerpt(path):
-    """The Sound of a file's beginning, in the memory of that alone."""
+def _read_excerpt(path: Path) -> Sound:
+    """Read the sound of a file's beginning, in the memory of that alone."""
     import numpy as np
 
     from mouthpiece.engine.audio.sound import Sound
@@ -154,18 +201,18 @@ def _read_excerpt(path):
         return Sound(np.ascontiguousarray(np.concatenate(taken, 1)[:, :count]), rate_hz)
 
 
-def _cut_sound(path, output):
+def _cut_sound(path: Path, output: Path) -> Path:
     from mouthpiece.engine.audio.sound import write_sound
 
     write_sound(output, _read_excerpt(path))
     return output
 
 
-def _cut_video(path, info, output):
+def _cut_video(path: Path, info: MediaInfo, output: Path) -> Path:
     from mouthpiece.engine.media.reading import VideoReader
     from mouthpiece.engine.media.writing import VideoWriter
 
-    rate = info.rate or Fraction(25)
+    rate = info.rate or _DEFAULT_RATE
     sound = _read_excerpt(path) if info.has_audio else None
     with VideoReader(path) as reader:
         frames = iter(reader)
@@ -180,29 +227,23 @@ def _cut_video(path, info, output):
     return output
 
 
-def format_plan(plan):
-    """The plan as lines for people."""
-    lines = [
-        f"{plan['items']} items: {plan['todo']} to do, {plan['skipped']} done before, {plan['failed_before']} left alone"
-    ]
+def format_plan(plan: dict[str, Any]) -> str:
+    """Format a plan as lines for people. plan: from plan_batch."""
+    counts = [f"{plan['todo']} to do", f"{plan['skipped']} done before", f"{plan['failed_before']} left alone"]
+    lines = [f"{plan['items']} items: {', '.join(counts)}"]
     for row in plan["models"]:
         error = row.get("error")
         state = "ready" if row["ready"] and not error else f"NOT ready: {error['message']} {error['hint']}"
         weights = f", weights {', '.join(row['weights'])}" if row.get("weights") else ""
-        pace = (
-            f", {row['s_per_s']:.2f} s of work a second, {row['start_s']:.1f} s to start"
-            if row.get("s_per_s") is not None
-            else ""
-        )
+        pace = ""
+        if row.get("s_per_s") is not None:
+            pace = f", {row['s_per_s']:.2f} s of work a second, {row['start_s']:.1f} s to start"
         lines.append(f"{row['command']}: {state}{weights}{pace}")
-    time_told = (
-        "cannot be told"
-        if plan["seconds"] is None
-        else f"about {plan['seconds']:.0f} s with {plan['workers']} worker(s)"
-    )
-    disk = plan["disk"]
-    lines.append(
-        f"time: {time_told}, for {plan['media_s']:.1f} s of media; disk: about {disk['needed_bytes'] / 1e6:.1f} MB of {disk['free_bytes'] / 1e6:.0f} MB free"
-    )
+    time_text = "cannot be told"
+    if plan["seconds"] is not None:
+        time_text = f"about {plan['seconds']:.0f} s with {plan['workers']} worker(s)"
+    needed_mb, free_mb = (plan["disk"][name] / 1e6 for name in ("needed_bytes", "free_bytes"))
+    disk_text = f"disk: about {needed_mb:.1f} MB of {free_mb:.0f} MB free"
+    lines.append(f"time: {time_text}, for {plan['media_s']:.1f} s of media; {disk_text}")
     lines += [f"would write {row['output']} ({row['command']}, {row['id']})" for row in plan["outputs"]]
     return "\n".join(lines)

@@ -1,200 +1,166 @@
-"""Processes of this machine that run items one after another and keep their models; one may die without harm to the
-rest.
-"""
+"""Processes of this machine that run items one after another and keep their models; one may die without harm."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import import_module
-from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mouthpiece.batch.worker import THREAD_VARIABLES, run_worker
 
 if TYPE_CHECKING:
-    from mouthpiece.batch.driver import PendingItem
+    from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
 
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+    from mouthpiece.batch.worker import RunRequest
+    from mouthpiece.request import Request
+
+_JOIN_S = 10  # how long a process that was told to end may take
+
+
+class PoolItem(Protocol):
+    """What a pool takes: anything with a Request to run."""
+
+    @property
+    def request(self) -> Request:
+        """Return the Request to run."""
 
 
 @dataclass
 class ItemResult:
     """How an item ended.
 
-    item: as it was given.
+    item: as it was submitted.
     code: exit code, or None when its worker died with it.
-    document: what the command answered: {"ok": ..., "result" or "error": ...}; empty when the worker died.
-    seconds: how long the worker was at it.
+    document: what the use case answered: {"ok": ..., "result" or "error": ...}; empty when the worker died.
+    seconds: how long the worker took.
     """
 
-    item: object
+    item: Any
     code: int | None
-    document: dict = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-class WorkerPool:
-    """Local workers behind the interface that all kinds of crews share: free, give, collect, close.
+class Pool(Protocol):
+    """Workers of any kind: processes of this machine or of a cluster."""
 
-    count: int, how many.  perform: "module:function" that runs words of a command line and gives (exit code, document).
-    threads: int, how many threads each may use.
+    def count_idle(self) -> int:
+        """Return how many items can be submitted now."""
+
+    def submit(self, item: PoolItem) -> None:
+        """Start an item on an idle worker."""
+
+    def collect(self, timeout_s: float) -> list[ItemResult]:
+        """Return the results of items that ended, after waiting at most timeout_s for one."""
+
+    def close(self, now: bool = False) -> None:
+        """End the workers. now: True stops those at work."""
+
+
+@dataclass
+class _Worker:
+    """A process, its place among the cores, and what it runs: an item or None, since when (time.monotonic)."""
+
+    process: BaseProcess
+    place: int
+    item: PoolItem | None = None
+    started: float = 0.0
+
+
+class WorkerPool:
+    """A Pool of local processes; one that dies is replaced.
+
+    count: how many.  run: function at the top of a module, called in a worker with a Request; returns (exit code,
+    document).
+    threads: how many threads each may use.
     """
 
-    def __init__(self, count: int, entry_point: str, threads: int) -> None:
+    def __init__(self, count: int, run: RunRequest, threads: int) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._perform, self._threads, self._count = entry_point, threads, count
-        self._workers = {}  # connection -> [process, item or None, started]
+        self._run, self._threads, self._count = run, threads, count
+        self._workers: dict[Connection, _Worker] = {}
         self._start_workers()
 
     def _start_workers(self) -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        taken = {place for *_, place in self._workers.values()}
+        if len(cores) < self._count * self._threads:
+            cores = []
+        taken = {worker.place for worker in self._workers.values()}
         for place in range(self._count):
             if place in taken:
                 continue
             ours, theirs = self._context.Pipe()
-            own = (
-                cores[place * self._threads : (place + 1) * self._threads]
-                if len(cores) >= self._count * self._threads
-                else []
-            )
-            with _ThreadEnvironment(self._threads):
-                process = self._context.Process(
-                    target=run_worker, args=(theirs, self._perform, self._threads, own), daemon=True
-                )
+            own_cores = cores[place * self._threads : (place + 1) * self._threads]
+            arguments = (theirs, self._run, self._threads, own_cores)
+            with _set_thread_environment(self._threads):
+                process = self._context.Process(target=run_worker, args=arguments, daemon=True)
                 process.start()
             theirs.close()
-            self._workers[ours] = [process, None, 0.0, place]
+            self._workers[ours] = _Worker(process, place)
 
-    def list_pids(self):
-        """Process ids of the workers."""
-        return [worker[0].pid for worker in self._workers.values()]
+    def list_pids(self) -> list[int | None]:
+        """Return the process ids of the workers."""
+        return [worker.process.pid for worker in self._workers.values()]
 
-    def free(self) -> int:
-        """How many items can be given now."""
-        return sum(worker[1] is None for worker in self._workers.values())
+    def count_idle(self) -> int:
+        """Return how many items can be submitted now."""
+        return sum(worker.item is None for worker in self._workers.values())
 
-    def submit(self, item: PendingItem) -> None:
-        """Starts an item on a free worker.
-
-        item: has argv, a tuple of words.
-        """
+    def submit(self, item: PoolItem) -> None:
+        """Start an item on an idle worker."""
         for connection, worker in self._workers.items():
-            if worker[1] is None:
-                worker[1], worker[2] = item, time.monotonic()
+            if worker.item is None:
+                worker.item, worker.started = item, time.monotonic()
                 with suppress(OSError):  # its worker has just died: collect will say so
-                    connection.send(list(item.argv))
+                    connection.send(item.request)
                 return
 
     def collect(self, timeout_s: float) -> list[ItemResult]:
-        """The Reports of items that ended, after waiting at most timeout_s for one."""
-        reports = []
+        """Return the results of items that ended, after waiting at most timeout_s for one."""
+        results = []
         for connection in wait(list(self._workers), timeout_s):
-            process, item, started, _ = self._workers[connection]
-            seconds = time.monotonic() - started
+            worker = self._workers[connection]
+            seconds = time.monotonic() - worker.started
             try:
                 code, document = connection.recv()
-                self._workers[connection][1] = None
-                reports.append(ItemResult(item, code, document, seconds))
+                results.append(ItemResult(worker.item, code, document, seconds))
+                worker.item = None
             except (EOFError, OSError):
                 connection.close()
-                process.join()
+                worker.process.join()
                 del self._workers[connection]
-                if item is not None:
-                    reports.append(ItemResult(item, None, {}, seconds))
+                if worker.item is not None:
+                    results.append(ItemResult(worker.item, None, {}, seconds))
         self._start_workers()
-        return reports
+        return results
 
     def close(self, now: bool = False) -> None:
-        """Ends the workers; now: True kills those at work."""
-        for connection, (process, *_) in self._workers.items():
+        """End the workers. now: True kills those at work."""
+        for connection, worker in self._workers.items():
             if now:
-                process.kill()
-            connection.close()  # its worker leaves
-            process.join(10)
-            if process.is_alive():
-                process.kill()
-                process.join()
+                worker.process.kill()
+            connection.close()  # its worker ends by itself
+            worker.process.join(_JOIN_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
         self._workers = {}
 
 
-class _ThreadEnvironment:
-    """Within it children are born with the number of threads in their environment, where libraries look when they load."""
-
-    def __init__(self, threads: int) -> None:
-        self.wanted = dict.fromkeys(_THREAD_VARIABLES, str(threads))
-
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.wanted}
-        os.environ.update(self.wanted)
-
-    def __exit__(self, *problem) -> None:
-        for name, value in self.before.items():
+@contextmanager
+def _set_thread_environment(threads: int) -> Iterator[None]:
+    """Set the number of threads in the environment, where libraries look when they load, for processes begun within."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-
-
-def run_worker(connection, entry_point, threads, cores):
-    """The life of a worker: items in, answers out, until nobody is at the other end.
-
-    connection: end of a pipe.  perform: "module:function".  threads: int.  cores: numbers of the cores it may use;
-    empty: all.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
-    if cores and hasattr(os, "sched_setaffinity"):
-        with suppress(OSError):
-            os.sched_setaffinity(0, cores)
-    door, answer = prepare_worker(entry_point, threads), threading.Event()
-    inbox = []
-
-    def listen():
-        while True:
-            try:
-                inbox.append(connection.recv())
-            except (EOFError, OSError):
-                os._exit(0)  # the driver is gone or wants us gone: what is half done is of no use to the next run
-            answer.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-    while True:
-        answer.wait()
-        answer.clear()
-        told = door(inbox.pop())  # never more than one waits: the next is given after the answer
-        try:
-            connection.send(told)
-        except OSError:  # the driver has just gone
-            os._exit(0)
-
-
-def prepare_worker(entry_point, threads):
-    """The function called `perform`, in a process that uses so many threads and keeps the models that it loads.
-
-    perform: "module:function".  threads: int.
-    """
-    from mouthpiece.engine.weights.model_cache import enable_model_cache
-
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(threads)
-    enable_model_cache()
-    module, _, name = entry_point.partition(":")
-    door = getattr(import_module(module), name)
-
-    def run(argv):
-        for library, setting in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
-            if library in sys.modules:
-                getattr(sys.modules[library], setting)(threads)
-        return door(argv)
-
-    return run

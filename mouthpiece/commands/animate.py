@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.animate import ANIMATE
 from mouthpiece.commands.command import add_output_flags, build_command
-from mouthpiece.engine.config import add_option_groups
+from mouthpiece.engine.option_flags import add_option_groups
 from mouthpiece.lipsync.renderers import list_option_groups
 
 if TYPE_CHECKING:

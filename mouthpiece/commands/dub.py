@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import add_output_flags, build_command
 from mouthpiece.dub import DUB
-from mouthpiece.engine.config import add_option_groups
+from mouthpiece.engine.option_flags import add_option_groups
 from mouthpiece.voice.options import DubOptions
 
 if TYPE_CHECKING:

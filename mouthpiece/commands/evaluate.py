@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import build_command
-from mouthpiece.engine.config import add_former_flag
+from mouthpiece.engine.option_flags import add_former_flag
 from mouthpiece.evaluate import EVALUATE
 from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import add_output_flags, build_command
-from mouthpiece.engine.config import add_option_groups
+from mouthpiece.engine.option_flags import add_option_groups
 from mouthpiece.speak import SPEAK
 from mouthpiece.voice.options import SpeakOptions
 

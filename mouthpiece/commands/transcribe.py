@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.commands.command import build_command
-from mouthpiece.engine.config import add_flags
+from mouthpiece.engine.option_flags import add_flags
 from mouthpiece.transcribe import TRANSCRIBE, TranscribeOptions
 
 if TYPE_CHECKING:

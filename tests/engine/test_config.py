@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mouthpiece.engine.config import Options, add_flags, option, read_preset, resolve_options
+from mouthpiece.engine.config import Options, option, read_preset, resolve_options
 from mouthpiece.engine.errors import UsageError
+from mouthpiece.engine.option_flags import add_flags
 
 
 @dataclass(frozen=True)

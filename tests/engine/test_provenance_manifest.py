@@ -283,7 +283,7 @@ def lone_certificate(key):
 
 
 @pytest.mark.parametrize("spoil, wanted", [
-    ("none", "key.pem: no such file"), ("text", "no private key that can be read"), ("locked", "no private key that can be read"),
+    ("none", "key.pem: no such file"), ("text", "not a private key that can be read"), ("locked", "not a private key that can be read"),
     ("other", "belongs to another key"), ("nocert", "no certificate in it"), ("lone", "--signing-cert: cannot sign with it"),
 ])  # fmt: skip
 def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, asked, spoil, wanted):

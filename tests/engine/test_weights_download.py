@@ -249,12 +249,12 @@ def test_the_path_of_a_model_is_told_once_it_is_there(known):
     assert models.run(known, QUIET).summary.endswith("net.bin")
 
 
-def test_a_converter_of_the_door_runs_after_a_pull_and_on_demand(known, monkeypatch):
-    monkeypatch.setitem(models.CONVERTERS, "net", lambda folder: folder / "made")
+def test_a_converter_runs_after_a_pull_and_on_demand(known, monkeypatch):
+    monkeypatch.setattr("mouthpiece.models.get_converters", lambda: {"net": lambda folder: folder / "made"})
     known.yes = True
     assert models.run(known, QUIET).document["converted"].endswith("made")
     known.action, known.yes = "convert", False
     assert models.run(known, QUIET).summary.endswith("made")
-    monkeypatch.delitem(models.CONVERTERS, "net")
+    monkeypatch.setattr("mouthpiece.models.get_converters", dict)
     with pytest.raises(UsageError, match="used as it comes"):
         models.run(known, QUIET)

@@ -9,7 +9,6 @@ from mouthpiece.evaluation.dub_metrics import (
     MeasuredLine,
     compute_f0_correlation,
     compute_pause_match,
-    estimate_av_offset,
     find_sounding_spans,
     measure_line,
     measure_picture_changes,
@@ -78,24 +77,6 @@ def test_melodies_correlate_as_they_go():
     assert compute_f0_correlation((rising, RATE_HZ), (np.zeros(RATE_HZ, np.float32), RATE_HZ)) is None
 
 
-def test_lag_of_a_mouth_is_found_between_frames_and_late_is_positive():
-    t = np.arange(200) / 25
-
-    def curve(time):
-        return np.sin(5 * time) + np.sin(8.3 * time + 1) + np.sin(13.7 * time)
-
-    for late_s in (0.0, 0.05, -0.1):
-        found = estimate_av_offset(curve(t - late_s), curve(t))
-        assert found["av_offset_ms"] == pytest.approx(1000 * late_s, abs=6) and found["correlation"] > 0.95
-    unseen = np.where(t < 2, np.nan, curve(t - 0.04))
-    assert estimate_av_offset(unseen, curve(t))["av_offset_ms"] == pytest.approx(40, abs=6)
-    assert (
-        estimate_av_offset(np.full(200, np.nan), curve(t))
-        == estimate_av_offset(np.ones(200), curve(t))
-        == {"av_offset_ms": None, "correlation": None}
-    )
-
-
 def film(path, boxes=(), frames=8):
     rows, columns = np.mgrid[0:96, 0:128]
     with VideoWriter(path, 25, 128, 96, crf=12) as writer:
@@ -113,7 +94,7 @@ def test_changes_outside_of_the_mouth_are_told_from_those_inside(tmp_path):
         film(tmp_path / "b.mp4", [(32, 32, 64, 64)]),
         film(tmp_path / "c.mp4", [(32, 32, 64, 64), (100, 0, 110, 10)]),
     )
-    allowed = dict(mouths=lambda index: [(24, 24, 72, 72)], levels=24)
+    allowed = dict(get_boxes=lambda index: [(24, 24, 72, 72)], levels=24)
     same = measure_picture_changes(plain, plain)
     assert (
         same["outside_changed_share"] == 0

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 ROOMS = tuple(MAY_IMPORT)
 # tracking, crops, and which face is meant
-VOICE_MAY_USE = ("mouthpiece.face.track", "mouthpiece.face.crop", "mouthpiece.face.detect")
+VOICE_MAY_USE = tuple(f"mouthpiece.face.{name}" for name in ("track", "film_tracks", "crop", "detect"))
 LONGEST_FILE, LONGEST_FUNCTION, MOST_POSITIONAL = 400, 60, 6
 EXCEPTIONS = {}  # (path, name or "") -> why it may be longer
 

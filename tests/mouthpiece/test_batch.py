@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_jobs
@@ -16,6 +19,7 @@ from mouthpiece.batch import driver
 from mouthpiece.batch.job_list import read_job_list
 from mouthpiece.batch.ledger import Ledger, read_records
 from mouthpiece.batch.pool import WorkerPool
+from mouthpiece.batch.summary import format_summary, write_summary
 from mouthpiece.commands.command import to_json_value
 from mouthpiece.engine import version
 from mouthpiece.engine.errors import InvalidInputError, UsageError
@@ -23,6 +27,10 @@ from mouthpiece.engine.progress import Progress
 
 QUIET = Progress("none")
 TESTS = str(Path(tiny_jobs.__file__).parent)
+
+
+def make_pool(workers, count):
+    return WorkerPool(min(workers, count), tiny_jobs.run_request, 1)
 
 
 @pytest.fixture
@@ -34,10 +42,8 @@ def batch(tmp_path, monkeypatch):
 
     def batch(scripts=None, workers=1, row=None, **terms):
         jobs = tmp_path / "jobs.jsonl" if scripts is None else tiny_jobs.write_jobs(tmp_path, scripts, **(row or {}))
-        items = read_job_list(jobs, out, tiny_jobs.parser_of)
-        return driver.run_batch(
-            items, out, lambda count: WorkerPool(min(workers, count), "tiny_jobs:perform", 1), QUIET, **terms
-        )
+        items = driver.select_shard(read_job_list(jobs, out, tiny_jobs.USE_CASES), terms.get("shard", (1, 1)))
+        return driver.run_batch(items, out, partial(make_pool, workers), QUIET, **terms)
 
     batch.out, batch.folder = out, tmp_path
     return batch
@@ -78,15 +84,15 @@ def test_only_what_changed_or_is_gone_is_done_again(batch):
 
 def test_a_failure_stops_nothing_and_is_told_whole(batch):
     tally = batch(["ok", "refuse", "ok 1"])
-    assert len(tally.done) == 2 and driver.get_exit_code(tally) == 6
-    summary = to_json_value(driver.summarize_batch(tally))
+    assert len(tally.done) == 2 and tally.get_exit_code() == 6
+    summary = to_json_value(tally.as_dict())
     row = summary["failures"][0]
     assert (row["id"], row["line"], row["error"]["kind"], row["tries"]) == ("n1", 2, "refused", 1)
     assert summary["output_s"] == 4.0 and summary["output_s_per_work_s"] > 0
-    assert "line 2 n1: failed, refused: bad script. Write another." in driver.format_summary(summary)
+    assert "line 2 n1: failed, refused: bad script. Write another." in format_summary(summary)
     assert len(batch().failed) == 1 and runs(batch).count("1.wav") == 2, "what failed is tried in the next run"
     assert len(batch(only_failed=True).failed) == 1 and runs(batch).count("0.wav") == 1
-    driver.write_summary(batch.out, summary)
+    write_summary(batch.out, summary)
     assert json.loads((batch.out / "summary.json").read_text())["failed"] == 1
 
 
@@ -99,7 +105,7 @@ def test_a_failure_that_may_pass_is_tried_again_within_the_limit(batch):
 
 def test_a_worker_that_dies_costs_one_try_and_leaves_no_half_file(batch):
     tally = batch(["ok", "die-once", "ok 1", "ok 2"], workers=2)
-    assert len(tally.done) == 4 and driver.get_exit_code(tally) == 0
+    assert len(tally.done) == 4 and tally.get_exit_code() == 0
     batch_again = batch()
     assert batch_again.skipped == 4
     (batch.out / "1.wav").unlink()
@@ -110,7 +116,7 @@ def test_a_worker_that_dies_costs_one_try_and_leaves_no_half_file(batch):
 def test_an_item_that_kills_two_workers_is_left_alone_until_asked_for(batch):
     tally = batch(["ok", "die"], max_retries=9)
     assert [record["state"] for record in tally.failed] == ["quarantined"] and len(tally.done) == 1
-    assert runs(batch).count("1.wav") == 2 and driver.summarize_batch(tally)["quarantined"] == 1
+    assert runs(batch).count("1.wav") == 2 and tally.as_dict()["quarantined"] == 1
     assert len(batch().failed) == 1 and runs(batch).count("1.wav") == 2, "a quarantined item is told, not run"
     batch(only_failed=True)
     assert runs(batch).count("1.wav") == 4
@@ -176,10 +182,11 @@ def test_an_input_that_changes_within_the_clock_s_grain_is_read_again(tmp_path):
 def test_workers_have_their_threads_set_and_stay_warm(batch):
     batch(["ok", "ok 1", "ok 2"], workers=1)
     assert len({line.split()[1] for line in (batch.folder / "notes").read_text().splitlines()}) == 1
-    crew = WorkerPool(1, "tiny_jobs:perform", 3)
-    item = read_job_list(batch.folder / "jobs.jsonl", batch.folder / "elsewhere", tiny_jobs.parser_of)[0]
+    crew = WorkerPool(1, tiny_jobs.run_request, 3)
+    item = read_job_list(batch.folder / "jobs.jsonl", batch.folder / "elsewhere", tiny_jobs.USE_CASES)[0]
     try:
-        crew.submit(type("Job", (), {"argv": (*item.argv, "--dry-run")}))
+        request = replace(item.request, settings=replace(item.request.settings, dry_run=True))
+        crew.submit(SimpleNamespace(request=request))
         reports = []
         while not reports:
             reports = crew.collect(1)
@@ -207,9 +214,9 @@ if __name__ == "__main__":
     from mouthpiece.batch.job_list import read_job_list
     from mouthpiece.batch.pool import WorkerPool
     from mouthpiece.engine.progress import Progress
-    items = read_job_list({jobs!r}, {out!r}, tiny_jobs.parser_of)
-    tally = driver.run_batch(items, {out!r}, lambda count: WorkerPool(2, "tiny_jobs:perform", 1), Progress("none"))
-    sys.exit(driver.get_exit_code(tally))
+    items = read_job_list({jobs!r}, {out!r}, tiny_jobs.USE_CASES)
+    make_pool = lambda count: WorkerPool(2, tiny_jobs.run_request, 1)
+    sys.exit(driver.run_batch(items, {out!r}, make_pool, Progress("none")).get_exit_code())
 """
 
 

@@ -1,14 +1,18 @@
 """Batch files: what is accepted, and that everything else is refused with its line before anything runs."""
 
 import json
+import pickle
 import random
 import struct
 
 import pytest
 import tiny_jobs
 
-from mouthpiece.batch.job_list import BATCH_COMMANDS, compute_item_key, read_job_list
+from mouthpiece.batch.job_list import compute_item_key, read_job_list
+from mouthpiece.engine.config import RenamedOptionWarning
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
+from mouthpiece.job import OutputSettings
+from mouthpiece.use_cases import get_marking_use_cases
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def read(desk):
     def read(text, name="jobs.jsonl"):
         path = desk / "jobs" / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_job_list(path, desk / "out", tiny_jobs.parser_of)
+        return read_job_list(path, desk / "out", tiny_jobs.USE_CASES)
 
     return read
 
@@ -39,12 +43,36 @@ def line(**changes):
     return json.dumps({key: value for key, value in (GOOD | changes).items() if value is not ...})
 
 
-def test_rows_become_words_with_absolute_paths(read, desk):
+def test_rows_become_requests_with_absolute_paths(read, desk):
     item = read("\ufeff" + line(video="../film.mp4", seed=3, pace=1.5, gate=False, **{"no-provenance": True}))[0]
     script, film, output = desk / "jobs" / "a.srt", desk / "film.mp4", desk / "out" / "a.wav"
-    assert set(item.argv[1:-3]) == {"--seed=3", "--pace=1.5", "--no-gate", "--no-provenance"}
-    assert item.argv[0] == "speak" and item.argv[-3:] == (str(film), str(script), f"--output={output}")
+    request = item.request
+    assert request.options == tiny_jobs.TinyOptions(seed=3, pace=1.5, gate=False)
+    assert (request.video, request.script, request.output) == (film, script, output)
+    assert request.settings == OutputSettings(provenance=False) and set(request.given) == {"seed", "pace", "gate"}
     assert set(item.inputs) == {script, film} and item.output == output and item.line == 1
+
+
+def test_an_option_spelled_out_at_its_default_and_a_former_name_have_the_same_key(read, desk):
+    def key(**more):
+        return compute_item_key(read(line(**more))[0], desk / "out", ["c"], "1")
+
+    assert key() == key(seed=0) and key(pace=1.5) != key()
+    with pytest.warns(RenamedOptionWarning, match="--tempo is now --pace"):
+        assert key(tempo=1.5) == key(pace=1.5)
+
+
+def test_a_file_named_by_an_option_counts_from_the_batch_file_and_is_an_input(read, desk):
+    words = desk / "jobs" / "words.toml"
+    words.write_text("a = 1")
+    item = read(line(dictionary="words.toml"))[0]
+    assert item.request.options.dictionary == words and words in item.inputs
+    assert read(line(dictionary="/nowhere/words.toml"))[0].inputs == (desk / "jobs" / "a.srt",)
+
+
+def test_a_request_of_every_row_can_be_sent_to_another_process(read):
+    item = read(line(seed=3, gate=False))[0]
+    assert pickle.loads(pickle.dumps(item)) == item
 
 
 def test_a_table_says_the_same_as_json_lines(read):
@@ -52,7 +80,9 @@ def test_a_table_says_the_same_as_json_lines(read):
         "id,command,script,output,seed,gate\none,speak,a.srt,a.wav,3,false\n\ntwo,speak,b.srt,b.wav,,\n", "jobs.csv"
     )
     rows = read(line(seed=3, gate=False) + "\n\n" + line(id="two", script="b.srt", output="b.wav"))
-    assert [(item.id, item.argv, item.inputs) for item in table] == [(item.id, item.argv, item.inputs) for item in rows]
+    assert [(item.id, item.request, item.inputs) for item in table] == [
+        (item.id, item.request, item.inputs) for item in rows
+    ]
     assert [item.line for item in table] == [2, 4] and [item.line for item in rows] == [1, 3]
     assert read("id;command;script;output\n1;speak;a.srt;x.wav\n", "jobs.csv")[0].id == "1"
 
@@ -76,9 +106,9 @@ def test_the_key_follows_contents_options_output_and_version_but_not_places(read
 BAD = [
     ("{", "line 1: is not JSON"), ("[]", "is no object"), ("3", "is no object"), ('{"id": "a", "id": "b"}', "id: given twice"),
     (line(id=...), "id: is missing"), (line(id=""), "id: need text"), (line(id="x\n"), "id: need at most"), (line(id=True), "id: need text"),
-    (line(id="x" * 300), "id: need at most"), (line(command="fly"), "'fly' is none of animate"), (line(command="dub"), "dub is not installed"),
+    (line(id="x" * 300), "id: need at most"), (line(command="fly"), "'fly' is none of speak"), (line(command="dub"), "'dub' is none of speak"),
     (line(command=["speak"]), "command: need text"), (line(script=...), "script: is missing"), (line(script="none.srt"), "no such file"),
-    (line(script="."), "this is a folder"), (line(script="\0"), "is no path"), (line(script="x" * 5000), "is no path"), (line(script=3), "no such file"),
+    (line(script="."), "this is a folder"), (line(script="\0"), "is not a path"), (line(script="x" * 5000), "is not a path"), (line(script=3), "no such file"),
     (line(script={"a": 1}), "script: need text"), (line(script=["a.srt", "b.srt"]), "script: need one value"), (line(video="a.srt"), "video: a.srt is plain text"),
     (line(output="../../etc/x.wav"), "outside of the batch's folder"), (line(output="/etc/x.wav"), "outside"), (line(output="x/../../y.wav"), "outside"),
     (line(output=""), "output: need text"), (line(output="."), "outside"), (line(output="a\0.wav"), "characters that can be printed"),
@@ -150,75 +180,57 @@ def test_every_bad_row_is_listed(read):
     assert "4 bad rows" in str(caught.value)
 
 
+STRANGE = [
+    1e308,
+    "",
+    "\0",
+    "../../etc/passwd",
+    "x" * 70_000,
+    "\u202e",
+    "-rf",
+    "--force",
+    True,
+    [None],
+    "nul\n",
+    "//",
+    "~",
+]
+STRANGE += ["$HOME/x", "%s%n"]
+NO_TEXT = [None, [], {}, [[1]], 1e308]
+FIELDS_NOT_KNOWN = ["wings", "force", "json", "--help", "o", "", "output2", "command "]
+OUTPUTS_TAKEN = ["0.wav", "2.WAV", "0.mp4", "./0.wav", "a/../0.wav", "results.jsonl", ".", "..", "0.wav/x.wav"]
+
+
+def spoil_row(draw, kind, rows):
+    """The second of three rows with something wrong; kind: 0 to 5."""
+    if kind == 0:
+        return rows[1][: draw.randrange(1, len(rows[1]) - 1)]
+    if kind == 4:
+        return rows[draw.choice([0, 2])]
+    if kind == 1:
+        change = {draw.choice(["id", "command", "script", "output"]): draw.choice(NO_TEXT)}
+    elif kind == 2:
+        path = "../" * draw.randrange(1, 9) + "x/y.wav"
+        places = ["../../etc/passwd", path, "\0", "x" * 70_000, "//"]
+        change = {draw.choice(["output", "script", "seed", "pace"]): draw.choice(places)}
+    elif kind == 3:
+        change = {draw.choice(FIELDS_NOT_KNOWN): draw.choice(STRANGE)}
+    else:
+        change = {"output": draw.choice(OUTPUTS_TAKEN)}
+    return json.dumps(GOOD | {"id": 1, "output": "1.wav"} | change)
+
+
 def spoilt(seed):
     """A batch of three rows with something wrong in the second, by a seed; gives bytes."""
     draw = random.Random(seed)
     rows = [line(id=number, output=f"{number}.wav") for number in range(3)]
-    whole = GOOD | {"id": 1, "output": "1.wav"}
-    strange = [
-        None,
-        [],
-        {},
-        [[1]],
-        -1,
-        1e308,
-        "",
-        "\0",
-        "../../etc/passwd",
-        "x" * 70_000,
-        "\u202e",
-        "-rf",
-        "--force",
-        True,
-        [None],
-        "nul\n",
-        "//",
-        "~",
-        "$HOME/x",
-        "%s%n",
-    ]
     kind = draw.randrange(7)
-    if kind == 0:
-        text = rows[1]
-        rows[1] = text[: draw.randrange(1, len(text) - 1)]
-    elif kind == 1:
-        rows[1] = json.dumps(
-            whole | {draw.choice(["id", "command", "script", "output"]): draw.choice([None, [], {}, [[1]], 1e308])}
-        )
-    elif kind == 2:
-        rows[1] = json.dumps(
-            whole
-            | {
-                draw.choice(["output", "script", "seed", "pace"]): draw.choice(
-                    ["../../etc/passwd", "../" * draw.randrange(1, 9) + "x/y.wav", "\0", "x" * 70_000, "//"]
-                )
-            }
-        )
-    elif kind == 3:
-        rows[1] = json.dumps(
-            whole
-            | {
-                draw.choice(["wings", "force", "json", "--help", "o", "", "output2", "command "]): draw.choice(
-                    strange[5:]
-                )
-            }
-        )
-    elif kind == 4:
-        rows[1] = rows[draw.choice([0, 2])]
-    elif kind == 5:
-        rows[1] = json.dumps(
-            whole
-            | {
-                "output": draw.choice(
-                    ["0.wav", "2.WAV", "0.mp4", "./0.wav", "a/../0.wav", "results.jsonl", ".", "..", "0.wav/x.wav"]
-                )
-            }
-        )
-    else:
-        data = bytearray(rows[1].encode())
-        data[draw.randrange(len(data))] = draw.choice([0x00, 0xFF, 0x80, 0x0B])
-        return b"\n".join([rows[0].encode(), bytes(data), rows[2].encode()])
-    return "\n".join(rows).encode()
+    if kind < 6:
+        rows[1] = spoil_row(draw, kind, rows)
+        return "\n".join(rows).encode()
+    data = bytearray(rows[1].encode())
+    data[draw.randrange(len(data))] = draw.choice([0x00, 0xFF, 0x80, 0x0B])
+    return b"\n".join([rows[0].encode(), bytes(data), rows[2].encode()])
 
 
 def test_two_hundred_spoilt_batch_files_are_all_refused_with_their_line_and_nothing_is_written(read, desk):
@@ -243,7 +255,7 @@ def test_noise_is_refused_in_words(read):
 
 
 def test_the_commands_of_rows_are_those_that_write_media():
-    assert BATCH_COMMANDS == ("animate", "lipsync", "speak", "dub", "sound")
+    assert list(get_marking_use_cases()) == ["animate", "lipsync", "speak", "dub", "sound"]
 
 
 def test_the_command_refuses_before_anything_runs_and_lists_lines(call, desk):

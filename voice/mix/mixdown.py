@@ -1,4 +1,4 @@
-"""Dialogue and bed brought together: placed to the sample, at a loudness asked for, as stems that sum to the mix."""
+"""Mixdown of dialogue and bed: placed to the sample, at the loudness asked for, as stems that sum to the mix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,23 +19,23 @@ from mouthpiece.engine.files import atomic_write, check_output_file
 from mouthpiece.engine.media.reading import open_sound_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mouthpiece.engine.audio.mastering import LoudnessTarget
 
 BLOCK_SAMPLES = RATE_HZ
 PAN_GAIN = 0.5**0.5  # one voice on two loudspeakers, as loud as on one
 STEM_NAMES = ("dialogue", "bed", "mix")
+Meters: TypeAlias = dict[str, LoudnessMeter]  # by stem name
 
 
 @dataclass(frozen=True)
 class PlacedSound:
-    """A spoken line at its place.
+    """A spoken line at its place in a programme.
 
-    sound: Sound at 48 kHz, one channel or those of the programme.  start: int, sample of the programme where it begins,
-    also below 0.
-    gain_db: float.
+    sound: at 48 kHz, of one channel or those of the programme.
+    start: sample of the programme where it begins, also below 0.
+    gain_db: applied to it.
     """
 
     sound: Sound
@@ -45,19 +45,18 @@ class PlacedSound:
 
 @dataclass(frozen=True)
 class Programme:
-    """What is to be mixed.
+    """Dialogue and bed that are to be mixed.
 
-    lines: Placed, in any order; where they overlap they add up.
+    lines: in any order; where they overlap they add up.
     bed: Sound, path of a sound file or video (streamed), or None for silence; what it lacks in length is silence, what
-    it has
-    beyond is left out, and the facts say so.
+    it has beyond is left out, and the facts say so.
     samples: length at 48 kHz.
     channels: of the programme; None takes those of the bed, or one.
-    bed_gain_db: float.
-    Raises UsageProblem for lines of another rate, Refused for a bed that other channels cannot hold.
+    bed_gain_db: applied to the bed.
+    Raises UsageError for lines of another rate, InvalidInputError for a bed that other channels cannot hold.
     """
 
-    lines: tuple
+    lines: tuple[PlacedSound, ...]
     bed: Sound | Path | None
     samples: int
     channels: int | None = None
@@ -90,17 +89,18 @@ class Stems:
     dialogue: Sound
     bed: Sound
     mix: Sound
-    facts: dict = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
 
 
 def mix_programme(programme: Programme, target: LoudnessTarget | None = None) -> Stems:
-    """Stems of a programme in memory; `write_stems` does the same to files of any length.
+    """Mix a programme to Stems in memory; `write_stems` does the same to files of any length.
 
-    programme: Programme.  target: loudness.Target; None keeps the level and limits peaks to -1 dBTP.
+    target: None keeps the level and limits peaks to -1 dBTP.
     Raises what reading the bed raises.
     """
     mastering, facts = _plan_mastering(programme, target)
-    parts, meters = {name: [] for name in STEM_NAMES}, _make_meters(programme)
+    meters = _make_meters(programme)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in STEM_NAMES}
     for block in _iterate_mastered(programme, mastering):
         for name, samples in block.items():
             meters[name].add(samples)
@@ -111,19 +111,18 @@ def mix_programme(programme: Programme, target: LoudnessTarget | None = None) ->
 
 def write_stems(
     programme: Programme,
-    paths: dict[str, Path],
-    target=None,
+    paths: Mapping[str, Path],
+    target: LoudnessTarget | None = None,
     overwrite: bool = False,
-    inputs: list[Path] | tuple[Path, ...] = (),
+    inputs: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Writes the stems as 24-bit WAV files in constant memory and gives the facts: loudness and true peak before and
-    after.
+    """Write the stems of a programme as 24-bit WAV files, all or none, in constant memory.
 
-    programme, target: as for `mix`.
-    paths: dict from names of STEMS to paths ending in .wav; what is not named is not written.
-    overwrite, inputs: as for files.output_file.
-    All of them appear, or none.
-    Raises UsageProblem and WriteFailed as output_file does, and what reading the bed raises.
+    programme, target: as for `mix_programme`.
+    paths: {name of STEM_NAMES: path ending in .wav}; stems that are not named are not written.
+    overwrite, inputs: as for check_output_file.
+    Returns JSON-ready facts: loudness and true peak before and after. Raises UsageError and OutputError as
+    check_output_file does, and what reading the bed raises.
     """
     import soundfile
 
@@ -148,54 +147,55 @@ def write_stems(
     return facts | _report_loudness(meters, target)
 
 
-def _count_channels(bed: Path | None) -> int | None:
-    if bed is None or isinstance(bed, Sound):
-        return bed and bed.channels
+def _count_channels(bed: Sound | Path | None) -> int | None:
+    if bed is None:
+        return None
+    if isinstance(bed, Sound):
+        return bed.channels
     with open_sound_stream(bed) as (_, blocks):
         return next((block.shape[0] for block in blocks), 1)
 
 
-def _make_meters(programme: Programme) -> dict[str, LoudnessMeter]:
+def _make_meters(programme: Programme) -> Meters:
     return {name: LoudnessMeter(programme.channels) for name in STEM_NAMES}
 
 
-def _plan_mastering(programme: Programme, target) -> tuple[Mastering, dict[str, Any]]:
-    """Mastering of a programme, after a first pass over it, and the facts so far."""
-    meters, tail = _make_meters(programme), {}
-    for dialogue, bed in _iterate_unmastered(programme, tail):
+def _plan_mastering(programme: Programme, target: LoudnessTarget | None) -> tuple[Mastering, dict[str, Any]]:
+    """Plan the Mastering of a programme in a first pass over it; return it and the facts so far."""
+    meters, mixer = _make_meters(programme), _Mixer(programme)
+    for dialogue, bed in mixer.iterate_blocks():
         for name, block in zip(STEM_NAMES, (dialogue, bed, dialogue + bed)):
             meters[name].add(block)
     power, _ = meters["mix"].get_hop_levels()
     # no stem may clip either: they would no longer sum
     peaks = np.max([meter.get_hop_levels()[1] for meter in meters.values()], 0)
     mastering = compute_mastering((power, peaks), meters["dialogue"].get_hop_levels(), target)
-    facts = {
+    notes = [mastering.note] if mastering.note else []
+    if programme.bed is not None and mixer.bed_samples != programme.samples:
+        notes.append(_describe_length(mixer.bed_samples - programme.samples))
+    ends = ((line.start, line.start + line.sound.samples.shape[1]) for line in programme.lines)
+    cut = sum(start < 0 or end > programme.samples for start, end in ends)
+    if cut:
+        notes.append(f"{cut} line(s) reach beyond the programme and are cut there")
+    return mastering, {
         "samples": programme.samples,
         "channels": programme.channels,
         "layout": LAYOUTS[programme.channels],
         "before": {name: meter.result().as_dict() for name, meter in meters.items()},
         "gain_db": round(mastering.gain_db, 2),
         "limited_db": round(mastering.reduction_db, 2),
-        "notes": [mastering.note] if mastering.note else [],
+        "notes": notes,
     }
-    facts["notes"] += _describe_length(programme, tail.get("bed", 0))
-    late = sum(
-        line.start < 0 or line.start + line.sound.samples.shape[1] > programme.samples for line in programme.lines
-    )
-    if late:
-        facts["notes"].append(f"{late} line(s) reach beyond the programme and are cut there")
-    return mastering, facts
 
 
-def _describe_length(programme: Programme, bed_samples: int) -> list:
-    if programme.bed is None or bed_samples == programme.samples:
-        return []
-    difference_s = Fraction(bed_samples - programme.samples, RATE_HZ)
-    what = "longer: its end is left out" if difference_s > 0 else "shorter: silence follows it"
-    return [f"the bed is {abs(float(difference_s)):.3f} s {what}"]
+def _describe_length(difference: int) -> str:
+    """Describe a bed that is so many samples longer than the programme."""
+    what = "longer: its end is left out" if difference > 0 else "shorter: silence follows it"
+    return f"the bed is {abs(float(Fraction(difference, RATE_HZ))):.3f} s {what}"
 
 
-def _report_loudness(meters: dict[str, LoudnessMeter], target) -> dict[str, Any]:
+def _report_loudness(meters: Meters, target: LoudnessTarget | None) -> dict[str, Any]:
+    """Report the loudness of finished stems, JSON-ready."""
     after = {name: meter.result() for name, meter in meters.items()}
     return {
         "target": target and vars(target),
@@ -204,50 +204,63 @@ def _report_loudness(meters: dict[str, LoudnessMeter], target) -> dict[str, Any]
     }
 
 
-def _compute_landing_error(after: dict[str, Loudness], target) -> None:
-    """How far the finished programme is from its target, in LU; None where there is nothing to compare."""
+def _compute_landing_error(after: dict[str, Loudness], target: LoudnessTarget | None) -> float | None:
+    """Compute how far a finished programme is above its target, in LU; None where there is nothing to compare."""
     if target is None:
         return None
-    metered: Loudness = after[
-        "dialogue" if target.gated_by == "dialogue" and after["dialogue"].lufs is not None else "mix"
-    ]
-    return None if metered.lufs is None else round(metered.lufs - target.lufs, 2)
+    by_dialogue = target.gated_by == "dialogue" and after["dialogue"].lufs is not None
+    lufs = after["dialogue" if by_dialogue else "mix"].lufs
+    return None if lufs is None else round(lufs - target.lufs, 2)
 
 
 def _iterate_mastered(programme: Programme, mastering: Mastering) -> Iterator[dict[str, np.ndarray]]:
-    """Blocks by stem name, with gain and limiter on both stems alike."""
+    """Yield blocks by stem name, with gain and limiter on both stems alike."""
     start = 0
-    for dialogue, bed in _iterate_unmastered(programme, {}):
+    for dialogue, bed in _Mixer(programme).iterate_blocks():
         gains = mastering.compute_gains(start, dialogue.shape[1])
         dialogue, bed = dialogue * gains, bed * gains
         yield {"dialogue": dialogue, "bed": bed, "mix": dialogue + bed}
         start += dialogue.shape[1]
 
 
-def _iterate_unmastered(programme: Programme, tail: dict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (dialogue, bed) of (C, S) float32 blocks; `tail` is told under "bed" how many samples the bed had."""
-    lines = sorted(programme.lines, key=lambda line: line.start)
-    with ExitStack() as open_files:
-        bed = _BedReader(programme, open_files)
-        for start in range(0, programme.samples, BLOCK_SAMPLES):
-            stop = min(start + BLOCK_SAMPLES, programme.samples)
-            dialogue = np.zeros((programme.channels, stop - start), np.float32)
-            for line in lines:
-                a, b = max(start, line.start), min(stop, line.start + line.sound.samples.shape[1])
-                if a < b:
-                    piece = line.sound.samples[:, a - line.start : b - line.start]
-                    dialogue[:, a - start : b - start] += 10 ** (line.gain_db / 20) * pan_to_layout(
-                        piece, programme.channels
-                    )
-            yield dialogue, bed.take(stop - start)
-        tail["bed"] = programme.samples - bed.missing_samples + bed.count_remaining()
+class _Mixer:
+    """Lay the lines of a programme beside its bed, before mastering.
+
+    bed_samples: length of the bed at 48 kHz, once all blocks are taken.
+    """
+
+    def __init__(self, programme: Programme) -> None:
+        self._programme = programme
+        self.bed_samples = 0
+
+    def iterate_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (dialogue, bed), (C, S) float32 blocks of a second."""
+        programme = self._programme
+        with ExitStack() as open_files:
+            bed = _BedReader(programme, open_files)
+            for start in range(0, programme.samples, BLOCK_SAMPLES):
+                stop = min(start + BLOCK_SAMPLES, programme.samples)
+                yield self._mix_dialogue(start, stop), bed.read(stop - start)
+            self.bed_samples = programme.samples - bed.missing_samples + bed.count_remaining()
+
+    def _mix_dialogue(self, start: int, stop: int) -> np.ndarray:
+        """Add up the lines between two samples of the programme, in the order of their starts."""
+        channels = self._programme.channels
+        dialogue = np.zeros((channels, stop - start), np.float32)
+        for line in sorted(self._programme.lines, key=lambda line: line.start):
+            a, b = max(start, line.start), min(stop, line.start + line.sound.samples.shape[1])
+            if a < b:
+                panned = pan_to_layout(line.sound.samples[:, a - line.start : b - line.start], channels)
+                dialogue[:, a - start : b - start] += 10 ** (line.gain_db / 20) * panned
+        return dialogue
 
 
 def pan_to_layout(samples: np.ndarray, channels: int) -> np.ndarray:
-    """A voice on the loudspeakers of a layout: (channels, S) float32; centre where there is one, else both fronts at -3
-    dB.
+    """Pan a voice to the loudspeakers of a layout: (channels, S) float32.
 
-    samples: (C, S) float32, one channel, two (go to the fronts), or those of the layout.  channels: int.
+    samples: (C, S) float32, one channel (goes to the centre, without one to both fronts at -3 dB), two (go to the
+    fronts), or those of the layout.
+    channels: of a layout of CHANNEL_NAMES.
     """
     names = CHANNEL_NAMES[channels]
     if len(samples) == channels:
@@ -258,27 +271,27 @@ def pan_to_layout(samples: np.ndarray, channels: int) -> np.ndarray:
         return out
     if len(samples) > 1:
         samples = make_mix_matrix(CHANNEL_NAMES[len(samples)], 1) @ samples
-    gains = np.array(
-        [name == "FC" for name in names] if "FC" in names else [PAN_GAIN * (name in ("FL", "FR")) for name in names],
-        np.float32,
-    )
+    targets, gain = (("FC",), 1.0) if "FC" in names else (("FL", "FR"), PAN_GAIN)
+    gains = np.array([gain * (name in targets) for name in names], np.float32)
     return gains[:, None] * samples
 
 
 class _BedReader:
-    """The bed in pieces of any size, in the channels of the programme; silence after its end."""
+    """Read the bed of a programme in pieces of any size, in the channels of the programme; silence after its end."""
 
-    def __init__(self, programme: Programme, open_files) -> None:
-        self._channels, self._gain = programme.channels, np.float32(10 ** (programme.bed_gain_db / 20))
-        self._held, self.missing_samples = np.zeros((programme.channels, 0), np.float32), 0
-        if programme.bed is None:
-            self._blocks = iter(())
-        elif isinstance(programme.bed, Sound):
+    def __init__(self, programme: Programme, open_files: ExitStack) -> None:
+        self._channels = programme.channels
+        self._gain = np.float32(10 ** (programme.bed_gain_db / 20))
+        self._held = np.zeros((programme.channels, 0), np.float32)
+        self.missing_samples = 0
+        self._blocks: Iterator[np.ndarray] = iter(())
+        if isinstance(programme.bed, Sound):
             self._blocks = iterate_delivery_blocks(programme.bed)
-        else:
+        elif programme.bed is not None:
             _, self._blocks = open_files.enter_context(open_sound_stream(programme.bed, RATE_HZ))
 
-    def take(self, samples: int) -> np.ndarray:
+    def read(self, samples: int) -> np.ndarray:
+        """Read the next (C, samples) float32."""
         held, length = [self._held], self._held.shape[1]
         while length < samples and (block := next(self._blocks, None)) is not None:
             held.append(self._fit_channels(block))
@@ -289,7 +302,7 @@ class _BedReader:
         return self._gain * np.pad(out, ((0, 0), (0, samples - out.shape[1])))
 
     def _fit_channels(self, block: np.ndarray) -> np.ndarray:
-        """A block in the channels of the programme: fewer by mix_matrix, one channel to all fronts, two to the fronts."""
+        """Bring a block to the channels of the programme: fewer by a mix, one channel to the fronts or centre."""
         if len(block) == self._channels:
             return block
         if len(block) > self._channels:
@@ -299,4 +312,5 @@ class _BedReader:
         return pan_to_layout(block, self._channels)
 
     def count_remaining(self) -> int:
+        """Count the samples that were not read; reads them."""
         return self._held.shape[1] + sum(block.shape[1] for block in self._blocks)

@@ -1,4 +1,4 @@
-"""What MMAudio's flow network is stacked from; parameter names are those of the published files."""
+"""Blocks of MMAudio's flow network; parameter names are those of the published files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TimeConv(nn.Conv1d):
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
-def make_linear(width_in: int, width_out: int, kernel: int | None, bias: bool = True) -> TimeConv | torch.nn.Module:
-    """A TimeConv, or a Linear where the kernel is None."""
+def make_linear(width_in: int, width_out: int, kernel: int | None, bias: bool = True) -> nn.Module:
+    """Make a TimeConv, or a Linear where the kernel is None."""
     return nn.Linear(width_in, width_out, bias) if kernel is None else TimeConv(width_in, width_out, kernel, bias)
 
 
@@ -46,9 +46,9 @@ class GatedLayer(nn.Module):
 def compute_rotary_angles(
     count: int, head_dim: int, speed: float = 1.0, device: torch.device | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cos, sin) of each position's angles, (count, head_dim / 2) float32.
+    """Compute (cos, sin) of each position's rotary angles, (count, head_dim / 2) float32 each.
 
-    count: positions, from 0.  speed: what the frequencies are multiplied by.
+    count: positions, from 0.  speed: factor on the frequencies.
     Source: RoFormer, 2104.09864 section 3.2.
     """
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device)
@@ -58,7 +58,7 @@ def compute_rotary_angles(
 
 
 def apply_rotary(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
-    """x (B, H, N, D) with neighbouring numbers turned as pairs, in float32; None turns nothing. Source: as above."""
+    """Rotate neighbouring pairs of x (B, H, N, D), in float32; None rotates nothing. Source: as above."""
     if angles is None:
         return x
     cos, sin = angles
@@ -88,20 +88,20 @@ class QKVProjection(nn.Module):
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """What queries gather, (B, N, width). Source: 1706.03762 equation 1."""
+    """Attend: (B, N, width) gathered by queries, keys and values (B, H, N, D). Source: 1706.03762 equation 1."""
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Layer norm without parameters, then x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
+    """Modulate x: layer norm without parameters, then x (1 + scale) + shift. Source: DiT, 2212.09748 section 3.2."""
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
 class StreamBlock(nn.Module):
-    """One stream's part of a block: steered projection before the attention, gated residuals after it.
+    """One stream's part of a block: modulated projection before the attention, gated residuals after it.
 
     width, heads, inner: sizes.  kernel: of its convolutions; None makes linear layers, for text.
-    ends_here: True for a stream that nothing reads after this attention; it has no part after it.
+    ends_here: whether nothing reads the stream after this attention; it then has no part after it.
     Source: MMAudio, 2412.15322 section 3.2; adaLN-zero from 2212.09748.
     """
 
@@ -115,26 +115,26 @@ class StreamBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, (2 if ends_here else 6) * width))
 
     def before(self, x: torch.Tensor, e: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor] | None) -> tuple:
-        """(q, k, v) of tokens x (B, N, width) under e (B, 1 or N, width), and what `after` needs."""
+        """Project tokens x (B, N, width), modulated by e (B, 1 or N, width): (q, k, v), and what `after` needs."""
         shift, scale, *rest = self.adaLN_modulation(e).chunk(2 if self.ends_here else 6, -1)
         return self.attn(modulate(x, shift, scale), angles), rest
 
     def after(self, x: torch.Tensor, gathered: torch.Tensor, rest: list[torch.Tensor]) -> torch.Tensor:
-        """Tokens one block on, from what the attention gathered."""
+        """Update the tokens by what the attention gathered. rest: of `before`."""
         gate_a, shift, scale, gate_f = rest
         x = x + gate_a * self.linear1(gathered)
         return x + gate_f * self.ffn(modulate(x, shift, scale))
 
     def forward(self, x: torch.Tensor, e: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """The block on one stream alone, (B, N, width)."""
+        """Run the block on one stream alone, (B, N, width)."""
         qkv, rest = self.before(x, e, angles)
         return self.after(x, attend(*qkv), rest)
 
 
 class JointBlock(nn.Module):
-    """Latents, CLIP pictures and text in one attention, each with its own weights.
+    """Latents, CLIP images and text in one attention, each with its own weights.
 
-    last: True for the block after which only latents go on.
+    last: whether only latents go on after the block.
     Source: MMAudio, 2412.15322 section 3.2; MM-DiT, 2403.03206.
     """
 
@@ -152,11 +152,10 @@ class JointBlock(nn.Module):
         shared: torch.Tensor,
         angles: tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(latent, clip, text) one block on.
+        """Run the block on (latent, clip, text), (B, N, width) each.
 
-        streams: (B, N, width) each.  each: (B, N latents, width), steers latents.  shared: (B, 1, width), steers the
-        rest.
-        angles: (latent, clip) tables; text is not turned.
+        each: (B, N latents, width), modulates latents.  shared: (B, 1, width), modulates the others.
+        angles: (latent, clip) rotary tables; text has none.
         """
         blocks = (self.latent_block, self.clip_block, self.text_block)
         steering = (each, shared, shared)
@@ -183,12 +182,12 @@ class FlowTimeEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(sinusoids, width), nn.SiLU(), nn.Linear(width, width))
 
     def frequencies(self, device: torch.device | None = None) -> torch.Tensor:
-        """(sinusoids / 2,) float32, radians a unit of flow time."""
+        """Compute the frequencies, (sinusoids / 2,) float32, radians a unit of flow time."""
         pairs = torch.arange(0, self.sinusoids, 2, dtype=torch.float32, device=device)
         return 1.0 / ROTARY_THETA ** (pairs / self.sinusoids) * self.speed
 
     def sinusoid(self, time: torch.Tensor) -> torch.Tensor:
-        """(B, sinusoids) float32 of times (B,)."""
+        """Compute the sinusoids of times (B,), (B, sinusoids) float32."""
         angles = time.float()[:, None] * self.frequencies(time.device)
         return torch.cat([angles.cos(), angles.sin()], -1)
 

@@ -1,6 +1,4 @@
-"""The public MMAudio files, read without running what is in them and loaded strictly; other people's weights, never
-shipped.
-"""
+"""The public MMAudio weights files, read without running what is in them and loaded strictly; never shipped."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,16 +25,17 @@ if TYPE_CHECKING:
 
     from mouthpiece.voice.mmaudio.sizes import ModelVariant
 
+T = TypeVar("T", bound=torch.nn.Module)
+
 GENERATOR = "generator"  # key under which vocoder files hold their tensors
 _PULL_HINT = "Get the file again with `mouthpiece models pull`."
 
 
 def read_checkpoint(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the header's config of a weights file: (dict of tensors on the CPU, dict).
+    """Read a weights file: (tensors on the CPU, config of its header).
 
-    path: Path of .safetensors, .pth, .pt or .bin; pickles are read for tensors alone and refuse everything else.
-    name: what to call it in the error.
-    Raises Missing when it is not there, Refused when it is broken or holds more than tensors.
+    path: .safetensors, .pth, .pt or .bin; of pickles only tensors are read.  name: for the error.
+    Raises MissingDependencyError when it is not there, InvalidInputError when it is damaged or holds more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,54 +55,50 @@ def read_checkpoint(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dic
     if isinstance(state, dict) and isinstance(state.get(GENERATOR), dict):
         state = state[GENERATOR]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        message = f"weights '{name}': {path} is no flat list of tensors."
+        message = f"weights '{name}': {path} is not a flat list of tensors."
         raise InvalidInputError(message, hint="Take the publisher's own file.", code="bad_weights")
     return state, {}
 
 
-def _build_from_state(build: Callable, state: dict[str, torch.Tensor], name: str):
-    """The module that `build` makes, float32, in eval, filled from the state, on the device of the state."""
+def _build_from_state(build: Callable[[], T], state: dict[str, torch.Tensor], name: str) -> T:
+    """Build a module, float32, in eval, and load the state into it, on the device of the state."""
     with torch.device("meta"):  # no random numbers are drawn for what is replaced at once
         module = build()
     device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
     return load_state_into(module.to_empty(device=device), state, name).eval().requires_grad_(False)
 
 
-def build_network(state, size: NetworkSize, name: str = "network") -> FlowNetwork | None:
-    """The FlowNetwork of a checkpoint's tensors; tables that older files carry are dropped, all else must fit.
+def build_network(state: dict[str, torch.Tensor], size: NetworkSize, name: str = "network") -> FlowNetwork:
+    """Build the flow network of a checkpoint's tensors; tables that older files carry are dropped, all else must fit.
 
-    state: dict of tensors.  size: NetworkSize.  name: for the error.
-    Raises Missing with the first five differences.
+    name: for the error.
+    Raises MissingDependencyError with the first five differences.
     """
     state = {key: value for key, value in state.items() if key not in DROPPED_KEYS}
     return _build_from_state(lambda: FlowNetwork(size), state, name)
 
 
-def build_vae(state: dict[str, torch.Tensor], size: VaeSize, name: str = "vae") -> MelVAE | None:
-    """The MelVAE of a checkpoint's raw tensors, fused. Raises Missing as network_of."""
-    vae = _build_from_state(lambda: MelVAE(size), state, name)
-    return vae.fuse()
+def build_vae(state: dict[str, torch.Tensor], size: VaeSize, name: str = "vae") -> MelVAE:
+    """Build the fused mel VAE of a checkpoint's raw tensors. Raises as `build_network`."""
+    return _build_from_state(lambda: MelVAE(size), state, name).fuse()
 
 
-def build_vocoder(state, size: VocoderSize, name: str = "vocoder") -> Vocoder:
-    """The Vocoder of a checkpoint's tensors in any spelling of weight norm. Raises Missing as network_of."""
+def build_vocoder(state: dict[str, torch.Tensor], size: VocoderSize, name: str = "vocoder") -> Vocoder:
+    """Build the vocoder of a checkpoint's tensors, with either names of weight norm. Raises as `build_network`."""
     return _build_from_state(lambda: Vocoder(size), fold_weight_norm(state), name)
 
 
 def build_sync(state: dict[str, torch.Tensor], size: SyncSize, name: str = "synchformer") -> SyncEncoder:
-    """The SyncEncoder of a whole Synchformer's tensors; what does not belong to it is left out.
-
-    Raises Missing as network_of.
-    """
+    """Build the sync encoder of a whole Synchformer's tensors; the others are left out. Raises as `build_network`."""
     own = {key.removeprefix(STATE_PREFIX): value for key, value in state.items() if key.startswith(STATE_PREFIX)}
     return _build_from_state(lambda: SyncEncoder(size), own, name)
 
 
-def load_network(path: Path, variant: ModelVariant) -> FlowNetwork | None:
-    """The FlowNetwork of a published file, which must be the variant asked for.
+def load_network(path: Path, variant: ModelVariant) -> FlowNetwork:
+    """Load the flow network of a published file of that variant.
 
-    path: Path.  variant: sizes.Variant.
-    Raises Refused naming the variant that the file is, Missing with the first five differences.
+    Raises InvalidInputError naming another variant that the file is, MissingDependencyError with the first five
+    differences.
     """
     state, config = read_checkpoint(path, variant.name)
     size = parse_size(NetworkSize, config["network"]) if "network" in config else variant.network
@@ -117,8 +112,8 @@ def load_network(path: Path, variant: ModelVariant) -> FlowNetwork | None:
     return build_network(state, size, variant.name)
 
 
-def identify_variant(state) -> str:
-    """Which public variant a state dict of full size is by its shapes, or None."""
+def identify_variant(state: dict[str, torch.Tensor]) -> str | None:
+    """Identify the public variant of a full-size state by its shapes; None where it is none."""
     if "audio_input_proj.0.weight" not in state or "final_layer.conv.weight" not in state:
         return None
     width, latent_dim = state["audio_input_proj.0.weight"].shape[:2]
@@ -127,27 +122,26 @@ def identify_variant(state) -> str:
     v2 = "clip_input_proj.2.w1.weight" in state
     for variant in VARIANTS.values():
         size = variant.network
-        if (size.hidden_dim, size.latent_dim, size.fused_depth, size.depth - size.fused_depth, size.v2) == (
-            width, latent_dim, fused, joint, v2
-        ):  # fmt: skip
+        shape = (size.hidden_dim, size.latent_dim, size.fused_depth, size.depth - size.fused_depth, size.v2)
+        if shape == (width, latent_dim, fused, joint, v2):
             return variant.name
     return None
 
 
 def load_vae(path: Path, size: VaeSize) -> MelVAE:
-    """The fused MelVAE of a published file. path: Path.  size: VaeSize.  Raises as read_checkpoint."""
+    """Load the fused mel VAE of a published file. size: where its header has none.  Raises as `read_checkpoint`."""
     state, config = read_checkpoint(path, "vae")
     return build_vae(state, parse_size(VaeSize, config["vae"]) if "vae" in config else size, "vae")
 
 
 def load_vocoder(path: Path, size: VocoderSize) -> Vocoder:
-    """The Vocoder of a published file. path: Path.  size: VocoderSize.  Raises as read_checkpoint."""
+    """Load the vocoder of a published file. size: where its header has none.  Raises as `read_checkpoint`."""
     state, config = read_checkpoint(path, "vocoder")
     return build_vocoder(state, parse_size(VocoderSize, config["vocoder"]) if "vocoder" in config else size, "vocoder")
 
 
-def load_sync(path: Path, size=None) -> SyncEncoder:
-    """The SyncEncoder of a published file. path: Path.  size: SyncSize.  Raises as read_checkpoint."""
+def load_sync(path: Path, size: SyncSize | None = None) -> SyncEncoder:
+    """Load the sync encoder of a published file. size: where its header has none.  Raises as `read_checkpoint`."""
     state, config = read_checkpoint(path, "synchformer")
     size = parse_size(SyncSize, config["sync"]) if "sync" in config else size or SyncSize()
     return build_sync(state, size, "synchformer")

@@ -1,4 +1,4 @@
-"""Frames of a video, read once and in order, sorted into the windows that want to see them."""
+"""Frames of a video, read once and in order, buffered for the windows that need them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mouthpiece.voice.mmaudio.frames import CLIP_PX, SYNC_PX, crop_for_sync, res
 from mouthpiece.voice.mmaudio.sizes import CLIP_HZ, SYNC_FEATURES, SYNC_FRAME_HZ, SYNC_STEP, SYNC_WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from fractions import Fraction
 
     from mouthpiece.engine.types import Frame
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WindowFrames(NamedTuple):
-    """What one window sees.
+    """The frames of one window.
 
     clip: (P, 3, clip_px, clip_px) uint8 at 8 Hz.  sync: (F, 3, sync_px, sync_px) uint8 at 25 Hz.
     """
@@ -30,39 +30,44 @@ class WindowFrames(NamedTuple):
 
 
 class _WindowBuffer:
-    """The instants that one window wants to see, and what it has seen of them so far."""
+    """The frames that one window needs at 8 and 25 Hz, and those that it has so far."""
 
-    def __init__(self, span: LatentWindow, rates: AudioRates) -> None:
-        self.start = span.start / rates.latent_hz
-        _, pictures, features = rates.lengths((span.stop - span.start) / rates.latent_hz)
-        frames = (features // SYNC_FEATURES - 1) * SYNC_STEP + SYNC_WINDOW
-        self.counts = {"clip": (pictures, CLIP_HZ), "sync": (frames, SYNC_FRAME_HZ)}
-        self.seen = {"clip": [], "sync": []}
+    def __init__(self, window: LatentWindow, rates: AudioRates) -> None:
+        self.start_s = window.start / rates.latent_hz
+        _, images, features = rates.lengths((window.stop - window.start) / rates.latent_hz)
+        sync_frames = (features // SYNC_FEATURES - 1) * SYNC_STEP + SYNC_WINDOW
+        self.counts = {"clip": (images, CLIP_HZ), "sync": (sync_frames, SYNC_FRAME_HZ)}
+        self.frames: dict[str, list[torch.Tensor]] = {"clip": [], "sync": []}
 
-    def take(self, until: Fraction, show: Callable) -> None:
-        """Takes the frame on screen for every instant before `until` (None: for all that are left)."""
+    def take(self, until_s: Fraction | None, get_frame: Callable[[str], torch.Tensor]) -> None:
+        """Take the current frame for every instant before until_s; None takes it for all that are left."""
         for kind, (count, hz) in self.counts.items():
-            seen = self.seen[kind]
-            while len(seen) < count and (until is None or self.start + len(seen) / hz < until):
-                seen.append(show(kind))
+            taken = self.frames[kind]
+            while len(taken) < count and (until_s is None or self.start_s + len(taken) / hz < until_s):
+                taken.append(get_frame(kind))
 
     @property
     def done(self) -> bool:
-        return all(len(self.seen[kind]) == count for kind, (count, _) in self.counts.items())
+        """Whether all frames are there."""
+        return all(len(self.frames[kind]) == count for kind, (count, _) in self.counts.items())
 
 
 def buffer_windows(
-    frames, spans: list[LatentWindow], rates: AudioRates, focus=None, sizes_px: tuple[int, int] = (CLIP_PX, SYNC_PX)
+    frames: Iterable[Frame],
+    windows: Sequence[LatentWindow],
+    rates: AudioRates,
+    focus: tuple[float, float] | None = None,
+    sizes_px: tuple[int, int] = (CLIP_PX, SYNC_PX),
 ) -> Iterator[WindowFrames]:
-    """The Seen of every span, in order, as soon as its last frame has come.
+    """Buffer the frames of every window, each window as soon as its last frame has come.
 
-    frames: types.Frame in order, read once; the last one stays on screen for whatever is wanted after it.
-    spans: Spans in order.  rates: sizes.Rates.
-    focus: (x, y) in pixels that the sync encoder's square is centred on; None is the middle.
-    sizes_px: sides of CLIP's and the sync encoder's pictures.
-    At each instant the frame nearest in time is seen. No more is held than the open windows have seen.
+    frames: in order, read once; the last one stays on screen for whatever is needed after it.
+    windows: in order.
+    focus: (x, y) in pixels at the centre of the sync encoder's square; None is the middle.
+    sizes_px: sides of CLIP's and the sync encoder's images.
+    At each instant the frame nearest in time is taken; no more is held than the open windows need.
     """
-    waiting = deque(_WindowBuffer(span, rates) for span in spans)
+    waiting = deque(_WindowBuffer(window, rates) for window in windows)
     before = None
     for frame in frames:
         if before is not None:
@@ -74,24 +79,30 @@ def buffer_windows(
         yield from _complete_windows(waiting, before, None, focus, sizes_px)
 
 
-def _complete_windows(waiting, frame: Frame, until: Fraction, focus, sizes_px: tuple[int, int]) -> list:
-    """Windows completed by this frame, which is the one on screen before `until`."""
+def _complete_windows(
+    waiting: deque[_WindowBuffer],
+    frame: Frame,
+    until_s: Fraction | None,
+    focus: tuple[float, float] | None,
+    sizes_px: tuple[int, int],
+) -> list[WindowFrames]:
+    """Complete windows by a frame, which is on screen before until_s; None to the end."""
     resized = {}
 
-    def show(kind: str) -> torch.Tensor:
+    def get_frame(kind: str) -> torch.Tensor:
         if kind not in resized:
-            clip = kind == "clip"
-            resized[kind] = (
-                resize_for_clip(frame.pixels, sizes_px[0]) if clip else crop_for_sync(frame.pixels, sizes_px[1], focus)
-            )
+            if kind == "clip":
+                resized[kind] = resize_for_clip(frame.pixels, sizes_px[0])
+            else:
+                resized[kind] = crop_for_sync(frame.pixels, sizes_px[1], focus)
         return resized[kind]
 
-    for wanted in waiting:
-        if until is not None and wanted.start >= until:
+    for buffer in waiting:
+        if until_s is not None and buffer.start_s >= until_s:
             break
-        wanted.take(until, show)
+        buffer.take(until_s, get_frame)
     completed = []
     while waiting and waiting[0].done:
-        seen = waiting.popleft().seen
-        completed.append(WindowFrames(torch.stack(seen["clip"]), torch.stack(seen["sync"])))
+        taken = waiting.popleft().frames
+        completed.append(WindowFrames(torch.stack(taken["clip"]), torch.stack(taken["sync"])))
     return completed

@@ -1,4 +1,4 @@
-"""Video frames as CLIP and the sync encoder want them; resized as bytes, as the published weights saw them."""
+"""Video frames prepared for CLIP and the sync encoder; resized as bytes, as published weights were trained."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     import numpy as np
 
-CLIP_PX, SYNC_PX = 384, 224
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_PX = 384  # side of CLIP's images
+SYNC_PX = 224  # side of the sync encoder's images
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1]
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # of RGB in [0, 1]
 
 
 def resize_frame(pixels: np.ndarray, height_px: int, width_px: int) -> torch.Tensor:
-    """(3, height_px, width_px) uint8 of a frame, bicubic with antialiasing, rounded to bytes.
+    """Resize a frame to (3, height_px, width_px) uint8, bicubic with antialiasing, rounded to bytes.
 
     pixels: (H, W, 3) uint8 RGB.
     Source: MMAudio; in float the hard edges differ by up to 10 levels.
@@ -25,23 +27,22 @@ def resize_frame(pixels: np.ndarray, height_px: int, width_px: int) -> torch.Ten
 
 
 def resize_for_clip(pixels: np.ndarray, side_px: int = CLIP_PX) -> torch.Tensor:
-    """(3, side_px, side_px) uint8 of a frame; its aspect is not kept. Source: MMAudio."""
+    """Resize a frame to (3, side_px, side_px) uint8; its aspect ratio is not kept. Source: MMAudio."""
     return resize_frame(pixels, side_px, side_px)
 
 
 def normalize_for_clip(frames: torch.Tensor) -> torch.Tensor:
-    """CLIP's float input of uint8 frames (..., 3, H, W). Source: CLIP, 2103.00020."""
+    """Normalize uint8 frames (..., 3, H, W) to CLIP's float input. Source: CLIP, 2103.00020."""
     mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (frames.float() / 255 - mean) / std
 
 
-def crop_for_sync(pixels: np.ndarray, side_px: int = SYNC_PX, focus=None) -> torch.Tensor:
-    """(3, side_px, side_px) uint8 of a frame: short side resized, then a square cut out.
+def crop_for_sync(pixels: np.ndarray, side_px: int = SYNC_PX, focus: tuple[float, float] | None = None) -> torch.Tensor:
+    """Crop a square (3, side_px, side_px) uint8 from a frame after resizing its short side.
 
     pixels: (H, W, 3) uint8 RGB.
-    focus: (x, y) in pixels of the frame that the square shall be centred on, as far as the frame reaches; None is the
-    middle.
-    Source: MMAudio for the middle, halves rounded to even; focus is ours: what lies outside of the square is not seen.
+    focus: (x, y) in pixels of the frame at the centre of the square, as far as the frame reaches; None is the middle.
+    Source: MMAudio for the middle, halves rounded to even.
     """
     h, w = pixels.shape[:2]
     if h <= w:
@@ -58,5 +59,5 @@ def crop_for_sync(pixels: np.ndarray, side_px: int = SYNC_PX, focus=None) -> tor
 
 
 def normalize_for_sync(frames: torch.Tensor) -> torch.Tensor:
-    """The sync encoder's float input in [-1, 1] of uint8 frames. Source: Synchformer."""
+    """Normalize uint8 frames to the sync encoder's float input in [-1, 1]. Source: Synchformer."""
     return (frames.float() / 255 - 0.5) / 0.5

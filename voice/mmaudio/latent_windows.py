@@ -1,4 +1,4 @@
-"""Where the windows of a long video lie: overlapped within a shot, and never across the change to another one."""
+"""Windows of a long video, in latents: overlapping within a shot, never across a shot cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mouthpiece.engine.sampling import plan_windows
 
-SEAM_LATENTS = 2  # how far a shot's sound reaches into the next one, to fade without a click
+SEAM_LATENTS = 2  # by which a shot's sound reaches into the next one, to fade without a click
 
 
 class LatentWindow(NamedTuple):
@@ -22,11 +22,10 @@ class LatentWindow(NamedTuple):
 
 
 def split_shots(total: int, cuts: tuple[int, ...] | list[int], shortest: int) -> list[tuple[int, int]]:
-    """Pairs (start, stop) that cover 0 to total; shots shorter than `shortest` join the one before, or the next at the
-    start.
+    """Split 0 to total at shot cuts: pairs (start, stop) in latents; shots shorter than `shortest`, which would have no
+    sync features, join the one before, or the next at the start.
 
-    total: latents.  cuts: latents at which a new shot begins.  shortest: latents.
-    Source: ours; too short a window has no sync features.
+    cuts: latents at which a new shot begins.
     """
     edges = [0]
     for cut in sorted(set(cuts)):
@@ -38,18 +37,18 @@ def split_shots(total: int, cuts: tuple[int, ...] | list[int], shortest: int) ->
 def plan_latent_windows(
     total: int, cuts: tuple[int, ...] | list[int], length: int, overlap: int, shortest: int
 ) -> list[LatentWindow]:
-    """All Spans of a video, in order.
+    """Plan the windows of a video of `total` latents, in order.
 
-    total: latents.  cuts: as for shots_of.  length: latents of a window.  overlap: latents shared within a shot.
+    cuts: latents at which a new shot begins.  length: latents of a window.  overlap: latents shared within a shot.
     shortest: latents of the shortest shot that gets windows of its own.
-    Raises UsageProblem as sampling.plan.
+    Raises UsageError as `mouthpiece.engine.sampling.plan_windows`.
     """
-    spans = []
+    windows = []
     for start, stop in split_shots(total, cuts, shortest):
         end = min(total, stop + SEAM_LATENTS)
         reached = start
         for window in plan_windows(end - start, length, overlap):
-            here = LatentWindow(start + window.start, start + window.stop, reached - start - window.start)
-            spans.append(here)
-            reached = here.stop
-    return spans
+            placed = LatentWindow(start + window.start, start + window.stop, reached - start - window.start)
+            windows.append(placed)
+            reached = placed.stop
+    return windows

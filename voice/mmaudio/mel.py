@@ -1,4 +1,4 @@
-"""MMAudio's log-mel: wave to what the mel VAE and the vocoders were trained on."""
+"""MMAudio's log-mel, on which the mel VAE and the vocoders were trained."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from mouthpiece.voice.mmaudio.sizes import AudioRates
 
-_FLOOR = 1e-5
-_LINEAR_HZ, _LINEAR_STEP_HZ = 1000.0, 200.0 / 3  # the Slaney scale is linear below and logarithmic above
-_LOG_STEP = math.log(6.4) / 27
+_FLOOR = 1e-5  # of mel magnitudes
+# The Slaney scale: linear up to 1 kHz, logarithmic above.
+_LINEAR_HZ = 1000.0
+_LINEAR_STEP_HZ = 200.0 / 3  # of a mel below
+_LOG_STEP = math.log(6.4) / 27  # of a mel above, in log frequency
 
 
-def convert_hz_to_mel(hz: float) -> np.ndarray:
-    """Slaney mels of frequencies. Source: Auditory Toolbox, Slaney 1998."""
+def convert_hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    """Convert frequencies to Slaney mels. Source: Auditory Toolbox, Slaney 1998."""
     hz = np.asarray(hz, np.float64)
     above = _LINEAR_HZ / _LINEAR_STEP_HZ + np.log(np.maximum(hz, _LINEAR_HZ) / _LINEAR_HZ) / _LOG_STEP
     return np.where(hz < _LINEAR_HZ, hz / _LINEAR_STEP_HZ, above)
 
 
 def convert_mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    """Frequencies of Slaney mels. Source: Auditory Toolbox, Slaney 1998."""
+    """Convert Slaney mels to frequencies. Source: Auditory Toolbox, Slaney 1998."""
     mel, knee = np.asarray(mel, np.float64), _LINEAR_HZ / _LINEAR_STEP_HZ
     return np.where(mel < knee, mel * _LINEAR_STEP_HZ, _LINEAR_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
 
 
 def make_mel_filterbank(rates: AudioRates) -> torch.Tensor:
-    """Triangular filters of equal area, (bands, n_fft / 2 + 1) float32. Source: Auditory Toolbox, Slaney 1998."""
+    """Make triangular filters of equal area, (bands, n_fft / 2 + 1) float32. Source: Auditory Toolbox, Slaney 1998."""
     edges = convert_mel_to_hz(np.linspace(convert_hz_to_mel(0.0), convert_hz_to_mel(rates.highest_hz), rates.bands + 2))
     hz = np.fft.rfftfreq(rates.n_fft, 1 / rates.rate_hz)
     up = (hz[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
@@ -41,9 +43,8 @@ def make_mel_filterbank(rates: AudioRates) -> torch.Tensor:
 
 
 def compute_log_mel(wave: torch.Tensor, rates: AudioRates) -> torch.Tensor:
-    """Log-mel (B, bands, S // hop) of waves.
+    """Compute the log-mel (B, bands, S // hop) of waves (B, S) float32, clamped to [-1, 1].
 
-    wave: (B, S) float32, held to [-1, 1].  rates: sizes.Rates.
     Source: MMAudio, 2412.15322 appendix.
     """
     pad = (rates.n_fft - rates.hop_samples) // 2

@@ -1,4 +1,4 @@
-"""All networks of one public MMAudio model, found on this machine and placed; whose licence was accepted, and when."""
+"""The networks of one public MMAudio model: files, licences, loading and placing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.mmaudio.options import SoundOptions
     from mouthpiece.voice.mmaudio.sizes import AudioRates, ClipSize, NetworkSize, SyncSize, VaeSize, VocoderSize
 
-ENCODERS = "mmaudio-encoders"
+ENCODERS = "mmaudio-encoders"  # registry entry of CLIP and the sync encoder
 _CODECS = {"16k": ("v1-16.pth", "best_netG.pt"), "44k": ("v1-44.pth", "bigvgan_generator.pt")}
 _ENCODER_FILES = {"sync": "synchformer_state_dict.pth", "clip": "open_clip_pytorch_model.bin"}
 
@@ -42,8 +42,7 @@ _ENCODER_FILES = {"sync": "synchformer_state_dict.pth", "clip": "open_clip_pytor
 class MMAudioModels:
     """The networks of one model, in eval, on the device of the placement.
 
-    network, vae, vocoder, sync: modules.  clip: ClipEncoder.
-    heavy: dtype of network, sync encoder and CLIP; VAE, vocoder and the time embedding are float32.
+    compute_dtype: of network, sync encoder and CLIP; VAE, vocoder and the time embedding are float32.
     record: JSON-ready, for side-cars: licences and when they were accepted; whether the weights are random.
     notes: sentences for people.
     """
@@ -55,12 +54,12 @@ class MMAudioModels:
     sync: torch.nn.Module
     clip: ClipEncoder
     compute_dtype: torch.dtype
-    record: dict = field(default_factory=dict)
-    notes: tuple = ()
+    record: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rates(self) -> AudioRates:
-        """The Rates of the sound."""
+        """Rates of the sound."""
         return self.variant.rates
 
     @property
@@ -70,7 +69,7 @@ class MMAudioModels:
 
 
 def list_parts(name: str) -> dict[str, tuple[str, str]]:
-    """Part -> (name in the registry, file), of a model. Source: MMAudio's published files."""
+    """List the parts of a model: part -> (registry entry, file). Source: MMAudio's published files."""
     mode = VARIANTS[name].mode
     vae, vocoder = _CODECS[mode]
     parts = {"network": (name, name.replace("-", "_") + ".pth")}
@@ -79,30 +78,30 @@ def list_parts(name: str) -> dict[str, tuple[str, str]]:
     return parts | {file: (ENCODERS, file) for file in VOCABULARY_FILES}
 
 
-def find_weights(name: str, folder: Path | None = None) -> dict[str, Path] | None:
-    """Part -> Path of everything a model needs; of each file the .safetensors of the same name is taken as well.
+def find_weights(name: str, folder: Path | None = None) -> dict[str, Path]:
+    """Find all files of a model, part -> path; a .safetensors of the same name is taken as well.
 
-    name: a key of VARIANTS.  folder: Path that holds all files; None looks in the cache.
-    Raises Missing with the commands that get what is not there.
+    name: a key of VARIANTS.  folder: that holds all files; None looks in the cache.
+    Raises MissingDependencyError with the commands that get what is not there.
     """
-    found, lacking = {}, {}
+    found, missing = {}, {}
     for part, (entry, file) in list_parts(name).items():
         path = (get_model_folder(entry) if folder is None else Path(folder)) / file
         choices = [path.with_suffix(".safetensors"), path]
         there = next((choice for choice in choices if choice.is_file()), None)
         if there is None:
-            lacking.setdefault(entry, []).append(file)
+            missing.setdefault(entry, []).append(file)
         found[part] = there
-    if lacking:
-        files = ", ".join(file for names in lacking.values() for file in names)
+    if missing:
+        files = ", ".join(file for names in missing.values() for file in names)
         where = "on this machine" if folder is None else f"in {folder}"
-        pulls = " and then ".join(f"mouthpiece models pull {entry}" for entry in lacking)
+        pulls = " and then ".join(f"mouthpiece models pull {entry}" for entry in missing)
         raise MissingDependencyError(f"{name}: not {where}: {files}.", hint=f"Run: {pulls}.", code="no_model")
     return found
 
 
 def is_random(path: Path) -> bool:
-    """Whether a file holds random weights that we wrote ourselves: nobody's licence covers them."""
+    """Tell whether a file holds random weights of `write_random_weights`, which no licence covers."""
     from safetensors import safe_open
 
     if path.suffix != ".safetensors":
@@ -111,39 +110,42 @@ def is_random(path: Path) -> bool:
         return json.loads((file.metadata() or {}).get("config", "{}")).get("random") is True
 
 
-def check_licences(name: str, paths: dict[str, Path]) -> dict[str, Any] | None:
-    """Registry name -> dict with licence, url and when it was accepted, of every part that is other people's.
+def check_licences(name: str, paths: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Check the licences of a model's parts: registry entry -> licence, url and when it was accepted.
 
-    name: of the model.  paths: from find.
-    Raises Missing for a licence that nobody has accepted on this machine.
+    name: of the model.  paths: from `find_weights`.
+    Raises MissingDependencyError for a licence that was not accepted on this machine.
     """
     entries = {}
     for part, (entry_name, _) in list_parts(name).items():
         if part not in VOCABULARY_FILES and not is_random(paths[part]):
             entries[entry_name] = get_model_entry(entry_name)
-    asked = {key: entry for key, entry in entries.items() if not is_licence_accepted(get_model_folder(key), entry)}
-    if asked:
-        told = "; ".join(f"{key}: {entry['licence']}, {entry['licence_url']}" for key, entry in asked.items())
+    open_entries = {key: e for key, e in entries.items() if not is_licence_accepted(get_model_folder(key), e)}
+    if open_entries:
+        licences = "; ".join(
+            f"{key}: {entry['licence']}, {entry['licence_url']}" for key, entry in open_entries.items()
+        )
         raise MissingDependencyError(
-            f"{name}: these licences were not accepted on this machine: {told}.",
+            f"{name}: these licences were not accepted on this machine: {licences}.",
             hint="Read them; when you accept them, run the same command once with --accept-licence.",
             code="licence",
         )
     return {
-        key: {"licence": entry["licence"], "url": entry["licence_url"], "accepted": get_acceptance_time(key)} for key, entry in entries.items()
-    }  # fmt: skip
+        key: {"licence": entry["licence"], "url": entry["licence_url"], "accepted": get_acceptance_time(key)}
+        for key, entry in entries.items()
+    }
 
 
-def get_acceptance_time(entry_name: str) -> str:
-    """When a licence was accepted on this machine, ISO 8601 text, or None where it asks for no consent."""
+def get_acceptance_time(entry_name: str) -> str | None:
+    """Get when a licence was accepted on this machine, ISO 8601; None where it asks for no consent."""
     path = get_model_folder(entry_name) / ACCEPTED_FILE
     return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds") if path.is_file() else None
 
 
 def accept_licences(name: str) -> list[str]:
-    """Notes, where pulls note it too, that the licences of a model are accepted; gives their registry names.
+    """Record that the licences of a model are accepted, where pulls record it too; the registry entries.
 
-    Raises WriteFailed for the disk.
+    Raises OutputError for the disk.
     """
     entries = {key: get_model_entry(key) for key, _ in list_parts(name).values()}
     for key, entry in entries.items():
@@ -156,12 +158,12 @@ def accept_licences(name: str) -> list[str]:
 
 
 def load_models(
-    options: SoundOptions, placement: Placement, paths: dict[str, Path], told: dict[str, Any]
-) -> MMAudioModels | None:
-    """The Models of what find gave, verified, placed.
+    options: SoundOptions, placement: Placement, paths: dict[str, Path], licences: dict[str, Any]
+) -> MMAudioModels:
+    """Load and place the networks of a model.
 
-    options: SoundOptions.  placement: device.Placement.  paths: from find.  told: from licences.
-    Raises Missing and Refused as the loaders of checkpoints do.
+    paths: from `find_weights`.  licences: from `check_licences`.
+    Raises MissingDependencyError and InvalidInputError as the loaders of checkpoints do.
     """
     variant = VARIANTS[options.model]
     network = load_network(paths["network"], variant)
@@ -169,48 +171,52 @@ def load_models(
     sync = load_sync(paths["sync"])
     clip = load_clip(paths["clip"], paths[VOCABULARY_FILES[0]].parent)
     check_fit(network.size, vae.size, vocoder.size, sync.size, clip.size)
-    notes = [*_compare_digests(options.model, paths)]
+    notes = _compare_digests(options.model, paths)
     random = is_random(paths["network"])
     if random:
         notes.append("These weights are random: the result is noise, good for trying things out only.")
-    heavy = placement.dtype if options.precision == "auto" and placement.dtype == torch.bfloat16 else torch.float32
-    device = placement.device
-    network = cast_network(network, heavy).to(device)
-    clip.module.to(device, heavy)
-    record_ = {"licences": told, "random_weights": random, "precision": str(heavy).removeprefix("torch.")}
+    half = options.precision == "auto" and placement.dtype == torch.bfloat16
+    compute_dtype, device = placement.dtype if half else torch.float32, placement.device
+    precision = str(compute_dtype).removeprefix("torch.")
     return MMAudioModels(
-        variant, network, vae.to(device), vocoder.to(device), sync.to(device, heavy), clip, heavy, record_, tuple(notes)
+        variant=variant,
+        network=cast_network(network, compute_dtype).to(device),
+        vae=vae.to(device),
+        vocoder=vocoder.to(device),
+        sync=sync.to(device, compute_dtype),
+        clip=clip.to(device, compute_dtype),
+        compute_dtype=compute_dtype,
+        record={"licences": licences, "random_weights": random, "precision": precision},
+        notes=tuple(notes),
     )
 
 
 def cast_network(network: FlowNetwork, dtype: torch.dtype) -> FlowNetwork:
-    """A FlowNetwork with its heavy layers in a dtype; time embedding and normalisation stay float32."""
+    """Cast the heavy layers of a network; time embedding and normalisation stay float32."""
     network.to(dtype)
     network.t_embed.float()
-    network.latent_mean.data, network.latent_std.data = (
-        network.latent_mean.data.float(),
-        network.latent_std.data.float(),
-    )
+    network.latent_mean.data = network.latent_mean.data.float()
+    network.latent_std.data = network.latent_std.data.float()
     return network
 
 
-def _compare_digests(name: str, paths: dict[str, Path]):
-    """Notes the SHA-256 of every file for side-cars; gives a sentence for each that is not the published one."""
+def _compare_digests(name: str, paths: dict[str, Path]) -> list[str]:
+    """Record the SHA-256 of every file for side-cars; a sentence for each that is not the published one."""
+    notes = []
     for part, (entry_name, file) in list_parts(name).items():
         digest = compute_sha256(paths[part])
         record_model(file, paths[part], digest)
-        known = next(
-            (facts.get("sha256") for facts in get_model_entry(entry_name)["files"] if facts["path"] == file), None
-        )
-        if known is not None and known != digest and paths[part].name == file:
-            yield f"{paths[part]} is not the published file (SHA-256 {digest[:12]}, published {known[:12]})."
+        published = next((f.get("sha256") for f in get_model_entry(entry_name)["files"] if f["path"] == file), None)
+        if published is not None and published != digest and paths[part].name == file:
+            digests = f"SHA-256 {digest[:12]}, published {published[:12]}"
+            notes.append(f"{paths[part]} is not the published file ({digests}).")
+    return notes
 
 
 def check_fit(network: NetworkSize, vae: VaeSize, vocoder: VocoderSize, sync: SyncSize, clip: ClipSize) -> None:
-    """Makes sure that the parts belong together.
+    """Check that the parts belong together by their sizes.
 
-    network, vae, vocoder, sync, clip: their sizes.
-    Raises Missing naming the two numbers that differ.
+    Raises MissingDependencyError naming the two numbers that differ.
     """
     pairs = {
         "latents of network and VAE": (network.latent_dim, vae.embed_dim),

@@ -1,4 +1,4 @@
-"""MMAudio's flow network: latents at a flow time, under pictures and text, to the direction of the sound."""
+"""MMAudio's flow network: latents at a flow time, conditioned on images and text, to their flow."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DROPPED_KEYS = ("t_embed.freqs", "latent_rot", "clip_rot")  # tables that older 
 
 
 def compute_sync_index(latents: int, features: int, device: torch.device | None = None) -> torch.Tensor:
-    """Which sync feature each latent reads, (latents,) int64: nearest-exact in float32, ties and all.
+    """Compute which sync feature each latent reads, (latents,) int64: nearest-exact in float32, with its ties.
 
     latents, features: counts.
-    Source: MMAudio; float64 gives other ties, which are one frame off.
+    Source: MMAudio; float64 breaks ties otherwise, one frame off.
     """
     scale = torch.tensor(features, dtype=torch.float32) / torch.tensor(latents, dtype=torch.float32)
     places = (torch.arange(latents, dtype=torch.float32) + 0.5) * scale
@@ -36,10 +36,9 @@ def compute_sync_index(latents: int, features: int, device: torch.device | None 
 
 
 class FlowNetwork(nn.Module):
-    """v1 and v2, one class; parameter names are those of the published files.
+    """The flow network of v1 and v2; parameter names are those of the published files.
 
-    size: sizes.NetworkSize.
-    Conditions are made once by `conditions` and shared by all steps and takes; `forward` gives the flow.
+    Conditions are computed once by `compute_conditions` and shared by all steps and takes; `forward` gives the flow.
     Source: MMAudio, 2412.15322 section 3; details as in docs/models/mmaudio.md.
     """
 
@@ -75,9 +74,9 @@ class FlowNetwork(nn.Module):
     def compute_conditions(
         self, clip: torch.Tensor, sync: torch.Tensor, text: torch.Tensor, latents: int
     ) -> dict[str, torch.Tensor]:
-        """What `forward` takes, as a dict of tensors: everything that no step and no take changes.
+        """Compute the conditions that `forward` takes: everything that no step and no take changes.
 
-        clip: (B, pictures, clip_dim), rows of unit norm.  sync: (B, features, sync_dim), features a multiple of 8.
+        clip: (B, images, clip_dim), rows of unit norm.  sync: (B, features, sync_dim), features a multiple of 8.
         text: (B, text_seq_len, text_dim), rows of unit norm.  latents: how many there will be.
         Source: MMAudio.
         """
@@ -89,15 +88,16 @@ class FlowNetwork(nn.Module):
         return {"clip": clip, "sync": sync, "text": text, "clip_mean": clip_mean, "text_mean": text_mean}
 
     def empty(self, batch: int, pictures: int, features: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(clip, sync, text) that stand for nothing: learned rows, and the stored empty string. Source: MMAudio."""
+        """Get the (clip, sync, text) of no condition: learned rows, and the stored empty string. Source: MMAudio."""
         clip = self.empty_clip_feat.expand(batch, pictures, -1)
         sync = self.empty_sync_feat.expand(batch, features, -1)
         return clip, sync, self.empty_string_feat.expand(batch, -1, -1)
 
     def forward(self, x: torch.Tensor, time: torch.Tensor, conditions: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The flow, (B, N, latent_dim), data minus noise.
+        """Compute the flow, (B, N, latent_dim), data minus noise.
 
-        x: (B, N, latent_dim), standardised latents.  time: (B,), 0 noise to 1 data.  conditions: from `conditions`.
+        x: (B, N, latent_dim), standardised latents.  time: (B,), 0 noise to 1 data.
+        conditions: from `compute_conditions`.
         Source: MMAudio.
         """
         heavy = conditions["clip"].dtype
@@ -116,7 +116,7 @@ class FlowNetwork(nn.Module):
     def angles(
         self, latents: int, pictures: int, device: torch.device | None = None
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Rotary tables of latents and of pictures; a picture turns as fast as the latents it stands for."""
+        """Compute the rotary tables of latents and of images; an image turns as fast as the latents at its time."""
         head_dim = self.size.hidden_dim // self.size.num_heads
         return (
             compute_rotary_angles(latents, head_dim, device=device),
@@ -124,9 +124,9 @@ class FlowNetwork(nn.Module):
         )
 
     def standardize(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents of the VAE (B, N, latent_dim) as the network knows them. Source: MMAudio."""
+        """Standardize latents of the VAE (B, N, latent_dim). Source: MMAudio."""
         return (latents - self.latent_mean) / self.latent_std
 
     def unstandardize(self, x: torch.Tensor) -> torch.Tensor:
-        """Standardised latents as the VAE knows them. Source: MMAudio."""
+        """Undo `standardize`. Source: MMAudio."""
         return x * self.latent_std + self.latent_mean

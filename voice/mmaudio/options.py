@@ -1,4 +1,4 @@
-"""What `sound` can be asked for."""
+"""Options of `mouthpiece sound`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SPEECH_GUARD_MODES = ("resample", "attenuate", "off")
 
 @dataclass(frozen=True)
 class SoundOptions(Options):
-    """Options of `mouthpiece sound`; refuses nonsense at birth.
+    """Options of `mouthpiece sound`, validated when made.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError naming the flag, the value and what is accepted.
     """
 
     model: str = option("mmaudio-large-44k-v2", "which public model makes the sound", choices=tuple(VARIANTS))
@@ -56,8 +56,8 @@ class SoundOptions(Options):
         parse_focus(self.focus)
 
 
-def parse_focus(text) -> None:
-    """(x, y) of "x,y" in pixels, or None for None. Raises UsageProblem for anything else."""
+def parse_focus(text: str | None) -> tuple[float, float] | None:
+    """Parse "x,y" in pixels into (x, y), None into None. Raises UsageError for anything else."""
     if text is None:
         return None
     try:

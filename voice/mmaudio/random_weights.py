@@ -1,6 +1,4 @@
-"""Random weights of the real classes, in any size, written like the public files: for tests, benchmarks and dry runs
-without any.
-"""
+"""Random weights of the real classes, in any size, written like the public files: for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -33,23 +31,31 @@ from mouthpiece.voice.mmaudio.vocoder import Vocoder
 if TYPE_CHECKING:
     from typing import Any
 
-START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
+START_TOKEN = "<|startoftext|>"
+END_TOKEN = "<|endoftext|>"
 
 
 def make_debug_sizes(name: str) -> dict[str, Any]:
-    """Part -> size dataclass, small, of a model; looking still costs a good part of the whole, as it does at full size.
+    """Make small sizes of a model, part -> size; encoding the video keeps a good share of the cost, as at full size.
 
     name: a key of VARIANTS.
-    Source: ours; audiocraft's debug models, as an idea.
     """
     variant, rates = VARIANTS[name], RATES[VARIANTS[name].mode]
     clip = ClipSize(16, 84, 14, 48, 2, 2, 24, 1, 2, 514)
     latent_dim = variant.network.latent_dim
     network = NetworkSize(latent_dim, 16, 48, 24, 32, 3, 1, 2, variant.network.v2)
-    whole = VOCODERS[variant.mode]
+    published = VOCODERS[variant.mode]
     vocoder = VocoderSize(
-        rates.bands, whole.upsample_rates, whole.upsample_kernel_sizes, 64, (3,), ((1,),), True, whole.use_tanh_at_final, whole.use_bias_at_final
-    )  # fmt: skip
+        num_mels=rates.bands,
+        upsample_rates=published.upsample_rates,
+        upsample_kernel_sizes=published.upsample_kernel_sizes,
+        upsample_initial_channel=64,
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1,),),
+        snake_logscale=True,
+        use_tanh_at_final=published.use_tanh_at_final,
+        use_bias_at_final=published.use_bias_at_final,
+    )
     return {
         "network": network,
         "vae": VaeSize(rates.bands, latent_dim, 8),
@@ -59,8 +65,8 @@ def make_debug_sizes(name: str) -> dict[str, Any]:
     }
 
 
-def get_full_sizes(name):
-    """Part -> size dataclass of the published files. Source: MMAudio."""
+def get_full_sizes(name: str) -> dict[str, Any]:
+    """Get the sizes of the published files, part -> size. name: a key of VARIANTS."""
     variant = VARIANTS[name]
     return {
         "network": variant.network,
@@ -74,27 +80,27 @@ def get_full_sizes(name):
 _BUILDERS = {"network": FlowNetwork, "vae": MelVAE, "vocoder": Vocoder, "sync": SyncEncoder, "clip": make_clip_module}
 
 
-def make_random_state(part: str, size, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Tensors of one part, scaled so that signals keep their size on the way.
+def make_random_state(part: str, size: object, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Make random tensors of one part, scaled so that signals keep their magnitude.
 
-    part: a key of debug_sizes.  size: its size.  generator: torch.Generator on the CPU.
+    part: a key of `make_debug_sizes`.  size: its size.  generator: on the CPU.
     """
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in _BUILDERS[part](size).state_dict().items()}
-    made = {}
+    state = {}
     for key, shape in shapes.items():
         if key.endswith("filter"):
-            made[key] = make_low_pass()
+            state[key] = make_low_pass()
         elif key.endswith(("_std", "norm.weight")) or ("norm" in key and key.endswith("weight")):
-            made[key] = torch.ones(shape)
+            state[key] = torch.ones(shape)
         else:
             fan_in = shape[1:].numel() if len(shape) > 1 else 16
-            made[key] = torch.randn(shape, generator=generator) * max(1, fan_in) ** -0.5
-    return {STATE_PREFIX + key: tensor for key, tensor in made.items()} if part == "sync" else made
+            state[key] = torch.randn(shape, generator=generator) * max(1, fan_in) ** -0.5
+    return {STATE_PREFIX + key: tensor for key, tensor in state.items()} if part == "sync" else state
 
 
 def make_low_pass() -> torch.Tensor:
-    """Twelve taps that halve the rate, (1, 1, 12). Source: windowed sinc."""
+    """Make a half-band low-pass filter by the window method, (1, 1, 12)."""
     from scipy.signal import firwin
 
     return torch.tensor(firwin(12, 0.5), dtype=torch.float32)[None, None]
@@ -103,10 +109,10 @@ def make_low_pass() -> torch.Tensor:
 def write_random_weights(
     folder: Path, name: str, sizes: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> Path:
-    """Writes every file that a model needs into one folder, as `sound --weights` takes it; gives the folder.
+    """Write every file that a model needs into one folder, as `sound --weights` takes it; the folder.
 
-    folder: Path, made when it is not there.  name: a key of VARIANTS.
-    sizes: from debug_sizes (None) or full_sizes.  seed: of the weights.  dtype: in which they are stored.
+    folder: made when it is not there.  name: a key of VARIANTS.
+    sizes: from `make_debug_sizes` (None) or `get_full_sizes`.  dtype: in which weights are stored.
     """
     folder, sizes = Path(folder), sizes or make_debug_sizes(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,9 +127,7 @@ def write_random_weights(
 
 
 def write_vocabulary(folder: Path, count: int) -> None:
-    """Writes a vocabulary that knows single bytes only, of `count` tokens with the two marks last. Source: byte-level
-    BPE.
-    """
+    """Write a vocabulary of single bytes (byte-level BPE), of `count` tokens with start and end token last."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(code) for code in visible] + [chr(256 + n) for n in range(256 - len(visible))]
     words = letters + [letter + "</w>" for letter in letters]

@@ -1,29 +1,33 @@
-"""How large the networks of each public MMAudio file are, and how many numbers a second every stream has."""
+"""Sizes of the networks of the public MMAudio files, and the rates of their streams."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from typing import Any
 
-CLIP_HZ, SYNC_FRAME_HZ = Fraction(8), Fraction(25)  # frames a second that CLIP and the sync encoder look at
-SYNC_WINDOW, SYNC_STEP = 16, 8  # frames of one sync window, and from one to the next; each step gives 8 features
-SYNC_FEATURES = 8
-MIN_DURATION_S = SYNC_WINDOW / SYNC_FRAME_HZ  # seconds; below it there is no sync window
-TRAINED_DURATION_S = Fraction(8)  # seconds that the published weights were trained on
+Size = TypeVar("Size")
+
+CLIP_HZ = Fraction(8)  # frames that CLIP encodes
+SYNC_FRAME_HZ = Fraction(25)  # frames that the sync encoder encodes
+SYNC_WINDOW = 16  # frames of one sync window
+SYNC_STEP = 8  # frames from one sync window to the next
+SYNC_FEATURES = 8  # of one sync window
+MIN_DURATION_S = SYNC_WINDOW / SYNC_FRAME_HZ  # of one sync window
+TRAINED_DURATION_S = Fraction(8)  # of the clips on which the published weights were trained
 
 
 @dataclass(frozen=True)
 class NetworkSize:
     """Sizes of the flow network.
 
-    latent_dim, clip_dim, sync_dim, text_dim: numbers per latent, CLIP picture, sync feature and text token.
+    latent_dim, clip_dim, sync_dim, text_dim: width of a latent, CLIP feature, sync feature and text token.
     hidden_dim: of all tokens inside.  num_heads: divides it.
     depth: blocks in all, the last `fused_depth` of them on latents alone.
     v2: SiLU after every input layer and time frequencies times 10000, instead of SELU and 1.
@@ -51,17 +55,18 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class VaeSize:
-    """Sizes of the mel VAE: mel bands, numbers per latent, channels of the first level, their multiples, blocks a
-    level.
+    """Sizes of the mel VAE.
 
-    clip_act: activations are held within plus and minus this.
+    data_dim: mel bands.  embed_dim: width of a latent.  hidden_dim: channels of the first level.
+    ch_mult: multiples of hidden_dim, one a level.  num_res_blocks: a level.
+    clip_act: activations are clamped to plus and minus this.
     Source: MMAudio, 2412.15322 appendix; EDM2, 2312.02696.
     """
 
     data_dim: int
     embed_dim: int
     hidden_dim: int
-    ch_mult: tuple = (1, 2, 4)
+    ch_mult: tuple[int, ...] = (1, 2, 4)
     num_res_blocks: int = 2
     clip_act: float = 256.0
 
@@ -74,17 +79,17 @@ class VocoderSize:
     """
 
     num_mels: int
-    upsample_rates: tuple
-    upsample_kernel_sizes: tuple
+    upsample_rates: tuple[int, ...]
+    upsample_kernel_sizes: tuple[int, ...]
     upsample_initial_channel: int = 1536
-    resblock_kernel_sizes: tuple = (3, 7, 11)
-    resblock_dilation_sizes: tuple = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     snake_logscale: bool = True
     use_tanh_at_final: bool = True
     use_bias_at_final: bool = True
 
     @property
-    def hop_samples(self):
+    def hop_samples(self) -> int:
         """Samples that one mel frame becomes."""
         return math.prod(self.upsample_rates)
 
@@ -129,7 +134,7 @@ class ClipSize:
 
 @dataclass(frozen=True)
 class AudioRates:
-    """The clocks of one kind of sound: everything that counts in samples, mel frames or latents.
+    """Rates of one kind of sound, and the parameters of its log-mel.
 
     mode: "16k" or "44k".  rate_hz: samples a second.  hop_samples: of a mel frame; two frames make a latent.
     n_fft, bands, highest_hz: of the log-mel.  log_base: 10 or e.
@@ -151,14 +156,13 @@ class AudioRates:
 
     @property
     def latent_hz(self) -> Fraction:
-        """Latents a second: Fraction."""
+        """Latents a second."""
         return Fraction(self.rate_hz, self.latent_samples)
 
     def lengths(self, duration: Fraction | int) -> tuple[int, int, int]:
-        """(latents, CLIP pictures, sync features) of a duration in seconds (Fraction, float or int).
+        """Count (latents, CLIP images, sync features) of a duration in seconds, exactly.
 
-        Raises UsageProblem below SHORTEST.
-        Source: MMAudio, sequence lengths; ours for exact fractions.
+        Raises UsageError below MIN_DURATION_S.
         """
         duration = Fraction(duration).limit_denominator(10**6)
         if duration < MIN_DURATION_S:
@@ -176,10 +180,8 @@ RATES = {
 VAES = {"16k": VaeSize(80, 20, 384), "44k": VaeSize(128, 40, 512)}
 VOCODERS = {
     "16k": VocoderSize(80, (4, 4, 2, 2, 2, 2), (8, 8, 4, 4, 4, 4)),
-    "44k": VocoderSize(
-        128, (8, 4, 2, 2, 2, 2), (16, 8, 4, 4, 4, 4), use_tanh_at_final=False, use_bias_at_final=False
-    ),
-}  # fmt: skip
+    "44k": VocoderSize(128, (8, 4, 2, 2, 2, 2), (16, 8, 4, 4, 4, 4), use_tanh_at_final=False, use_bias_at_final=False),
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class ModelVariant:
 
     @property
     def rates(self) -> AudioRates:
-        """The Rates of its sound."""
+        """Rates of its sound."""
         return RATES[self.mode]
 
 
@@ -213,24 +215,24 @@ VARIANTS = {
 }
 
 
-def parse_size(kind: type, config: dict[str, Any]):
-    """A size dataclass from a dict such as a weights header or a config.json holds; names it does not know are left
-    out.
+def parse_size(kind: type[Size], config: dict[str, Any]) -> Size:
+    """Parse the config of a weights header or a config.json into a size; unknown names are left out.
 
-    kind: one of the size dataclasses.  config: dict.
-    Raises UsageProblem when a name without default is missing.
+    kind: one of the size dataclasses.
+    Raises UsageError when a name without default is missing.
     """
     known = {name: _freeze(value) for name, value in config.items() if name in kind.__dataclass_fields__}
     try:
         return kind(**known)
     except TypeError as error:
-        raise UsageError(f"{kind.__name__}: the config says too little ({error}).") from error
+        raise UsageError(f"{kind.__name__}: the config lacks a value ({error}).") from error
 
 
-def convert_to_config(size) -> dict[str, Any]:
-    """A size as JSON-ready dict; size_of makes it again."""
+def convert_to_config(size: NetworkSize | VaeSize | VocoderSize | SyncSize | ClipSize) -> dict[str, Any]:
+    """Convert a size to a JSON-ready dict, from which `parse_size` makes it again."""
     return asdict(size)
 
 
-def _freeze(value: float | list[int]) -> float | tuple[int, ...]:
+def _freeze(value: Any) -> Any:
+    """Convert nested lists to tuples."""
     return tuple(_freeze(part) for part in value) if isinstance(value, list) else value

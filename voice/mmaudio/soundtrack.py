@@ -1,12 +1,10 @@
-"""sound: a video becomes soundtracks for it; looked at once, composed in windows, delivered beside the untouched
-picture.
-"""
+"""Soundtracks for a video: inspected once, generated in windows, delivered beside the untouched picture."""
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,10 +36,9 @@ SUFFIXES = (*VIDEO_SUFFIXES, ".wav")
 
 @dataclass(frozen=True)
 class SoundtrackJob:
-    """A soundtrack known to be possible: the video looked through, the length settled; no network has run.
+    """A soundtrack known to be possible: the video is inspected, no network has run.
 
-    video: Path.  options: SoundOptions.  survey: Survey.  duration: Fraction, seconds of sound.  has_sound: the video's
-    own.
+    duration: seconds of sound.  has_sound: whether the video has sound of its own.
     """
 
     video: Path
@@ -51,23 +48,22 @@ class SoundtrackJob:
     has_sound: bool
 
     def notes(self) -> list[str]:
-        """Sentences for whoever watches."""
+        """List sentences for the user."""
         own = ["The video's own sound is replaced; keep it with --under-dialogue VIDEO."]
         return self.inspection.warnings() + (own if self.has_sound and self.options.under_dialogue is None else [])
 
 
-def prepare_soundtrack(video: Path, options: SoundOptions, progress: Progress) -> SoundtrackJob | None:
-    """The Job of a video, after every check of it.
+def prepare_soundtrack(video: Path, options: SoundOptions, progress: Progress) -> SoundtrackJob:
+    """Prepare a soundtrack: check and inspect the video.
 
-    video: path.  options: SoundOptions.  progress: Progress.
-    Raises Refused for no moving picture or too short a one, UsageProblem for a focus or a duration beyond it.
+    Raises InvalidInputError for a video without picture or too short, UsageError for a focus or duration beyond it.
     """
     info = probe(video)
     check_focus(options, info)
     until = None if options.duration is None else Fraction(options.duration)
     with progress.stage("looking", info.frames) as advance:
-        survey = inspect_video(video, until, advance)
-    duration = survey.duration
+        inspection = inspect_video(video, until, advance)
+    duration = inspection.duration
     if until is not None:
         if until > duration:
             raise UsageError(
@@ -78,11 +74,11 @@ def prepare_soundtrack(video: Path, options: SoundOptions, progress: Progress) -
         duration = until.limit_denominator(10**6)
     if options.under_dialogue is not None:
         measure_sound_duration(options.under_dialogue)
-    return SoundtrackJob(Path(video), options, survey, duration, info.has_audio)
+    return SoundtrackJob(Path(video), options, inspection, duration, info.has_audio)
 
 
 def check_focus(options: SoundOptions, info: MediaInfo) -> None:
-    """Refuses a focus outside of the picture."""
+    """Refuse a focus outside the picture. Raises UsageError."""
     focus = parse_focus(options.focus)
     if focus is not None and info.has_video and not (focus[0] < info.width_px and focus[1] < info.height_px):
         raise UsageError(
@@ -93,7 +89,7 @@ def check_focus(options: SoundOptions, info: MediaInfo) -> None:
 
 
 def list_outputs(output: Path, takes: int, first_take: int = 1) -> dict[Path, int]:
-    """Path -> number of each take: the first under the name given, the others with take2, take3 before the ending."""
+    """List the outputs, path -> take: the first under the given name, others with take2, take3 before the suffix."""
     output = Path(output)
     names = [output] + [output.with_name(f"{output.stem}.take{first_take + n}{output.suffix}") for n in range(1, takes)]
     return {name: first_take + n for n, name in enumerate(names)}
@@ -101,26 +97,31 @@ def list_outputs(output: Path, takes: int, first_take: int = 1) -> dict[Path, in
 
 def write_soundtracks(
     job: SoundtrackJob, outputs: dict[Path, int], models: MMAudioModels, progress: Progress, overwrite: bool = False
-) -> list[dict[str, Any]] | None:
-    """Writes every output; gives the facts of each for its side-car, in order.
+) -> list[dict[str, Any]]:
+    """Write every output; the facts of each for its side-car, in order.
 
-    job: Job.  outputs: from outputs_of.  models: Models.  progress: Progress.  overwrite: lets files be replaced.
-    Raises WriteFailed for the disk, Missing for too little memory; nothing is left of a job that did not end.
+    outputs: from `list_outputs`.  overwrite: lets files be replaced.
+    Raises OutputError for the disk, MissingDependencyError for too little memory; a failed job leaves nothing behind.
     """
-    composer = SoundtrackGenerator(models, job.options, job.duration, job.inspection.cuts)
-    shared = job.inspection.as_dict() | models.record | {
-        "duration_s": float(job.duration), "rate_hz": models.rates.rate_hz, "windows": len(composer.spans),
-        "words_not_heard": [models.clip.tokens(text)[1] for text in (job.options.prompt, job.options.negative_prompt)],
-    }  # fmt: skip
+    generator = SoundtrackGenerator(models, job.options, job.duration, job.inspection.cuts)
+    prompts = (job.options.prompt, job.options.negative_prompt)
+    shared = {
+        **job.inspection.as_dict(),
+        **models.record,
+        "duration_s": float(job.duration),
+        "rate_hz": models.rates.rate_hz,
+        "windows": len(generator.windows),
+        "words_not_heard": [models.clip.tokenize(text)[1] for text in prompts],
+    }
     facts, finished = [], []
     try:
         with tempfile.TemporaryDirectory(prefix=".mouthpiece-", dir=next(iter(outputs)).parent) as folder:
             waves = [Path(folder) / f"{number}.wav" for number in outputs.values()]
-            write_take_waves(job, composer, waves, progress)
+            write_take_waves(job, generator, waves, progress)
             with progress.stage("writing", len(outputs), "takes") as advance:
-                for wave, heard, (output, number) in zip(waves, composer.filter_reports, outputs.items()):
-                    own = {"take": number, "speech_guard": asdict(heard)}
-                    facts.append(shared | own | write_output(job, wave, output, overwrite))
+                for wave, report, (output, number) in zip(waves, generator.filter_reports, outputs.items()):
+                    of_take = {"take": number, "speech_guard": report.as_dict()}
+                    facts.append(shared | of_take | write_output(job, wave, output, overwrite))
                     finished.append(output)
                     wave.unlink()
                     advance(1)
@@ -131,19 +132,16 @@ def write_soundtracks(
     return facts
 
 
-def write_take_waves(job: SoundtrackJob, composer: SoundtrackGenerator, waves: list[Path], progress: Progress) -> None:
-    """Writes the sound of every take, at the model's rate, as float WAV files of any length.
-
-    job: Job.  composer: Composer.  waves: a path a take.  progress: Progress.
-    """
-    rate_hz, samples = composer.rates.rate_hz, composer.samples
+def write_take_waves(job: SoundtrackJob, generator: SoundtrackGenerator, waves: list[Path], progress: Progress) -> None:
+    """Write the sound of every take, at the model's rate, as float WAV files of any length. waves: a path a take."""
+    rate_hz, samples = generator.rates.rate_hz, generator.samples
     with ExitStack() as stack:
         writers = [
             stack.enter_context(open_wave_writer(wave, rate_hz, 1, samples=samples, subtype="FLOAT")) for wave in waves
         ]
         reader = stack.enter_context(VideoReader(job.video))
-        advance = stack.enter_context(progress.stage("sounding", len(composer.spans), "windows"))
-        for block in composer.blocks(reader, advance):
+        advance = stack.enter_context(progress.stage("sounding", len(generator.windows), "windows"))
+        for block in generator.blocks(reader, advance):
             if not np.isfinite(block).all():
                 hint = "Use --precision float32; if that does not help, get the weights again."
                 raise InvalidInputError("the network gave values that are no numbers.", hint=hint, code="not_finite")
@@ -152,10 +150,9 @@ def write_take_waves(job: SoundtrackJob, composer: SoundtrackGenerator, waves: l
 
 
 def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) -> dict[str, dict[str, Any]]:
-    """Writes one finished output from the wave of its take; gives what the mixer measured.
+    """Write one finished output from the wave of its take, by the mixer of `dub`; what the mixer measured.
 
-    Peaks are held below -1 dBTP; a .wav has 24 bits, 48 kHz and exactly the length asked for.
-    Source: ours; the mixer is that of `dub`.
+    Peaks are limited to -1 dBTP; a .wav has 24 bits, 48 kHz and exactly the job's duration.
     """
     inputs = [path for path in (job.video, job.options.under_dialogue) if path is not None]
     samples, raw = count_samples(job.duration, DELIVERY_HZ), wave.with_suffix(".raw")
@@ -178,15 +175,15 @@ def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) 
 
 
 def compute_bed_gain(job: SoundtrackJob, wave: Path) -> float:
-    """Decibels that bring the new sound `dialogue_gap` LU below the dialogue; never above 0."""
+    """Compute the gain in dB that brings the new sound `dialogue_gap` LU below the dialogue; at most 0."""
     loudness = [measure_file_loudness(path).as_dict()["lufs"] for path in (job.options.under_dialogue, wave)]
     return 0.0 if None in loudness else min(0.0, loudness[0] - job.options.dialogue_gap - loudness[1])
 
 
 def map_sound(path: Path, raw: Path) -> Sound:
-    """A Sound at 48 kHz, one or two channels, whose samples stay on the disk: any length in little memory.
+    """Map a sound to the disk: 48 kHz, one or two channels, any length in little memory.
 
-    path: sound or video.  raw: Path of the file to make; the caller removes it.
+    path: sound or video.  raw: path of the file to make; the caller removes it.
     """
     with open_sound_stream(path, DELIVERY_HZ, 2) as (_, blocks), open(raw, "wb") as file:
         for block in blocks:

@@ -1,4 +1,4 @@
-"""Speech that nobody asked for, in sound that was generated: found, and turned down where it cannot be avoided."""
+"""Unwanted speech in generated sound: detected, and attenuated where resampling did not help."""
 
 from __future__ import annotations
 
@@ -16,35 +16,29 @@ from mouthpiece.engine.audio.voice_activity import (
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.timeline import count_samples
 
-ONSET, OFFSET = 0.6, 0.4  # of silero's probability; effects now and then reach 0.5 for a moment
-MIN_SPEECH_S = 0.3  # speech shorter than this is not told from effects
-PAD_S, RAMP_S = 0.08, 0.06
-ATTENUATION_DB = -24.0  # how far what sounds like speech is turned down
+ONSET = 0.6  # probability from which speech begins; effects reach 0.5 for a moment
+OFFSET = 0.4  # probability below which it ends
+MIN_SPEECH_S = 0.3  # shorter speech cannot be told from effects
+PAD_S = 0.08  # attenuated before and after speech
+RAMP_S = 0.06  # of the fades
+ATTENUATION_DB = -24.0
 
 
 def detect_speech(wave: np.ndarray, rate_hz: int) -> list[tuple[float, float]]:
-    """Pairs (start, stop) in seconds, floats, of what silero takes for speech.
-
-    wave: (S,) float32.  rate_hz: int.
-    Source: Silero Team 2024, silero-vad 6.
-    """
-    speech = np.ascontiguousarray(resample(wave, rate_hz, RATE_HZ), np.float32)
-    found = apply_hysteresis(compute_speech_probability(speech), ONSET, OFFSET)
+    """Detect speech by silero-vad: [(start_s, stop_s)]. wave: (S,) float32."""
+    resampled = np.ascontiguousarray(resample(wave, rate_hz, RATE_HZ), np.float32)
+    active = apply_hysteresis(compute_speech_probability(resampled), ONSET, OFFSET)
     length_s, step_s = len(wave) / rate_hz, FRAME_SAMPLES / RATE_HZ
-    spans = [(float(a * step_s), min(length_s, float(b * step_s))) for a, b in find_runs(found)]
+    spans = [(float(a * step_s), min(length_s, float(b * step_s))) for a, b in find_runs(active)]
     return [(a, b) for a, b in spans if b - a >= MIN_SPEECH_S]
 
 
 def attenuate_spans(wave: np.ndarray, rate_hz: int, spans: list[tuple[float, float]]) -> np.ndarray:
-    """The wave with some spans DOWN_DB quieter, faded in and out.
-
-    wave: (S,) float32.  spans: from spoken.
-    """
+    """Attenuate spans of a wave by ATTENUATION_DB, with fades. wave: (S,) float32.  spans: of `detect_speech`."""
     target = np.zeros(len(wave), np.float32)
     for start, stop in spans:
-        target[
-            max(0, count_samples(Fraction(start - PAD_S), rate_hz)) : count_samples(Fraction(stop + PAD_S), rate_hz)
-        ] = ATTENUATION_DB
+        first = max(0, count_samples(Fraction(start - PAD_S), rate_hz))
+        target[first : count_samples(Fraction(stop + PAD_S), rate_hz)] = ATTENUATION_DB
     width = max(1, count_samples(Fraction(RAMP_S), rate_hz))
     padded = np.pad(target, (width // 2, width - 1 - width // 2), mode="edge")
     smooth = np.convolve(padded, np.full(width, 1 / width, np.float32), "valid")
@@ -52,5 +46,5 @@ def attenuate_spans(wave: np.ndarray, rate_hz: int, spans: list[tuple[float, flo
 
 
 def sum_lengths(spans: list[tuple[float, float]]) -> float:
-    """Seconds in all of spans."""
+    """Sum the lengths of spans, seconds."""
     return sum(stop - start for start, stop in spans)

@@ -1,4 +1,4 @@
-"""Synchformer's visual branch: frames at 25 Hz to 24 features a second that know when something moves."""
+"""Synchformer's visual branch: frames at 25 Hz to 24 features a second that tell when something moves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mouthpiece.voice.mmaudio.sizes import SYNC_STEP, SYNC_WINDOW
 if TYPE_CHECKING:
     from mouthpiece.voice.mmaudio.sizes import SyncSize
 
-_EPSILON = 1e-6
+_EPSILON = 1e-6  # of layer norms
 STATE_PREFIX = "vfeat_extractor."
 
 
@@ -29,7 +29,7 @@ class DividedAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor, frames: int, over: str) -> torch.Tensor:
-        """(B, 1 + frames * places, width) of tokens in (frame, place) order behind CLS.
+        """Attend among tokens (B, 1 + frames * places, width), in (frame, place) order behind CLS.
 
         over: "time", a group is one place in all frames; "space", it is one frame.
         """
@@ -41,7 +41,7 @@ class DividedAttention(nn.Module):
         return self.proj(torch.cat([all_seen, seen.flatten(2, 3)], 2).transpose(1, 2).flatten(2))
 
     def _grouped(self, part: torch.Tensor, frames: int, over: str, with_cls: bool) -> torch.Tensor:
-        """(B, H, groups, members, D), each group with the CLS token in front where asked."""
+        """Group tokens as (B, H, groups, members, D), each group with the CLS token in front where asked."""
         cls, rest = part[:, :, :1], part[:, :, 1:].unflatten(2, (frames, -1))
         rest = rest.transpose(2, 3) if over == "time" else rest
         if not with_cls:
@@ -119,7 +119,7 @@ class SpatialAggregator(nn.Module):
         self.linear1, self.linear2 = nn.Linear(width, int(width * mlp_ratio)), nn.Linear(int(width * mlp_ratio), width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, width) of tokens (B, N, width)."""
+        """Aggregate tokens (B, N, width) to (B, width)."""
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
         x = x[:, :1] + self.self_attn(self.norm1(x))
         return (x + self.linear2(F.gelu(self.linear1(self.norm2(x)))))[:, 0]
@@ -147,7 +147,7 @@ class SyncEncoder(nn.Module):
         self.spatial_attn_agg = SpatialAggregator(width, size.num_heads, size.mlp_ratio)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Features of all windows of 16 frames, 8 apart; a remainder is dropped.
+        """Encode all windows of 16 frames, 8 apart; a remainder is dropped.
 
         frames: (B, T, 3, H, W) float in [-1, 1], T at least 16.
         """
@@ -155,7 +155,7 @@ class SyncEncoder(nn.Module):
         return torch.cat([self.window(windows[:, i]) for i in range(windows.shape[1])], 1)
 
     def window(self, frames: torch.Tensor) -> torch.Tensor:
-        """Features (B, 8, width) of windows of 16 frames (B, 16, 3, H, W)."""
+        """Encode windows of 16 frames (B, 16, 3, H, W) as (B, 8, width)."""
         tokens = self.patch_embed_3d(frames.transpose(1, 2)).flatten(3)  # (B, D, t, places)
         steps = tokens.shape[2]
         tokens = tokens.permute(0, 2, 3, 1) + self.pos_embed[:, None, 1:] + self.temp_embed[:, :steps, None]

@@ -12,15 +12,18 @@ from torch.nn import functional as F
 from mouthpiece.engine.errors import MouthpieceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mouthpiece.voice.mmaudio.sizes import VaeSize
 
 EPSILON = 1e-4
-_MP_SUM_WEIGHT = 0.3  # share of the branch in a residual sum
-_LOWEST, _HIGHEST = -30.0, 20.0  # log variance
+_MP_SUM_WEIGHT = 0.3  # of the branch in a residual sum
+_MIN_LOG_VARIANCE = -30.0
+_MAX_LOG_VARIANCE = 20.0
 
 
 def fuse_weight(weight: torch.Tensor) -> torch.Tensor:
-    """A convolution weight brought to unit gain for each output channel: w / (rms + 1e-4) / sqrt(n).
+    """Fuse a convolution weight to unit gain for each output channel: w / (rms + 1e-4) / sqrt(n).
 
     weight: (out, in, kernel).
     Not idempotent: a second time changes it by about 1e-4 sqrt(n).
@@ -32,22 +35,22 @@ def fuse_weight(weight: torch.Tensor) -> torch.Tensor:
 
 
 def normalize_pixels(x: torch.Tensor) -> torch.Tensor:
-    """x (B, C, N) with each position's rms over channels brought to one. Source: EDM2 equation 30."""
+    """Normalize x (B, C, N) to an rms of one over the channels of each position. Source: EDM2 equation 30."""
     return x / (x.square().mean(1, keepdim=True).sqrt() + EPSILON)
 
 
 def apply_mp_silu(x: torch.Tensor) -> torch.Tensor:
-    """SiLU at unit magnitude. Source: EDM2 equation 81."""
+    """Apply SiLU at unit magnitude. Source: EDM2 equation 81."""
     return F.silu(x) / 0.596
 
 
 def sum_mp(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Weighted sum at unit magnitude. Source: EDM2 equation 88."""
+    """Sum with weights at unit magnitude. Source: EDM2 equation 88."""
     return ((1 - _MP_SUM_WEIGHT) * a + _MP_SUM_WEIGHT * b) / math.sqrt((1 - _MP_SUM_WEIGHT) ** 2 + _MP_SUM_WEIGHT**2)
 
 
 def make_conv(width_in: int, width_out: int, kernel: int) -> torch.nn.Module:
-    """Convolution without bias, same length."""
+    """Make a convolution without bias, of the same length."""
     return nn.Conv1d(width_in, width_out, kernel, padding=kernel // 2, bias=False)
 
 
@@ -103,7 +106,7 @@ class Upsample(nn.Module):
 
 
 class VaeTrunk(nn.Module):
-    """What encoder and decoder share: the middle, the clamp, and the last convolution with its learned gain."""
+    """Base of encoder and decoder: the middle, the clamp, and the last convolution with its learned gain."""
 
     def __init__(self, size: VaeSize) -> None:
         super().__init__()
@@ -118,9 +121,8 @@ class VaeTrunk(nn.Module):
     def _middle(self, x: torch.Tensor) -> torch.Tensor:
         return self._chain((self.mid.block_1, self.mid.attn_1, self.mid.block_2), x)
 
-    def _chain(
-        self, modules: tuple[ResidualBlock, AttentionBlock, ResidualBlock] | list[ResidualBlock], x: torch.Tensor
-    ) -> torch.Tensor:
+    def _chain(self, modules: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
+        """Chain modules, with activations clamped after each."""
         for module in modules:
             x = module(x).clamp(-self.limit, self.limit)
         return x
@@ -200,7 +202,7 @@ class MelVAE(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> MelVAE:
-        """Brings all convolutions to unit gain, the first time it is called; gives itself. Source: EDM2."""
+        """Fuse all convolutions to unit gain, once; the VAE itself. Source: EDM2."""
         if not self.is_fused:
             for module in self.modules():
                 if isinstance(module, nn.Conv1d):
@@ -209,30 +211,30 @@ class MelVAE(nn.Module):
         return self
 
     def moments(self, standardised: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean, log variance), (B, embed, frames // 2) each, of a standardised log-mel. Source: MMAudio."""
+        """Encode a standardised log-mel as (mean, log variance), (B, embed, frames // 2) each. Source: MMAudio."""
         self._check()
         return split_moments(self.encoder(standardised))
 
     def encode(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean, log variance) of a log-mel. Source: MMAudio."""
+        """Encode a log-mel as (mean, log variance). Source: MMAudio."""
         return self.moments((mel - self.data_mean) / self.data_std)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Log-mel (B, bands, 2 N) of latents (B, embed, N). Source: MMAudio."""
+        """Decode latents (B, embed, N) to a log-mel (B, bands, 2 N). Source: MMAudio."""
         self._check()
         return self.decoder(latents) * self.data_std + self.data_mean
 
     def _check(self) -> None:
         if not self.is_fused:
-            raise MouthpieceError("the mel VAE was asked before its weights were fused; call fuse() after loading.")
+            raise MouthpieceError("the mel VAE was used before its weights were fused; call fuse() after loading.")
 
 
 def split_moments(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, log variance) of moments (B, 2 embed, N); the log variance is held in [-30, 20]. Source: MMAudio."""
+    """Split moments (B, 2 embed, N) into (mean, log variance), the latter clamped to [-30, 20]. Source: MMAudio."""
     mean, log_variance = moments.chunk(2, 1)
-    return mean, log_variance.clamp(_LOWEST, _HIGHEST)
+    return mean, log_variance.clamp(_MIN_LOG_VARIANCE, _MAX_LOG_VARIANCE)
 
 
-def sample_posterior(mean, log_variance, noise):
-    """A latent of the posterior, given normal noise like it. Source: VAE, 1312.6114 equation 10."""
+def sample_posterior(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Sample the posterior, given normal noise like it. Source: VAE, 1312.6114 equation 10."""
     return mean + (log_variance / 2).exp() * noise

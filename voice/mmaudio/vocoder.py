@@ -1,4 +1,4 @@
-"""BigVGAN, both versions: log-mel to wave, with snake activations between an upsampling and a filtering."""
+"""BigVGAN, both versions: log-mel to wave, with antialiased snake activations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Snake(nn.Module):
 
 
 class _Filter(nn.Module):
-    """The 12 taps of one filter, in the file."""
+    """The 12 taps of one filter, stored in the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Filter(nn.Module):
 
 
 class AntialiasedSnake(nn.Module):
-    """Snake at twice the rate, so that what it folds over is filtered away. Source: BigVGAN section 3.2; 2106.12423."""
+    """Snake at twice the rate, with a low-pass before and after. Source: BigVGAN section 3.2; 2106.12423."""
 
     def __init__(self, width: int, logscale: bool) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class AntialiasedSnake(nn.Module):
 
 
 class ResidualStack(nn.Module):
-    """Three rounds of activation, dilated convolution, activation, convolution (AMP block). Source: BigVGAN figure 2."""
+    """Rounds of activation, dilated convolution, activation, convolution (AMP block). Source: BigVGAN figure 2."""
 
-    def __init__(self, width: int, kernel: int, dilations: tuple[int], logscale: bool) -> None:
+    def __init__(self, width: int, kernel: int, dilations: tuple[int, ...], logscale: bool) -> None:
         super().__init__()
         self.convs1 = nn.ModuleList(
             nn.Conv1d(width, width, kernel, padding=(kernel - 1) * d // 2, dilation=d) for d in dilations
@@ -76,7 +76,7 @@ class Vocoder(nn.Module):
     """Log-mel (B, bands, frames) to wave (B, 1, frames * hop) in [-1, 1].
 
     size: sizes.VocoderSize.
-    Weights come without weight norm: see `folded`.
+    Its weights have no weight norm: see `fold_weight_norm`.
     Source: BigVGAN, 2206.04658.
     """
 
@@ -109,10 +109,10 @@ _WEIGHT_NORM_KEYS = (
 )
 
 
-def fold_weight_norm(state) -> dict[str, torch.Tensor]:
-    """A vocoder's tensors with each pair of magnitude and direction made one weight: g v / |v|, per first axis.
+def fold_weight_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Fold each pair of magnitude and direction of a vocoder's tensors into one weight, g v / |v| per first axis.
 
-    state: dict of tensors; both spellings of weight norm, and weights already folded, are taken.
+    state: with either names of weight norm, or weights already folded.
     Source: weight normalisation, 1602.07868 equation 2.
     """
     plain = dict(state)

@@ -7,7 +7,8 @@ from scipy.signal import resample_poly
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
-from mouthpiece.voice.mix.bed import extend_span, loop_tone, make_bed, remove_dialogue
+from mouthpiece.voice.mix.bed import make_bed
+from mouthpiece.voice.mix.dialogue_removal import extend_span, loop_tone, remove_dialogue
 
 RATE_HZ = 48_000
 ROOM = 0.002

@@ -83,25 +83,25 @@ def test_pictures_are_encoded_as_the_published_network_does(encoder):
     x = torch.cat([state["visual.class_embedding"].expand(3, 1, -1), patches], 1) + state["visual.positional_embedding"]
     x = transformer(state, "visual.transformer", 2, 2, norm_of(state, "visual.ln_pre", x))
     wanted = F.normalize(norm_of(state, "visual.ln_post", x[:, 0]) @ state["visual.proj"], dim=-1)
-    torch.testing.assert_close(encoder.pictures(frames), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.encode_images(frames), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_every_token_of_a_prompt_is_encoded_filling_included(encoder):
     state = open_clip_state(SIZE)
-    tokens, lost = encoder.tokens("Dog  barks &amp; runs")
+    tokens, lost = encoder.tokenize("Dog  barks &amp; runs")
     letters = len("dogbarks&runs")
     assert (
         lost == 0 and tokens[0] == 512 and tokens[1 + letters] == 513 and tokens[2 + letters :] == [0] * (75 - letters)
     )
-    assert tokens == encoder.tokens("dog barks & runs")[0]
+    assert tokens == encoder.tokenize("dog barks & runs")[0]
     x = state["token_embedding.weight"][torch.tensor([tokens])] + state["positional_embedding"]
     mask = torch.full((77, 77), -math.inf).triu(1)
     wanted = F.normalize(norm_of(state, "ln_final", transformer(state, "transformer", 2, 2, x, mask)), dim=-1)
-    torch.testing.assert_close(encoder.texts(["Dog barks & runs"]), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.encode_texts(["Dog barks & runs"]), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_long_prompt_keeps_its_beginning_and_its_end_mark_and_counts_what_is_lost(encoder):
-    tokens, lost = encoder.tokens("a" * 10 + " b" * 5000)
+    tokens, lost = encoder.tokenize("a" * 10 + " b" * 5000)
     assert len(tokens) == 77 and tokens[-1] == 513 and lost == 5010 - 75
 
 
@@ -114,4 +114,4 @@ def test_a_strange_or_missing_tensor_is_named(encoder):
         build_clip(state, None, SIZE)
     again = build_clip(encoder.module.state_dict(), None, SIZE)
     frames = torch.zeros(1, 3, 28, 28, dtype=torch.uint8)
-    assert torch.equal(again.pictures(frames), encoder.pictures(frames))
+    assert torch.equal(again.encode_images(frames), encoder.encode_images(frames))

@@ -1,8 +1,6 @@
 """`sound` from end to end at debug size: real classes, random weights, the command line in this process."""
 
-import gc
 import json
-import warnings
 from fractions import Fraction
 
 import av
@@ -10,16 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from mmaudio_debug import NAME, generate_sound, make_moving_pictures, make_options
 
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
-from mouthpiece.engine.sampling import make_flow_levels
-from mouthpiece.engine.types import Frame
-from mouthpiece.voice.mmaudio import generator as composing
-from mouthpiece.voice.mmaudio.flow_sampling import sample_latents
 from mouthpiece.voice.mmaudio.generator import SoundtrackGenerator
 from mouthpiece.voice.mmaudio.models import accept_licences, check_licences, find_weights, load_models
 from mouthpiece.voice.mmaudio.options import SoundOptions
@@ -27,190 +22,7 @@ from mouthpiece.voice.mmaudio.random_weights import make_debug_sizes, make_rando
 from mouthpiece.voice.mmaudio.sizes import VARIANTS
 from mouthpiece.voice.mmaudio.soundtrack import list_outputs, map_sound
 
-NAME = "mmaudio-small-16k"
 QUICK = ("--model", NAME, "--device", "cpu", "--precision", "float32", "--steps", "2")
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    return write_random_weights(tmp_path_factory.mktemp("mmaudio"), NAME)
-
-
-@pytest.fixture(scope="session")
-def models(folder):
-    from mouthpiece.engine.device import choose_device
-
-    return load_models(options(), choose_device("cpu"), find_weights(NAME, folder), {})
-
-
-def options(**changes):
-    return SoundOptions(**({"model": NAME, "precision": "float32", "steps": 2, "device": "cpu"} | changes))
-
-
-def moving(count, width=64, height=48, seed=0):
-    picture = (
-        np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    )
-    return [np.roll(picture, 2 * n, 1) for n in range(count)]
-
-
-@pytest.fixture(scope="session")
-def video(tmp_path_factory):
-    path = tmp_path_factory.mktemp("video") / "in.mp4"
-    with VideoWriter(path, Fraction(25), 64, 48) as writer:
-        for picture in moving(40):
-            writer.write(picture)
-    return path
-
-
-PICTURES = moving(40)
-
-
-def frames(count=40, **kind):
-    return [Frame(n, Fraction(n, 25), pixels) for n, pixels in enumerate(moving(count, **kind))]
-
-
-def composed(models, chosen, duration=Fraction(8, 5), cuts=(), given=None):
-    composer = SoundtrackGenerator(models, chosen, duration, cuts)
-    given = frames(int(duration * 25)) if given is None else given
-    return np.concatenate(list(composer.blocks(iter(given))), 1), composer
-
-
-def test_a_take_sounds_the_same_alone_as_among_others(models):
-    together, _ = composed(models, options(takes=5, speech_guard="off"))
-    alone, _ = composed(models, options(takes=1, first_take=5, speech_guard="off"))
-    assert together.shape == (5, 25_600)
-    np.testing.assert_allclose(alone[0], together[4], atol=1e-3)
-    assert np.abs(together[0] - together[1]).max() > 0.01
-
-
-def test_takes_drawn_together_are_those_drawn_one_by_one(models):
-    network, noise = models.network, torch.randn(3, 40, 20, generator=torch.Generator().manual_seed(0))
-    features = [
-        torch.randn(1, n, width, generator=torch.Generator().manual_seed(n))
-        for n, width in ((10, 16), (24, 48), (77, 24))
-    ]
-    conditions, null = (
-        network.compute_conditions(*features, 40),
-        network.compute_conditions(*network.empty(1, 10, 24), 40),
-    )
-    together = sample_latents(network, noise, conditions, null, levels=make_flow_levels(3))
-    for row in range(3):
-        alone = sample_latents(network, noise[row : row + 1], conditions, null, levels=make_flow_levels(3))
-        torch.testing.assert_close(together[row], alone[0], rtol=1e-4, atol=1e-4)
-
-
-def test_takes_and_steps_share_one_look_at_the_video(models, monkeypatch):
-    calls = {"clip": 0, "sync": 0, "conditions": 0}
-
-    def counted(key, function):
-        def call(*given):
-            calls[key] += 1
-            return function(*given)
-
-        return call
-
-    monkeypatch.setattr(models.clip, "pictures", counted("clip", models.clip.pictures))
-    monkeypatch.setattr(models.sync, "window", counted("sync", models.sync.window))
-    monkeypatch.setattr(models.network, "conditions", counted("conditions", models.network.compute_conditions))
-    composed(models, options(takes=3, steps=5))
-    assert calls == {"clip": 1, "sync": 1, "conditions": 2}
-
-
-def test_a_window_goes_on_from_the_latents_of_the_one_before(models, monkeypatch):
-    kept = []
-
-    class Noted(SoundtrackGenerator):
-        def _generate_window(self, span, seen):
-            before = self._last
-            piece = super()._generate_window(span, seen)
-            kept.append((before, self._last))
-            return piece
-
-    composer = Noted(models, options(takes=2, speech_guard="off"), Fraction(20), ())
-    wave = np.concatenate(list(composer.blocks(iter(frames(500)))), 1)
-    assert wave.shape == (2, 320_000) and np.isfinite(wave).all() and len(composer.spans) == 3
-    for (before, old), (span, new) in ((b, n) for b, n in kept if b is not None):
-        assert span.kept > 0
-        torch.testing.assert_close(new[:, : span.kept], old[:, span.start - before.start :], rtol=0, atol=1e-5)
-
-
-def test_a_shot_change_starts_afresh_and_no_more_is_held_for_a_longer_video(models):
-    composer = SoundtrackGenerator(models, options(), Fraction(12), (Fraction(5),))
-    assert [span.kept for span in composer.spans] == [0, 0]
-    edge = round(5 * 31.25)
-    assert composer.spans[1].start == edge and composer.spans[0].stop == edge + 2
-    composer = SoundtrackGenerator(
-        models, options(steps=1, guidance=0.5, speech_guard="off", overlap=4.0), Fraction(24), ()
-    )
-    numbered = (Frame(n, Fraction(n, 25), PICTURES[n % 40]) for n in range(600))
-    held = [tensor_bytes() for _ in composer.blocks(numbered)]
-    assert len(held) == 5 and max(held[3:]) < 1.1 * max(held[:3])
-
-
-def tensor_bytes():
-    """Bytes of all tensors alive."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return sum(thing.nbytes for thing in gc.get_objects() if isinstance(thing, torch.Tensor))
-
-
-@pytest.mark.parametrize("speech_guard", ["resample", "attenuate", "off"])
-def test_the_guard_draws_anew_then_turns_down_and_says_so(models, monkeypatch, speech_guard):
-    heard = iter([[(0.2, 1.0)], [(0.3, 0.7)], [(0.1, 1.2)]])
-    monkeypatch.setattr(composing, "detect_speech", lambda wave, rate_hz: next(heard))
-    wave, composer = composed(models, options(speech_guard=speech_guard))
-    monkeypatch.undo()
-    plain, _ = composed(models, options(speech_guard="off"))
-    (told,) = composer.filter_reports
-    if speech_guard == "off":
-        assert (told.again, told.quieter_s) == (0, []) and np.array_equal(wave, plain)
-    elif speech_guard == "attenuate":
-        assert (told.again, told.quieter_s) == (0, [[0.2, 1.0]])
-        assert np.abs(wave[0, 6_400:12_000]).max() < 0.1 * np.abs(plain[0, 6_400:12_000]).max()
-        np.testing.assert_array_equal(wave[0, 20_000:], plain[0, 20_000:])
-    else:
-        assert (told.again, told.quieter_s) == (2, [[0.3, 0.7]])  # the second drawing had the least
-
-
-CHANGES = {
-    "seed": 1,
-    "prompt": "a dog",
-    "negative_prompt": "music",
-    "first_take": 2,
-    "steps": 3,
-    "guidance": 1.5,
-    "focus": "5,5",
-}
-
-
-@pytest.fixture(scope="module")
-def unchanged(models):
-    return composed(models, options(speech_guard="off"), given=frames(40, width=192))[0]
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_every_option_changes_the_sound(models, unchanged, name):
-    changed, _ = composed(models, options(speech_guard="off", **{name: CHANGES[name]}), given=frames(40, width=192))
-    assert changed.shape == unchanged.shape and np.abs(changed - unchanged).max() > 1e-4
-
-
-def test_overlap_moves_the_windows(models):
-    starts = [
-        [span.start for span in SoundtrackGenerator(models, options(overlap=overlap), Fraction(20), ()).spans]
-        for overlap in (1.0, 3.0)
-    ]
-    assert starts == [[0, 219, 375], [0, 156, 312, 375]]
-
-
-def test_strength_below_one_never_asks_the_null_side(models):
-    rows = []
-    hook = models.network.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    for guidance in (4.5, 1.0, 0.0):
-        rows.clear()
-        composed(models, options(guidance=guidance, takes=2, speech_guard="off"))
-        assert set(rows) == ({4} if guidance == 4.5 else {2})
-    hook.remove()
 
 
 def test_sound_is_written_beside_the_untouched_picture_and_its_side_car_makes_it_again(call, video, folder, tmp_path):
@@ -300,7 +112,7 @@ def test_videos_that_cannot_be_used_are_refused(call, video, folder, tmp_path):
     desk = tmp_path / "desk"
     desk.mkdir()
     with VideoWriter(desk / "short.mp4", Fraction(30), 64, 48) as writer:
-        for picture in moving(9):
+        for picture in make_moving_pictures(9):
             writer.write(picture)
     (desk / "text.mp4").write_text("no video")
     (desk / "empty.mp4").write_bytes(b"")
@@ -339,7 +151,7 @@ def test_a_dry_run_writes_nothing_and_a_video_with_sound_is_told(call, folder, t
     with VideoWriter(
         tmp_path / "in.mp4", Fraction(25), 64, 48, Sound(np.full((1, 48_000), 0.1, np.float32), 48_000)
     ) as writer:
-        for picture in moving(20):
+        for picture in make_moving_pictures(20):
             writer.write(picture)
     answer = call(
         "sound",
@@ -387,7 +199,7 @@ def test_parts_of_different_sets_are_refused(folder, tmp_path):
         tmp_path, NAME, make_debug_sizes("mmaudio-small-44k") | {"network": make_debug_sizes(NAME)["network"]}
     )
     with pytest.raises(MissingDependencyError, match="latents of network and VAE: 20 and 40"):
-        load_models(options(), choose_device("cpu"), find_weights(NAME, tmp_path), {})
+        load_models(make_options(), choose_device("cpu"), find_weights(NAME, tmp_path), {})
 
 
 def test_weights_that_give_no_numbers_are_refused_and_leave_nothing(call, video, tmp_path):
@@ -410,7 +222,7 @@ def test_too_little_memory_is_said_with_a_way_out(models, monkeypatch):
 
     monkeypatch.setattr(models.vae, "decode", full)
     with pytest.raises(MissingDependencyError, match="fewer --takes"):
-        composed(models, options())
+        generate_sound(models, make_options())
 
 
 def test_names_of_takes_and_sound_on_the_disk(tmp_path):
@@ -437,7 +249,7 @@ def test_all_variants_run_in_half_precision_with_their_time_in_full(tmp_path):
         )
         assert half.network.t_embed.mlp[0].weight.dtype == half.network.latent_mean.dtype == torch.float32
         assert half.network.audio_input_proj[0].weight.dtype == torch.bfloat16
-        wave, _ = composed(half, chosen, Fraction(4, 5))
+        wave, _ = generate_sound(half, chosen, Fraction(4, 5))
         assert wave.shape == (1, 35_280) and np.isfinite(wave).all()
         assert VARIANTS[name].network.v2 == half.network.size.v2
 
@@ -447,8 +259,8 @@ def test_the_reader_of_a_video_is_asked_once(models, video, monkeypatch):
     real = VideoReader.__iter__
     monkeypatch.setattr(VideoReader, "__iter__", lambda self: opened.append(1) or real(self))
     with VideoReader(video) as reader:
-        composer = SoundtrackGenerator(models, options(takes=2), Fraction(8, 5), ())
-        assert sum(block.shape[1] for block in composer.blocks(reader)) == 25_600
+        generator = SoundtrackGenerator(models, make_options(takes=2), Fraction(8, 5), ())
+        assert sum(block.shape[1] for block in generator.blocks(reader)) == 25_600
     assert len(opened) == 1 and probe(video).frames == 40
 
 

@@ -1,0 +1,1 @@
+from mmaudio_debug import folder, models, video  # noqa: F401 - fixtures
