@@ -1,4 +1,4 @@
-"""Sound in memory: float32 in [-1, 1], channels first, with its rate."""
+"""Hold sound in memory (float32 in [-1, 1], channels first), mix its channels, and write WAV files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageEr
 from mouthpiece.engine.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+# number of channels -> FFmpeg's name of the layout
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-CHANNEL_NAMES = {  # what files that name no loudspeakers mean by this many channels
+# number of channels -> names in order, also of files that do not name them
+CHANNEL_NAMES = {
     1: ("FC",),
     2: ("FL", "FR"),
     3: ("FL", "FR", "LFE"),
@@ -27,22 +29,25 @@ CHANNEL_NAMES = {  # what files that name no loudspeakers mean by this many chan
     7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
-MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+MIN_RATE_HZ = 8_000  # lowest sample rate that is read
+MAX_RATE_HZ = 192_000  # highest sample rate that is read
 MAX_CHANNELS = len(LAYOUTS)
-_LOW_FREQUENCY = ("LFE", "LFE2")
+_LOW_FREQUENCY = ("LFE", "LFE2")  # names of the low-frequency channels
+# names of channels on the left
 _LEFT = ("FL", "BL", "SL", "FLC", "WL", "DL", "TFL", "TBL", "TSL", "SDL")
+# names of channels on the right
 _RIGHT = ("FR", "BR", "SR", "FRC", "WR", "DR", "TFR", "TBR", "TSR", "SDR")
-_MAX_PEAK = 16.0  # a float file beyond this is not scaled to [-1, 1]
-_MAX_TIMING_ERROR_S = Fraction(30, 1000)  # seconds; time stamps off by more are a hole or an overlap, by less rounding
+_MAX_PEAK = 16.0  # samples of a float file beyond this are not scaled to [-1, 1]
+_MAX_TIMING_ERROR_S = Fraction(30, 1000)  # time stamps off by more are a gap or an overlap, by less rounding
 _UNKNOWN_BYTES = 0x7FFF0000  # a WAV written to a pipe announces this much or more, or nothing
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A piece of sound.
+    """Sound with its sample rate.
 
     samples: (C, S) float32 in [-1, 1].
-    rate_hz: int, samples a second.
+    rate_hz: samples a second.
     Raises MouthpieceError for another shape or dtype.
     """
 
@@ -56,29 +61,23 @@ class Sound:
 
     @property
     def duration(self) -> Fraction:
-        """Length as Fraction, seconds."""
+        """Return the exact length in seconds."""
         return Fraction(self.samples.shape[1], self.rate_hz)
 
     @property
     def channels(self) -> int:
-        """Number of channels."""
+        """Return the number of channels."""
         return self.samples.shape[0]
 
     def to_mono(self) -> Sound:
-        """The same sound on one channel, never louder than full scale.
-
-        Source: ours; see mix_matrix.
-        """
+        """Mix to one channel by make_mix_matrix, never louder than full scale."""
         if self.channels == 1:
             return self
         matrix = make_mix_matrix(CHANNEL_NAMES[self.channels], 1)
         return Sound(matrix @ self.samples, self.rate_hz)
 
     def iterate_blocks(self, channels: int) -> Iterator[np.ndarray]:
-        """The samples in (C, S) pieces of a second, with at most `channels` channels.
-
-        Source: ours; see mix_matrix.
-        """
+        """Iterate over blocks (C, S) of a second; more than `channels` are mixed down to so many by make_mix_matrix."""
         mix = make_mix_matrix(CHANNEL_NAMES[self.channels], channels) if self.channels > channels else None
         for start in range(0, self.samples.shape[1], self.rate_hz):
             block = self.samples[:, start : start + self.rate_hz]
@@ -86,10 +85,10 @@ class Sound:
 
 
 def make_mix_matrix(names: tuple[str, ...], channels: int) -> np.ndarray:
-    """Weights that bring any loudspeaker layout to one or two channels: (channels, C) float32.
+    """Make the matrix that mixes any channel layout down to one or two channels, (channels, C) float32.
 
     names: channel names in order, such as ("FL", "FR", "FC", "LFE", "BL", "BR").
-    channels: int, 1 or 2.
+    channels: 1 or 2.
     Rows sum to one, so full scale in stays within full scale out; the low-frequency channel is left out.
     Source: ITU-R BS.775-4, table 2 (surround and centre at -3 dB), scaled to a sum of one.
     """
@@ -111,42 +110,43 @@ def make_mix_matrix(names: tuple[str, ...], channels: int) -> np.ndarray:
 
 
 def make_channel_map(names: tuple[str, ...]) -> np.ndarray | None:
-    """0 and 1 that bring loudspeakers to the usual ones of as many channels, or of the next more that have them all:
-    (channels, C) float32.
+    """Make the permutation matrix from a channel layout to the smallest one of CHANNEL_NAMES that contains it.
 
     names: channel names in order, such as ("FL", "FR", "FC"), which become those of 5.0.
-    None where they are the usual ones already; sides and backs count as the same. A layout that has no place here is
-    mixed down to two.
+    Returns (channels, C) float32; None where nothing changes, sides and backs counting as the same. A layout that is
+    contained in none is mixed down to two channels.
     """
     if len(names) <= 2 or _name_sides_as_backs(names) == _name_sides_as_backs(CHANNEL_NAMES[len(names)]):
         return None
     for count in range(len(names), MAX_CHANNELS + 1):
         usual = CHANNEL_NAMES[count]
-        for own, places in ((names, usual), (_name_sides_as_backs(names), _name_sides_as_backs(usual))):
-            if set(own) <= set(places) and len(set(places)) == count:
-                return np.array([[name == place for name in own] for place in places], np.float32)
+        for names_in, names_out in ((names, usual), (_name_sides_as_backs(names), _name_sides_as_backs(usual))):
+            if set(names_in) <= set(names_out) and len(set(names_out)) == count:
+                return np.array([[name == other for name in names_in] for other in names_out], np.float32)
     return make_mix_matrix(names, 2)
 
 
 def _name_sides_as_backs(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names with sides for backs, where there are not both."""
+    """Rename sides to backs, where a layout does not have both."""
     both = {"SL", "BL"} <= set(names)
     return tuple(names) if both else tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in names)
 
 
-def place_blocks(timed_blocks: Iterator, rate_hz: int, announced_samples: int, path: Path) -> Iterator[np.ndarray]:
-    """Blocks put where their time stamps say, from time zero: holes become silence, overlaps are cut.
+def place_blocks(
+    timed_blocks: Iterable[tuple[int | None, np.ndarray]], rate_hz: int, announced_samples: int, path: str | Path
+) -> Iterator[np.ndarray]:
+    """Place blocks by their time stamps, from time zero: gaps become silence, overlaps are cut.
 
-    timed_blocks: pairs of an int sample number (None: right after the last) and a (C, S) float32 block.
-    rate_hz: int, samples a second.
-    announced_samples: int, where the header says the sound ends; 0 when it does not say.
+    timed_blocks: pairs of a sample number (None: right after the last block) and a block (C, S) float32.
+    rate_hz: samples a second.
+    announced_samples: where the header says the sound ends; 0 when it does not say.
     path: the file, for the error.
-    Raises Refused when the blocks end more than 100 ms before that, or hold NaN, infinity or unscaled values.
+    Raises InvalidInputError when the blocks end more than 100 ms before that, or hold NaN, infinity or unscaled values.
     """
     position = 0
-    for at, block in timed_blocks:
+    for start_sample, block in timed_blocks:
         _check_samples(block, path)
-        gap = 0 if at is None else at - position
+        gap = 0 if start_sample is None else start_sample - position
         if position and abs(gap) <= _MAX_TIMING_ERROR_S * rate_hz:
             gap = 0
         for start in range(0, gap, rate_hz):
@@ -159,13 +159,11 @@ def place_blocks(timed_blocks: Iterator, rate_hz: int, announced_samples: int, p
         raise _make_truncation_error(path, f"{announced_samples / rate_hz:.2f} s", f"{position / rate_hz:.2f} s")
 
 
-def check_sound_format(path: Path, rate_hz: int, channels: int) -> None:
-    """Refuses rates and channel counts that no speech recording has, and a WAV file shorter than its header says.
+def check_sound_format(path: str | Path, rate_hz: int, channels: int) -> None:
+    """Check that a file has a rate and channels that can be read, and that a WAV file is as long as its header says.
 
-    path: the file.
-    rate_hz, channels: ints, as the file says.
-    Raises Refused.
-    Source: ours; RIFF bytes 4 to 8 count what follows them.
+    rate_hz, channels: as the file says.
+    Raises InvalidInputError otherwise.
     """
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ or not 1 <= channels <= MAX_CHANNELS:
         raise InvalidInputError(
@@ -175,40 +173,44 @@ def check_sound_format(path: Path, rate_hz: int, channels: int) -> None:
         )
     with open(path, "rb") as file:
         head = file.read(12)
-        there = file.seek(0, 2) - 8
+        remaining = file.seek(0, 2) - 8
+    # RIFF bytes 4 to 8 count what follows them
     announced = int.from_bytes(head[4:8], "little")
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE" and there + 1 < announced < _UNKNOWN_BYTES:
-        raise _make_truncation_error(path, f"{announced} bytes", f"{there}")
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE" and remaining + 1 < announced < _UNKNOWN_BYTES:
+        raise _make_truncation_error(path, f"{announced} bytes", f"{remaining}")
 
 
-def _check_samples(block: np.ndarray, path: Path) -> None:
-    """Refuses sound that holds NaN, infinity or unscaled values."""
+def _check_samples(block: np.ndarray, path: str | Path) -> None:
+    """Check that a block holds neither NaN, nor infinity, nor unscaled values."""
     peak = np.abs(block).max(initial=0.0)
     if not peak <= _MAX_PEAK:
-        found = f"a peak of {peak:.0f}" if np.isfinite(peak) else "values that are no numbers (NaN or infinity)"
+        problem = f"a peak of {peak:.0f}" if np.isfinite(peak) else "values that are not numbers (NaN or infinity)"
         raise InvalidInputError(
-            f"{path}: the sound holds {found}; samples must lie in [-1, 1].",
+            f"{path}: the sound holds {problem}; samples must lie in [-1, 1].",
             hint="Export it again from the program that made it.",
             code="bad_samples",
         )
 
 
-def _make_truncation_error(path: Path, announced: str, there: str) -> InvalidInputError:
+def _make_truncation_error(path: str | Path, announced: str, present: str) -> InvalidInputError:
+    """Make the error for a sound that ends before its header says."""
     return InvalidInputError(
-        f"{path}: the sound is cut off: {announced} announced, {there} there.",
+        f"{path}: the sound is cut off: {announced} announced, {present} there.",
         hint="Copy or export the file again.",
         code="broken_sound",
     )
 
 
-def write_sound(path: Path, sound: Sound, bits: int = 16, overwrite: bool = False, inputs: tuple = ()) -> None:
-    """Writes a WAV file under a temporary name and renames it.
+def write_sound(
+    path: str | Path, sound: Sound, bits: int = 16, overwrite: bool = False, inputs: Sequence[str | Path] = ()
+) -> None:
+    """Write a WAV file under a temporary name and rename it.
 
-    path: str or Path ending in .wav.
-    sound: Sound; what lies outside [-1, 1] is limited to it.
+    path: ends in .wav.
+    sound: what lies outside [-1, 1] is limited to it.
     bits: 16 or 24.
-    overwrite, inputs: as for files.output_file.
-    Raises UsageProblem for another ending or an output in the way; WriteFailed for the disk.
+    overwrite, inputs: as for files.check_output_file.
+    Raises UsageError for another suffix or an output that is in the way, OutputError for the disk.
     """
     if not str(path).lower().endswith(".wav") or bits not in (16, 24):
         raise UsageError(f"{path}: sound is written as .wav with 16 or 24 bits.", hint="Give a name ending in .wav.")

@@ -1,4 +1,4 @@
-"""Pictures from files and back: upright, RGB, 8 bits, of a size that fits in memory."""
+"""Read and write pictures: upright, RGB, 8 bits, of a size that fits in memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageEr
 from mouthpiece.engine.files import atomic_write, check_input_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-MIN_SIDE_PX = 32
+MIN_SIDE_PX = 32  # least side of a picture that is read
 MAX_SIDE_PX = 4096  # larger pictures are reduced to this on their long side
 MAX_PIXELS = 170_000_000  # below Pillow's own hard limit; 12,000 x 12,000 passes
+# endings of the pictures that can be written
 WRITE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _ORIENTATION_TAG = 0x0112  # EXIF
 _TRANSPOSE_BY_ORIENTATION = {  # EXIF orientation -> what makes the picture upright
@@ -37,7 +38,7 @@ _READABLE_HINT = "Give a PNG, JPEG, WebP, TIFF, BMP or GIF picture."
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture ready for use.
+    """A picture in memory.
 
     pixels: (H, W, 3) uint8 RGB, upright.
     path: where it came from.
@@ -50,32 +51,32 @@ class Picture:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether the pixels are fewer than in the file."""
+        """Return whether the pixels are fewer than in the file."""
         return self.original_size_px != (self.pixels.shape[1], self.pixels.shape[0])
 
 
-def read_image(path: Path, max_side_px: int | None = None) -> Picture:
-    """A Picture: EXIF turn applied, transparency laid on white, 16 bits scaled, colours in sRGB.
+def read_image(path: str | Path, max_side_px: int | None = None) -> Picture:
+    """Read a picture: EXIF orientation applied, transparency laid on white, 16 bits scaled, colours in sRGB.
 
-    path: str or Path, a picture file; of an animation the first frame.
-    max_side_px: int, long side after reading at most this; None gives MAX_SIDE_PX.
-    Raises Refused for what is no picture, is cut off, too small (MIN_SIDE_PX) or too large (MAX_PIXELS).
+    path: a picture file; of an animation the first frame.
+    max_side_px: the long side is reduced to at most this; None gives MAX_SIDE_PX.
+    Raises InvalidInputError for what is not a picture, is cut off, too small (MIN_SIDE_PX) or too large (MAX_PIXELS).
     """
     path = check_input_file(path, "picture")
     with _open_image(path) as image:
         return _load_pixels(image, path, max_side_px or MAX_SIDE_PX)
 
 
-def check_picture(path: Path) -> None:
-    """Refuses what read_image would refuse by a file's beginning; nothing is decoded. path: str or Path."""
+def check_picture(path: str | Path) -> None:
+    """Check the beginning of a picture file, without decoding it; raise what read_image would raise for it."""
     path = check_input_file(path, "picture")
     with _open_image(path) as image:
         _check_size(image, path)
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator:
-    """A context that gives the image of a file, still undecoded; what goes wrong in it is told in words."""
+def _open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture file, still undecoded, as a context that turns Pillow's errors into InvalidInputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -95,8 +96,8 @@ def _open_image(path: Path) -> Iterator:
         ) from error
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file begins as a picture of a kind that can be read. path: str or Path."""
+def is_picture(path: str | Path) -> bool:
+    """Return whether a file begins as a picture of a kind that can be read."""
     try:
         with _open_image(path):
             return True
@@ -105,12 +106,13 @@ def is_picture(path: Path) -> bool:
 
 
 def _list_formats() -> list[str]:
-    """Kinds of pictures that Pillow knows, but for IMT, which looks for its beginning in all of a file, however long."""
+    """List the formats that Pillow reads, but for IMT, which searches all of a file, however long."""
     Image.init()
     return [kind for kind in Image.ID if kind != "IMT"]
 
 
-def _check_size(image, path: Path) -> None:
+def _check_size(image: Image.Image, path: Path) -> None:
+    """Check that a picture is neither too small nor too large to be read."""
     width_px, height_px = image.size
     if min(width_px, height_px) < MIN_SIDE_PX:
         raise InvalidInputError(
@@ -122,7 +124,8 @@ def _check_size(image, path: Path) -> None:
         raise _make_size_error(path)
 
 
-def _load_pixels(image, path: Path, max_side_px: int) -> Picture:
+def _load_pixels(image: Image.Image, path: Path, max_side_px: int) -> Picture:
+    """Decode an opened picture and bring it to upright RGB of 8 bits."""
     _check_size(image, path)
     width_px, height_px = image.size
     image.draft(image.mode, (max_side_px, max_side_px))  # JPEG: decode at 1/2, 1/4 or 1/8; others ignore it
@@ -139,7 +142,8 @@ def _load_pixels(image, path: Path, max_side_px: int) -> Picture:
     return Picture(np.array(image, dtype=np.uint8), path, original)
 
 
-def _make_size_error(path: Path) -> InvalidInputError:
+def _make_size_error(path: str | Path) -> InvalidInputError:
+    """Make the error for a picture of too many pixels."""
     return InvalidInputError(
         f"{path}: more than {MAX_PIXELS // 1_000_000} million pixels.",
         hint="Reduce the picture first; faces need no more than 4096 on a side.",
@@ -147,8 +151,8 @@ def _make_size_error(path: Path) -> InvalidInputError:
     )
 
 
-def _to_eight_bit(image, path: Path):
-    """The image with 8 bits a channel; 16-bit grey keeps its full range."""
+def _to_eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    """Convert an image to 8 bits a channel; 16-bit grey keeps its full range."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "I":
@@ -167,14 +171,15 @@ def _to_eight_bit(image, path: Path):
     return image
 
 
-def _shrink(image, max_side_px: int):
+def _shrink(image: Image.Image, max_side_px: int) -> Image.Image:
+    """Shrink a picture so that its long side fits."""
     scale = max_side_px / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     return image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _flatten_transparency(image, profile):
-    """RGB in sRGB; where the image is see-through, white shows."""
+def _flatten_transparency(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert an image to RGB in sRGB, on white where it is transparent."""
     if "transparency" in image.info or image.mode in ("LA", "La", "RGBa"):
         image = image.convert("RGBA")
     if image.mode == "RGBA":
@@ -186,8 +191,8 @@ def _flatten_transparency(image, profile):
     return image.convert("RGB")
 
 
-def _to_srgb(image, profile: bytes):
-    """Colours of a tagged picture as a screen shows them; a broken tag is passed over as viewers do."""
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert a picture with a colour profile to sRGB; a broken profile is ignored, as viewers do."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
@@ -197,13 +202,15 @@ def _to_srgb(image, profile: bytes):
         return image
 
 
-def write_image(path: Path, pixels: np.ndarray, overwrite: bool = False, inputs: tuple[Path, ...] = ()) -> None:
-    """Writes a picture under a temporary name and renames it; the ending chooses the format.
+def write_image(
+    path: str | Path, pixels: np.ndarray, overwrite: bool = False, inputs: Sequence[str | Path] = ()
+) -> None:
+    """Write a picture under a temporary name and rename it; the suffix chooses the format.
 
-    path: str or Path ending in one of WRITE_SUFFIXES.
+    path: ends in one of WRITE_SUFFIXES.
     pixels: (H, W, 3) or (H, W) uint8, RGB or grey.
-    overwrite, inputs: as for files.output_file.
-    Raises UsageProblem for an unknown ending or an output in the way; WriteFailed for the disk.
+    overwrite, inputs: as for files.check_output_file.
+    Raises UsageError for an unknown suffix or an output that is in the way, OutputError for the disk.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITE_SUFFIXES:
