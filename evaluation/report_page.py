@@ -1,55 +1,59 @@
-"""The report of a dub as one HTML page without network and script; only its links to sounds need the files beside it."""
+"""Render the report of a dub as one HTML page without network and scripts; only its links to sounds need files."""
 
 from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.evaluation.timeline_svg import draw_timeline, format_time_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
-STATUS_ORDER = ("needs_review", "stale", "draft", "spoken", "approved")
-ERROR_FINE_MS, ERROR_BAD_MS = 20.0, 60.0
-STRETCH_FINE, STRETCH_BAD = 1.12, 1.20
-# lines whose errors are not against their slot
+STATUS_ORDER = ("needs_review", "stale", "draft", "spoken", "approved")  # worst first
+ERROR_FINE_MS = 20.0  # of the start or the end of a line, up to which it is good
+ERROR_BAD_MS = 60.0  # above which it is bad
+STRETCH_FINE = 1.12  # factor on the tempo, up to which it is good
+STRETCH_BAD = 1.20  # above which it is bad
+LOUDNESS_FINE_LU = 0.2  # off the target
+LOUDNESS_BAD_LU = 1.0
+PEAK_TOLERANCE_DB = 0.05  # above the limit
+OUTSIDE_FINE_PERCENT = 0.1  # of the pixels outside of mouths that changed
+OUTSIDE_BAD_PERCENT = 1.0
+WER_BAD = 0.1  # word error rate from which it is bad
+LOST_WORD_SEVERITY = 5.0  # of a lost word, in units of an error of ERROR_FINE_MS
+# of lines whose errors are not against their slot
 TIMING_NOTES = {"source": "timed as the actor speaks", "mouth": "timed by the lips"}
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _DASH = '<span class="soft">–</span>'
 
 
 def write_page(
-    path: Path,
-    report: dict[str, Any],
-    waves: dict[str, np.ndarray] | None = None,
-    mouths: tuple = (),
+    path: str | Path,
+    report: Mapping[str, Any],
+    waves: Mapping[str, np.ndarray] | None = None,
+    mouths: Sequence[tuple[str, float, bytes]] = (),
     *,
     overwrite: bool = False,
-    inputs: tuple = (),
+    inputs: Sequence[Path] = (),
 ) -> Path:
-    """Writes the page of a dub.
+    """Write the page of a dub and return its path.
 
-    path: str or Path.
-    report: dict with title, duration_s and lines; and file (quality.file_numbers), loudness, picture, settings (dicts),
-    remarks (list of str).
-    A line is a dict with id, speaker, start_s, end_s, text, status; and original, spoken_s, rungs, why, sound (path
-    beside the page), and numbers
-    of quality.line_numbers.  stems: paths beside the page.
-    loudness: spec, target_lufs, integrated_lufs, true_peak_dbtp, limit_dbtp.  picture: of quality.picture_changes.
-    What is missing is not shown.
-    waves: {name: (N, 2) peaks} of drawing.peaks_of.
-    mouths: (line id, seconds, PNG bytes) for the contact sheet.
-    overwrite, inputs: as for files.output_file.
-    Raises UsageProblem for an output in the way, WriteFailed for the disk.
+    report: as of mouthpiece.evaluation.dub_report.build_dub_report, with title, duration_s and lines; and where they
+        are known file, loudness, picture, settings, remarks, stems (paths beside the page). What is missing is left
+        out.
+    waves: peaks of sounds by name, (N, 2) as of timeline_svg.compute_waveform_peaks.
+    mouths: pictures of mouths: line id, seconds, PNG bytes.
+    overwrite, inputs: as for mouthpiece.engine.files.check_output_file.
+    Raises UsageError for an output in the way, OutputError for the disk.
     """
     text = render_page(report, waves or {}, mouths)
     with atomic_write(path, overwrite, inputs) as part:
@@ -57,99 +61,95 @@ def write_page(
     return Path(path)
 
 
-def render_page(report: dict[str, Any], waves: dict[str, np.ndarray], mouths: tuple) -> str:
-    """HTML text of the page; parameters as for write_page."""
+def render_page(
+    report: Mapping[str, Any], waves: Mapping[str, np.ndarray], mouths: Sequence[tuple[str, float, bytes]]
+) -> str:
+    """Render the page as HTML; parameters as for write_page."""
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     title, lines = escape(str(report.get("title") or "Dub")), list(report.get("lines", ()))
+    duration_s = float(report.get("duration_s") or 0.0)
+    timeline = _render_legend(lines) + draw_timeline(lines, duration_s, waves) if lines else ""
     sections = [
         _render_tiles(report, lines),
         _render_section("Remarks", _render_remarks(report)),
-        _render_section(
-            "When who speaks",
-            _render_legend(lines) + draw_timeline(lines, float(report.get("duration_s") or 0.0), waves)
-            if lines
-            else "",
-        ),
+        _render_section("When who speaks", timeline),
         _render_section("Lines, worst first", _render_table(lines)),
         _render_section("Mouths", _render_mouths(mouths)),
         _render_section("Loudness", _render_facts(report.get("loudness"))),
         _render_section("Picture", _render_facts(report.get("picture"))),
         _render_section("Settings", _render_facts(report.get("settings"))),
     ]
-    length = f"{format_time_label(float(report.get('duration_s') or 0.0))} · {len(lines)} line{'' if len(lines) == 1 else 's'}"
+    length = f"{format_time_label(duration_s)} · {len(lines)} line{'' if len(lines) == 1 else 's'}"
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>\n{style}</style></head>\n'
-        f'<body><main><h1>{title}</h1><p class="soft">{length}{_render_stems(report)}</p>\n{"".join(sections)}\n</main></body></html>\n'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+        f"<style>\n{style}</style></head>\n"
+        f'<body><main><h1>{title}</h1><p class="soft">{length}{_render_stems(report)}</p>\n'
+        f"{''.join(sections)}\n</main></body></html>\n"
     )
 
 
 def _render_section(title: str, body: str) -> str:
-    """A heading and its panel, which the keyboard reaches: a narrow window scrolls in it."""
-    return (
-        f'<h2>{title}</h2><div class="panel" tabindex="0" role="region" aria-label="{title}">{body}</div>\n'
-        if body
-        else ""
-    )
+    """Render a heading and its panel, which the keyboard reaches: a narrow window scrolls in it."""
+    if not body:
+        return ""
+    panel = f'<div class="panel" tabindex="0" role="region" aria-label="{title}">{body}</div>'
+    return f"<h2>{title}</h2>{panel}\n"
 
 
-def _render_stems(report: dict[str, Any]) -> str:
+def _render_stems(report: Mapping[str, Any]) -> str:
     return "".join(f" · {_render_link(path, Path(path).stem)}" for path in report.get("stems") or ())
 
 
-def _render_link(path: str, label: str, of: str = "") -> str:
-    said = f' aria-label="{escape(label + " " + of, quote=True)}"' if of else ""
-    return f'<a href="{quote(str(path))}"{said}>{escape(label)}</a>'
+def _render_link(path: str | Path, label: str, of: str = "") -> str:
+    aria = f' aria-label="{escape(label + " " + of, quote=True)}"' if of else ""
+    return f'<a href="{quote(str(path))}"{aria}>{escape(label)}</a>'
 
 
-def _render_tiles(report: dict[str, Any], lines: list[dict[str, str]]) -> str:
-    """The numbers that decide, coloured: good, look at it, bad."""
-    file, loud, picture = (report.get(name) or {} for name in ("file", "loudness", "picture"))
+def _render_tiles(report: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Render the numbers that decide, coloured: good, to be looked at, bad."""
     review = sum(line.get("status") == "needs_review" for line in lines)
     tiles = [_render_tile("lines to review", str(review), "bad" if review else "good")]
+    tiles += _render_line_tiles(report.get("file") or {})
+    tiles += _render_loudness_tiles(report.get("loudness") or {})
+    tiles += _render_picture_tiles(report.get("picture") or {})
+    return f'<div class="tiles">{"".join(tiles)}</div>\n'
+
+
+def _render_line_tiles(file: Mapping[str, Any]) -> Iterator[str]:
+    """Render the summary of all lines. file: of mouthpiece.evaluation.dub_metrics.summarize_lines."""
     for name, label in (("start_err_ms_p95", "start error, p95"), ("end_err_ms_p95", "end error, p95")):
         if file.get(name) is not None:
-            tiles.append(_render_tile(label, f"{file[name]:.0f} ms", _grade(file[name], ERROR_FINE_MS, ERROR_BAD_MS)))
-    if file.get("stretch_p95") is not None:
-        tiles.append(
-            _render_tile(
-                "stretch, p95", f"× {file['stretch_p95']:.2f}", _grade(file["stretch_p95"], STRETCH_FINE, STRETCH_BAD)
-            )
-        )
-    if file.get("lost_words") is not None:
-        tiles.append(_render_tile("words lost", str(file["lost_words"]), "bad" if file["lost_words"] else "good"))
-    if loud.get("integrated_lufs") is not None:
-        target = loud.get("target_lufs")
-        grade = "" if target is None else _grade(abs(loud["integrated_lufs"] - target), 0.2, 1.0)
-        tiles.append(
-            _render_tile(
-                "loudness" + ("" if target is None else f", wanted {target:g}"),
-                f"{loud['integrated_lufs']:.1f} LUFS",
-                grade,
-            )
-        )
-    if loud.get("true_peak_dbtp") is not None:
-        limit = loud.get("limit_dbtp")
-        grade = "" if limit is None else "good" if loud["true_peak_dbtp"] <= limit + 0.05 else "bad"
-        tiles.append(
-            _render_tile(
-                "true peak" + ("" if limit is None else f", at most {limit:g}"),
-                f"{loud['true_peak_dbtp']:.1f} dBTP",
-                grade,
-            )
-        )
+            yield _render_tile(label, f"{file[name]:.0f} ms", _grade(file[name], ERROR_FINE_MS, ERROR_BAD_MS))
+    stretch, lost = file.get("stretch_p95"), file.get("lost_words")
+    if stretch is not None:
+        yield _render_tile("stretch, p95", f"× {stretch:.2f}", _grade(stretch, STRETCH_FINE, STRETCH_BAD))
+    if lost is not None:
+        yield _render_tile("words lost", str(lost), "bad" if lost else "good")
+
+
+def _render_loudness_tiles(loudness: Mapping[str, Any]) -> Iterator[str]:
+    lufs, target = loudness.get("integrated_lufs"), loudness.get("target_lufs")
+    if lufs is not None:
+        grade = "" if target is None else _grade(abs(lufs - target), LOUDNESS_FINE_LU, LOUDNESS_BAD_LU)
+        label = "loudness" + ("" if target is None else f", wanted {target:g}")
+        yield _render_tile(label, f"{lufs:.1f} LUFS", grade)
+    peak, limit = loudness.get("true_peak_dbtp"), loudness.get("limit_dbtp")
+    if peak is not None:
+        grade = "" if limit is None else "good" if peak <= limit + PEAK_TOLERANCE_DB else "bad"
+        label = "true peak" + ("" if limit is None else f", at most {limit:g}")
+        yield _render_tile(label, f"{peak:.1f} dBTP", grade)
+
+
+def _render_picture_tiles(picture: Mapping[str, Any]) -> Iterator[str]:
     if picture.get("frames_match") is not None:
-        tiles.append(
-            _render_tile(
-                f"frames of {picture.get('frames_source', '?')}",
-                str(picture.get("frames", "?")),
-                "good" if picture["frames_match"] else "bad",
-            )
-        )
+        label = f"frames of {picture.get('frames_source', '?')}"
+        yield _render_tile(label, str(picture.get("frames", "?")), "good" if picture["frames_match"] else "bad")
     if picture.get("outside_changed_share") is not None:
-        share = 100 * picture["outside_changed_share"]
-        tiles.append(_render_tile("pixels changed outside of mouths", f"{share:.3f} %", _grade(share, 0.1, 1.0)))
-    return f'<div class="tiles">{"".join(tiles)}</div>\n'
+        percent = 100 * picture["outside_changed_share"]
+        grade = _grade(percent, OUTSIDE_FINE_PERCENT, OUTSIDE_BAD_PERCENT)
+        yield _render_tile("pixels changed outside of mouths", f"{percent:.3f} %", grade)
 
 
 def _render_tile(label: str, value: str, grade: str) -> str:
@@ -160,71 +160,117 @@ def _grade(value: float, fine: float, bad: float) -> str:
     return "good" if value <= fine else "warn" if value <= bad else "bad"
 
 
-def _render_remarks(report: dict[str, Any]) -> str:
-    found = [str(remark) for remark in report.get("remarks") or ()]
-    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in found)}</ul>" if found else ""
+def _render_remarks(report: Mapping[str, Any]) -> str:
+    items = [f"<li>{escape(str(remark))}</li>" for remark in report.get("remarks") or ()]
+    return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
-def _render_legend(lines: list[dict[str, str]]) -> str:
-    there = [status for status in STATUS_ORDER if any(line.get("status") == status for line in lines)]
-    marks = [f'<span><i class="{status}"></i>{status.replace("_", " ")}</span>' for status in there]
+def _render_legend(lines: Sequence[Mapping[str, Any]]) -> str:
+    present = [status for status in STATUS_ORDER if any(line.get("status") == status for line in lines)]
+    marks = [f'<span><i class="{status}"></i>{status.replace("_", " ")}</span>' for status in present]
     if any(line.get("spoken_s") for line in lines):
         marks.append('<span><i class="said"></i>where it sounds</span>')
     return f'<div class="key">{"".join(marks)}</div>'
 
 
-def compute_severity(line: dict[str, str]) -> tuple[int, float, float]:
-    """A key that sorts lines worst first: what a person has to look at, then by how far numbers are off."""
+def compute_severity(line: Mapping[str, Any]) -> tuple[int, float, float]:
+    """Compute a key that sorts lines worst first: by what a person has to look at, then by how far numbers are off."""
     status = line.get("status", "draft")
     off = [abs(line[name]) / ERROR_FINE_MS for name in ("start_err_ms", "end_err_ms") if line.get(name) is not None]
     off.append(abs(math.log(line["stretch"])) / math.log(STRETCH_FINE) if line.get("stretch") else 0.0)
-    off.append(5.0 * len(line.get("lost_words") or ()))
+    off.append(LOST_WORD_SEVERITY * len(line.get("lost_words") or ()))
     rank = STATUS_ORDER.index(status) if status in STATUS_ORDER else 0
-    return rank, -max(off), line.get("start_s") if line.get("start_s") is not None else math.inf
+    return rank, -max(off), line["start_s"] if line.get("start_s") is not None else math.inf
 
 
-def _render_table(lines: list[dict[str, str]]) -> str:
+class Column(NamedTuple):
+    """Describe a column of the table of lines. key: of a line.  format: gives the text of a value and its grade."""
+
+    key: str
+    label: str
+    format: Callable[[Any], tuple[str, str]]
+
+
+def _format_error(value: float) -> tuple[str, str]:
+    return f"{value:+.0f}", _grade(abs(value), ERROR_FINE_MS, ERROR_BAD_MS)
+
+
+def _format_stretch(value: float) -> tuple[str, str]:
+    return f"{value:.2f}", _grade(max(value, 1 / value), STRETCH_FINE, STRETCH_BAD) if value > 0 else "bad"
+
+
+def _format_percent(value: float) -> tuple[str, str]:
+    return f"{100 * value:.0f} %", ""
+
+
+def _format_number(value: float) -> tuple[str, str]:
+    return f"{value:.2f}", ""
+
+
+def _format_wer(value: float) -> tuple[str, str]:
+    return f"{100 * value:.0f} %", "good" if value == 0 else "warn" if value < WER_BAD else "bad"
+
+
+_COLUMNS = (
+    Column("start_err_ms", "start, ms", _format_error),
+    Column("end_err_ms", "end, ms", _format_error),
+    Column("stretch", "stretch", _format_stretch),
+    Column("overlap", "overlap", _format_percent),
+    Column("pause_match", "pauses", _format_percent),
+    Column("rate_ratio", "rate", _format_number),
+    Column("f0_correlation", "melody", _format_number),
+    Column("wer", "WER", _format_wer),
+    Column("lost_words", "lost words", lambda words: (", ".join(map(str, words)), "bad")),
+    Column("lufs", "LUFS", lambda value: (f"{value:.1f}", "")),
+    Column("take", "take", lambda value: (f"{value}", "")),
+)
+
+
+def _render_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Render the table of lines, worst first, with the columns for which any line has a value."""
     if not lines:
         return ""
-    columns = [
-        (name, label, write)
-        for name, label, write in _COLUMNS
-        if any(line.get(name) not in (None, (), []) for line in lines)
-    ]
+    columns = [column for column in _COLUMNS if any(line.get(column.key) not in (None, (), []) for line in lines)]
     first = "".join(f'<th scope="col">{name}</th>' for name in ("Line", "Status", "Slot", "Text"))
-    heads = "".join(f'<th scope="col" class="number">{label}</th>' for _, label, _ in columns)
+    heads = "".join(f'<th scope="col" class="number">{column.label}</th>' for column in columns)
     rows = "\n".join(_render_row(line, columns) for line in sorted(lines, key=compute_severity))
     return f"<table><thead><tr>{first}{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
 
 
-def _render_row(line: dict[str, str], columns: list[tuple[str, str, Callable]]) -> str:
+def _render_row(line: Mapping[str, Any], columns: Sequence[Column]) -> str:
     line_id = escape(str(line["id"]), quote=True)
     status = str(line.get("status", "draft"))
-    slot = (
-        _DASH
-        if line.get("start_s") is None
-        else f"{format_time_label(line['start_s'])}<br><span class=soft>{line['end_s'] - line['start_s']:.2f} s</span>"
+    slot = _DASH
+    if line.get("start_s") is not None:
+        length_s = line["end_s"] - line["start_s"]
+        slot = f"{format_time_label(line['start_s'])}<br><span class=soft>{length_s:.2f} s</span>"
+    if line.get("sound"):
+        slot += "<br>" + _render_link(line["sound"], "listen", f"to line {line['id']}")
+    cells = "".join(_render_cell(line.get(column.key), column) for column in columns)
+    badge = f'<span class="badge {escape(status, quote=True)}">{escape(status.replace("_", " "))}</span>'
+    return (
+        f'<tr id="line-{line_id}"><td>{line_id}</td><td>{badge}</td><td class="time">{slot}</td>'
+        f'<td class="text">{_render_text(line)}</td>{cells}</tr>'
     )
-    slot += "<br>" + _render_link(line["sound"], "listen", f"to line {line['id']}") if line.get("sound") else ""
+
+
+def _render_text(line: Mapping[str, Any]) -> str:
+    """Render who says what, and in small letters below it the original, how it was fitted and timed, and why."""
     speaker = f"<b>{escape(str(line['speaker']))}</b> " if line.get("speaker") else ""
     below = [line["original"]] if line.get("original") else []
-    below += [" → ".join(_format_rung(rung) for rung in line["rungs"])] if line.get("rungs") else []
-    below += (
-        [f"{TIMING_NOTES[line['timed_by']]}, {line['aimed_s'][0]:.2f} to {line['aimed_s'][1]:.2f} s"]
-        if line.get("aimed_s")
-        else []
-    )
-    below += [line["why"]] if line.get("why") else []
-    text = (
-        speaker + escape(str(line.get("text", ""))) + "".join(f"<small>{escape(str(part))}</small>" for part in below)
-    )
-    cells = "".join(_render_cell(line.get(name), write) for name, _, write in columns)
-    badge = f'<span class="badge {escape(status, quote=True)}">{escape(status.replace("_", " "))}</span>'
-    return f'<tr id="line-{line_id}"><td>{line_id}</td><td>{badge}</td><td class="time">{slot}</td><td class="text">{text}</td>{cells}</tr>'
+    if line.get("rungs"):
+        below.append(" → ".join(_format_rung(rung) for rung in line["rungs"]))
+    if line.get("aimed_s"):
+        first_s, last_s = line["aimed_s"]
+        below.append(f"{TIMING_NOTES[line['timed_by']]}, {first_s:.2f} to {last_s:.2f} s")
+    if line.get("why"):
+        below.append(line["why"])
+    notes = "".join(f"<small>{escape(str(note))}</small>" for note in below)
+    return f"{speaker}{escape(str(line.get('text', '')))}{notes}"
 
 
-def _format_rung(rung: str) -> str:
-    """A rung of the fit ladder in words; rung: str, or dict with name, amount and note."""
+def _format_rung(rung: str | Mapping[str, Any]) -> str:
+    """Format a rung of the ladder of fitting. rung: its name, or a dict with name, amount and note."""
     if not isinstance(rung, dict):
         return str(rung)
     amount = rung.get("amount")
@@ -232,44 +278,25 @@ def _format_rung(rung: str) -> str:
     return f"{rung.get('name', '?')}{'' if amount is None else f' {amount:.3g}'}{note}"
 
 
-def _render_cell(value: float, write: Callable) -> str:
+def _render_cell(value: Any, column: Column) -> str:
     if value is None or value == () or value == []:
         return f'<td class="number">{_DASH}</td>'
-    text, grade = write(value)
+    text, grade = column.format(value)
     return f'<td class="number {grade}">{escape(text)}</td>'
 
 
-_COLUMNS = (
-    ("start_err_ms", "start, ms", lambda v: (f"{v:+.0f}", _grade(abs(v), ERROR_FINE_MS, ERROR_BAD_MS))),
-    ("end_err_ms", "end, ms", lambda v: (f"{v:+.0f}", _grade(abs(v), ERROR_FINE_MS, ERROR_BAD_MS))),
-    (
-        "stretch",
-        "stretch",
-        lambda v: (f"{v:.2f}", _grade(max(v, 1 / v), STRETCH_FINE, STRETCH_BAD) if v > 0 else "bad"),
-    ),
-    ("overlap", "overlap", lambda v: (f"{100 * v:.0f} %", "")),
-    ("pause_match", "pauses", lambda v: (f"{100 * v:.0f} %", "")),
-    ("rate_ratio", "rate", lambda v: (f"{v:.2f}", "")),
-    ("f0_correlation", "melody", lambda v: (f"{v:.2f}", "")),
-    ("wer", "WER", lambda v: (f"{100 * v:.0f} %", "good" if v == 0 else "warn" if v < 0.1 else "bad")),
-    ("lost_words", "lost words", lambda v: (", ".join(map(str, v)), "bad")),
-    ("lufs", "LUFS", lambda v: (f"{v:.1f}", "")),
-    ("take", "take", lambda v: (f"{v}", "")),
-)
-
-
-def _render_mouths(mouths: tuple) -> str:
+def _render_mouths(mouths: Sequence[tuple[str, float, bytes]]) -> str:
     figures = []
     for line_id, time_s, png in mouths:
         name = escape(str(line_id), quote=True)
         source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-        figures.append(
-            f'<figure><a href="#line-{name}"><img src="{source}" alt="mouth in line {name}"></a><figcaption>{name} · {format_time_label(time_s)}</figcaption></figure>'
-        )
+        image = f'<a href="#line-{name}"><img src="{source}" alt="mouth in line {name}"></a>'
+        caption = f"<figcaption>{name} · {format_time_label(time_s)}</figcaption>"
+        figures.append(f"<figure>{image}{caption}</figure>")
     return f'<div class="mouths">{"".join(figures)}</div>' if figures else ""
 
 
-def _render_facts(facts: dict[str, Any]) -> str:
+def _render_facts(facts: Mapping[str, Any] | None) -> str:
     if not facts:
         return ""
     rows = (
@@ -280,7 +307,7 @@ def _render_facts(facts: dict[str, Any]) -> str:
     return f"<dl>{''.join(rows)}</dl>"
 
 
-def _format_value(value: str | float | list[str] | None) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -171,7 +171,7 @@ def write_takes(request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[s
     length = f"{takes[0].samples / DELIVERY_HZ:.2f} s, {format_line_count(len(takes[0].sounds))}"
     summary = f"{request.output}: {length}{format_line_list('a person should listen to', review)}"
     markings = [
-        job.marking if job.marking.credentials is None else job.marking.of(watermark=report_watermark(path))
+        job.marking if job.marking.credentials is None else job.marking.with_changes(watermark=report_watermark(path))
         for path in outputs
     ]
     results = [

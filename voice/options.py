@@ -1,4 +1,4 @@
-"""What `speak` can be asked for."""
+"""Options of `speak` and of `dub`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from mouthpiece.engine.errors import UsageError
 from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from mouthpiece.voice.scripts.script_format import ScriptReadOptions
     from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
-MATCH_VOICE = "match"
-SCRIPT_OPTIONS = ("cue_rate", "encoding")  # options that say something of a script file
-FILM_OPTIONS = ("prosody", "register", "register_shift", "lip_timing", "face")  # and of the actor in a film
+MATCH_VOICE = "match"  # the voice that is nearest to the actor's
+SCRIPT_OPTIONS = ("cue_rate", "encoding")  # how a script file is read
+FILM_OPTIONS = ("prosody", "register", "register_shift", "lip_timing", "face")  # how the actor in a film is followed
 
 
 @dataclass(frozen=True)
 class DialogueOptions(Options):
-    """How the lines of a script are spoken, in `speak` and in `dub`; refuses nonsense at birth.
+    """Say how the lines of a script are spoken, in `speak` and in `dub`.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError naming the flag, the value and what is accepted.
     """
 
     voice: str | None = option(
@@ -64,15 +65,16 @@ class DialogueOptions(Options):
         self.get_prosody_options()
 
     def get_script_reading(self, duration: Fraction) -> ScriptReadOptions:
-        """What is told of a script beside its file: mouthpiece.voice.scripts.formats.ScriptReadOptions. duration:
-        Fraction, seconds of the film.
-        """
+        """Get how a script file is read. duration: of the film, exact seconds."""
         from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
         return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
 
-    def reject_unused_prosody(self, flags: dict[str, Any]) -> None:
-        """Refuses flags that rest on the actor's own line where it has no say. flags: as for config.refuse_idle."""
+    def reject_unused_prosody(self, flags: Mapping[str, Any]) -> None:
+        """Reject options that rest on the actor's own line where it is not followed. Raises UsageError.
+
+        flags: options given one by one, by name.
+        """
         from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
         if parse_prosody_amount(self.prosody) == 0:
@@ -84,7 +86,7 @@ class DialogueOptions(Options):
             )
 
     def get_prosody_options(self) -> ProsodyOptions:
-        """The actor.ProsodyOptions among these."""
+        """Get how much of the actor's prosody is transferred."""
         from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
         return ProsodyOptions(self.prosody, self.register, self.register_shift)
@@ -92,9 +94,9 @@ class DialogueOptions(Options):
 
 @dataclass(frozen=True)
 class SpeakOptions(DialogueOptions):
-    """Options of `mouthpiece speak`: those of dialogue, and how long a text without script shall last.
+    """Say how `speak` works: as for dialogue, and how long a text without a script lasts.
 
-    Raises UsageProblem as DialogueOptions does.
+    Raises UsageError as DialogueOptions does.
     """
 
     slot: float | None = option(None, "for --text: the line shall last so long", unit="s", low=0.0, high=3600.0)
@@ -102,9 +104,9 @@ class SpeakOptions(DialogueOptions):
 
 @dataclass(frozen=True)
 class DubOptions(DialogueOptions):
-    """Options of `mouthpiece dub`: those of dialogue, and what is heard and seen beside it.
+    """Say how `dub` works: as for dialogue, and what sounds and is seen beside it.
 
-    Raises UsageProblem as DialogueOptions does.
+    Raises UsageError as DialogueOptions does.
     """
 
     lines: str | None = option(None, "speak these again, as ids or places: 3,7-9; by default those that changed")
@@ -129,8 +131,8 @@ class DubOptions(DialogueOptions):
         parse_face_map(self.faces)
 
 
-def parse_face_map(text) -> dict:
-    """{speaker: face} of --faces; empty without. Raises UsageProblem."""
+def parse_face_map(text: str | None) -> dict[str, str]:
+    """Parse --faces into faces by speaker; None gives none. Raises UsageError."""
     from mouthpiece.face.detect import parse_face_choice
 
     faces = {}

@@ -1,4 +1,4 @@
-"""Transcription of recordings of any length: only where somebody speaks, in windows cut at pauses, in constant memory."""
+"""Transcription of recordings of any length: only where somebody speaks, cut at pauses, in constant memory."""
 
 from __future__ import annotations
 
