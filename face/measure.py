@@ -313,10 +313,15 @@ def find_best_lag(a: np.ndarray, b: np.ndarray, max_lag: int) -> tuple[float, in
         )
     best = (float("nan"), 0)
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        value = compute_correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
+        value = correlate_at_lag(a, b, lag)
         if np.isfinite(value) and not value <= best[0] + 1e-12:
             best = (value, lag)
     return best
+
+
+def correlate_at_lag(a: np.ndarray, b: np.ndarray, lag: int) -> float:
+    """Compute the correlation of two curves (T,) over their common part when b comes `lag` frames after a."""
+    return compute_correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
 
 
 def compute_correlation(a: np.ndarray, b: np.ndarray) -> float:
