@@ -38,7 +38,7 @@ class Placement:
         return {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch."), "reason": self.reason}
 
 
-def choose_device(text: str = "auto") -> Placement | None:
+def choose_device(text: str = "auto") -> Placement:
     """The Placement asked for, or with "auto" the best one there is.
 
     text: one of DEVICE_CHOICES.

@@ -63,6 +63,11 @@ class Line:
             raise MouthpieceError(f"line {self.id!r}: {self.start!r} to {self.end!r}, on screen {self.on_screen!r}.")
 
     @property
+    def times(self) -> tuple[Fraction, Fraction] | None:
+        """Get (start, end) in seconds; None without times."""
+        return None if self.start is None or self.end is None else (self.start, self.end)
+
+    @property
     def slot(self) -> Fraction:
         """Length in seconds, a Fraction; 0 without times."""
         return max(Fraction(0), self.end - self.start) if self.start is not None else Fraction(0)
