@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from parity_row import ParityRow, compare_facts, compare_tensor, to_float32
+from published_echomimic import count_published_frames
 from safetensors.torch import load_file
 
 from mouthpiece.engine.errors import MouthpieceError
@@ -15,7 +16,6 @@ from mouthpiece.engine.sampling import Guidance, NoiseLevel, VelocityAdapter
 from mouthpiece.lipsync.echomimic.audio_encoder import (
     AudioFeatures,
     WhisperAudioEncoder,
-    count_published_frames,
     gather_tokens,
 )
 from mouthpiece.lipsync.echomimic.config import FULL_CONFIG, infer_config
@@ -298,7 +298,7 @@ def check_loop(fixture, part, nets):
     recorder = NetworkRecorder(loop)
     noise = io["in.noise"].clamp(-NOISE_LIMIT, NOISE_LIMIT)
     final = denoise_latents(recorder, noise, told, config["steps"], float(config["cfg"]))
-    weights = [w for w in Guidance((float(config["cfg"]),)).weights(0.0) if abs(w) > 1e-12]
+    weights = [w for w in Guidance((float(config["cfg"]),)).compute_weights(0.0) if abs(w) > 1e-12]
     latents = [*recorder.given[1:], final]
     for key in [k for k, about in facts["tensors"].items() if about["role"] == "output"]:
         if key == "out.final":

@@ -1,4 +1,4 @@
-"""A rendered crop back into its frame, at the frame's own resolution; pixels outside the mask are not touched."""
+"""Composite rendered crops into their frames, at the frame's own resolution; pixels outside the mask do not change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from mouthpiece.face.crop import Crop
 
 MAX_RING_PX = 4096  # most pixels compared by the colour match
-GAIN_LIMITS = (0.7, 1.4)
-OFFSET_LIMIT = 40.0  # 8-bit steps
+GAIN_LIMITS = (0.7, 1.4)  # least and greatest gain of the colour match
+OFFSET_LIMIT = 40.0  # greatest shift of a colour, 8-bit steps
 MIN_SPREAD = 4.0  # standard deviations below this say nothing about contrast
 
 
 @dataclass(frozen=True, eq=False)
 class ColorMatch:
-    """What brings rendered colours to the frame's: gain * value + offset, a channel each.
+    """Match rendered colours to the frame's: gain * value + offset, a channel each.
 
     gain, offset: (3,) float; offset in 8-bit steps.
     """
@@ -31,32 +31,32 @@ class ColorMatch:
     offset: np.ndarray
 
     def apply(self, rendered: np.ndarray) -> np.ndarray:
-        """The rendered picture in the frame's colours, uint8 (H, W, 3)."""
+        """Apply the match to a rendered picture, uint8 (H, W, 3)."""
         steps = np.arange(256)[:, None]
         table = np.clip(steps * self.gain + self.offset + 0.5, 0, 255).astype(np.uint8)
         return cv2.LUT(rendered, table[None])
 
 
-def match_colors(wanted: np.ndarray, given: np.ndarray) -> ColorMatch:
-    """The ColorMatch that gives one set of pixels the mean and spread of another; limited against bad patches.
+def match_colors(target: np.ndarray, source: np.ndarray) -> ColorMatch:
+    """Match the mean and spread of source pixels to those of target pixels; limited against bad patches.
 
-    wanted, given: (N, 3) pixels, 8-bit steps.
+    target, source: (N, 3) pixels, 8-bit steps.
     Source: Reinhard et al. 2001, in RGB.
     """
-    wanted, given = np.asarray(wanted, float), np.asarray(given, float)
-    spread = given.std(0)
-    gain = np.where(spread > MIN_SPREAD, wanted.std(0) / np.maximum(spread, 1e-6), 1.0).clip(*GAIN_LIMITS)
-    shift = (wanted.mean(0) - given.mean(0)).clip(-OFFSET_LIMIT, OFFSET_LIMIT)
-    return ColorMatch(gain, given.mean(0) * (1 - gain) + shift)
+    target, source = np.asarray(target, float), np.asarray(source, float)
+    spread = source.std(0)
+    gain = np.where(spread > MIN_SPREAD, target.std(0) / np.maximum(spread, 1e-6), 1.0).clip(*GAIN_LIMITS)
+    shift = (target.mean(0) - source.mean(0)).clip(-OFFSET_LIMIT, OFFSET_LIMIT)
+    return ColorMatch(gain, source.mean(0) * (1 - gain) + shift)
 
 
 class CropCompositor:
-    """Puts rendered crops into frames. Made once for a crop that stands still, or once a frame for a moving one.
+    """Paste rendered crops into frames; made once for a crop that stands still, once a frame for a moving one.
 
     frame_shape: (H, W[, 3]) of the frames.
     crop: the Crop whose square is rendered; its size_px is the rendered pictures' size.
     mask: float32 (size_px, size_px) in [0, 1], in crop space, as from `mouthpiece.face.masks`.
-    Raises UsageProblem when mask and crop do not fit, or the mask misses the frame.
+    Raises UsageError when mask and crop do not fit, or the mask misses the frame.
     """
 
     def __init__(self, frame_shape: tuple[int, ...], crop: Crop, mask: np.ndarray) -> None:
@@ -77,7 +77,8 @@ class CropCompositor:
         self._keep = 1 - self._mask
         self._ring = self._find_ring(mask)
 
-    def _find_box(self, mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    def _find_box(self, mask: np.ndarray) -> tuple[int, int, int, int]:
+        """Find the frame pixels that the mask reaches: left, top, right, bottom."""
         ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
         h, w = self.frame_shape
         if len(ys) == 0:
@@ -96,11 +97,11 @@ class CropCompositor:
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the only pixels ever written, frame pixels, ends excluded."""
+        """Return left, top, right, bottom of the only pixels that are written, in the frame, ends excluded."""
         return tuple(int(n) for n in self._box)
 
     def _find_ring(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the mask fades: crop pixels (N, 2) as (x, y) that lie in the frame, and their nearest frame pixels."""
+        """Find where the mask fades: crop pixels (N, 2) as (x, y) that lie in the frame, and their frame pixels."""
         ys, xs = np.nonzero((mask > 0.02) & (mask < 0.6))
         at = np.c_[xs, ys][:: max(1, len(xs) // MAX_RING_PX)]
         there = np.rint(transform_points(self.crop.frame_from_crop, at)).astype(int)
@@ -108,30 +109,29 @@ class CropCompositor:
         return at[seen], there[seen]
 
     def match(self, frame: np.ndarray, rendered: np.ndarray) -> ColorMatch:
-        """The ColorMatch of a rendered crop to the frame, from the ring where the mask fades.
+        """Match the colours of a rendered crop to the frame, from the ring where the mask fades.
 
         frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
-        Take it once a clip, or smooth it over time: the caller decides.
+        The caller decides whether to match once a clip, or to smooth matches over time.
         """
         at, there = self._ring
         if len(at) < 16:
             return ColorMatch(np.ones(3), np.zeros(3))
         return match_colors(frame[there[:, 1], there[:, 0]], rendered[at[:, 1], at[:, 0]])
 
-    def paste(self, frame: np.ndarray, rendered: np.ndarray, match: ColorMatch | None = None) -> np.ndarray | None:
-        """A new frame with the rendered crop in it; identical to the old one, bit for bit, where the mask is 0.
+    def paste(self, frame: np.ndarray, rendered: np.ndarray, match: ColorMatch | None = None) -> np.ndarray:
+        """Paste a rendered crop into a copy of a frame; bit for bit the same where the mask is 0.
 
         frame: uint8 (H, W, 3).  rendered: uint8 (size_px, size_px, 3).
         match: ColorMatch for the rendered pixels, or None to take them as they are.
-        Raises UsageProblem when a size differs from what the Paster was made for.
-        Source: ours; bicubic warp, blend by the warped mask.
+        Raises UsageError when a size differs from what the compositor was made for.
         """
         n = self.crop.size_px
         if frame.shape != (*self.frame_shape, 3) or rendered.shape != (n, n, 3):
             raise UsageError(
                 f"frame {frame.shape} and render {rendered.shape}: need {(*self.frame_shape, 3)} and {(n, n, 3)}.",
                 code="bad_image",
-                hint="Make one Paster for each size of frame.",
+                hint="Make one CropCompositor for each size of frame.",
             )
         if match is not None:
             rendered = match.apply(rendered)

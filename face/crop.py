@@ -1,4 +1,4 @@
-"""Aligned face crops: eyes and mouth at fixed places of a unit square, with both matrices."""
+"""Crop faces aligned: eyes and mouth at fixed places of a unit square, with the matrices both ways."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 # eye left, eye right, middle of the mouth corners, in units of the crop's side
 TEMPLATE = np.array([[0.355, 0.34], [0.645, 0.34], [0.50, 0.64]])
-PYRAMID_SCALE = 0.12  # below this the frame is first shrunk by whole factors
-WHOLE_FRAME_PX = 4_000_000  # frames up to this size are blurred whole
+PYRAMID_SCALE = 0.12  # crop pixels to a frame pixel below which the frame is first shrunk by whole factors
+WHOLE_FRAME_PX = 4_000_000  # pixels of frames that are filtered whole
 
 
 def fit_similarity(p_source: np.ndarray, p_target: np.ndarray) -> np.ndarray:
-    """Least-squares similarity as a 2x3 matrix target_from_source; points (N, 2).
+    """Fit a least-squares similarity to points (N, 2): the matrix (2, 3) target_from_source.
 
-    Raises Refused when the source points fall on one spot or are not finite.
+    Raises InvalidInputError when the source points fall on one spot or are not finite.
     Source: closed form, no reflection (Umeyama 1991, two dimensions).
     """
     src, dst = np.asarray(p_source, float), np.asarray(p_target, float)
@@ -40,12 +40,12 @@ def fit_similarity(p_source: np.ndarray, p_target: np.ndarray) -> np.ndarray:
 
 
 def invert_affine(matrix: np.ndarray) -> np.ndarray:
-    """Exact inverse of a 2x3 affine matrix. Source: closed form."""
+    """Invert an affine matrix (2, 3)."""
     return np.linalg.inv(np.r_[matrix, [[0, 0, 1]]])[:2]
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) carried by a 2x3 matrix. Source: closed form."""
+    """Transform points (..., 2) by a matrix (2, 3)."""
     return np.asarray(points, float) @ matrix[:, :2].T + matrix[:, 2]
 
 
@@ -55,7 +55,7 @@ class Crop:
 
     crop_from_frame, frame_from_crop: (2, 3) similarities, inverse to each other, pixels to pixels.
     size_px: side of the crop.
-    Source: ours; both matrices travel together as in LivePortrait.
+    Source: LivePortrait, for both matrices in one place.
     """
 
     crop_from_frame: np.ndarray
@@ -64,14 +64,14 @@ class Crop:
 
     @property
     def scale(self) -> float:
-        """Crop pixels per frame pixel."""
+        """Return the crop pixels to a frame pixel."""
         return float(np.hypot(*self.crop_from_frame[:, 0]))
 
     def extract(self, frame: np.ndarray) -> np.ndarray:
-        """The crop's pixels, uint8 (size, size, 3); area-filtered when it shrinks; the frame's border goes on outside.
+        """Extract the crop's pixels from a frame, uint8 (size, size, 3); the frame's border is repeated outside.
 
         frame: uint8 (H, W, 3).
-        Source: ours; Gaussian before a bicubic warp, whole-factor area shrink before that for huge frames.
+        A crop that shrinks is filtered: by a Gaussian before the bicubic warp, huge frames by areas before that.
         """
         if frame.shape[0] * frame.shape[1] > WHOLE_FRAME_PX or self.scale < PYRAMID_SCALE:
             frame, near = self.to_local(frame)
@@ -79,6 +79,7 @@ class Crop:
         return self._sample(frame)
 
     def _sample(self, frame: np.ndarray) -> np.ndarray:
+        """Filter and warp a frame of moderate size."""
         matrix, scale = self.crop_from_frame, self.scale
         if scale < PYRAMID_SCALE:
             factor = int(0.3 / scale)
@@ -94,7 +95,7 @@ class Crop:
         )
 
     def to_local(self, frame: np.ndarray) -> tuple[np.ndarray, Crop]:
-        """(the part of the frame that the crop can see, the same crop of that part); what the filters reach is kept.
+        """Cut out the part of a frame that the crop reaches with its filters: (part, the same crop of that part).
 
         frame: uint8 (H, W[, 3]).
         """
@@ -109,15 +110,15 @@ class Crop:
         return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), _build_crop(matrix, n)
 
     def to_crop(self, points: np.ndarray) -> np.ndarray:
-        """Frame points (..., 2) in crop pixels."""
+        """Convert frame points (..., 2) to crop pixels."""
         return transform_points(self.crop_from_frame, points)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
-        """Crop points (..., 2) in frame pixels."""
+        """Convert crop points (..., 2) to frame pixels."""
         return transform_points(self.frame_from_crop, points)
 
     def with_size(self, size_px: int) -> Crop:
-        """The same square of the frame at another number of pixels."""
+        """Return the crop of the same square at another number of pixels."""
         r = size_px / self.size_px
         return _build_crop(
             np.array([[r, 0, (r - 1) / 2], [0, r, (r - 1) / 2], [0, 0, 1]]) @ _to_homogeneous(self.crop_from_frame),
@@ -125,7 +126,7 @@ class Crop:
         )
 
     def with_border(self, border: float) -> Crop:
-        """The crop with a border on each side, in units of its side, at the same scale."""
+        """Return the crop with a border on each side, in units of its side, at the same scale."""
         pad = round(border * self.size_px)
         return _build_crop(
             np.array([[1, 0, pad], [0, 1, pad], [0, 0, 1]]) @ _to_homogeneous(self.crop_from_frame),
@@ -134,10 +135,12 @@ class Crop:
 
 
 def _to_homogeneous(matrix: np.ndarray) -> np.ndarray:
+    """Append the row 0 0 1 to an affine matrix."""
     return np.r_[matrix, [[0, 0, 1]]]
 
 
 def _build_crop(matrix: np.ndarray, size_px: int) -> Crop:
+    """Build a crop of its matrix crop_from_frame."""
     return Crop(matrix[:2], invert_affine(matrix[:2]), int(size_px))
 
 
@@ -148,11 +151,11 @@ def crop_face(track: FaceTrack, frame: int, size_px: int) -> Crop | None:
 
 
 def make_crop(points: np.ndarray, size_px: int) -> Crop:
-    """The aligned crop of a face.
+    """Make the aligned crop of a face.
 
     points: (4, 2) as in `Face`, frame pixels.  size_px: side of the crop.
-    Raises Refused when the points fall on one spot.
-    Source: ours; eyes and the middle of the mouth corners, least squares.
+    Raises InvalidInputError when the points fall on one spot.
+    Eyes and the middle of the mouth corners are fitted to TEMPLATE by least squares.
     """
     three = np.array([points[0], points[1], (np.asarray(points[2]) + points[3]) / 2])
     return _build_crop(fit_similarity(three, TEMPLATE * size_px - 0.5), size_px)

@@ -1,4 +1,4 @@
-"""Faces in a picture: MTCNN first, MediaPipe as a second opinion, the user's finger last."""
+"""Detect faces in a picture (MTCNN first, MediaPipe as a second opinion) and choose the one that is meant."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mouthpiece.face.detectors import (
     is_same_face,
 )
 
-CONFIDENT_SCORE = 0.95  # MTCNN below this asks MediaPipe too
+CONFIDENT_SCORE = 0.95  # below this of MTCNN, MediaPipe is asked too
 MIN_POINTED_SCORE = 0.3  # enough where the user has pointed at the face
-TILTED_DEG = 20.0  # MTCNN's points are read again upright from here
-EXTREME_DEG = 65.0  # a profile is refused from here, unless placed by hand
-LONG_SIDE_PX = 1280  # larger pictures are shrunk to this for detection
-ROTATED_SIDE_PX = 640  # and to this for faces that lie on their side or head down
+TILTED_DEG = 20.0  # tilt from which MTCNN's points are detected again upright
+EXTREME_DEG = 65.0  # yaw from which a profile is refused, unless placed by hand
+LONG_SIDE_PX = 1280  # larger pictures are shrunk to this long side for detection
+ROTATED_SIDE_PX = 640  # and to this for faces that lie on their side or upside down
 FACE_HINT = (
     "Give a frontal picture, or choose the place with --face x,y "
     "(the point between eyes and mouth; --face x,y,width sets the size too)."
@@ -32,7 +32,7 @@ FACE_HINT = (
 
 
 class FaceChoice(NamedTuple):
-    """What --face asks for: the largest face when all are None."""
+    """Choice of a face by --face: the largest when all are None."""
 
     index: int | None = None
     point: tuple[float, float] | None = None
@@ -40,10 +40,10 @@ class FaceChoice(NamedTuple):
 
 
 def parse_face_choice(choice: str | FaceChoice) -> FaceChoice:
-    """`largest`, `INDEX` (0 is the largest) or `x,y[,width]` as a `Choice`.
+    """Parse `largest`, `INDEX` (0 is the largest) or `x,y[,width]`.
 
-    choice: text, or a Choice, which passes.
-    Raises UsageProblem for anything else.
+    choice: text, or a FaceChoice, which is returned as it is.
+    Raises UsageError for anything else.
     """
     if isinstance(choice, FaceChoice):
         return choice
@@ -70,7 +70,7 @@ def parse_face_choice(choice: str | FaceChoice) -> FaceChoice:
 
 
 def check_image(image: np.ndarray | None) -> np.ndarray | None:
-    """The image itself when it is uint8 (H, W, 3); UsageProblem otherwise."""
+    """Check that an image is uint8 (H, W, 3), and return it; raise UsageError otherwise."""
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8
@@ -88,14 +88,14 @@ def check_image(image: np.ndarray | None) -> np.ndarray | None:
 
 
 def confirm_face(
-    image: np.ndarray, face: Face, source: str = "mtcnn", size_px: int = 112, wide: float = 0.6
+    image: np.ndarray, face: Face, source: str = "mtcnn", size_px: int = 112, border: float = 0.6
 ) -> Face | None:
-    """The face as a detector sees it upright, at a usual size, in one small view; None when it sees none there.
+    """Confirm a face by a detector in an upright crop of a typical size: the face, or None when there is none.
 
-    image: uint8 (H, W, 3) RGB.  face: where to look.  source: "mtcnn" or "mediapipe".
-    size_px: side of the aligned crop.  wide: border around it, in units of its side.
+    image: uint8 (H, W, 3) RGB.  face: where it should be.  source: "mtcnn" or "mediapipe".
+    size_px: side of the aligned crop.  border: around it, in units of its side.
     """
-    crop = make_crop(face.points, size_px).with_border(wide)
+    crop = make_crop(face.points, size_px).with_border(border)
     part, view = crop.to_local(image)
     find = find_faces_mtcnn if source == "mtcnn" else find_faces_mediapipe
     seen = [f.transform(crop.frame_from_crop) for f in find(view.extract(part)) if f.score >= MIN_FACE_SCORE]
@@ -104,7 +104,7 @@ def confirm_face(
 
 
 def _scan_picture(image: np.ndarray) -> tuple:
-    """(faces, best score met); only the faces that reach NEEDED_SCORE, largest first."""
+    """Scan a still picture: (faces of MIN_FACE_SCORE or more, largest first; best score of all detections)."""
     small = _shrink_image(image, LONG_SIDE_PX)
     faces, best = _detect_with_both(small, MIN_FACE_SCORE)
     if not faces and min(small.shape[:2]) >= MIN_FACE_PX:  # a face that fills the picture
@@ -118,7 +118,7 @@ def _scan_picture(image: np.ndarray) -> tuple:
 
 
 def _detect_with_both(image: np.ndarray, min_score: float) -> tuple:
-    """(faces of either detector, best score met) in one picture of a usual size."""
+    """Detect with both detectors in one picture of a typical size: (faces, best score of all detections)."""
     faces = find_faces_mtcnn(image)
     best = max((f.score for f in faces), default=0.0)
     faces = [confirm_face(image, f) or f if abs(f.roll_deg) > TILTED_DEG else f for f in faces if f.score >= min_score]
@@ -138,7 +138,7 @@ def _detect_with_both(image: np.ndarray, min_score: float) -> tuple:
 
 
 def _find_rotated_faces(image: np.ndarray) -> list[Face]:
-    """Faces that MTCNN is sure of when the picture, shrunk, is turned by a quarter, a half or three quarters."""
+    """Find faces of which MTCNN is confident in the picture, shrunk, turned by a quarter, a half or three quarters."""
     large, image = image, _shrink_image(image, ROTATED_SIDE_PX)
     large_from_small = _make_upscale_matrix(large, image)
     h, w = image.shape[:2]
@@ -152,17 +152,17 @@ def _find_rotated_faces(image: np.ndarray) -> list[Face]:
 
 
 def find_faces(image: np.ndarray | None) -> list[Face] | None:
-    """Faces in a still picture, largest first; empty when neither detector is sure.
+    """Find the faces of a still picture, largest first; empty when neither detector is confident.
 
     image: uint8 (H, W, 3) RGB, any size.
-    Raises UsageProblem when the array is not such an image.
-    Source: ours; MTCNN, then MediaPipe where MTCNN is not sure, then both on the padded picture.
+    MTCNN first, then MediaPipe where MTCNN is not confident, then both on the padded picture.
+    Raises UsageError when the array is not such an image.
     """
     return _scan_picture(check_image(image))[0]
 
 
 def find_faces_fast(image: np.ndarray, long_side_px: int = 960) -> list[Face]:
-    """Faces in a frame of a video, largest first: MTCNN on the shrunk frame, MediaPipe where it finds none.
+    """Find faces in a frame of a video, largest first: MTCNN on the shrunk frame, MediaPipe where it finds none.
 
     image: uint8 (H, W, 3) RGB.
     """
@@ -172,12 +172,13 @@ def find_faces_fast(image: np.ndarray, long_side_px: int = 960) -> list[Face]:
 
 
 def _shrink_image(image: np.ndarray, long_side_px: int) -> np.ndarray:
-    """The image itself, or a smaller copy with that long side."""
+    """Shrink an image to a long side; return it as it is when that is short enough."""
     scale = min(1.0, long_side_px / max(image.shape[:2]))
     return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _make_upscale_matrix(large: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """Make the matrix (2, 3) large_from_small of two sizes of one picture."""
     sx, sy = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
 
@@ -189,13 +190,13 @@ def choose_face(
     image: np.ndarray | None = None,
     best_score: float | None = None,
 ) -> Face | None:
-    """The face that --face asks for.
+    """Choose the face that --face asks for.
 
-    faces: what `find_faces` gave.  choice: `largest`, `INDEX`, `x,y[,width]` or a Choice.
-    name: what to call the picture in a sentence.
+    faces: from `find_faces`.  choice: `largest`, `INDEX`, `x,y[,width]` or a FaceChoice.
+    name: what to call the picture in error messages.
     image: uint8 (H, W, 3) RGB; with it a face can be placed by hand.
-    best_score: highest score met, for the refusal.
-    Raises Refused when there is no such face or it is seen from the side only; UsageProblem for a bad choice.
+    best_score: highest score of all detections, for the error.
+    Raises InvalidInputError when there is no such face or it is a profile; UsageError for a bad choice.
     """
     choice = parse_face_choice(choice)
     if choice.point is not None:
@@ -215,7 +216,8 @@ def choose_face(
     face = faces[choice.index or 0]
     if abs(face.rough_yaw_deg) >= EXTREME_DEG:
         raise InvalidInputError(
-            f"{name}: the face is turned about {abs(face.rough_yaw_deg):.0f} degrees away, accepted are {EXTREME_DEG:.0f}.",
+            f"{name}: the face is turned about {abs(face.rough_yaw_deg):.0f} degrees away, "
+            f"accepted are {EXTREME_DEG:.0f}.",
             code="profile",
             hint="Give a more frontal picture, choose another face with --face INDEX, or insist with --face x,y.",
         )
@@ -223,12 +225,13 @@ def choose_face(
 
 
 def pick_face(image: np.ndarray, choice: str | FaceChoice = "largest", name: str = "image") -> Face | None:
-    """The face of a still picture that --face asks for: `find_faces` and `choose_face` in one step."""
+    """Pick the face of a still picture that --face asks for: `find_faces` and `choose_face` in one step."""
     faces, best_score = _scan_picture(check_image(image))
     return choose_face(faces, choice, name, image, best_score)
 
 
-def _choose_face_at_point(faces: list[Face], choice: FaceChoice, name: str, image: np.ndarray | None) -> Face | None:
+def _choose_face_at_point(faces: list[Face], choice: FaceChoice, name: str, image: np.ndarray | None) -> Face:
+    """Choose the face at a point, searched for more closely, or made there."""
     point = np.array(choice.point)
     if image is not None and not (point < check_image(image).shape[1::-1]).all():
         h, w = image.shape[:2]
@@ -248,11 +251,12 @@ def _choose_face_at_point(faces: list[Face], choice: FaceChoice, name: str, imag
 
 
 def _matches_width(face: Face, width_px: float | None) -> bool:
+    """Return whether a face is about as wide as asked for."""
     return width_px is None or 0.5 < (face.box_xyxy[2] - face.box_xyxy[0]) / width_px < 2
 
 
 def _search_around_point(image: np.ndarray, point: np.ndarray, width_px: float | None) -> Face | None:
-    """A face around the point in enlarged cut-outs, a weak score being enough; None when there is none."""
+    """Search a face around the point in enlarged cut-outs, where a weak score is enough; None when there is none."""
     short = min(image.shape[:2])
     sides = [2.5 * width_px] if width_px is not None else [short, short / 2, short / 4]
     for side in (s for s in sides if s >= 32):
@@ -271,11 +275,11 @@ def _search_around_point(image: np.ndarray, point: np.ndarray, width_px: float |
 def make_face_at_point(
     shape: tuple[int, int, int], point: np.ndarray | tuple[int, int], width_px: float | None = None
 ) -> Face:
-    """A frontal, upright face standing where the user points.
+    """Choose the face at a point, searched for more closely, or made there."""
+    """Make a frontal, upright face at a point.
 
     shape: of the picture.  point: (2,) x, y between eyes and mouth.
     width_px: width of the face; when None 0.4 of the picture's short side, less where the border is near.
-    Source: ours; the crop template, at the usual ratio of face width to eye distance.
     """
     point = np.asarray(point, float)
     if width_px is None:

@@ -1,4 +1,4 @@
-"""What one detector sees: a `Face` by facenet-pytorch's MTCNN or by MediaPipe, points in the same places."""
+"""Detect faces by one detector, MTCNN or MediaPipe, with points in the same places."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 from mouthpiece.face.crop import transform_points
 
 if TYPE_CHECKING:
-    pass
+    from mediapipe.framework.formats.detection_pb2 import Detection
 
 MIN_FACE_SCORE = 0.6  # a detection below this is not a face
-MIN_FACE_PX = 20  # MTCNN's smallest face
+MIN_FACE_PX = 20  # side of MTCNN's smallest face
 NOSE_DEPTH = 0.5  # nose tip before the eyes, in distances between the eyes
 # MediaPipe's key points against MTCNN's on frontal portraits, in distances between the eyes
-MEDIAPIPE_EYES_UP, MEDIAPIPE_EYES_WIDE, MEDIAPIPE_MOUTH_UP, MOUTH_HALF_WIDTH = 0.03, 0.96, 0.127, 0.45
+MEDIAPIPE_EYES_UP = 0.03  # its eyes lie lower by this
+MEDIAPIPE_EYES_WIDE = 0.96  # MTCNN's distance between the eyes over its own
+MEDIAPIPE_MOUTH_UP = 0.127  # its mouth lies lower by this
+MOUTH_HALF_WIDTH = 0.45  # from the middle of the mouth to a corner
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +42,20 @@ class Face:
 
     @property
     def area_px(self) -> float:
+        """Return the area of the box in pixels."""
         x0, y0, x1, y1 = self.box_xyxy
         return float(max(0, x1 - x0) * max(0, y1 - y0))
 
     @property
     def centre(self) -> np.ndarray:
+        """Return the centre of the box, (2,)."""
         return (self.box_xyxy[:2] + self.box_xyxy[2:]) / 2
 
     @property
     def rough_yaw_deg(self) -> float:
-        """Rough turn of the head in degrees, positive to the right of the upright picture; 0 when unknown.
+        """Estimate the yaw of the head in degrees, positive to the right of the upright picture; 0 when unknown.
 
-        Source: ours; how far the nose tip has left the middle line, at a usual nose depth.
+        The nose tip leaves the middle line by so much at a typical nose depth.
         """
         if self.nose is None:
             return 0.0
@@ -62,14 +67,15 @@ class Face:
 
     @property
     def roll_deg(self) -> float:
-        """Tilt of the eye line in degrees, positive clockwise."""
+        """Return the tilt of the eye line in degrees, positive clockwise."""
         return math.degrees(math.atan2(*(self.points[1] - self.points[0])[::-1]))
 
     def contains(self, point: np.ndarray) -> bool:
+        """Return whether a point (2,) lies in the box."""
         return bool((self.box_xyxy[:2] <= point).all() and (point <= self.box_xyxy[2:]).all())
 
     def transform(self, matrix: np.ndarray) -> Face:
-        """The same face in another picture; matrix (2, 3) other_from_this, a similarity."""
+        """Transform the face to another picture by a similarity (2, 3) other_from_this."""
         x0, y0, x1, y1 = self.box_xyxy
         corners = transform_points(matrix, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], float))
         nose = None if self.nose is None else transform_points(matrix, self.nose[None])[0]
@@ -100,7 +106,7 @@ def find_faces_mtcnn(image: np.ndarray) -> list[Face]:
 
 
 def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -> list[Face]:
-    """Faces by MediaPipe's short- and full-range detectors, largest first; points moved to where MTCNN would see them.
+    """Find faces with MediaPipe's short- and full-range detectors, largest first, with points where MTCNN has them.
 
     image: uint8 (H, W, 3) RGB.  min_score: lowest confidence returned, [0, 1].
     Source: Bazarevsky et al. 2019 (BlazeFace), through MediaPipe.
@@ -124,11 +130,12 @@ def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -
     return sorted(found, key=lambda f: -f.area_px)
 
 
-def _convert_detection(detection, shape: tuple[int, int, int]) -> Face:
+def _convert_detection(detection: Detection, shape: tuple[int, ...]) -> Face:
+    """Convert a detection of MediaPipe's in a picture of a shape (H, W, 3)."""
     h, w = shape[:2]
-    where = detection.location_data
-    box = where.relative_bounding_box
-    left, right, nose, mouth = (np.array([k.x * w, k.y * h]) for k in list(where.relative_keypoints)[:4])
+    location = detection.location_data
+    box = location.relative_bounding_box
+    left, right, nose, mouth = (np.array([k.x * w, k.y * h]) for k in list(location.relative_keypoints)[:4])
     across = right - left
     up = np.array([across[1], -across[0]])
     if up @ (mouth - (left + right) / 2) > 0:  # mirrored order in an odd detection: keep "up" away from the mouth
@@ -148,5 +155,5 @@ def _convert_detection(detection, shape: tuple[int, int, int]) -> Face:
 
 
 def is_same_face(a: Face, b: Face) -> bool:
-    """Whether two detections are one face: either centre lies in the other's box."""
+    """Return whether two detections are one face: either centre lies in the other's box."""
     return a.contains(b.centre) or b.contains(a.centre)

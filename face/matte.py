@@ -1,4 +1,4 @@
-"""Which part of a portrait is the person whose face was chosen, hair and shoulders included: a soft matte, once a clip."""
+"""Matte a portrait: which part is the person whose face was chosen, hair and shoulders included, with soft edges."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ from mouthpiece.face.detect import find_faces_fast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from onnxruntime import InferenceSession
+
     from mouthpiece.face.crop import Crop
 
 RVM_FILE = "rvm_mobilenetv3_fp32.onnx"
 RVM_SHA256 = "88d4531297118f595bf2fd60f6f566aec2e559393802d1f436c380f0cbbd2828"
-NETWORK_PX = 512  # long side of what the network gets
-VIEW_BOX = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what is looked at, in units of the face's crop
-HEAD_ELLIPSE = (0.5, 0.50, 0.24, 0.32)  # centre and half axes of what is face for sure, turned away a little or not
-EAR_ELLIPSE = (0.5, 0.44, 0.50, 0.26)  # where ears are, lost by the matte before a dark wall
-MIN_FACE_SHARE = 0.7  # of the face that the matte must cover to be believed
+NETWORK_PX = 512  # long side of the network's input
+VIEW_BOX = (-0.75, 1.75, -1.45, 1.75)  # left, right, top, bottom of what the network gets, in units of the face's crop
+HEAD_ELLIPSE = (0.5, 0.50, 0.24, 0.32)  # centre and half axes of what is certainly face, also when turned a little
+EAR_ELLIPSE = (
+    0.5,
+    0.44,
+    0.50,
+    0.26,
+)  # centre and half axes of where ears are, which the matte loses before a dark wall
+MIN_FACE_SHARE = 0.7  # share of the face that the matte must cover to be used
 MAX_PLAIN_SPREAD = 12.0  # levels of 255: a wall that spreads less is plain
-MIN_SHARE = 0.05  # shares below this part one figure from another
+MIN_SHARE = 0.05  # shares below this become 0
 MAX_HALF_WIDTH = 0.75  # half width beside the face from which somebody else may be in the matte
 
 
 def get_head_window(crop: Crop, size: tuple[int, int]) -> tuple[slice, slice]:
-    """(rows, columns) as slices: the part of a picture that a head can move.
+    """Get the part of a picture that a moving head can reach: (rows, columns) as slices.
 
-    crop: Crop of the face.  size: (width, height) of the picture in pixels.
+    crop: of the face.  size: (width, height) of the picture in pixels.
     """
     left, right, top, bottom = VIEW_BOX
     corners = crop.to_frame(np.array([[left, top], [right, top], [left, bottom], [right, bottom]]) * crop.size_px - 0.5)
@@ -45,16 +52,17 @@ def get_head_window(crop: Crop, size: tuple[int, int]) -> tuple[slice, slice]:
     return slice(y0, y1), slice(x0, x1)
 
 
-def compute_matte(pixels: np.ndarray, points: np.ndarray, network=None) -> np.ndarray | None:
-    """Share of the chosen person in every pixel, float32 (H, W) in [0, 1]; None where no person is made out around the
-    face.
+def compute_matte(
+    pixels: np.ndarray, points: np.ndarray, network: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray | None:
+    """Compute the matte of the chosen person, float32 (H, W) in [0, 1]; None where no person is found around the face.
 
     pixels: uint8 (H, W, 3) RGB.
     points: (4, 2) eyes and mouth corners of the face.
-    network: function from uint8 (h, w, 3) to float32 (h, w) shares of any person; the best at hand when None.
-    Other people and what is not joined to the face are no part of it; holes are. Beyond `window_of` it is 0.
-    Raises Missing when the installed weights are other ones.
-    Source: ours, on Lin et al. 2021 (RobustVideoMatting) or MediaPipe's selfie segmentation.
+    network: function from uint8 (h, w, 3) to float32 (h, w) shares of any person; the best that is available when None.
+    Other people and what is not connected to the face are left out, holes are filled. Beyond `get_head_window` it is 0.
+    Raises MissingDependencyError when the installed weights are of another version.
+    Source: Lin et al. 2021 (RobustVideoMatting) or MediaPipe's selfie segmentation.
     """
     window = get_head_window(make_crop(points, 100), pixels.shape[1::-1])
     view = pixels[window]
@@ -63,25 +71,24 @@ def compute_matte(pixels: np.ndarray, points: np.ndarray, network=None) -> np.nd
         return None
     scale = NETWORK_PX / max(h, w)
     small = tuple(max(16, round(side * scale)) for side in (w, h))
-    seen = cv2.resize(view, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    shrunk = cv2.resize(view, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     to_view = np.array([[small[0] / w, 0, 0], [0, small[1] / h, 0]])
     to_view[:, 2] = to_view[:, :2] @ [0.5 - window[1].start, 0.5 - window[0].start] - 0.5
-    at = transform_points(to_view, points)
-    found = isolate_person(
-        (network or choose_matting_network())(seen),
-        at,
-        seen,
+    share = isolate_person(
+        (network or choose_matting_network())(shrunk),
+        transform_points(to_view, points),
+        shrunk,
         lambda: [transform_points(to_view, f.points) for f in find_faces_fast(pixels)],
     )
-    if found is None:
+    if share is None:
         return None
     matte = np.zeros(pixels.shape[:2], np.float32)
-    matte[window] = np.clip(cv2.resize(found, (w, h), interpolation=cv2.INTER_LINEAR), 0, 1)
+    matte[window] = np.clip(cv2.resize(share, (w, h), interpolation=cv2.INTER_LINEAR), 0, 1)
     return matte
 
 
 def compute_crop_coordinates(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Where pixels lie in units of the face's crop, float32 (H, W, 2).
+    """Compute where pixels lie in units of the face's crop, float32 (H, W, 2).
 
     points: (4, 2) of the face.  shape: (H, W).
     """
@@ -91,20 +98,19 @@ def compute_crop_coordinates(points: np.ndarray, shape: tuple[int, int]) -> np.n
 
 
 def isolate_person(
-    share: np.ndarray, points: np.ndarray, pixels: np.ndarray, faces: Callable = list
+    share: np.ndarray, points: np.ndarray, pixels: np.ndarray, faces: Callable[[], list[np.ndarray]] = list
 ) -> np.ndarray | None:
-    """The one person to whom a face belongs, without holes, float32 (H, W); None when the shares do not cover the face.
+    """Isolate the person to whom a face belongs, without holes, float32 (H, W); None when the face is not covered.
 
     share: float32 (H, W) of any person.  points: (4, 2) of the face.  pixels: uint8 (H, W, 3).
-    faces: function that gives the points (4, 2) of all faces of the picture; asked where the figure is too wide for
-    one.
+    faces: function that returns the points (4, 2) of all faces; called where the figure is too wide for one person.
     """
     u = compute_crop_coordinates(points, share.shape)
     r = _compute_elliptic_distance(u, HEAD_ELLIPSE)
     face = r < 1
     if not face.any() or share[face].mean() < MIN_FACE_SHARE:
         return None
-    # glasses and shadows are no holes
+    # glasses and shadows are not holes
     share = np.maximum(np.clip(share, 0, 1), np.clip((1.15 - r) / 0.15, 0, 1)).astype(np.float32)
     share = np.maximum(share, _recover_ears(share, u, pixels))
     joined = _keep_connected(share > 0.5, face)
@@ -125,13 +131,13 @@ def isolate_person(
 
 
 def _compute_elliptic_distance(u: np.ndarray, ellipse: tuple[float, float, float, float]) -> np.ndarray:
-    """Distance from the centre of an ellipse in its own units (H, W): 1 on its outline."""
+    """Compute the distance (H, W) from the centre of an ellipse in its own units: 1 on its outline."""
     x, y, rx, ry = ellipse
     return np.hypot((u[..., 0] - x) / rx, (u[..., 1] - y) / ry)
 
 
 def _recover_ears(share: np.ndarray, u: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Share of what the matte lost where ears are: whatever stands out from a plain wall on that side, float32 (H, W)."""
+    """Recover ears that the matte lost: what stands out from a plain wall on that side, float32 (H, W)."""
     r = _compute_elliptic_distance(u, EAR_ELLIPSE)
     colours = cv2.GaussianBlur(pixels, (0, 0), 1).astype(np.float32)
     found = np.zeros(share.shape, np.uint8)
@@ -148,24 +154,25 @@ def _recover_ears(share: np.ndarray, u: np.ndarray, pixels: np.ndarray) -> np.nd
 
 
 def _get_crop_side_px(points: np.ndarray) -> float:
+    """Get the side of the face's crop in pixels of the picture."""
     return 1 / make_crop(points, 1).scale
 
 
 def _keep_connected(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    """The parts of a mask (H, W) that touch a seed (H, W)."""
+    """Keep the parts of a mask (H, W) that touch a seed (H, W)."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     return np.isin(labels, np.setdiff1d(np.unique(labels[seed & mask]), [0]))
 
 
 def _find_holes(mask: np.ndarray) -> np.ndarray:
-    """What a mask (H, W) encloses and the border does not reach."""
+    """Find the holes of a mask (H, W): what it encloses."""
     _, labels = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
     rim = np.unique(np.r_[labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return ~mask & ~np.isin(labels, rim)
 
 
 def _mask_nearest_face(u: np.ndarray, points: np.ndarray, faces: list[np.ndarray]) -> np.ndarray:
-    """Where the chosen face is the nearest of all, in units of each face's size (H, W) bool."""
+    """Mask where the chosen face is the nearest of all, in units of each face's size, (H, W) bool."""
     own = np.hypot(u[..., 0] - 0.5, u[..., 1] - 0.5)
     centre, side_px = np.mean(points, 0), _get_crop_side_px(points)
     here = np.ones(own.shape, bool)
@@ -176,25 +183,23 @@ def _mask_nearest_face(u: np.ndarray, points: np.ndarray, faces: list[np.ndarray
     return here
 
 
-def find_matting_weights() -> Path:
-    """Where RobustVideoMatting's weights lie in this package; None when they were left out."""
+def find_matting_weights() -> Path | None:
+    """Find RobustVideoMatting's weights in this package; None when they were left out."""
     path = Path(__file__).parent / "embedded" / RVM_FILE
     return path if path.is_file() else None
 
 
-def choose_matting_network() -> Callable:
-    """The function that tells people from background: RobustVideoMatting where its weights are, else MediaPipe's,
-    coarser at hair.
-    """
+def choose_matting_network() -> Callable[[np.ndarray], np.ndarray]:
+    """Choose the network that segments people: RobustVideoMatting where its weights are, else MediaPipe's, coarser."""
     return segment_with_mediapipe if find_matting_weights() is None else segment_with_rvm
 
 
 def segment_with_rvm(pixels: np.ndarray) -> np.ndarray:
-    """Share of people in every pixel by RobustVideoMatting, float32 (H, W).
+    """Segment people by RobustVideoMatting: their share of every pixel, float32 (H, W).
 
     pixels: uint8 (H, W, 3) RGB, a few hundred pixels.
-    Raises Missing when the weights are not the verified ones.
-    Source: Lin, Yang, Saleemi, Sengupta 2021, MobileNetV3; one picture, nothing remembered, nothing left out.
+    Raises MissingDependencyError when the weights are not the verified ones.
+    Source: Lin, Yang, Saleemi, Sengupta 2021, MobileNetV3; one picture without memory, at full resolution.
     """
     frame = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32) / 255
     nothing = {f"r{i}i": np.zeros((1, 1, 1, 1), np.float32) for i in range(1, 5)}
@@ -203,7 +208,8 @@ def segment_with_rvm(pixels: np.ndarray) -> np.ndarray:
 
 
 @cached_model(1)
-def _open_session(path: Path):
+def _open_session(path: Path | None) -> InferenceSession:
+    """Open the network, once a process where models are cached."""
     import onnxruntime
 
     from mouthpiece.engine.weights.records import record_model
@@ -223,7 +229,7 @@ def _open_session(path: Path):
 
 
 def segment_with_mediapipe(pixels: np.ndarray) -> np.ndarray:
-    """Share of people in every pixel by MediaPipe's selfie segmentation at 256 px, float32 (H, W).
+    """Segment people by MediaPipe's selfie segmentation at 256 px: their share of every pixel, float32 (H, W).
 
     pixels: uint8 (H, W, 3) RGB.
     Source: MediaPipe's model card of 2021.

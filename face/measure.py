@@ -1,4 +1,4 @@
-"""Faces in numbers, by MediaPipe's mesh and plain arithmetic: for evaluation and training, never at inference."""
+"""Measure faces by MediaPipe's mesh: lips, eyes, head pose, jitter; for evaluation and training, not for inference."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import numpy as np
 from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from fractions import Fraction
 
+# points of the mesh around the inner edge of the lips, in order
 INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
-LIP_UP, LIP_DOWN, LIP_LEFT, LIP_RIGHT = 13, 14, 61, 291
-BROW_UP, CHIN = 10, 152
-MESH_POINTS = 468  # the iris points behind them are not used
-# outer corner, inner corner, two upper and two lower lid points, on the picture's left and right
-EYE_LEFT, EYE_RIGHT = (33, 133, 160, 158, 144, 153), (263, 362, 387, 385, 373, 380)
+LIP_UP = 13  # middle of the upper lip's inner edge
+LIP_DOWN = 14  # middle of the lower lip's inner edge
+LIP_LEFT = 61  # mouth corner on the picture's left
+LIP_RIGHT = 291  # mouth corner on the picture's right
+BROW_UP = 10  # top of the forehead
+CHIN = 152
+MESH_POINTS = 468  # points of the mesh; the iris points behind them are not used
+# outer corner, inner corner, two upper and two lower lid points
+EYE_LEFT = (33, 133, 160, 158, 144, 153)  # on the picture's left
+EYE_RIGHT = (263, 362, 387, 385, 373, 380)  # on the picture's right
+# points whose jitter is measured
 JITTER_POINTS = [
     33,
     133,
@@ -40,22 +47,21 @@ JITTER_POINTS = [
     105,
     300,
     334,
-]  # points whose shake is measured
-BLINK_MAX_S = 0.6
-CLOSED_BELOW = 0.25  # of the usual opening: the lips count as shut
+]
+BLINK_MAX_S = 0.6  # longest blink
+CLOSED_BELOW = 0.25  # share of the usual opening below which the lips count as shut
 
 
 @dataclass(frozen=True, eq=False)
 class FaceMeasurements:
-    """Numbers per frame, all (T,) float, NaN where no face was found.
+    """Measurements of a face in each frame, all (T,) float, NaN where no face was found.
 
     opening: inner-lip gap over face height.  width: mouth width over face height.
     area: inner-lip area over face height squared.
     eye_left, eye_right: lid gap over eye width; left and right in the picture.
     yaw_deg, pitch_deg, roll_deg: head pose; positive is to the picture's right, down, clockwise.
     height_px: face height (top of the forehead to chin).
-    points: (T, N, 2) steady landmarks in frame pixels.
-    Source: ours, on MediaPipe's mesh of 468 points.
+    points: (T, N, 2) landmarks JITTER_POINTS in frame pixels.
     """
 
     opening: np.ndarray
@@ -74,27 +80,27 @@ class FaceMeasurements:
 
     @property
     def present(self) -> np.ndarray:
-        """(T,) bool: whether a face was found."""
+        """Return where a face was found, (T,) bool."""
         return np.isfinite(self.opening)
 
     @property
     def eyes(self) -> np.ndarray:
-        """(T,) openness of both eyes, their mean."""
+        """Return the mean openness of both eyes, (T,)."""
         return (self.eye_left + self.eye_right) / 2
 
     @property
     def acceleration(self) -> np.ndarray:
-        """(T,) shake of the landmarks, in face heights a frame squared; NaN at gaps and ends."""
+        """Return the acceleration of the landmarks, (T,), in face heights a frame squared; NaN at gaps and ends."""
         return compute_acceleration(self.points, self.height_px)
 
 
 class FaceMeshDetector:
-    """MediaPipe's face mesh with attention to lips and eyes, open from `with` to its end; one face a frame.
+    """Detect MediaPipe's face mesh with attention to lips and eyes, one face a frame; a context manager.
 
     follow: True for frames of one clip in order, False for single pictures.
-    border: how much the frame is widened on each side before looking, in units of its size, for crops filled by a face.
-    Source: Grishchenko et al. 2020 (2006.10962), through MediaPipe; without attention it sees neither shut lids nor
-    shut lips, docs/log.md.
+    border: how much the frame is padded on each side first, in units of its size, for crops filled by a face.
+    Source: Grishchenko et al. 2020 (2006.10962), through MediaPipe. Without attention it misses shut lids and lips,
+    docs/log.md.
     """
 
     def __init__(self, follow: bool = True, border: float = 0.25, min_score: float = 0.3) -> None:
@@ -112,12 +118,12 @@ class FaceMeshDetector:
         )
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._mesh.close()
         self._mesh = None
 
     def landmarks(self, frame: np.ndarray) -> np.ndarray | None:
-        """(468, 3) landmarks in frame pixels, or None; z in pixels too, smaller is nearer; frame uint8 (H, W, 3)."""
+        """Detect landmarks (468, 3) of a frame uint8 (H, W, 3) in pixels, z too, smaller is nearer; None: no face."""
         h, w = frame.shape[:2]
         pad = round(self._border * max(h, w))
         wide = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
@@ -128,13 +134,11 @@ class FaceMeshDetector:
         return np.array([[p.x, p.y, p.z] for p in found[0].landmark[:MESH_POINTS]]) * size - [pad, pad, 0]
 
 
-def measure_frames(
-    frames: Iterator | list[np.ndarray], *, follow: bool = True, border: float = 0.25
-) -> FaceMeasurements:
-    """Mouth, eyes, head pose and steady landmarks of one face through the frames of a clip.
+def measure_frames(frames: Iterable[np.ndarray], *, follow: bool = True, border: float = 0.25) -> FaceMeasurements:
+    """Measure mouth, eyes, head pose and landmarks of one face through the frames of a clip.
 
-    frames: iterable of uint8 (H, W, 3) RGB; taken one at a time, never kept.
-    follow, border: as in `Mesh`.
+    frames: uint8 (H, W, 3) RGB; taken one at a time, never kept.
+    follow, border: as in `FaceMeshDetector`.
     """
     rows, points = [], []
     with FaceMeshDetector(follow, border) as mesh:
@@ -149,10 +153,10 @@ def measure_frames(
 
 
 def measure_landmarks(landmarks: np.ndarray) -> np.ndarray:
-    """(9,) opening, width, area, eye_left, eye_right, yaw, pitch, roll, height of one face; as in `Measures`.
+    """Measure one face: (9,) opening, width, area, eye_left, eye_right, yaw, pitch, roll, height of FaceMeasurements.
 
     landmarks: (468, 3) pixels.
-    Source: ours; eye openness after Soukupova and Cech 2016.
+    Source: eye openness after Soukupova and Cech 2016.
     """
     p = np.asarray(landmarks, float)
     height = np.linalg.norm(p[BROW_UP] - p[CHIN])
@@ -175,6 +179,7 @@ def measure_landmarks(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _measure_eye(p: np.ndarray, corners: tuple[int, ...]) -> float:
+    """Measure the gap of the lids over the width of an eye. corners: EYE_LEFT or EYE_RIGHT."""
     outer, inner, up_a, up_b, down_a, down_b = (p[i, :2] for i in corners)
     return (
         (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
@@ -182,10 +187,10 @@ def _measure_eye(p: np.ndarray, corners: tuple[int, ...]) -> float:
 
 
 def estimate_head_pose(landmarks: np.ndarray) -> np.ndarray:
-    """(yaw, pitch, roll) in degrees from the mesh's own depth: positive turns to the picture's right, down, clockwise.
+    """Estimate (yaw, pitch, roll) in degrees by the mesh's depth: positive is to the picture's right, down, clockwise.
 
     landmarks: (468, 3) pixels, z towards the back.
-    Source: ours; the frame of the eye line and the forehead-chin line.
+    The axes of the head are the eye line and the forehead-chin line.
     """
     p = np.asarray(landmarks, float)
     across = (p[263] + p[362]) / 2 - (p[33] + p[133]) / 2
@@ -200,10 +205,9 @@ def estimate_head_pose(landmarks: np.ndarray) -> np.ndarray:
 
 
 def compute_acceleration(points: np.ndarray, height_px: np.ndarray) -> np.ndarray:
-    """(T,) mean length of the second difference of the points, over the face height; NaN at gaps and both ends.
+    """Compute the mean acceleration (second difference) of points over the face height, (T,); NaN at gaps and ends.
 
     points: (T, N, 2) pixels.  height_px: (T,) or a number.
-    Source: closed form.
     """
     points = np.asarray(points, float)
     out = np.full(len(points), np.nan)
@@ -214,7 +218,7 @@ def compute_acceleration(points: np.ndarray, height_px: np.ndarray) -> np.ndarra
 
 
 def compute_jitter(points: np.ndarray, height_px: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Mean landmark acceleration in face heights a frame squared; NaN when no frame counts.
+    """Compute the jitter: mean acceleration of landmarks in face heights a frame squared; NaN when no frame counts.
 
     points: (T, N, 2) pixels.  height_px: (T,) or a number.  where: (T,) bool, the frames that count; all when None.
     """
@@ -225,9 +229,9 @@ def compute_jitter(points: np.ndarray, height_px: np.ndarray, where: np.ndarray 
 
 
 def find_blinks(openness: np.ndarray, rate_hz: Fraction, depth: float = 0.6) -> np.ndarray:
-    """Frames at which the eye is most shut, one a blink: dips below `depth` of the usual openness, 0.6 s at most.
+    """Find blinks: the frame at which the eye is most shut in each dip below `depth` of the usual openness.
 
-    openness: (T,) as `Measures.eyes`; NaN where there is no face.
+    openness: (T,) as `FaceMeasurements.eyes`; NaN where there is no face.
     rate_hz: frames a second.  depth: share of the usual (median) openness, (0, 1).
     """
     openness = np.asarray(openness, float)
@@ -241,9 +245,9 @@ def find_blinks(openness: np.ndarray, rate_hz: Fraction, depth: float = 0.6) -> 
 
 
 def compute_blink_rate(openness: np.ndarray, rate_hz: Fraction | int, depth: float = 0.6) -> float:
-    """Blinks a minute of the time in which a face is seen; NaN when there is none.
+    """Compute the blinks a minute of the time in which a face is seen; NaN when there is none.
 
-    openness, rate_hz, depth: as in `blinks`.
+    openness, rate_hz, depth: as in `find_blinks`.
     """
     minutes = np.isfinite(np.asarray(openness, float)).sum() / float(rate_hz) / 60
     return len(find_blinks(openness, rate_hz, depth)) / minutes if minutes else float("nan")
@@ -252,10 +256,10 @@ def compute_blink_rate(openness: np.ndarray, rate_hz: Fraction | int, depth: flo
 def measure_blink_depths(
     eye_left: np.ndarray, eye_right: np.ndarray, rate_hz: Fraction | int, depth: float = 0.6
 ) -> np.ndarray:
-    """(N, 2) how open each eye stays at its lowest within a frame of each blink, over its usual openness; 0 is shut, 1
-    untouched.
+    """Measure how open each eye stays in each blink over its usual openness, (N, 2): 0 is shut.
 
-    eye_left, eye_right: (T,) as in `Measures`; NaN where there is no face.  rate_hz, depth: as in `blinks`.
+    eye_left, eye_right: (T,) as in `FaceMeasurements`; NaN where there is no face.
+    rate_hz, depth: as in `find_blinks`.
     """
     eyes = np.stack([eye_left, eye_right], 1).astype(float)
     found = find_blinks(eyes.mean(1), rate_hz, depth)
@@ -271,14 +275,13 @@ def measure_closures(
     margin_s: float = 0.04,
     rest: float = 0.0,
 ) -> np.ndarray:
-    """(N,) smallest opening in each stretch in which the lips must meet, over the median opening while the voice
-    sounds.
+    """Measure closures: the smallest opening in each span in which the lips must meet, over the usual one, (N,).
 
     opening, times_s: (T,), NaN allowed.  shut_s: (N, 2) start and stop of p, b and m, seconds; widened by margin_s
     either side.
-    voiced_s: (M, 2) start and stop of voiced sounds.
-    rest: opening that this face's shut lips are read as, taken off both; the mesh seldom reads none.
-    Returns NaN where no frame of a stretch is known, or none that is voiced; below CLOSED_BELOW a mouth counts as shut.
+    voiced_s: (M, 2) start and stop of voiced sounds, in which the median opening is the usual one.
+    rest: opening that the mesh measures of this face's shut lips, seldom 0; it is taken off both.
+    Returns NaN where no frame of a span is known, or none that is voiced; below CLOSED_BELOW a mouth counts as shut.
     """
     opening, times_s = np.asarray(opening, float), np.asarray(times_s, float)
 
@@ -294,11 +297,11 @@ def measure_closures(
 
 
 def find_best_lag(a: np.ndarray, b: np.ndarray, max_lag: int) -> tuple[float, int]:
-    """(correlation, lag) at the lag where b follows a best; NaN and 0 when nothing varies.
+    """Find the lag at which b follows a best: (correlation, lag); NaN and 0 when nothing varies.
 
     a, b: (T,), NaN allowed.  max_lag: frames, >= 0.
     lag: frames by which b comes after a; negative when b comes first.
-    Raises UsageProblem when the lengths differ or max_lag is negative.
+    Raises UsageError when the lengths differ or max_lag is negative.
     Source: Pearson's correlation over the common part; the smallest lag wins a tie.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
@@ -310,16 +313,21 @@ def find_best_lag(a: np.ndarray, b: np.ndarray, max_lag: int) -> tuple[float, in
         )
     best = (float("nan"), 0)
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
-        value = compute_correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
+        value = correlate_at_lag(a, b, lag)
         if np.isfinite(value) and not value <= best[0] + 1e-12:
             best = (value, lag)
     return best
 
 
-def compute_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation of two curves over the frames where both are numbers; NaN when one does not vary.
+def correlate_at_lag(a: np.ndarray, b: np.ndarray, lag: int) -> float:
+    """Compute the correlation of two curves (T,) over their common part when b comes `lag` frames after a."""
+    return compute_correlation(a[max(0, -lag) : len(a) - max(0, lag)], b[max(0, lag) : len(b) - max(0, -lag)])
 
-    a, b: (T,). Source: closed form.
+
+def compute_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute Pearson's correlation of two curves over the frames where both are finite; NaN when one does not vary.
+
+    a, b: (T,).
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     both = np.isfinite(a) & np.isfinite(b)
@@ -331,7 +339,7 @@ def compute_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def measure_stillness(opening: np.ndarray, silent: np.ndarray) -> float:
-    """How much the mouth moves in silence against speech: ratio of the deviations of its opening; 0 is perfectly still.
+    """Measure how much the mouth moves in silence against speech: ratio of the deviations of its opening; 0 is still.
 
     opening: (T,), NaN allowed.  silent: (T,) bool.
     Returns NaN when one of the two parts has fewer than two frames, or the mouth never moves in speech.

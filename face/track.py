@@ -1,8 +1,9 @@
-"""One face followed through the frames of a clip: points or none for every frame, gaps and shot cuts kept apart."""
+"""Track one face through the frames of a clip: points or none for every frame, gaps and shot cuts kept apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -23,13 +24,17 @@ from mouthpiece.face.detect import (
 )
 from mouthpiece.face.optical_flow import FaceFlow
 
+if TYPE_CHECKING:
+    from mouthpiece.face.detect import FaceChoice
+    from mouthpiece.face.identity import FacenetIdentity, SFaceIdentity
+
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How a face is followed; UsageProblem for nonsense."""
+    """How a face is tracked; raises UsageError for values out of range."""
 
-    every_frames: int = 6  # frames between detections of a face in view, >= 1
-    search_frames: int = 3  # frames between looks for a face out of view, >= 1
+    every_frames: int = 6  # frames between detections of a face that is tracked, >= 1
+    search_frames: int = 3  # frames between searches for a face that is lost, >= 1
     bridge_frames: int = 3  # gaps up to this many frames within a shot are filled, >= 0
     smooth_frames: float = 1.0  # deviation of the symmetric smoothing of the points, >= 0
     cut_level: float = CUT_LEVEL  # mean HSV change between frames that is a shot cut, 8-bit steps, > 0
@@ -51,54 +56,55 @@ class TrackOptions:
 
 
 class _TrackRun:
-    """Frames in which the face is followed without a break: carried by flow, with the detections met on the way."""
+    """Frames in which the face is tracked without a break: by flow, with detections now and then."""
 
     def __init__(self, start_frame: int, face: Face) -> None:
         self.start_frame = start_frame
         self.source = face.source
         self.points = face.points  # best guess now, in frame pixels
-        self.carried = [face.points]  # from the first frame by flow only
-        self.anchors = [(0, face.points, face.rough_yaw_deg)]
-        self.unconfirmed = 0  # newest frames that the detector has denied
+        self.flow_points = [face.points]  # of each frame, from the first one by flow only
+        self.detections = [(0, face.points, face.rough_yaw_deg)]  # frame of the run, points, yaw
+        self.unconfirmed = 0  # newest frames in which the detector has not found the face
 
     def advance(self, points: np.ndarray, motion: np.ndarray) -> None:
+        """Advance by one frame. points: (4, 2) in it.  motion: (2, 3) from the frame before."""
         self.points = points
-        self.carried.append(transform_points(motion, self.carried[-1]))
+        self.flow_points.append(transform_points(motion, self.flow_points[-1]))
 
     def add_detection(self, face: Face) -> None:
+        """Add a detection in the newest frame."""
         self.points = face.points
-        self.anchors.append((len(self.carried) - 1, face.points, face.rough_yaw_deg))
+        self.detections.append((len(self.flow_points) - 1, face.points, face.rough_yaw_deg))
         self.unconfirmed = 0
 
     def refine(self, every_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """((T, 4, 2) points, (T,) yaw): motion from flow, place from detections averaged over their neighbours."""
-        count = len(self.carried) - self.unconfirmed
-        carried = np.array(self.carried[:count])
-        anchors = [a for a in self.anchors if a[0] < count]
-        at = [a[0] for a in anchors]
-        wrong, weight = np.zeros((count, 4, 2)), np.zeros((count, 1, 1))
-        wrong[at], weight[at] = np.array([a[1] for a in anchors]) - carried[at], 1
-        wide = 1.5 * every_frames
-        wrong, weight = (gaussian_filter1d(x, wide, axis=0, mode="constant", truncate=12) for x in (wrong, weight))
-        yaw = np.interp(np.arange(count), at, [a[2] for a in anchors])
-        return carried + wrong / np.maximum(weight, 1e-300), yaw
+        """Refine the run: (points (T, 4, 2), yaw (T,)), motion from flow, place from smoothed detections."""
+        count = len(self.flow_points) - self.unconfirmed
+        flow_points = np.array(self.flow_points[:count])
+        detections = [row for row in self.detections if row[0] < count]
+        frames = [row[0] for row in detections]
+        error, weight = np.zeros((count, 4, 2)), np.zeros((count, 1, 1))
+        error[frames], weight[frames] = np.array([row[1] for row in detections]) - flow_points[frames], 1
+        deviation = 1.5 * every_frames
+        error, weight = (gaussian_filter1d(x, deviation, axis=0, mode="constant", truncate=12) for x in (error, weight))
+        yaw = np.interp(np.arange(count), frames, [row[2] for row in detections])
+        return flow_points + error / np.maximum(weight, 1e-300), yaw
 
 
 class FaceTracker:
-    """Follows the chosen face through frames pushed one by one; keeps points, never frames.
+    """Track the chosen face through frames that are pushed one by one; keeps points, never frames.
 
     choice: as for `choose_face`; meant for the first frame with a face (x,y: the first frame).
-    name: what to call the video in a sentence.
-    identity: from `mouthpiece.face.identity.open_identity`, to know the person after a gap or cut; None: by place and
-    size.
+    name: what to call the video in error messages.
+    identity: from `open_identity`, to recognize the person after a gap or cut; None: by place and size.
     """
 
     def __init__(
         self,
-        choice: str = "largest",
+        choice: str | FaceChoice = "largest",
         name: str = "video",
         options: TrackOptions = TrackOptions(),
-        identity: None = None,
+        identity: FacenetIdentity | SFaceIdentity | None = None,
     ) -> None:
         self._choice, self._name, self._options, self._identity = parse_face_choice(choice), name, options, identity
         self._cuts, self._flow = ShotCutDetector(options.cut_level), FaceFlow()
@@ -107,7 +113,7 @@ class FaceTracker:
         self._missed_frames = self._most_faces = 0
 
     def push(self, frame: np.ndarray) -> None:
-        """Take the next frame, uint8 (H, W, 3) RGB, all of one size."""
+        """Push the next frame, uint8 (H, W, 3) RGB, all of one size."""
         check_image(frame)
         cut = self._cuts.is_cut(frame)
         self._shots.append(self._shots[-1] + cut if self._shots else 0)
@@ -119,25 +125,25 @@ class FaceTracker:
             self._search(frame)
 
     def _follow(self, frame: np.ndarray) -> bool:
-        """Carry the run into this frame; False when the face is lost."""
+        """Continue the run in this frame; return False when the face is lost."""
         run = self._run
         step = self._flow.track_points(frame, run.points)
         if step is None:
             return False
         run.advance(*step)
         self._last = run.points
-        due = len(run.carried) - 1 - run.anchors[-1][0] >= self._options.every_frames
+        due = len(run.flow_points) - 1 - run.detections[-1][0] >= self._options.every_frames
         if not due:
             return True
         if run.source == "hand":
-            found = self._flow.match_first_view()
-            seen = None if found is None else _make_face(found)
+            points = self._flow.match_first_view()
+            detected = None if points is None else _make_face(points)
         else:
-            seen = confirm_face(frame, _make_face(run.points), run.source)
-        if seen is not None and np.hypot(*(seen.points - run.points).T).mean() < 0.4 * _measure_size_px(run.points):
-            run.add_detection(seen)
-            self._flow.set_view(frame, seen.points)
-            self._last = seen.points
+            detected = confirm_face(frame, _make_face(run.points), run.source)
+        if detected is not None and _is_near(detected.points, run.points):
+            run.add_detection(detected)
+            self._flow.set_view(frame, detected.points)
+            self._last = detected.points
         elif run.source != "hand":
             run.unconfirmed += 1
         return run.unconfirmed <= self._options.every_frames
@@ -159,6 +165,7 @@ class FaceTracker:
         self._flow.begin_run(frame, face.points)
 
     def _pick(self, frame: np.ndarray, faces: list[Face]) -> Face | None:
+        """Pick the chosen face among those of a frame; None when it is not among them."""
         self._most_faces = max(self._most_faces, len(faces))
         if not self._runs:
             if self._choice.point is not None:
@@ -166,19 +173,19 @@ class FaceTracker:
             index = self._choice.index or 0
             return faces[index] if index < len(faces) else None
         if self._identity is not None and self._reference is not None and faces:
-            likeness = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
-            best = int(np.argmax(likeness))
-            return faces[best] if likeness[best] >= self._identity.same_person_cosine else None
+            cosines = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
+            best = int(np.argmax(cosines))
+            return faces[best] if cosines[best] >= self._identity.same_person_cosine else None
         if self._last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
         near = [f for f in faces if 0.4 < _measure_size_px(f.points) / _measure_size_px(self._last) < 2.5]
         return min(near, key=lambda f: np.hypot(*(f.points.mean(0) - self._last.mean(0))), default=None)
 
-    def finish(self) -> FaceTrack | None:
-        """The Track of all frames pushed.
+    def finish(self) -> FaceTrack:
+        """Finish: the track of all frames pushed.
 
-        Raises Refused when there was no frame, or the face was in none.
+        Raises InvalidInputError when there was no frame, or the face was in none.
         """
         count, options = len(self._shots), self._options
         if not self._runs and self._most_faces:
@@ -205,17 +212,23 @@ class FaceTracker:
 
 
 def _measure_size_px(points: np.ndarray) -> float:
-    """Mean of eye distance and eye-mouth distance."""
+    """Measure the size of a face: mean of eye distance and eye-mouth distance."""
     return (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(points[2:].mean(0) - points[:2].mean(0))) / 2
 
 
+def _is_near(points: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether two sets of points of a face lie within less than half its size."""
+    return np.hypot(*(points - others).T).mean() < 0.4 * _measure_size_px(others)
+
+
 def _make_face(points: np.ndarray) -> Face:
+    """Make a face of its points alone."""
     middle, half = points.mean(0), 1.2 * _measure_size_px(points)
     return Face(np.r_[middle - half, middle + half], points, 1.0, "track")
 
 
 def fill_gaps(track: FaceTrack, bridge_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points, yaw) with gaps of up to bridge_frames frames filled by straight lines; never across a shot cut."""
+    """Fill gaps of up to bridge_frames frames by straight lines, never across a shot cut: (points, yaw)."""
     points, yaw = track.points.copy(), track.yaw_deg.copy()
     spans = track.spans()
     for before, gap, after in zip(spans, spans[1:], spans[2:]):
@@ -234,7 +247,7 @@ def fill_gaps(track: FaceTrack, bridge_frames: int) -> tuple[np.ndarray, np.ndar
 
 
 def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
-    """(T, 4, 2) points under a symmetric Gaussian: no lag, straight motion kept, gaps and cuts not crossed.
+    """Smooth points (T, 4, 2) by a symmetric Gaussian: no lag, straight motion kept, gaps and cuts not crossed.
 
     deviation_frames: of the Gaussian; 0 leaves the points alone.
     """
@@ -253,7 +266,7 @@ def smooth_points(track: FaceTrack, deviation_frames: float) -> np.ndarray:
 
 
 def hold_last_position(track: FaceTrack) -> FaceTrack:
-    """The track with the face's last place kept until it is seen again in the shot, and its first place before that."""
+    """Hold the face's last position until it is seen again in the shot, and its first one before that."""
     points, yaw = track.points.copy(), track.yaw_deg.copy()
     for shot in np.unique(track.shot):
         at = np.flatnonzero(track.shot == shot)

@@ -1,4 +1,4 @@
-"""What `animate` can be asked for."""
+"""Options of `animate` and `lipsync`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mouthpiece.lipsync.renderers import DEFAULT_RENDERER, RENDERERS, get_option
 if TYPE_CHECKING:
     from typing import Any
 
-CLOSURE, CLOSURE_HELP = 1.0, "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
-LEVEL, LEVEL_HELP = (
-    1.0,
-    "how far a faint or excessive mouth is brought to the usual opening, by 0.7 to 1.5 at most; 0 leaves it",
+CLOSURE_HELP = "how surely lips meet on p, b, m and nearly on f, v; 0 leaves them as sampled"
+NORMALIZE_HELP = (
+    "how far a faint or excessive mouth is brought to the usual opening, by 0.7 to 1.5 at most; 0 leaves it"
 )
+ON_MISSING_FACE = ("pass", "hold", "fail")  # what is done with frames without the face
 
 
 @dataclass(frozen=True)
 class PortraitOptions(Options):
-    """Options that every model of `mouthpiece animate` has; refuses nonsense at birth.
+    """Hold the options that every renderer of `mouthpiece animate` has.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError that names the flag, the value and what is accepted.
     """
 
     model: str = option(DEFAULT_RENDERER, "which model moves the portrait", choices=tuple(RENDERERS))
@@ -55,7 +55,7 @@ class PortraitOptions(Options):
 
 @dataclass(frozen=True)
 class AnimateOptions(PortraitOptions):
-    """Options of the embedded model, `--model mini`."""
+    """Hold the options of the embedded renderer, `--model mini`."""
 
     temperature: float = option(
         0.3,
@@ -68,8 +68,8 @@ class AnimateOptions(PortraitOptions):
     expression: float = option(
         1.3, "strength of mouth and brows; 0 leaves the face alone; 1 is as learned", low=0.0, high=3.0
     )
-    closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
-    normalize_mouth: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
+    closure: float = option(1.0, CLOSURE_HELP, low=0.0, high=1.0)
+    normalize_mouth: float = option(1.0, NORMALIZE_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
     pose_strength: float = option(1.0, "strength of head motion; 0 holds the head", low=0.0, high=3.0)
     head_speed: float = option(1.0, "speed of head motion", low=0.1, high=4.0)
     stabilize_head: bool = option(
@@ -82,29 +82,32 @@ class AnimateOptions(PortraitOptions):
     blink_rate: float = option(16.0, "blinks a minute; 0 keeps the eyes open", low=0.0, high=60.0)
 
 
-def reject_foreign_options(cls, flags: dict[str, Any]) -> None:
-    """Refuses a flag that another model has and this one would ignore. cls: option dataclass.  flags: dict."""
+def reject_foreign_options(cls: type[PortraitOptions], flags: dict[str, Any]) -> None:
+    """Reject flags that belong to another renderer and would be ignored. Raises UsageError.
+
+    cls: option dataclass of the chosen renderer.
+    """
     for name, value in flags.items():
-        of = [model for model, other in get_option_classes().items() if name in other.__dataclass_fields__]
-        if value is not None and of and name not in cls.__dataclass_fields__:
+        owners = [model for model, other in get_option_classes().items() if name in other.__dataclass_fields__]
+        if value is not None and owners and name not in cls.__dataclass_fields__:
             model = flags.get("model") or cls.__dataclass_fields__["model"].default
             raise UsageError(
                 f"{to_flag(name)}: has no meaning with --model {model}.",
-                hint=f"Leave it out; it belongs to {' and '.join(of)}.",
+                hint=f"Leave it out; it belongs to {' and '.join(owners)}.",
                 code="strange_option",
             )
 
 
-def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]) -> AnimateOptions | None:
-    """Options of the model asked for: of a preset, overlaid by flags; AnimateOptions when none is named.
+def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]) -> PortraitOptions:
+    """Resolve the options of the chosen renderer: defaults, overlaid by a preset, overlaid by flags.
 
-    preset, flags: as for config.resolve.
-    Raises UsageProblem; for --fps source, and for an option of another model, in plain words.
+    preset, flags: as for `engine.config.resolve_options`.
+    Raises UsageError, also for --fps source and for an option of another renderer.
     """
     for known in get_option_classes().values():
         flags = rename_former_options(known, flags)
-    asked = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
-    if asked[:1] == ["source"]:
+    rates = [source.get("fps") for source in (flags, preset or {}) if source.get("fps") is not None]
+    if rates[:1] == ["source"]:
         raise UsageError(
             "--fps source: a portrait has no frame rate to follow.",
             hint="Give a number such as 25 or 30000/1001; source is for commands that start from a video.",
@@ -118,14 +121,11 @@ def resolve_animate_options(preset: dict[str, Any] | None, flags: dict[str, Any]
     return resolve_options(cls, preset, flags)
 
 
-ON_MISSING_FACE = ("pass", "hold", "fail")
-
-
 @dataclass(frozen=True)
 class LipsyncOptions(Options):
-    """Options of `mouthpiece lipsync`; refuses nonsense at birth.
+    """Hold the options of `mouthpiece lipsync`.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError that names the flag, the value and what is accepted.
     """
 
     model: str = option("mini", "which model moves the lips", choices=("mini",))
@@ -141,8 +141,8 @@ class LipsyncOptions(Options):
         advanced=True,
     )
     expression: float = option(1.2, "strength of the mouth; 1 is as learned", low=0.0, high=3.0)
-    closure: float = option(CLOSURE, CLOSURE_HELP, low=0.0, high=1.0)
-    normalize_mouth: float = option(LEVEL, LEVEL_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
+    closure: float = option(1.0, CLOSURE_HELP, low=0.0, high=1.0)
+    normalize_mouth: float = option(1.0, NORMALIZE_HELP, low=0.0, high=1.0, formerly="level", advanced=True)
     device: str = option("auto", "auto, cpu, or a GPU by name and number; a wrong one lists what is accepted")
     face: str = option(
         "largest", "which face: largest, an index from 0 (large to small), or x,y[,width] in pixels of the first frame"

@@ -1,4 +1,4 @@
-"""The command line: the one door between the rooms, and the only file that prints."""
+"""The command line: parses arguments, runs one command, prints its result or its error. Nothing else prints."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 import mouthpiece.commands
-from mouthpiece.commands.command import to_json
 from mouthpiece.engine import __version__
 from mouthpiece.engine.config import note_renamed_options
 from mouthpiece.engine.errors import ExitCode, MouthpieceError, UsageError
 from mouthpiece.engine.progress import MODES, Progress
 from mouthpiece.engine.weights.records import record_models
+from mouthpiece.json_values import to_json
 from mouthpiece.native_output import silence_native_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, NoReturn
 
     from mouthpiece.commands.command import Command
 
-COMMAND_ORDER = (
+COMMAND_ORDER = (  # on the help page; commands that are not listed follow
     "animate",
     "lipsync",
     "speak",
@@ -71,40 +71,45 @@ class CommandParser(argparse.ArgumentParser):
         """Format the help page."""
         return super(CommandParser, self.complete()).format_help()
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError instead of leaving the process."""
         hint = _suggest_dashed_file(self._words) or f"Run '{self.prog} --help' to see what is accepted."
-        raise UsageError(f"{self._of_command()}{message}.", hint=hint, code="usage")
+        raise UsageError(f"{self._format_command()}{message}.", hint=hint, code="usage")
 
-    def _of_command(self) -> str:
+    def _format_command(self) -> str:
+        """Format the beginning of an error: the command's name; "" for the program itself."""
         command = self.prog.removeprefix("mouthpiece").strip()
         return f"{command}: " if command else ""
 
-    def parse_known_args(self, args: list[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments as argparse does. Raises UsageError for an unknown option, with the nearest one."""
         self.complete()
         self._words = list(args or ())
-        found, unknown = super().parse_known_args(args, namespace)
-        strange = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
-        if strange:
-            close = difflib.get_close_matches(strange, self._option_string_actions, 1)
+        parsed, rest = super().parse_known_args(args, namespace)
+        unknown = next((word.split("=")[0] for word in rest if word.startswith("-")), None)
+        if unknown:
+            close = difflib.get_close_matches(unknown, self._option_string_actions, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Run '{self.prog} --help' to see the options."
-            hint = "Options stand before --." if strange in close else _suggest_dashed_file([strange]) or hint
-            raise UsageError(f"{self._of_command()}there is no option {strange}.", hint=hint, code="unknown_option")
-        return found, unknown
+            hint = "Options stand before --." if unknown in close else _suggest_dashed_file([unknown]) or hint
+            raise UsageError(f"{self._format_command()}there is no option {unknown}.", hint=hint, code="unknown_option")
+        return parsed, rest
 
 
 def _suggest_dashed_file(words: list[str]) -> str:
-    """How to write the first of these words that looks like an option and is a file; "" where none is."""
-    found = next((word for word in words if word.startswith("-") and Path(word).is_file()), None)
-    return f"Is the file of that name meant? Write ./{found}." if found else ""
+    """Suggest how to write the first word that looks like an option and is a file; "" where none is."""
+    file = next((word for word in words if word.startswith("-") and Path(word).is_file()), None)
+    return f"Is the file of that name meant? Write ./{file}." if file else ""
 
 
-def build_parser():
-    """The whole command line."""
+def build_parser() -> CommandParser:
+    """Build the parser of the whole command line."""
     parser = CommandParser(prog="mouthpiece", description="Talking portraits and dubbing from one audio-visual core.")
     parser.add_argument("--version", action="version", version=f"mouthpiece {__version__}")
-    places = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for command in load_commands().values():
-        places.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
+        commands.add_parser(command.name, help=command.help, add_arguments=partial(add_arguments, command))
     return parser
 
 
@@ -115,7 +120,7 @@ def add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
 
 
 def get_parser(name: str) -> CommandParser:
-    """The parser of one command; KeyError when there is none of that name."""
+    """Build the parser of one command. Raises KeyError for an unknown name."""
     command = load_commands()[name]
     parser = CommandParser(prog=f"mouthpiece {name}", add_arguments=partial(add_arguments, command))
     return parser.complete()
@@ -123,35 +128,31 @@ def get_parser(name: str) -> CommandParser:
 
 @cache
 def load_commands() -> dict[str, Command]:
-    """{name: Command} of every file in the rooms' folders of commands, in the order of the help page."""
+    """Load the Command of every file in the folder of commands, by name, in the order of the help page."""
     names = [file.name for file in iter_modules(mouthpiece.commands.__path__)]
-    found = [
-        module.COMMAND
-        for module in (import_module(f"mouthpiece.commands.{name}") for name in names)
-        if hasattr(module, "COMMAND")
-    ]
-    known = {name: k for k, name in enumerate(COMMAND_ORDER)}
-    return {command.name: command for command in sorted(found, key=lambda c: known.get(c.name, len(known)))}
+    modules = [import_module(f"mouthpiece.commands.{name}") for name in names]
+    commands = [module.COMMAND for module in modules if hasattr(module, "COMMAND")]
+    places = {name: place for place, name in enumerate(COMMAND_ORDER)}
+    return {command.name: command for command in sorted(commands, key=lambda c: places.get(c.name, len(places)))}
 
 
-def add_common_flags(parser):
-    """Adds the options that every command has; gives the parser back."""
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
     group = parser.add_argument_group("common")
     group.add_argument("--json", action="store_true", help="one JSON document on standard output")
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
     group.add_argument("--progress", choices=MODES, default="auto", help="how progress is told on standard error")
-    return parser
 
 
 @contextmanager
-def stop_on_signals():
-    """Within it SIGTERM and SIGHUP stop the job the way Ctrl-C does, so that it cleans up behind itself."""
+def stop_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop the job the way Ctrl-C does, so that it cleans up; a context manager."""
 
-    def stop(number: int, frame) -> None:
+    def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {}
+    before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -164,7 +165,7 @@ def stop_on_signals():
 
 
 def report_error(error: MouthpieceError, as_json: bool, verbosity: int) -> int:
-    """Tells an error in one sentence and a remedy; gives the exit code."""
+    """Print an error, its sentence and its remedy; return the exit code."""
     if verbosity >= 2:
         traceback.print_exc()
     print(f"mouthpiece: {error}", file=sys.stderr)
@@ -181,7 +182,7 @@ class JobInterruptedError(MouthpieceError):
 
 
 def run_and_report(argv: list[str]) -> int:
-    """Runs one command and tells its result or its error; gives the exit code."""
+    """Run one command and print its result or its error; return the exit code."""
     as_json, verbosity = "--json" in argv, 2 if "-vv" in argv else 0
     try:
         args = build_parser().parse_args(argv)
@@ -190,14 +191,14 @@ def run_and_report(argv: list[str]) -> int:
         with silence_native_output() if not verbosity and not command.keep_native_output else nullcontext():
             progress = Progress("none" if args.quiet else args.progress)
             with note_renamed_options(progress.note), record_models():
-                outcome = command.run(args, progress)
-        told = (
-            to_json({"ok": outcome.exit_code == ExitCode.DONE, "result": outcome.document})
+                result = command.run(args, progress)
+        text = (
+            to_json({"ok": result.exit_code == ExitCode.DONE, "result": result.document})
             if args.json
-            else outcome.summary
+            else result.summary
         )
-        print(told, flush=True)
-        return int(outcome.exit_code)
+        print(text, flush=True)
+        return int(result.exit_code)
     except MouthpieceError as error:
         return report_error(error, as_json, verbosity)
     except KeyboardInterrupt:
@@ -214,15 +215,15 @@ def run_and_report(argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; gives the exit code. No traceback unless -vv.
+    """Run one command; return the exit code. A traceback is shown only with -vv.
 
-    argv: list of words after the program's name; None takes those of the process.
+    argv: words after the program's name; None takes those of the process.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
     try:
         with stop_on_signals():
             return run_and_report(argv)
-    except BrokenPipeError:  # nobody listens to standard output any more; keep the interpreter from trying again
+    except BrokenPipeError:  # standard output is closed; keep the interpreter from trying again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
 

@@ -198,7 +198,7 @@ def finalize_dub(
     }
     generated = tuple((take.start_s, take.end_s) for _, take in get_current_takes(dub))
     watermark = report_watermark(output) if marking.credentials is not None else None
-    marking = marking.of(source=request.video, spans_s=generated, watermark=watermark)
+    marking = marking.with_changes(source=request.video, spans_s=generated, watermark=watermark)
     review = [line["id"] for line in report["lines"] if line["status"] == "needs_review"]
     unspoken = [entry.id for entry in dub.project.entries if not entry.take and entry.line.text.strip()]
     counts = f"{format_line_count(len(report['lines']))}, {len(spoken_now)} spoken now; report {report['page']}"

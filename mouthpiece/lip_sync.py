@@ -62,7 +62,7 @@ def run_lipsync(request: LipsyncRequest, job: Job) -> Result:
         document = {"output": str(output), "sidecar": str(sidecar), "settings": options.settings(), "facts": plan}
         return job.preview(document, f"would write {output}: {plan['width_px']}x{plan['height_px']} at {plan['rate']}")
     facts = resync(film, output, models, placement, job.progress, overwrite=job.settings.overwrite)
-    marking = marking.of(source=request.video, spans_s=facts["changed_s"])
+    marking = marking.with_changes(source=request.video, spans_s=facts["changed_s"])
     result = job.finalize(output, options, facts, summarize_changes(output, facts), marking)
     for note in facts["notes"]:
         job.progress.note(note)

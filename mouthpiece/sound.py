@@ -74,7 +74,9 @@ def run_sound(request: SoundRequest, job: Job) -> Result:
     for output, measured in zip(outputs, facts):
         report_speech_filter(job.progress, measured)
         is_sound = output.suffix.lower() == ".wav"
-        marking = job.marking.of(None if is_sound else request.video, None if is_sound else ((0, soundtrack.duration),))
+        marking = job.marking.with_changes(
+            None if is_sound else request.video, None if is_sound else ((0, soundtrack.duration),)
+        )
         own_options, measured = (
             make_take_options(options, measured["take"]),
             measured | {"placement": placement.as_dict()},

@@ -186,7 +186,8 @@ def write_takes(
     length = f"{takes[0].samples / DELIVERY_HZ:.2f} s, {format_line_count(len(takes[0].sounds))}"
     summary = f"{request.output}: {length}{format_line_list('a person should listen to', review)}"
     markings = [
-        marking if marking.credentials is None else marking.of(watermark=report_watermark(path)) for path in outputs
+        marking if marking.credentials is None else marking.with_changes(watermark=report_watermark(path))
+        for path in outputs
     ]
     results = [
         job.finalize(path, request.options, facts | {"take": index + 1, "sound": levels[index]}, summary, own_marking)

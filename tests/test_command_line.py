@@ -274,6 +274,8 @@ def test_evaluate_refuses_what_is_no_project_before_it_looks_at_the_video(call, 
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):
+    from mouthpiece.doctor import Extra
+
     monkeypatch.setattr("mouthpiece.doctor.PACKAGES", (("torch", "networks"), ("no_such_package", "nothing")))
     names = ("motion", "phonetic", "lost")
     monkeypatch.setattr(
@@ -281,7 +283,7 @@ def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeyp
     )
     monkeypatch.setattr(
         "mouthpiece.doctor.EXTRAS",
-        (("here", ("torch",), "works", ""), ("gone", ("torch", "no_such_package"), "would help", "")),
+        (Extra("here", ("torch",), "works"), Extra("gone", ("torch", "no_such_package"), "would help")),
     )
     monkeypatch.setattr("mouthpiece.doctor.load_model_registry", lambda: {"net": {"title": "a net"}})
     monkeypatch.setattr("mouthpiece.doctor.is_model_available", lambda name: False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH
 from mouthpiece.engine.encoders.phonetic import PhoneticEncoder, encode_articulation
 from mouthpiece.engine.sampling import FlowAdapter, Guidance, draw_item_noise, make_flow_levels, sample
 from mouthpiece.engine.weights.loading import load_state_into, read_state, save_state
+from mouthpiece.face.measure import correlate_at_lag
 from mouthpiece.training.core_batches import ITEM_TICKS, CoreBatches, compute_speaker_odds, normalize_code_opening
 from mouthpiece.training.data.forced_alignment import load_labelled_clips, load_synthetic_voices
 from mouthpiece.training.data.manifest import is_held_out, load_held_out, require_stage
@@ -25,7 +27,13 @@ from mouthpiece.training.lip_reading import (
     score_lips,
 )
 from mouthpiece.training.pseudo_labels import RidgeTeacher
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
+from mouthpiece.training.training_run import (
+    TrainingRun,
+    WeightAverage,
+    choose_training_device,
+    fit,
+    load_earlier_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,13 +106,13 @@ def sample_motion(
     ticks = sound.shape[1] // 2
     values = pack_streams(torch.zeros(1, ticks, CODE_WIDTH), sound)
     wanted = torch.full((1, ticks), GENERATED)
-    told, untold = (StreamConditions(values, wanted, torch.full_like(wanted, state)) for state in (GIVEN, ABSENT))
+    condition, null = (StreamConditions(values, wanted, torch.full_like(wanted, state)) for state in (GIVEN, ABSENT))
     noise = draw_item_noise(values.shape[1:], seed, [item])
     if guidance == 1.0:
-        out = sample(FlowAdapter(net), noise, make_flow_levels(steps), told)
+        out = sample(FlowAdapter(net), noise, make_flow_levels(steps), condition)
     else:
         out = sample(
-            FlowAdapter(net), noise, make_flow_levels(steps), [told], null=untold, guidance=Guidance((guidance,))
+            FlowAdapter(net), noise, make_flow_levels(steps), [condition], null=null, guidance=Guidance((guidance,))
         )
     return out[0, :, :CODE_WIDTH]
 
@@ -118,19 +126,18 @@ def score_core(
     guidance: float = 1.0,
     limit: int = 75,
 ) -> dict[str, float]:
-    """Return the mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks (late
-    is
-    positive), amplitude ratio.
+    """Score the mouth opening of sampled motion against the teacher's: mean correlation, mean best lag in ticks
+    (positive is late), amplitude ratio.
 
     lips: (26,) of the motion space.  clips: a part of `load_codes`.  limit: ticks of each clip.
     """
     rows = []
     for name, clip in sorted(clips.items()):
         n = min(len(clip["code"]), limit)
-        heard = encode_articulation(encoder, torch.from_numpy(clip["mel"])[None, :, : 4 * n])[0]
-        made = (sample_motion(net, heard, guidance=guidance)[:, :EXPRESSION_WIDTH] @ lips).numpy()
+        articulation = encode_articulation(encoder, torch.from_numpy(clip["mel"])[None, :, : 4 * n])[0]
+        made = (sample_motion(net, articulation, guidance=guidance)[:, :EXPRESSION_WIDTH] @ lips).numpy()
         real = clip["opening"][:n]
-        lagged = [correlate_at_lag(made, real, lag) for lag in range(-3, 4)]
+        lagged = [correlate_at_lag(real, made, lag) for lag in range(-3, 4)]
         rows.append((lagged[3], max(lagged), int(np.argmax(lagged)) - 3, made.std() / real.std()))
     r = np.array(rows)
     return dict(
@@ -141,17 +148,11 @@ def score_core(
     )
 
 
-def correlate_at_lag(made: np.ndarray, real: np.ndarray, lag_ticks: int) -> float:
-    """Return the correlation of two tracks (T,) when the made one comes lag_ticks late. Source: Pearson."""
-    late, early = max(0, lag_ticks), max(0, -lag_ticks)
-    return np.corrcoef(made[late : len(made) - early], real[early : len(real) - late])[0, 1]
-
-
 def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
-    """Fill both nets from earlier weights, if there are any; what those lack stays as at birth.
+    """Load earlier weights into both nets, if there are any; tensors they lack keep their initialization.
 
-    A net that hears likenesses takes over one that heard phones: its first layer then gives nearly what it gave.
-    Source: ours; ridge inverse of the likenesses.
+    Weights of a net without phone similarity are converted: the first layer is multiplied by the ridge-regularized
+    inverse of the similarity matrix, so that it gives nearly the same activations.
     """
     load_earlier_weights(path, "core", net, average)
     if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
@@ -164,7 +165,7 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
                 weight.copy_(torch.einsum("okt,jk->ojt", weight, turn))
 
 
-def load_lip_rows(out: Path, parts: dict[str, dict[str, dict]], lips: torch.Tensor) -> dict[str, list[tuple]] | None:
+def load_lip_rows(out: Path, parts: dict[str, dict[str, dict]], lips: torch.Tensor) -> dict[str, list[tuple]]:
     """Return {part: rows of `load_encoded_clips`} of the clips in parts, which name them as crop files are named."""
     labels = {Path(n).stem: c for n, c in load_labelled_clips(out / "phones.npz").items()}
     folder = require_stage("reads", out / "reads")
@@ -207,49 +208,72 @@ def train(
     """
     torch.manual_seed(seed)
     out, placement = Path(out), choose_training_device(device)
-    state, config = read_state(require_stage("phonetic", out / "phonetic.safetensors"), "phonetic")
-    encoder = load_state_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
-    parts, split = load_codes(require_stage("codes", out / "codes.npz")), load_held_out()
-    speech = load_labelled_clips(require_stage("align", out / "phones.npz"))
-    said = {Path(n).stem: c["phones"] for n, c in speech.items()}
-    said = {n: said[n.split("__", 2)[2]] for n in parts["clips"] if n.split("__", 2)[2] in said}
-    speech = {n: c for n, c in (speech | load_synthetic_voices(out)).items() if not is_held_out(n, c["speaker"], split)}
+    data = load_core_data(out)
     net = AVCore(relatives=True)
     average = WeightAverage(net)
     load_earlier_core(out / "core.safetensors", net, average.module)
     net, average.module = net.to(placement.device), average.module.to(placement.device)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.1, betas=(0.9, 0.98))
     run = TrainingRun(out / "core.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
-    ears, weight = deepcopy(encoder).to(placement.device), make_loss_weights().to(placement.device)
-    batches = CoreBatches(
-        parts["clips"], speech, ears, seed + run.step, phones=said, teacher=fit_teacher(encoder, parts["clips"])
-    )
-    lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
-    read = load_lip_rows(out, parts, lips)
-    faces = LipBatches(read["clips"], ITEM_TICKS, seed + run.step)
-    while run.done < 1:
+    encoder, weight = deepcopy(data.encoder).to(placement.device), make_loss_weights().to(placement.device)
+    clips, teacher = data.parts["clips"], fit_teacher(data.encoder, data.parts["clips"])
+    batches = CoreBatches(clips, data.speech, encoder, seed + run.step, phones=data.phones, teacher=teacher)
+    lip_batches = LipBatches(data.lip_rows["clips"], ITEM_TICKS, seed + run.step)
+
+    def compute_step(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         packed, known, counted = batches.draw(batch)
-        seen, ids = (x.to(placement.device) for x in faces.draw(batch))
+        lip_motion, ids = (x.to(placement.device) for x in lip_batches.draw(batch))
         phones = torch.zeros(())
         with placement.autocast():
             motion, sound = compute_flow_loss(net, packed, known, batches.generator, weight * counted)
-            if run.step % LIP_LOSS_EVERY == 0:
-                phones = compute_lip_loss(net, seen, ids)
-        optimizer.zero_grad()
-        (motion + 0.5 * sound + LIP_LOSS_WEIGHT * phones).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, run.step)
-        run.advance(
-            dict(motion=motion.item(), sound=sound.item(), phones=LIP_LOSS_EVERY * phones.item()), PEAK_RATE, report
-        )
-    run.save()
-    core = average.module.cpu()
-    facts = {k: score_core(core, encoder, lips, parts[k]) for k in ("held_clips", "known_clips", "eval") if k in parts}
-    facts["lips"] = {
-        k: score_lips(core, read[k], measure_phone_lengths(read["clips"]))
-        for k in ("held_clips", "known_clips")
-        if k in read
-    }
+            if step % LIP_LOSS_EVERY == 0:
+                phones = compute_lip_loss(net, lip_motion, ids)
+        loss = motion + 0.5 * sound + LIP_LOSS_WEIGHT * phones
+        return loss, dict(motion=motion, sound=sound, phones=LIP_LOSS_EVERY * phones)
+
+    core = fit(run, average, compute_step, PEAK_RATE, report)
+    facts = score_parts(core, data)
     save_state(weights or out / "core.safetensors", core.state_dict(), dict(core.config, facts=facts, steps=run.step))
+    return facts
+
+
+@dataclass(frozen=True, eq=False)
+class CoreData:
+    """Hold what the core is trained and scored on.
+
+    encoder: frozen phonetic encoder on the CPU.  parts: of `load_codes`.
+    speech: labelled clips of training speakers, real and synthetic.
+    phones: {clip name: phone ids (T,) at 100 Hz} of the talking clips that are labelled.
+    lips: (26,) direction of the mouth opening in the motion space.  lip_rows: {part: rows of `load_encoded_clips`}.
+    """
+
+    encoder: PhoneticEncoder
+    parts: dict[str, dict[str, dict]]
+    speech: dict[str, dict[str, Any]]
+    phones: dict[str, np.ndarray]
+    lips: torch.Tensor
+    lip_rows: dict[str, list[tuple]]
+
+
+def load_core_data(out: Path) -> CoreData:
+    """Load the CoreData of a working folder. Raises UsageError when an earlier stage is missing."""
+    state, config = read_state(require_stage("phonetic", out / "phonetic.safetensors"), "phonetic")
+    encoder = load_state_into(PhoneticEncoder(config["width"], config["dilations"]), state, "phonetic").eval()
+    parts, split = load_codes(require_stage("codes", out / "codes.npz")), load_held_out()
+    recordings = load_labelled_clips(require_stage("align", out / "phones.npz"))
+    by_stem = {Path(n).stem: c["phones"] for n, c in recordings.items()}
+    phones = {n: by_stem[n.split("__", 2)[2]] for n in parts["clips"] if n.split("__", 2)[2] in by_stem}
+    speech = recordings | load_synthetic_voices(out)
+    speech = {n: c for n, c in speech.items() if not is_held_out(n, c["speaker"], split)}
+    lips = torch.from_numpy(np.load(out / "space.npz")["lips"])
+    return CoreData(encoder, parts, speech, phones, lips, load_lip_rows(out, parts, lips))
+
+
+def score_parts(core: AVCore, data: CoreData) -> dict[str, Any]:
+    """Score a core on the parts it was not trained on: {part: scores of motion, "lips": {part: scores of reading}}."""
+    scored = [k for k in ("held_clips", "known_clips", "eval") if k in data.parts]
+    facts: dict[str, Any] = {k: score_core(core, data.encoder, data.lips, data.parts[k]) for k in scored}
+    lengths = measure_phone_lengths(data.lip_rows["clips"])
+    read = [k for k in ("held_clips", "known_clips") if k in data.lip_rows]
+    facts["lips"] = {k: score_lips(core, data.lip_rows[k], lengths) for k in read}
     return facts

@@ -61,6 +61,10 @@ class EchoMimicExample:
     mask: torch.Tensor
     speed: torch.Tensor
 
+    def to(self, device: torch.device) -> EchoMimicExample:
+        """Copy the example to a device."""
+        return EchoMimicExample(*(tensor.to(device) for tensor in vars(self).values()))
+
 
 def measure_head_speed(frames: np.ndarray) -> np.ndarray:
     """Return (N,) rad a second: how fast the head turns in each frame at 25 Hz; 0 where no face is seen. Source: EMO
@@ -222,14 +226,14 @@ def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) ->
     return replace(models, denoiser=denoiser.to(models.denoiser.conv_in.weight.device), shape=shape)
 
 
-def save_networks(sitting: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
+def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
     """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = sitting.denoiser.state_dict()
+    state = networks.denoiser.state_dict()
     motion = {key: tensor for key, tensor in state.items() if ".motion_modules." in key}
     parts = {
-        "reference": sitting.reference.state_dict(),
-        "locator": sitting.locator.state_dict(),
+        "reference": networks.reference.state_dict(),
+        "locator": networks.locator.state_dict(),
         "motion": motion,
         "denoising": {key: tensor for key, tensor in state.items() if key not in motion},
     }
@@ -279,9 +283,9 @@ def train(
         start = target
     models = load_models(placement, "echomimic", start)
     models = add_speed_layers(models) if stage == "speed" else models
-    sitting = TrainableNetworks(models)
-    optimizer = torch.optim.AdamW(sitting.select_parameters(stage), peak, weight_decay=0.01)
-    run = TrainingRun(Path(out) / f"echomimic-{stage}.ckpt", dict(net=sitting), dict(net=optimizer), minutes)
+    networks = TrainableNetworks(models)
+    optimizer = torch.optim.AdamW(networks.select_parameters(stage), peak, weight_decay=0.01)
+    run = TrainingRun(Path(out) / f"echomimic-{stage}.ckpt", dict(net=networks), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng([seed, run.step]), torch.Generator().manual_seed(seed + run.step)
     losses = []
     while run.done < 1 and (steps is None or run.step < steps):
@@ -289,16 +293,15 @@ def train(
         total = 0.0
         for _ in range(batch):
             example = sample_example(paths, 1 if stage == "image" else WINDOW_FRAMES + MOTION_FRAMES, rng)
-            example = EchoMimicExample(*(tensor.to(placement.device) for tensor in vars(example).values()))
-            loss = sitting.loss(example, stage, generator) / batch
+            loss = networks.loss(example.to(placement.device), stage, generator) / batch
             if loss.requires_grad:
                 loss.backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_([p for p in sitting.parameters() if p.requires_grad], 1.0)
+        torch.nn.utils.clip_grad_norm_([p for p in networks.parameters() if p.requires_grad], 1.0)
         optimizer.step()
         losses.append(total)
         run.advance(dict(loss=total), peak, report, every=20, warmup=10)
     run.save()
-    save_networks(sitting, models.shape, locate_files("echomimic", start), target)
+    save_networks(networks, models.shape, locate_files("echomimic", start), target)
     last = losses[-max(1, len(losses) // 10) :]
     return {"steps": run.step, "loss": float(np.mean(last)) if last else float("nan")}

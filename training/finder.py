@@ -29,7 +29,13 @@ from mouthpiece.training.mesh_geometry import (
 )
 from mouthpiece.training.motion import jitter_colour
 from mouthpiece.training.motion_space import iterate_meshes, split_crop_files
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
+from mouthpiece.training.training_run import (
+    TrainingRun,
+    WeightAverage,
+    choose_training_device,
+    fit,
+    load_earlier_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,26 +236,23 @@ def train(
     load_earlier_weights(out / "finder.safetensors", "finder", net, average.module)
     run = TrainingRun(out / "finder.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     generator = torch.Generator().manual_seed(seed + run.step)
-    while run.done < 1:
-        net.train()
+
+    def compute_step(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         losses = {}
         for kind, drawn in examples.items():
             x, y = (v.to(placement.device) for v in drawn.draw(batch, generator))
             with placement.autocast():
                 logits = getattr(net, f"segment_{kind}")(2 * x - 1)
             losses[kind] = compute_loss(logits, y)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, run.step)
-        run.advance({kind: loss.item() for kind, loss in losses.items()}, PEAK_RATE, report)
-    run.save()
-    found = average.module.cpu()
+        return sum(losses.values()), losses
+
+    segmenter = fit(run, average, compute_step, PEAK_RATE, report)
     facts = {}
     for kind in CLIP_ODDS:
         for name in ("held_portraits", "held_clips"):
             kept = OutlineExamples(kind, *([], parts[name]) if name == "held_portraits" else (parts[name], []))
-            facts[f"{kind}_{name}"] = score_finder(getattr(found, f"segment_{kind}"), kept) if kept.items else None
-    save_state(weights or out / "finder.safetensors", found.state_dict(), dict(net.config, facts=facts, steps=run.step))
+            facts[f"{kind}_{name}"] = score_finder(getattr(segmenter, f"segment_{kind}"), kept) if kept.items else None
+    save_state(
+        weights or out / "finder.safetensors", segmenter.state_dict(), dict(net.config, facts=facts, steps=run.step)
+    )
     return facts

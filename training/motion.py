@@ -23,7 +23,7 @@ from mouthpiece.training.motion_space import (
     project_to_lattice,
     split_crop_files,
 )
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device
+from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.device import Placement
 
+PEAK_RATE = 1.2e-3  # learning rate
 ORIGINAL_POSE_ODDS = 4.0  # how much oftener a portrait is drawn as it is than in one of its poses
 
 
@@ -185,21 +186,17 @@ def train(
     puppets = [Path(out) / "puppets" / p.name for p in parts["portraits"]]
     examples = LatticeExamples(out, matrix, parts["clips"], [p for p in puppets if p.exists()])
     net = MotionEncoder().to(placement.device, memory_format=torch.channels_last)
-    optimizer, average = torch.optim.AdamW(net.parameters(), 1.2e-3, weight_decay=0.01), WeightAverage(net)
+    optimizer, average = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01), WeightAverage(net)
     run = TrainingRun(Path(out) / "motion.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
     weight = make_lattice_weight().to(placement.device)
-    while run.done < 1:
+
+    def compute_step(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x, z = (t.to(placement.device) for t in examples.draw(batch, rng, generator))
         loss = compute_lattice_loss(net, x, z, weight, placement)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, run.step)
-        run.advance(dict(loss=loss.item(), still=100 * (z.abs() * weight).mean().item()), 1.2e-3, report, every=50)
-    run.save()
-    encoder = average.module.cpu()
+        return loss, dict(loss=loss, still=100 * (z.abs() * weight).mean())
+
+    encoder = fit(run, average, compute_step, PEAK_RATE, report, every=50)
     facts = {k: score_motion_encoder(encoder, space, parts[k]) for k in ("held_clips", "known_clips", "eval")}
     tensors = dict(encoder.state_dict())
     tensors.update({f"space.{k}": getattr(space, k) for k in MotionSpace.__dataclass_fields__})

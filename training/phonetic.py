@@ -17,7 +17,13 @@ from mouthpiece.training.augment import augment, draw_uniform
 from mouthpiece.training.data.forced_alignment import UNKNOWN_PHONE, load_labelled_clips, load_synthetic_voices
 from mouthpiece.training.data.manifest import is_held_out, load_held_out, require_stage
 from mouthpiece.training.time_warp import make_singing_warp, make_tempo_warp
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
+from mouthpiece.training.training_run import (
+    TrainingRun,
+    WeightAverage,
+    choose_training_device,
+    fit,
+    load_earlier_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,27 +167,20 @@ def train(
     load_earlier_weights(out / "phonetic.safetensors", "phonetic", net, average.module)
     run = TrainingRun(out / "phonetic.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     generator = torch.Generator().manual_seed(seed + run.step)
-    while run.done < 1:
-        net.train()
+
+    def compute_step(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         drawn = [x.to(placement.device) for x in sample_batch(clips, names, batch, generator, odds=odds)]
         with placement.autocast():
-            parts = compute_losses(net, drawn)
-        loss = parts["phones"] + 0.3 * parts["voicing"] + parts["f0"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, run.step)
-        run.advance({k: v.item() for k, v in parts.items()}, PEAK_RATE, report)
-    run.save()
+            losses = compute_losses(net, drawn)
+        return losses["phones"] + 0.3 * losses["voicing"] + losses["f0"], losses
+
+    encoder = fit(run, average, compute_step, PEAK_RATE, report)
     readers = [n for n in kept if clips[n]["speaker"] in split["readers"]]
-    heard = average.module.cpu()
-    facts = (
-        dict(score_encoder(heard, clips, readers), disguised=score_encoder(heard, clips, readers, plain=False))
-        if readers
-        else {}
-    )
+    facts = {}
+    if readers:
+        facts = score_encoder(encoder, clips, readers)
+        facts["disguised"] = score_encoder(encoder, clips, readers, plain=False)
     save_state(
-        weights or out / "phonetic.safetensors", heard.state_dict(), dict(net.config, facts=facts, steps=run.step)
+        weights or out / "phonetic.safetensors", encoder.state_dict(), dict(net.config, facts=facts, steps=run.step)
     )
     return facts

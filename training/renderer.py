@@ -24,7 +24,13 @@ from mouthpiece.training.data.puppets import add_teeth, locate_lip_line
 from mouthpiece.training.mesh_geometry import POINT_COUNT, measure_mesh_opening
 from mouthpiece.training.motion import compute_puppet_lattices, flip_lattice, jitter_colour
 from mouthpiece.training.motion_space import split_crop_files
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, load_earlier_weights
+from mouthpiece.training.training_run import (
+    TrainingRun,
+    WeightAverage,
+    choose_training_device,
+    fit,
+    load_earlier_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,21 +281,17 @@ def train(
     run = TrainingRun(out / "renderer.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)
     weight = make_weight_map().to(placement.device)
-    while run.done < 1:
+
+    def compute_step(step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         items = [puppets.draw(rng) for _ in range(batch)]
         data = {k: x.to(placement.device) for k, x in collate(items, generator).items()}
         losses, _ = compute_render_losses(net, data, weight, placement)
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net, run.step)
-        run.advance({k: v.item() for k, v in losses.items()}, PEAK_RATE, report, every=50)
-    run.save()
-    painter = average.module.cpu()
-    facts = score_renderer(painter, held, weight.cpu()) if held.portraits else {}
+        return sum(losses.values()), losses
+
+    renderer = fit(run, average, compute_step, PEAK_RATE, report, every=50)
+    facts = score_renderer(renderer, held, weight.cpu()) if held.portraits else {}
     save_state(
-        weights or out / "renderer.safetensors", painter.state_dict(), dict(net.config, facts=facts, steps=run.step)
+        weights or out / "renderer.safetensors", renderer.state_dict(), dict(net.config, facts=facts, steps=run.step)
     )
     return facts
 

@@ -1,4 +1,4 @@
-"""What every training here shares: learning rate over a time budget, averaged weights, a checkpoint that resumes."""
+"""The training loop of all recipes: learning rate over a time budget, averaged weights, a checkpoint that resumes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.device import Placement
 
+    Report = Callable[[int, float, dict[str, float]], object]
+    Losses = dict[str, torch.Tensor]
+
+MAX_GRADIENT_NORM = 1.0
+
 
 def choose_training_device(device: str) -> Placement | None:
-    """Return the Placement a training runs in: as `choose_device`, but float32 where float16 is all there is, for it
-    loses
-    small gradients.
+    """Choose the Placement of a training: as `choose_device`, but float32 in place of float16, which underflows small
+    gradients.
 
     device: one of DEVICE_CHOICES.
     Raises UsageError for another word, MissingDependencyError for a GPU that is not there.
@@ -49,27 +53,27 @@ def compute_learning_rate(
 
 
 def load_earlier_weights(path: Path, name: str, *modules) -> None:
-    """Fill modules with earlier weights, if the file is there; what it lacks or has in other shapes stays as at birth.
+    """Load earlier weights into modules, if the file exists; tensors it lacks or has in other shapes keep their
+    initialization.
 
     path: safetensors file.  name: of the weights.
-    A convolution of pictures that has more inputs than it had takes those it had, and begins blind to the others.
+    A 2-D convolution with more input channels than in the file takes the weights of those; the others start at zero.
     """
     if Path(path).exists():
         state = {k: v.float() for k, v in read_state(path, name)[0].items()}
         for module in modules:
-            own = module.state_dict()
-            for key, value in ((k, v) for k, v in state.items() if k in own):
-                if value.ndim == own[key].ndim == 4 and value.shape[1] < own[key].shape[1]:
-                    value = torch.cat(
-                        [value, value.new_zeros(len(value), own[key].shape[1] - value.shape[1], *value.shape[2:])], 1
-                    )
-                if value.shape == own[key].shape:
-                    own[key] = value
-            module.load_state_dict(own)
+            initial = module.state_dict()
+            for key, value in ((k, v) for k, v in state.items() if k in initial):
+                if value.ndim == initial[key].ndim == 4 and value.shape[1] < initial[key].shape[1]:
+                    added = initial[key].shape[1] - value.shape[1]
+                    value = torch.cat([value, value.new_zeros(len(value), added, *value.shape[2:])], 1)
+                if value.shape == initial[key].shape:
+                    initial[key] = value
+            module.load_state_dict(initial)
 
 
 class WeightAverage:
-    """Exponential moving average of a module's weights, in eval.
+    """Keep the exponential moving average of a module's weights, in evaluation mode.
 
     module: to follow.  decay: share that stays in one step, once there have been many.
     Source: Polyak and Juditsky 1992.
@@ -87,19 +91,31 @@ class WeightAverage:
 
 
 class TrainingRun:
-    """A training with a budget in minutes that continues where it was cut off.
+    """Count the steps and minutes of a training that resumes from its checkpoint after an interruption.
 
-    path: checkpoint file; read when it is there, on whatever device it was written.
+    path: checkpoint file; read when it exists, on whatever device it was written.
     modules, optimizers: name -> what to save and restore.
     minutes: whole budget, earlier parts included.
-    Raises UsageError for a budget that is none, and for a checkpoint of another network.
+    Raises UsageError for a budget that is not above 0, and for a checkpoint of another network.
     """
 
-    def __init__(self, path: Path, modules: dict[str, Any], optimizers: dict, minutes: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        modules: dict[str, torch.nn.Module],
+        optimizers: dict[str, torch.optim.Optimizer],
+        minutes: float,
+    ) -> None:
         if not minutes > 0:
             raise UsageError(f"a budget of {minutes} minutes is none.", hint="Give --minutes above 0.")
-        self.path, self.modules, self.optimizers, self.minutes = Path(path), modules, optimizers, minutes
-        self.step, self.spent_s, self.started, self.seen = 0, 0.0, time.monotonic(), {}
+        self.path = Path(path)
+        self.modules = modules
+        self.optimizers = optimizers
+        self.minutes = minutes
+        self.step = 0
+        self.spent_s = 0.0
+        self.started = time.monotonic()
+        self.recent_losses: dict[str, list[float]] = {}  # since the last report
         if self.path.exists():
             self._restore(torch.load(self.path, map_location="cpu", weights_only=True))
 
@@ -117,7 +133,7 @@ class TrainingRun:
 
     @property
     def done(self) -> float:
-        """Share of the budget spent, 0 to 1 and beyond."""
+        """Return the share of the budget spent, 0 to 1 and beyond."""
         return (self.spent_s + time.monotonic() - self.started) / (60 * self.minutes)
 
     def save(self) -> None:
@@ -135,11 +151,11 @@ class TrainingRun:
         self,
         losses: dict[str, float],
         peak: float,
-        report: Callable[..., Any] | None = None,
+        report: Report | None = None,
         every: int = 100,
         warmup: int = 200,
     ) -> None:
-        """Close a step: set the next rate, save and report now and then.
+        """Finish a step: set the next learning rate; report every so many steps, save every five times as many.
 
         losses: name -> float.  peak: highest rate, or name of optimizer -> rate.
         report: called with (step, share done, mean losses) every so many steps.  warmup: steps.
@@ -151,10 +167,40 @@ class TrainingRun:
                     peak[name] if isinstance(peak, dict) else peak, self.done, self.step, warmup
                 )
         for k, v in losses.items():
-            self.seen.setdefault(k, []).append(float(v))
+            self.recent_losses.setdefault(k, []).append(float(v))
         if self.step % every == 0:
             if report:
-                report(self.step, self.done, {k: sum(v) / len(v) for k, v in self.seen.items()})
-            self.seen = {}
+                report(self.step, self.done, {k: sum(v) / len(v) for k, v in self.recent_losses.items()})
+            self.recent_losses = {}
         if self.step % (5 * every) == 0:
             self.save()
+
+
+def fit(
+    run: TrainingRun,
+    average: WeightAverage,
+    compute_losses: Callable[[int], tuple[torch.Tensor, Losses]],
+    peak_rate: float,
+    report: Report | None = None,
+    *,
+    every: int = 100,
+) -> torch.nn.Module:
+    """Train the network of a run until its budget is spent: the one training loop of the recipes.
+
+    run: with one network and one optimizer, both named "net"; saved at the end.  average: of that network's weights.
+    compute_losses: step from 0 -> (loss to minimize, loss terms to report by name); draws its own batch.
+    peak_rate: highest learning rate.  report, every: as for `TrainingRun.advance`.
+    Gradients are clipped to norm 1.  Returns the averaged network on the CPU.
+    """
+    net, optimizer = run.modules["net"], run.optimizers["net"]
+    net.train()
+    while run.done < 1:
+        loss, terms = compute_losses(run.step)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        average.update(net, run.step)
+        run.advance({name: term.item() for name, term in terms.items()}, peak_rate, report, every)
+    run.save()
+    return average.module.cpu()

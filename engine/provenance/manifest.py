@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine import __version__
-from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, UsageError
-from mouthpiece.engine.files import atomic_write, check_output_file, compute_sha256
+from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
+from mouthpiece.engine.files import atomic_write, compute_sha256
 from mouthpiece.engine.media.containers import get_c2pa_type
-from mouthpiece.engine.provenance.consent import NOT_RECORDED, Consent, read_consent
-from mouthpiece.engine.provenance.signing import Credentials, load_credentials
+from mouthpiece.engine.provenance.consent import NOT_RECORDED, Consent
+from mouthpiece.engine.provenance.signing import Credentials
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Sequence
     from fractions import Fraction
     from typing import Any, BinaryIO
@@ -50,7 +49,7 @@ class Marking:
     spans_s: tuple[tuple[float, float], ...] | None = None
     watermark: dict[str, Any] | None = None
 
-    def of(
+    def with_changes(
         self,
         source: Path | None = None,
         spans_s: Iterable[tuple[float | Fraction, float | Fraction]] | None = None,
@@ -59,35 +58,6 @@ class Marking:
         """Return the marking of an output that changes `source` within `spans_s`, with what its watermark measured."""
         spans_s = None if spans_s is None else tuple((float(start), float(stop)) for start, stop in spans_s)
         return replace(self, source=source, spans_s=spans_s, watermark=watermark)
-
-
-def make_marking(
-    args: argparse.Namespace, command: str, inputs: tuple[Path, ...] = (), languages: tuple[str, ...] = ()
-) -> Marking:
-    """The Marking that a command line asks for; call it before the work, so that what is refused is refused early.
-
-    args: parsed arguments with those of marking_flags.
-    command: name of the command.
-    inputs: paths of what it reads.  languages: codes of what will be spoken, where known; both for the consent.
-    Nothing is written with --dry-run.
-    Raises what read_consent and signing.credentials raise; Refused for credentials that cannot sign.
-    """
-    consent = None if args.consent is None else read_consent(args.consent, command, inputs, languages)
-    if args.no_provenance:
-        if args.signing_key is not None or args.signing_cert is not None:
-            raise UsageError(
-                "--no-provenance with --signing-key: nothing will be signed.", hint="Leave one out.", code="usage"
-            )
-        return Marking(None, consent)
-    output = getattr(args, "output", None)
-    if output is not None and get_manifest_path(output) != output:
-        check_output_file(get_manifest_path(output), args.force, inputs)
-    if getattr(args, "dry_run", False) and args.signing_key is None:
-        return Marking(None, consent)
-    made = load_credentials(args.signing_key, args.signing_cert)
-    if made.is_users:
-        check_credentials(made)
-    return Marking(made, consent)
 
 
 def get_manifest_path(output: Path) -> Path:

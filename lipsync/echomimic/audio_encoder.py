@@ -1,4 +1,4 @@
-"""What EchoMimic hears: the inner states of whisper tiny's encoder, gathered around each frame."""
+"""Audio features for EchoMimic: the inner states of whisper tiny's encoder, gathered around each frame."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from torch.nn import functional as F
 from mouthpiece.engine.encoders.phonetic import HOP_SAMPLES
 from mouthpiece.lipsync.echomimic.config import STATE_LAYERS, TOKEN_STATES
 
-STATE_HZ = 50
-SEGMENT_MEL = 3000  # mel frames that the encoder hears at once: 30 s
+STATE_HZ = 50  # states a second
+SEGMENT_MEL = 3000  # mel frames that the encoder takes at once: 30 s
 SEGMENT_STATES = SEGMENT_MEL // 2
-MEL_BINS, FFT_SAMPLES = 80, 400
-LOG_RANGE = 8.0  # what the log-mel shows below the clip's peak, in powers of ten
-STATES_BEFORE = 4  # states heard before a frame's own; five after it
+MEL_BINS = 80
+FFT_SAMPLES = 400  # at 16 kHz
+LOG_RANGE = 8.0  # powers of ten below the clip's peak that the log-mel shows
+STATES_BEFORE = 4  # states before a frame's own; five come after it
 BLOCK_SAMPLES = SEGMENT_MEL * HOP_SAMPLES
-CACHED_SEGMENTS = 2  # windows that lie across a border hear two
+CACHED_SEGMENTS = 2  # encoded pieces that are kept: a window across a border needs two
 
 
 class WhisperAudioEncoder(nn.Module):
-    """Whisper's encoder, giving all its inner states.
+    """Encode log-mel with whisper's encoder and return all of its inner states.
 
-    heads: of its attention; sizes: mel bins, positions, width and blocks.
+    heads: of its attention.  bins: of the mel spectrogram.  positions, width, blocks: sizes of the encoder.
     Source: 2212.04356; openai-whisper's AudioEncoder.
     """
 
@@ -39,18 +40,20 @@ class WhisperAudioEncoder(nn.Module):
         self.encoder = AudioEncoder(bins, positions, width, heads, blocks)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """States (1500, 5, width): stem with positions, then each block's output. mel: (80, 3000) log-mel."""
-        ears = self.encoder
-        x = F.gelu(ears.conv2(F.gelu(ears.conv1(mel[None].to(ears.conv1.weight.dtype))))).transpose(1, 2)
-        states = [x + ears.positional_embedding.to(x.dtype)]
-        for block in ears.blocks:
+        """Compute the states (1500, 5, width) of log-mel (80, 3000): stem with positions, then each block's output."""
+        encoder = self.encoder
+        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel[None].to(encoder.conv1.weight.dtype))))).transpose(1, 2)
+        states = [x + encoder.positional_embedding.to(x.dtype)]
+        for block in encoder.blocks:
             states.append(block(states[-1]))
         return torch.stack(states, 2)[0]
 
 
 def compute_log_power(wave: Tensor, start: int, stop: int) -> Tensor:
-    """log10 mel power (80, stop - start) of mel frames as in the whole wave. wave: (S,) at 16 kHz. Source:
-    whisper.audio.
+    """Compute log10 mel power (80, stop - start) of some mel frames, as in a transform of the whole wave.
+
+    wave: (S,) at 16 kHz.
+    Source: whisper.audio.
     """
     from whisper.audio import mel_filters
 
@@ -65,15 +68,17 @@ def compute_log_power(wave: Tensor, start: int, stop: int) -> Tensor:
 
 
 def count_mel_frames(samples: int) -> int:
-    """Mel frames of a wave: the last one of the transform is dropped. Source: whisper.audio.log_mel_spectrogram."""
+    """Count the mel frames of a wave; the last one of the transform is dropped. Source:
+    whisper.audio.log_mel_spectrogram.
+    """
     return samples // HOP_SAMPLES
 
 
 class AudioFeatures:
-    """A recording heard piece by piece, in memory that does not grow with it.
+    """Compute the audio features of a recording piece by piece, in memory that does not grow with it.
 
-    ears: Ears, wherever they were put.
-    wave: (S,) float32 at 16 kHz; at least as long as one mel frame's reach (shorter ones are followed by silence).
+    audio_encoder: on any device.
+    wave: (S,) float32 at 16 kHz; one shorter than a mel frame needs is padded with silence.
     Source: EchoMimic v1: 30 s at a time, the rest of a piece is 0 in the log-mel, one floor for the whole clip.
     """
 
@@ -86,15 +91,19 @@ class AudioFeatures:
         self._segment = lru_cache(maxsize=CACHED_SEGMENTS)(self._encode_segment)
 
     def _get_segments(self) -> list[tuple[int, int]]:
+        """List the (start, stop) mel frames of the pieces."""
         starts = range(0, self.mel_frames, SEGMENT_MEL)
         return [(start, min(start + SEGMENT_MEL, self.mel_frames)) for start in starts]
 
     def compute_log_mel(self, start: int, stop: int) -> Tensor:
-        """Log-mel (80, stop - start), about -1 to 1. start, stop: mel frames. Source: 2212.04356 section 2.2."""
+        """Compute log-mel (80, stop - start), about -1 to 1. start, stop: mel frames. Source: 2212.04356
+        section 2.2.
+        """
         return (compute_log_power(self.wave, start, stop).clamp_min(self.peak - LOG_RANGE) + 4) / 4
 
     @torch.inference_mode()
     def _encode_segment(self, number: int) -> torch.Tensor:
+        """Encode one piece; returns its states (N, 5, width) float32."""
         start = number * SEGMENT_MEL
         stop = min(start + SEGMENT_MEL, self.mel_frames)
         mel = F.pad(self.compute_log_mel(start, stop), (0, SEGMENT_MEL - (stop - start)))
@@ -102,35 +111,25 @@ class AudioFeatures:
         return self.audio_encoder(mel.to(device))[: (stop - start) // 2].float()
 
     def get_states(self, ticks: range | list[int]) -> Tensor:
-        """States (N, 5, width) at ticks (N,) of 20 ms; those beyond an end are the end's."""
+        """Return the states (N, 5, width) at ticks (N,) of 20 ms; those beyond an end are those of the end."""
         ticks = np.clip(np.asarray(ticks), 0, self.states - 1)
         return torch.stack([self._segment(int(t) // SEGMENT_STATES)[int(t) % SEGMENT_STATES] for t in ticks])
 
     def get_tokens(self, start: int, stop: int, fps: Fraction | int) -> Tensor:
-        """Audio (1, stop - start, 50, width) of frames. fps: frames a second. Source: EchoMimic v1."""
-        near = [get_centre_tick(i, fps) - STATES_BEFORE + k for i in range(start, stop) for k in range(TOKEN_STATES)]
-        return self.get_states(near).reshape(1, stop - start, TOKEN_STATES * STATE_LAYERS, -1)
+        """Return the audio tokens (1, stop - start, 50, width) of frames. fps: frames a second. Source:
+        EchoMimic v1.
+        """
+        ticks = [get_centre_tick(i, fps) - STATES_BEFORE + k for i in range(start, stop) for k in range(TOKEN_STATES)]
+        return self.get_states(ticks).reshape(1, stop - start, TOKEN_STATES * STATE_LAYERS, -1)
 
 
 def get_centre_tick(frame: int, fps: Fraction | float) -> int:
-    """The tick that a frame is about. fps: exact as Fraction, or as a float for the published rounding."""
+    """Return the tick in the middle of a frame. fps: exact as a Fraction, or a float for the published rounding."""
     return int(frame * STATE_HZ / fps)
 
 
-def count_published_frames(states: int, fps: float, cap: int | None = None) -> int:
-    """How many frames the published pipelines make of so many states: 1.5 to 3 more than the sound lasts.
-
-    states: ticks of 20 ms.  fps: float, in whose rounding they count.  cap: most frames.
-    Source: EchoMimic v1; ours is `timeline.frame_count`.
-    """
-    frame = 0
-    while int(frame * (STATE_HZ / fps)) <= states:
-        frame += 1
-    return frame + 1 if cap is None else min(cap, frame + 1)
-
-
 def gather_tokens(states: Tensor, frames: int, fps: Fraction | int) -> Tensor:
-    """Audio (1, frames, 50, width) of all states (T, 5, width) at once. Source: EchoMimic v1."""
+    """Gather the audio tokens (1, frames, 50, width) of all states (T, 5, width) at once. Source: EchoMimic v1."""
     near = torch.tensor(
         [[get_centre_tick(i, fps) - STATES_BEFORE + k for k in range(TOKEN_STATES)] for i in range(frames)]
     )

@@ -1,4 +1,4 @@
-"""What the three networks are built of. Frames lie on the batch axis everywhere except inside the motion modules.
+"""Building blocks of the three networks. Frames lie on the batch axis everywhere except inside the motion modules.
 
 Names of modules are those of the published files; the order of operations is EchoMimic's.
 """
@@ -16,11 +16,13 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from mouthpiece.lipsync.echomimic.config import NetworkConfig
 
-RESNET_EPS, ATTENTION_EPS = 1e-5, 1e-6  # of the group norms in resnets, and in spatial and motion transformers
+RESNET_EPS = 1e-5  # of the group norms in resnets
+ATTENTION_EPS = 1e-6  # of those in spatial and motion transformers
+SPEED_WIDTH = 64  # of the tokens of the head's speed
 
 
 class KeyValue(NamedTuple):
-    """A portrait seen by one attention: key and value, (1, N, C) each."""
+    """Hold the key and value of a portrait for one attention, (1, N, C) each."""
 
     key: Tensor
     value: Tensor
@@ -28,14 +30,14 @@ class KeyValue(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BlockContext:
-    """What all blocks of one pass are told.
+    """Hold what all blocks of one pass are conditioned on.
 
     time: (B f, 4 C0) vectors of the noise level, one a row.
     frames: f, how many rows belong to one item.
-    tokens: (B f, N, audio_width) what each row hears; None in the reference network.
-    portrait: name of a block -> (1, N, C) what the reference network saw there, or its KeyValue; empty for none.
-    strangers: rows, the first ones, that are not told of the portrait.
-    captured: where the reference network puts what it sees; None elsewhere.
+    tokens: (B f, N, audio_width) audio tokens of each row; None in the reference network.
+    portrait: name of a block -> (1, N, C) features of the reference network there, or their KeyValue; empty for none.
+    unconditional_rows: how many rows, the first ones, do without the portrait.
+    captured: where the reference network puts its features; None elsewhere.
     speed: (B, f, W) the head's speed in each frame for the speed layers; None without.
     use_motion: whether the motion modules take part; not where single pictures are learned.
     """
@@ -51,9 +53,9 @@ class BlockContext:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention without biases on the way in.
+    """Attend with several heads, without biases on the way in.
 
-    width: of the queries.  heads: divides it.  source_width: of what is looked at; None for the same.
+    width: of the queries.  heads: divides it.  source_width: of what is attended to; None: the same.
     Source: 1706.03762; names of diffusers.
     """
 
@@ -66,15 +68,15 @@ class CrossAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
     def project(self, source: Tensor) -> KeyValue:
-        """Keys and values of a source (B, N, source_width). Source: ours; made once a clip for a portrait."""
+        """Compute keys and values of a source (B, N, source_width); of a portrait once a clip."""
         return KeyValue(self.to_k(source), self.to_v(source))
 
     def forward(self, x: Tensor, source: Tensor | None = None, beside: Tensor | KeyValue | None = None) -> Tensor:
-        """What each token gathers, (B, N, width).
+        """Attend from each token, (B, N, width).
 
         x: (B, N, width).
-        source: (B, M, source_width) looked at; None looks at x.
-        beside: (1, K, width), or its KeyValue, looked at by every item in the same softmax.
+        source: (B, M, source_width) attended to; None: x.
+        beside: (1, K, width), or its KeyValue, attended to by every item in the same softmax.
         Source: EchoMimic's reference attention.
         """
         key, value = self.project(x if source is None else source)
@@ -86,35 +88,35 @@ class CrossAttention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Linear map to twice the width, half of it gating the other by the exact GELU. Source: 2002.05202."""
+    """Map linearly to twice the width, one half gating the other by the exact GELU. Source: 2002.05202."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.proj = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., width) -> (..., hidden)."""
+        """Map x (..., width) to (..., hidden)."""
         kept, gate = self.proj(x).chunk(2, dim=-1)
         return kept * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
-    """GEGLU to four times the width and back. Source: names of diffusers."""
+    """Map by a GEGLU to four times the width and back. Source: names of diffusers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., width) -> the same shape."""
+        """Map x (..., width) to the same shape."""
         return self.net[2](self.net[0](x))
 
 
 class SpatialBlock(nn.Module):
-    """Attention among the places of a frame and the portrait's, attention to the sound, feed-forward.
+    """Attend among the places of a frame and of the portrait, then to the sound, then feed forward.
 
-    width, heads: of the attention.  audio_width: of the tokens heard; None builds no ears (reference network).
-    gain: what the audio attention is multiplied by.
+    width, heads: of the attention.  audio_width: of the audio tokens; None: no attention to sound (reference network).
+    gain: factor on the audio attention.
     Source: EMO 2402.17485 section 3.2; EchoMimic's gain.
     """
 
@@ -128,13 +130,13 @@ class SpatialBlock(nn.Module):
         self.norm3, self.ff = nn.LayerNorm(width), FeedForward(width)
 
     def forward(self, y: Tensor, context: BlockContext, portrait: Tensor | KeyValue | None) -> Tensor:
-        """y (B f, N, width) one block on. portrait: what the reference network saw here; None for nothing."""
+        """Run y (B f, N, width) through the block. portrait: features of the reference network here; None for none."""
         z = self.norm1(y)
         if portrait is None or context.unconditional_rows == 0 or context.unconditional_rows == len(y):
             gathered = self.attn1(z, beside=portrait if context.unconditional_rows < len(y) else None)
         else:
-            alone, told = z[: context.unconditional_rows], z[context.unconditional_rows :]
-            gathered = torch.cat([self.attn1(alone), self.attn1(told, beside=portrait)])
+            plain, conditioned = z[: context.unconditional_rows], z[context.unconditional_rows :]
+            gathered = torch.cat([self.attn1(plain), self.attn1(conditioned, beside=portrait)])
         y = y + gathered
         if self.attn2 is not None:
             y = y + self.gain * self.attn2(self.norm2(y), context.tokens)
@@ -142,10 +144,10 @@ class SpatialBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """A SpatialBlock over the places of a feature map.
+    """Run a SpatialBlock over the places of a feature map.
 
     name: path in the network, the same in reference and denoising network.
-    width, heads, groups, audio_width, gain: sizes.
+    width, shape, audio_width: sizes.
     Source: LDM, 2112.10752 section 3.3.
     """
 
@@ -158,7 +160,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        """x (B f, width, h, w) -> the same shape; notes what it sees where the pass asks for it."""
+        """Map x (B f, width, h, w) to the same shape; features are captured where the pass asks for it."""
         block = self.transformer_blocks[0]
         y = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
         if context.captured is not None:
@@ -170,9 +172,7 @@ class SpatialTransformer(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """Table of sinusoids for the places in a window, (1, places, width): sine and cosine in turn. Source:
-    1706.03762.
-    """
+    """Hold the table of sinusoids for the frames of a window, (1, places, width). Source: 1706.03762."""
 
     def __init__(self, width: int, places: int) -> None:
         super().__init__()
@@ -180,14 +180,16 @@ class PositionTable(nn.Module):
 
 
 def make_position_table(width: int, places: int) -> Tensor:
-    """(1, places, width) float32: interleaved sine and cosine of place * 10000^(-2 i / width). Source: 1706.03762."""
+    """Make (1, places, width) float32: interleaved sine and cosine of place * 10000^(-2 i / width). Source:
+    1706.03762.
+    """
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(places)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
 
 
 class TemporalAttention(CrossAttention):
-    """Attention among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff,
+    """Attend among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff,
     2307.04725.
     """
 
@@ -196,7 +198,7 @@ class TemporalAttention(CrossAttention):
         self.pos_encoder = PositionTable(width, shape.places)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (B f, N, width), items of f frames -> the same shape."""
+        """Map x (B f, N, width), items of f frames, to the same shape."""
         places = x.shape[1]
         y = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
         y = super().forward(y + self.pos_encoder.pe[:, :frames])
@@ -204,9 +206,9 @@ class TemporalAttention(CrossAttention):
 
 
 class TemporalBlock(nn.Module):
-    """Two attentions among frames, attention to the head's speed where the shape has it, feed-forward.
+    """Attend among frames twice, then to the head's speed where the sizes have it, then feed forward.
 
-    Source: AnimateDiff; speed layers: EMO, 2402.17485 section 3.2, zero at birth.
+    Source: AnimateDiff; speed layers: EMO, 2402.17485 section 3.2, initialised to zero.
     """
 
     def __init__(self, width: int, shape: NetworkConfig) -> None:
@@ -222,7 +224,7 @@ class TemporalBlock(nn.Module):
             nn.init.zeros_(self.speed_attention.to_out[0].bias)
 
     def forward(self, y: Tensor, context: BlockContext) -> Tensor:
-        """y (B f, N, width) -> the same shape."""
+        """Map y (B f, N, width) to the same shape."""
         for norm, attention in zip(self.norms, self.attention_blocks):
             y = y + attention(norm(y), context.frames)
         if self.speed_attention is not None and context.speed is not None:
@@ -230,18 +232,17 @@ class TemporalBlock(nn.Module):
         return y + self.ff(self.ff_norm(y))
 
     def follow(self, y: Tensor, context: BlockContext) -> Tensor:
-        """What each frame's places take of all frames' speeds, (B f, N, width). Source: EMO, 2402.17485 section 3.2."""
+        """Attend from each frame's places to all frames' speeds, (B f, N, width). Source: EMO, 2402.17485
+        section 3.2.
+        """
         table = self.attention_blocks[0].pos_encoder.pe[0, : context.frames, None]
-        asking = self.speed_norm(y).unflatten(0, (-1, context.frames)) + table
-        gathered = self.speed_attention(asking.flatten(1, 2), context.speed)
-        return gathered.unflatten(1, asking.shape[1:3]).flatten(0, 1)
-
-
-SPEED_WIDTH = 64  # numbers that the head's speed becomes
+        queries = self.speed_norm(y).unflatten(0, (-1, context.frames)) + table
+        gathered = self.speed_attention(queries.flatten(1, 2), context.speed)
+        return gathered.unflatten(1, queries.shape[1:3]).flatten(0, 1)
 
 
 class TemporalTransformer(nn.Module):
-    """Group norm, linear maps and a TemporalBlock between. Source: AnimateDiff, 2307.04725 section 4.2."""
+    """Run a TemporalBlock between group norm and linear maps. Source: AnimateDiff, 2307.04725 section 4.2."""
 
     def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__()
@@ -251,26 +252,26 @@ class TemporalTransformer(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        """x (B f, width, h, w) -> what is added to it."""
+        """Map x (B f, width, h, w) to what is added to it."""
         y = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
         y = self.proj_out(self.transformer_blocks[0](y, context))
         return y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class MotionModule(nn.Module):
-    """What makes a clip of frames. Source: AnimateDiff v2's names."""
+    """Add a TemporalTransformer's output. Source: AnimateDiff v2's names."""
 
     def __init__(self, width: int, shape: NetworkConfig) -> None:
         super().__init__()
         self.temporal_transformer = TemporalTransformer(width, shape)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        """x (B f, width, h, w) -> the same shape."""
+        """Map x (B f, width, h, w) to the same shape."""
         return x + self.temporal_transformer(x, context)
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions told of the noise level between them. Source: DDPM; names of diffusers."""
+    """Convolve twice, with the noise level added between. Source: DDPM; names of diffusers."""
 
     def __init__(self, width_in: int, width: int, time_width: int, groups: int) -> None:
         super().__init__()
@@ -282,31 +283,31 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B f, width_in, h, w), time (B f, time_width) -> (B f, width, h, w)."""
+        """Map x (B f, width_in, h, w) and time (B f, time_width) to (B f, width, h, w)."""
         y = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(F.silu(time))[:, :, None, None]
         y = self.conv2(F.silu(self.norm2(y)))
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsampler(nn.Module):
-    """Half the size by a convolution."""
+    """Halve the size by a convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B f, width, h, w) -> half of h and w, rounded up."""
+        """Map x (B f, width, h, w) to half of h and w, rounded up."""
         return self.conv(x)
 
 
 class Upsampler(nn.Module):
-    """Nearest pixels up to a size, then a convolution."""
+    """Repeat nearest pixels up to a size, then convolve."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """x (B f, width, h, w) -> (B f, width, *size)."""
+        """Map x (B f, width, h, w) to (B f, width, *size)."""
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

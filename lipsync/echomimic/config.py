@@ -1,4 +1,4 @@
-"""Sizes of the networks: one dataclass for the published size, debug sizes, and what a state dict says of itself."""
+"""Sizes of the networks: the published ones, debug sizes, and what a state dict tells of its own."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 SPATIAL_LEVELS = (0, 1, 2)  # levels with attention to the portrait and to the sound; the deepest has none
 LATENT_CHANNELS = 4
-TOKEN_STATES = 10  # whisper states that a frame hears
+TOKEN_STATES = 10  # whisper states that a frame is conditioned on
 STATE_LAYERS = 5  # stem and four blocks of whisper tiny
-WINDOW_FRAMES, OVERLAP_FRAMES = 12, 3  # of the published windows
+WINDOW_FRAMES = 12  # of the published windows
+OVERLAP_FRAMES = 3  # frames that two published windows share
 CARRY_MODES = ("noised", "clean")  # how a window is shown the frames it shares with the one before
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of one family of networks; the defaults are EchoMimic's.
+    """Hold the sizes of one family of networks; the defaults are EchoMimic's.
 
-    Raises UsageProblem for widths that the heads or the groups do not divide.
+    Raises UsageError for widths that the heads or the groups do not divide.
     Source: EchoMimic v1's published files; EMO, 2402.17485 section 3.2.
     """
 
@@ -46,7 +48,7 @@ class NetworkConfig:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """The sizes as a JSON-ready dict; `shape_of` reads it back."""
+        """Return the sizes as a JSON-ready dict, which `read_config` reads back."""
         return asdict(self)
 
 
@@ -55,7 +57,7 @@ DEBUG_CONFIG = NetworkConfig((16, 16, 32, 32), layers=1, heads=4, groups=8, audi
 
 
 def read_config(facts: dict[str, Any]) -> NetworkConfig:
-    """The Shape of a weights file's header. facts: dict of `as_dict`. Raises Refused for other keys."""
+    """Read the sizes from a weights file's header, as `as_dict` wrote them. Raises InvalidInputError for other keys."""
     try:
         lists = {name: tuple(value) for name, value in facts.items() if isinstance(value, list)}
         return NetworkConfig(**(facts | lists))
@@ -63,13 +65,15 @@ def read_config(facts: dict[str, Any]) -> NetworkConfig:
         raise InvalidInputError(f"weights of another kind: {error}.", hint="Convert or train them again.") from error
 
 
-def infer_config(denoising, locator=None, heads: int = 8, groups: int = 32) -> NetworkConfig:
-    """The Shape that tensors have, read off their names and sizes; heads and groups leave no trace there.
+def infer_config(
+    denoising: Mapping[str, Any], locator: Mapping[str, Any] | None = None, heads: int = 8, groups: int = 32
+) -> NetworkConfig:
+    """Infer sizes from the names and shapes of tensors; heads and groups leave no trace there.
 
     denoising: name -> tensor (or anything with a shape) of the denoising network; motion tensors may be among them.
     locator: the same of the face locator; None keeps the default widths.
     heads, groups: as published.
-    Raises Refused where the names are not those of this family.
+    Raises InvalidInputError where the names are not those of this family.
     """
     try:
         widths = tuple(denoising[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(4))

@@ -1,5 +1,5 @@
-"""What the network is shown of a portrait: an upright square around the face, the region where the face may be, and the
-way back.
+"""The part of a portrait that EchoMimic draws: an upright square around the face, the region where the face may be, and
+the way back.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ from mouthpiece.face.crop import Crop, fit_similarity, invert_affine, transform_
 if TYPE_CHECKING:
     from mouthpiece.lipsync.portrait.animation_job import AnimateJob
 
-FACE_MARGIN = 0.5  # of the face's box, added on each side of it for the square
-REGION_MARGIN = 0.1  # of the box, added on each side of it for the region
-FEATHER_SHARE = 0.1  # of the square's side, where the way back fades
+FACE_MARGIN = 0.5  # sides of the face's box that the square adds on each side
+REGION_MARGIN = 0.1  # sides of the box that the region adds on each side
+FEATHER_SHARE = 0.1  # share of the square's side over which it fades when it is pasted
 
 
 def get_face_box(job: AnimateJob) -> np.ndarray:
-    """Left, top, right, bottom of the job's face in the pixels of its output. Source: ours; the job's points are in
-    both.
-    """
+    """Return left, top, right, bottom of the job's face in the pixels of its output."""
     corners = np.asarray(job.face.box_xyxy, float).reshape(2, 2)
     return transform_points(fit_similarity(job.face.points, job.points), corners).ravel()
 
 
 def make_square_crop(box_xyxy: np.ndarray, width_px: int, height_px: int, size_px: int) -> Crop:
-    """The upright Crop that the network draws: twice the face, inside the picture.
+    """Make the upright crop that the network draws: twice the face, inside the picture.
 
     box_xyxy: of the face.  width_px, height_px: of the picture.  size_px: side of the crop.
-    Source: EchoMimic v1; where its square is cut off at a border, ours is moved in.
+    Source: EchoMimic v1; where its square is cut off at a border, this one is moved inside.
     """
     x0, y0, x1, y1 = box_xyxy
     side = min((1 + 2 * FACE_MARGIN) * (x1 - x0), (1 + 2 * FACE_MARGIN) * (y1 - y0), width_px, height_px)
@@ -46,10 +44,11 @@ def make_square_crop(box_xyxy: np.ndarray, width_px: int, height_px: int, size_p
 
 
 def make_face_region_mask(box_xyxy: np.ndarray, crop: Crop, width: float = 1.0, height: float = 1.0) -> np.ndarray:
-    """float32 (size, size) in [0, 1], 1 where the face may be: its box and a tenth more, fractions at the edges.
+    """Make a mask (size, size) float32 in [0, 1], 1 where the face may be: its box and a tenth more, fractions at the
+    edges.
 
-    box_xyxy: of the face, frame pixels.  crop: Crop.
-    swing, nod: width and height over that; a wider region lets the head swing more, a taller one nod more.
+    box_xyxy: of the face, frame pixels.
+    width, height: factors on the box; a wider region lets the head swing more, a taller one nod more.
     Source: EMO, 2402.17485 section 3.2 (union of the face's boxes); EchoMimic v1.
     """
     (x0, y0), (x1, y1) = crop.to_crop(np.asarray(box_xyxy, float).reshape(2, 2)) + 0.5
@@ -64,7 +63,7 @@ def make_face_region_mask(box_xyxy: np.ndarray, crop: Crop, width: float = 1.0, 
 
 
 def make_paste_mask(crop: Crop, width_px: int, height_px: int) -> np.ndarray:
-    """float32 (size, size): 1 in the middle of the crop, falling to 0 at its sides, except where the picture
+    """Make a mask (size, size) float32: 1 in the middle of the crop, 0 at its sides, except where the picture
     ends too.
     """
     size = crop.size_px
@@ -79,5 +78,5 @@ def make_paste_mask(crop: Crop, width_px: int, height_px: int) -> np.ndarray:
 
 
 def make_paster(crop: Crop, width_px: int, height_px: int) -> CropCompositor:
-    """The Paster that brings the network's square back into the picture."""
+    """Make the compositor that pastes the network's square back into the picture."""
     return CropCompositor((height_px, width_px), crop, make_paste_mask(crop, width_px, height_px))

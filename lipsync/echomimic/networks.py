@@ -1,4 +1,4 @@
-"""The three networks: what looks at the portrait, what locates the face, and what takes noise away."""
+"""The three networks: features of the portrait, features of the face region, and the denoiser."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from mouthpiece.lipsync.echomimic.blocks import (
 )
 from mouthpiece.lipsync.echomimic.config import LATENT_CHANNELS, SPATIAL_LEVELS, NetworkConfig
 
-SPEED_CONTEXT_FRAMES = 2  # frames on each side whose speed a frame is told
+SPEED_CONTEXT_FRAMES = 2  # frames on each side whose speed a frame is conditioned on
 
 
 class TimeProjection(nn.Module):
-    """Cosines, then sines of a time at `width` / 2 rates, (..., width) float32. Source: DDPM; flipped as in SD."""
+    """Embed times (...) in cosines, then sines at `width` / 2 rates, (..., width). Source: DDPM; flipped as in SD."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
 
     def forward(self, time: Tensor) -> Tensor:
-        """time (...) in training steps."""
+        """Embed times (...) in training steps; float32."""
         half = self.width // 2
         rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
         angles = time.float()[..., None] * rates
@@ -43,23 +43,23 @@ class TimeProjection(nn.Module):
 
 
 class TimestepEmbedding(nn.Module):
-    """Two linear maps with SiLU between. Source: names of diffusers."""
+    """Map by two linear layers with SiLU between. Source: names of diffusers."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
         self.linear_1, self.linear_2 = nn.Linear(width, out_width), nn.Linear(out_width, out_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., width) -> (..., out_width)."""
+        """Map x (..., width) to (..., out_width)."""
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
 class UNetLevel(nn.Module):
-    """Resnets of one size, each followed by attention and motion where the network has them.
+    """Hold the resnets of one size, each followed by attention and motion where the network has them.
 
     name: path in the network.
     ins, width: channels into each resnet, and out of it.
-    shape, audio_width: sizes; an audio_width of None is the reference network: no ears, no motion.
+    shape, audio_width: sizes; an audio_width of None is the reference network: no sound, no motion.
     spatial: whether there is attention.
     Source: SD 1.5's U-Net as AnimateDiff and EchoMimic extend it.
     """
@@ -77,7 +77,7 @@ class UNetLevel(nn.Module):
         self.motion_modules = nn.ModuleList(MotionModule(width, shape) for _ in range(motions))
 
     def run_layer(self, j: int, x: Tensor, context: BlockContext) -> Tensor:
-        """Layer j: resnet, attention, motion. Source: EchoMimic's order."""
+        """Run layer j: resnet, attention, motion. Source: EchoMimic's order."""
         x = self.resnets[j](x, context.time)
         if self.attentions:
             x = self.attentions[j](x, context)
@@ -85,14 +85,14 @@ class UNetLevel(nn.Module):
 
 
 class DownBlock(UNetLevel):
-    """A level on the way down; last: no halving at its end."""
+    """Run a level on the way down; `last`: no halving at its end."""
 
     def __init__(self, *sizes, last: bool, **more) -> None:
         super().__init__(*sizes, **more)
         self.downsamplers = nn.ModuleList([] if last else [Downsampler(sizes[2])])
 
     def forward(self, x: Tensor, context: BlockContext) -> tuple[Tensor, list[Tensor]]:
-        """x (B f, C, h, w) -> the block's output and what the way up will be given."""
+        """Map x (B f, C, h, w) to the block's output and the features for the way up."""
         kept = []
         for j in range(len(self.resnets)):
             x = self.run_layer(j, x, context)
@@ -104,14 +104,14 @@ class DownBlock(UNetLevel):
 
 
 class UpBlock(UNetLevel):
-    """A level on the way up; last: no doubling at its end."""
+    """Run a level on the way up; `last`: no doubling at its end."""
 
     def __init__(self, *sizes, last: bool, **more) -> None:
         super().__init__(*sizes, **more)
         self.upsamplers = nn.ModuleList([] if last else [Upsampler(sizes[2])])
 
     def forward(self, x: Tensor, context: BlockContext, kept: list[Tensor]) -> Tensor:
-        """x (B f, C, h, w) with the way down's outputs, of which it takes its own off the end."""
+        """Map x (B f, C, h, w) with the way down's features, of which it takes its own off the end."""
         for j in range(len(self.resnets)):
             x = self.run_layer(j, torch.cat([x, kept.pop()], 1), context)
         for up in self.upsamplers:
@@ -120,7 +120,7 @@ class UpBlock(UNetLevel):
 
 
 class MidBlock(nn.Module):
-    """Resnet, attention, motion, resnet at the smallest size."""
+    """Run resnet, attention, motion, resnet at the smallest size."""
 
     def __init__(self, width: int, shape: NetworkConfig, audio_width: int | None) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class MidBlock(nn.Module):
         self.motion_modules = nn.ModuleList([MotionModule(width, shape)] if audio_width is not None else [])
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        """x (B f, C, h, w) -> the same shape."""
+        """Map x (B f, C, h, w) to the same shape."""
         x = self.attentions[0](self.resnets[0](x, context.time), context)
         if self.motion_modules and context.use_motion:
             x = self.motion_modules[0](x, context)
@@ -138,9 +138,9 @@ class MidBlock(nn.Module):
 
 
 class EchoMimicUNet(nn.Module):
-    """The tree that reference and denoising network share.
+    """Build the U-Net that reference and denoising network share.
 
-    shape: Shape.  audio_width: None for the reference network.
+    audio_width: None for the reference network.
     Source: SD 1.5, 2112.10752.
     """
 
@@ -171,15 +171,15 @@ class EchoMimicUNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """Return the precision of the weights."""
         return self.conv_in.weight.dtype
 
     def embed(self, time: Tensor) -> Tensor:
-        """Vectors (..., 4 C0) of times (...) in training steps. Source: DDPM."""
+        """Embed times (...) in training steps, (..., 4 C0). Source: DDPM."""
         return self.time_embedding(self.time_proj(time).to(self.dtype))
 
     def run_blocks(self, x: Tensor, context: BlockContext) -> Tensor:
-        """Features (B f, C0, h, w) of the first convolution's output x, down and up again. Source: 1505.04597."""
+        """Run the first convolution's output down and up again; returns (B f, C0, h, w). Source: 1505.04597."""
         kept = [x]
         for block in self.down_blocks:
             x, more = block(x, context)
@@ -191,28 +191,27 @@ class EchoMimicUNet(nn.Module):
 
 
 class ReferenceNet(EchoMimicUNet):
-    """Looks at the portrait once a clip. shape: Shape. Source: EMO, 2402.17485 section 3.2."""
+    """Extract features of the portrait, once a clip. Source: EMO, 2402.17485 section 3.2."""
 
     def __init__(self, shape: NetworkConfig) -> None:
         super().__init__(shape, None)
         self.up_blocks[-1].attentions[-1].last = True
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
-        """What each attention saw, name of the block -> (B, N, C).
+        """Extract the input of each attention, name of the block -> (B, N, C).
 
         latents: (B, 4, h, w), the picture's VAE mean * 0.18215.
         Source: EchoMimic; one pass at time 0, norm1 of every block's input.
         """
-        seen = {}
+        captured: dict[str, Tensor] = {}
         time = self.embed(torch.zeros(len(latents), device=latents.device))
-        self.run_blocks(self.conv_in(latents.to(self.dtype)), BlockContext(time, captured=seen))
-        return seen
+        self.run_blocks(self.conv_in(latents.to(self.dtype)), BlockContext(time, captured=captured))
+        return captured
 
 
 class FaceLocator(nn.Module):
-    """Where the face may be, as features added to the first convolution's output.
+    """Encode where the face may be, as features added to the first convolution's output.
 
-    shape: Shape.
     Source: EMO section 3.2; EchoMimic's eight convolutions.
     """
 
@@ -229,7 +228,7 @@ class FaceLocator(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, mask: Tensor) -> Tensor:
-        """(B, C0, h, w) of masks (B, 1, 8 h, 8 w) in [0, 1], 1 where the face may be."""
+        """Encode masks (B, 1, 8 h, 8 w) in [0, 1], 1 where the face may be, to (B, C0, h, w)."""
         x = F.silu(self.conv_in(mask.to(self.conv_in.weight.dtype)))
         for block in self.blocks:
             x = F.silu(block(x))
@@ -237,10 +236,11 @@ class FaceLocator(nn.Module):
 
 
 class SpeedLayers(nn.Module):
-    """How fast the head turns, as tokens for the temporal blocks.
+    """Encode how fast the head turns, as tokens for the temporal blocks.
 
     buckets: speeds told apart, evenly spread over 0 to FASTEST.
-    Source: EMO, 2402.17485 section 3.2: s_i = tanh(3 (w - c_i) / r_i); its centres are not published, these are ours.
+    Source: EMO, 2402.17485 section 3.2: s_i = tanh(3 (w - c_i) / r_i); its centres are not published, these are not
+    EMO's.
     """
 
     FASTEST = 2.0
@@ -253,23 +253,22 @@ class SpeedLayers(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(inner, SPEED_WIDTH), nn.SiLU(), nn.Linear(SPEED_WIDTH, SPEED_WIDTH))
 
     def reset_constants(self) -> None:
-        """Computes the centres anew; they are not among the weights."""
+        """Compute the centres, which are not among the weights."""
         centres = torch.linspace(self.radius, self.FASTEST - self.radius, self.buckets)
         self.register_buffer("centres", centres, persistent=False)
 
     def forward(self, speed: Tensor) -> Tensor:
-        """(B, f, SPEED_WIDTH) of speeds (B, f), each with its place in the window."""
+        """Encode speeds (B, f), each with its place in the window, to (B, f, SPEED_WIDTH)."""
         near = F.pad(speed[:, None], (SPEED_CONTEXT_FRAMES,) * 2, mode="replicate")[:, 0]
         near = near.unfold(1, 2 * SPEED_CONTEXT_FRAMES + 1, 1)
-        told = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
-        tokens = self.mlp(told.flatten(2).to(self.mlp[0].weight.dtype))
+        codes = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
+        tokens = self.mlp(codes.flatten(2).to(self.mlp[0].weight.dtype))
         return tokens + make_position_table(SPEED_WIDTH, speed.shape[1]).to(tokens)
 
 
 class Denoiser(EchoMimicUNet):
-    """Takes noise away from a window of frames, told of portrait, sound, face region and, where built, head speed.
+    """Denoise a window of frames, conditioned on portrait, sound, face region and, where built, head speed.
 
-    shape: Shape.
     Source: EMO, 2402.17485 section 3.2; EchoMimic v1.
     """
 
@@ -281,22 +280,21 @@ class Denoiser(EchoMimicUNet):
         self.speed_layers = SpeedLayers(shape.speed_buckets) if shape.speed_buckets else None
 
     def compile_blocks(self) -> None:
-        """Lets torch compile each block at its first call; what is read off the conditions stays outside. Source:
-        torch.compile.
-        """
+        """Let torch compile each block at its first call; what is read off the conditions stays outside."""
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             block.compile()
 
     def forward(self, x: Tensor, time: Tensor, condition: dict, portrait: dict) -> Tensor:
-        """v (B, 4, f, h, w).
+        """Predict v (B, 4, f, h, w).
 
         x: (B, 4, f, h, w) noisy latents.
         time: (B,) or (B, f) training steps, 0 to 999.
-        told: audio (B, f, N, audio_width); face (B, C0, h, w); known (B,) bool on the CPU, False for the items that are
-            not told of the portrait, which come first; speed (B, f), only where the speed layers shall hear it.
-        portrait: name of a block -> what the reference network saw, (1, N, C) or its KeyValue.
-        Raises UsageProblem for more frames than places, or items out of order.
-        Source: EchoMimic v1; a time for each frame: ours.
+        condition: audio (B, f, N, audio_width); face (B, C0, h, w); known (B,) bool on the CPU, False for the items
+        without
+            the portrait, which come first; speed (B, f), only where the speed layers are to be used.
+        portrait: name of a block -> features of the reference network, (1, N, C), or their KeyValue.
+        Raises UsageError for more frames than places, or items out of order.
+        Source: EchoMimic v1, but for a time for each frame.
         """
         items, _, frames, height, width = x.shape
         known = condition["known"]
@@ -311,7 +309,7 @@ class Denoiser(EchoMimicUNet):
         speed = (
             self.speed_layers(condition["speed"]) if self.speed_layers is not None and "speed" in condition else None
         )
-        around = BlockContext(
+        context = BlockContext(
             self.embed(time),
             frames,
             condition["audio"].flatten(0, 1).to(self.dtype),
@@ -322,20 +320,19 @@ class Denoiser(EchoMimicUNet):
         )
         face = condition["face"].to(self.dtype)
         y = self.conv_in(rows) + face.repeat_interleave(frames, 0)
-        y = self.conv_out(F.silu(self.conv_norm_out(self.run_blocks(y, around))))
+        y = self.conv_out(F.silu(self.conv_norm_out(self.run_blocks(y, context))))
         return y.unflatten(0, (items, frames)).transpose(1, 2)
 
 
-def cache_keys_and_values(denoiser: Denoiser, seen: dict[str, Tensor]) -> dict[str, KeyValue]:
-    """Keys and values of the portrait for every attention, made once a clip instead of once a step.
+def cache_keys_and_values(denoiser: Denoiser, features: dict[str, Tensor]) -> dict[str, KeyValue]:
+    """Compute the portrait's keys and values for every attention, once a clip instead of once a step.
 
-    denoiser: whose attentions will look.  seen: what ReferenceNet gives, (1, N, C) each.
-    Source: ours; the weights and the portrait are the same in every step.
+    denoiser: whose attentions will use them.  features: of ReferenceNet, (1, N, C) each.
     """
     attentions = {
         m.name: m.transformer_blocks[0].attn1 for m in denoiser.modules() if isinstance(m, SpatialTransformer)
     }
-    return {name: attention.project(seen[name]) for name, attention in attentions.items()}
+    return {name: attention.project(features[name]) for name, attention in attentions.items()}
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What `animate --model echomimic` can be asked for beside what every model can."""
+"""Options of `animate --model echomimic` beside those of every renderer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from mouthpiece.lipsync.options import PortraitOptions
 
 @dataclass(frozen=True)
 class EchoMimicControls(Options):
-    """Options that only the EchoMimic models have; refuses nonsense at birth. Source: ours; swing and nod: EMO section
-    3.2.
+    """Hold the options that only the EchoMimic renderers have.
+
+    Raises UsageError for a value that is not accepted.
+    Source: head_width and head_height: EMO section 3.2.
     """
 
     resolution: int = option(
@@ -71,7 +73,7 @@ class EchoMimicControls(Options):
 
 @dataclass(frozen=True)
 class EchoMimicOptions(EchoMimicControls, PortraitOptions):
-    """Options of `--model echomimic`. Source: EchoMimic v1's defaults."""
+    """Hold the options of `--model echomimic`. Source: EchoMimic v1's defaults."""
 
     model: str = option("echomimic", "which model moves the portrait", choices=("echomimic",))
     steps: int = option(30, "sampling steps of a window", low=1, high=100)
@@ -87,7 +89,7 @@ class EchoMimicOptions(EchoMimicControls, PortraitOptions):
 
 @dataclass(frozen=True)
 class EchoMimicAccOptions(EchoMimicOptions):
-    """Options of `--model echomimic-acc`, the distilled weights. Source: EchoMimic v1's defaults."""
+    """Hold the options of `--model echomimic-acc`, the distilled weights. Source: EchoMimic v1's defaults."""
 
     model: str = option("echomimic-acc", "which model moves the portrait", choices=("echomimic-acc",))
     steps: int = option(6, "sampling steps of a window", low=1, high=100)

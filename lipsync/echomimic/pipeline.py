@@ -1,4 +1,5 @@
-"""animate --model echomimic: windows of frames are denoised, decoded, put back into the portrait and handed to the
+"""Animate a portrait with EchoMimic: windows of frames are denoised, decoded, pasted into the portrait and handed to
+the
 encoder.
 """
 
@@ -40,11 +41,11 @@ TICK_SAMPLES = RATE_HZ // int(ARTICULATION_HZ)
 
 @dataclass(frozen=True, eq=False)
 class EncodedScene:
-    """A portrait that the network has looked at.
+    """Hold a job's portrait and sound, encoded for the denoiser.
 
-    speaking: Speaking, with the portrait's keys and values.
-    face: (1, C0, h, w) where the face may be, as features.
-    hearing: Hearing of the sound.  paster: Paster of the network's square.
+    denoiser: with the portrait's keys and values.
+    face: (1, C0, h, w), features of the region where the face may be.
+    audio: features of the sound.  paster: of the network's square.
     """
 
     denoiser: PortraitDenoiser
@@ -54,20 +55,19 @@ class EncodedScene:
 
 
 def mute_silence(wave: np.ndarray) -> np.ndarray:
-    """The wave with digital silence where nobody speaks or sings, so that noise and music do not move the mouth.
+    """Replace a wave (S,) float32 at 16 kHz by digital silence where nobody speaks or sings.
 
-    wave: (S,) float32 at 16 kHz.
-    Source: ours; the network has seen silence, so it is told of it in its own terms.
+    The network has learned silence, so noise and music then do not move the mouth.
     """
     activity = detect_speech_activity(wave)
     at = (np.arange(len(wave), dtype=np.float32) + 0.5) / TICK_SAMPLES - 0.5
     return wave * np.interp(at, np.arange(len(activity)), activity).astype(np.float32)
 
 
-def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement) -> EncodedScene | None:
-    """The Scene of a job: the portrait goes through reference network and VAE once.
+def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement) -> EncodedScene:
+    """Encode a job's scene: the portrait goes through VAE and reference network once.
 
-    job: pipeline.Job with EchoOptions.  models: weights.Models.  placement: device.Placement.
+    job: with EchoMimicOptions.
     Source: EMO, 2402.17485 figure 2.
     """
     options, (height_px, width_px) = job.options, job.pixels.shape[:2]
@@ -75,50 +75,51 @@ def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement)
     crop = make_square_crop(box, width_px, height_px, options.resolution)
     device = placement.device
     pixels = torch.from_numpy(crop.extract(job.pixels)).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
-    mask = torch.from_numpy(make_face_region_mask(box, crop, options.head_width, options.head_height))[None, None].to(
-        device
-    )
-    seen = models.reference.to(device)(models.vae.encode(pixels))
-    portrait = cache_keys_and_values(models.denoiser, seen)
-    models.reference.cpu()  # it has nothing more to do, and takes a third of the memory
+    region = make_face_region_mask(box, crop, options.head_width, options.head_height)
+    mask = torch.from_numpy(region)[None, None].to(device)
+    reference = models.reference.to(device)(models.vae.encode(pixels))
+    portrait = cache_keys_and_values(models.denoiser, reference)
+    models.reference.cpu()  # done with; it takes a third of the memory
     if options.compile:
         models.denoiser.compile_blocks()
-    hearing = AudioFeatures(models.audio_encoder, mute_silence(job.wave) if options.gate else job.wave)
+    audio = AudioFeatures(models.audio_encoder, mute_silence(job.wave) if options.gate else job.wave)
     return EncodedScene(
         PortraitDenoiser(models.denoiser, portrait),
         models.locator(mask).float(),
-        hearing,
+        audio,
         make_paster(crop, width_px, height_px),
     )
 
 
 def generate_latents(job: AnimateJob, scene: EncodedScene) -> Iterator[torch.Tensor]:
-    """Latents (k, 4, h, w) of the next frames, in order."""
+    """Yield latents (k, 4, h, w) of the next frames, in order."""
     options, frames = job.options, job.frames
 
-    def tell(start: int, stop: int) -> dict[str, torch.Tensor]:
-        told = {"audio": scene.audio.get_tokens(start, stop, options.fps).to(scene.face.device)}
+    def make_conditions(start: int, stop: int) -> dict[str, torch.Tensor]:
+        conditions = {"audio": scene.audio.get_tokens(start, stop, options.fps).to(scene.face.device)}
         if options.speed is not None:
-            told["speed"] = torch.full((1, stop - start), options.speed, device=scene.face.device)
-        return told
+            conditions["speed"] = torch.full((1, stop - start), options.speed, device=scene.face.device)
+        return conditions
 
     if options.windows == "closed-loop":
-        yield denoise_whole_clip(scene.denoiser, tell, scene.face, frames, options)[0].transpose(0, 1)
+        yield denoise_whole_clip(scene.denoiser, make_conditions, scene.face, frames, options)[0].transpose(0, 1)
         return
-    for piece in stream_latents(scene.denoiser, tell, scene.face, frames, options):
+    for piece in stream_latents(scene.denoiser, make_conditions, scene.face, frames, options):
         yield piece[0]
 
 
-def decode_frames(pieces: Iterator, models: EchoMimicModels, options: EchoMimicOptions) -> Iterator[np.ndarray]:
-    """Frames uint8 (size, size, 3) of pieces of latents, decoded in batches."""
+def decode_frames(
+    pieces: Iterator[torch.Tensor], models: EchoMimicModels, options: EchoMimicOptions
+) -> Iterator[np.ndarray]:
+    """Decode pieces of latents in batches; yields frames uint8 (size, size, 3)."""
     for piece in pieces:
         for batch in piece.split(options.batch):
             yield from to_pixels(models.vae.decode(batch))
 
 
 @contextmanager
-def explain_out_of_memory(options: EchoMimicOptions):
-    """Turns running out of memory into a sentence that names what lowers it."""
+def explain_out_of_memory(options: EchoMimicOptions) -> Iterator[None]:
+    """Turn running out of memory into a MissingDependencyError that names what lowers it."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -148,14 +149,14 @@ def animate(
     progress: Progress,
     overwrite: bool = False,
 ) -> dict[str, Any] | None:
-    """Writes OUTPUT, the portrait speaking the sound; gives the facts for the side-car.
+    """Animate a portrait to a sound, write the video, and return the facts for the side-car.
 
-    job: pipeline.Job with EchoOptions.  output: path ending in one of media.VIDEO_SUFFIXES.
-    models, placement: from weights.load_models and choose_device.  progress: Progress.
-    overwrite: True lets an existing file be replaced.
-    Raises UsageProblem for the name or a speed that these weights do not know, WriteFailed for the disk, Missing for
-    too little memory.
-    Source: ours; EMO, 2402.17485.
+    job: with EchoMimicOptions.  output: path ending in one of VIDEO_SUFFIXES.
+    models, placement: from `weights.load_models` and `choose_device`.
+    overwrite: replace an existing file.
+    Raises UsageError for the name or a speed that these weights have no layers for, OutputError for the disk,
+    MissingDependencyError for too little memory.
+    Source: EMO, 2402.17485.
     """
     options, (height_px, width_px) = job.options, job.pixels.shape[:2]
     check_speed(options, models)
@@ -184,7 +185,7 @@ def animate(
 
 
 def check_speed(options: EchoMimicOptions, models: EchoMimicModels) -> None:
-    """Refuses a head speed that the weights have no layers for."""
+    """Check that the weights have layers for a head speed. Raises UsageError."""
     if options.speed is not None and not models.shape.speed_buckets:
         raise UsageError(
             f"--speed {options.speed:g}: these weights have no speed layers.",

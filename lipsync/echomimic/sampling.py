@@ -30,19 +30,21 @@ if TYPE_CHECKING:
     from mouthpiece.engine.sampling.windows import Window
     from mouthpiece.lipsync.echomimic.options import EchoMimicOptions
 
-TRAINING_STEPS, FIRST_BETA, LAST_BETA = 1000, 0.00085, 0.012
+TRAINING_STEPS = 1000
+FIRST_BETA = 0.00085
+LAST_BETA = 0.012
 NOISE_LIMIT = 1.5  # the published pipelines clamp their noise to this
-PER_FRAME_CONDITIONS = ("audio", "speed")  # what frames are told one by one
+PER_FRAME_CONDITIONS = ("audio", "speed")  # conditions that differ from frame to frame
 SHIFT_FRAMES = 2  # how far the closed loop's windows move each step
 
 
 @cache
 def compute_betas() -> Tensor:
-    """Betas (1000,) of training, float64: linear, ending in pure noise, with the rounding of the float32 table they
-    were tuned on.
+    """Compute the betas (1000,) of training, float64: linear, ending in pure noise, rounded like the published float32
+    table.
 
-    Source: EchoMimic v1; 2305.08891 algorithm 1, as diffusers computes it; `mouthpiece.engine.sampling.make_betas`
-    without the rounding.
+    Source: EchoMimic v1; 2305.08891 algorithm 1, as diffusers computes it; `engine.sampling.make_betas` without
+    rounding.
     """
     roots = torch.cumprod(1 - torch.linspace(FIRST_BETA, LAST_BETA, TRAINING_STEPS), 0).sqrt()
     roots = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
@@ -53,15 +55,15 @@ def compute_betas() -> Tensor:
 
 
 def make_levels(steps: int) -> list[NoiseLevel]:
-    """Levels that a sampler of so many steps visits, trailing. Raises UsageProblem. Source: EchoMimic v1."""
+    """Make the noise levels that a sampler of some steps visits, trailing. Raises UsageError. Source: EchoMimic v1."""
     return make_diffusion_levels(compute_betas(), steps)
 
 
 def find_published_level(time: float, steps: int) -> NoiseLevel:
-    """Where a step from a training step ends as published: 1000 // steps below, which need not be where the next one
+    """Find the level where a published step ends: 1000 // steps below its start, which need not be where the next
     begins.
 
-    time: where it begins.  steps: of the schedule.
+    time: training step where it begins.  steps: of the schedule.
     Source: diffusers' DDIMScheduler, which EchoMimic was tuned with; at 6 or 30 steps the two differ by one in 1000.
     """
     at = int(time) - TRAINING_STEPS // steps
@@ -72,7 +74,7 @@ def find_published_level(time: float, steps: int) -> NoiseLevel:
 
 
 def make_published_ddim(steps: int) -> Callable:
-    """DDIM whose steps end at their `landing`, a solver for `sample`. steps: of the schedule. Source: EchoMimic v1."""
+    """Make a DDIM solver whose steps end at `find_published_level`. steps: of the schedule. Source: EchoMimic v1."""
 
     def step(
         denoise: Callable, x: torch.Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
@@ -83,31 +85,31 @@ def make_published_ddim(steps: int) -> Callable:
 
 
 class PortraitDenoiser:
-    """A denoiser with a portrait in mind, as a network for the sampler.
+    """Bind a denoiser to a portrait, as a network for the sampler.
 
-    denoiser: Denoiser.  portrait: of `ReferenceNet`, or `remember`.
+    portrait: of `ReferenceNet`, or of `cache_keys_and_values`.
     """
 
     def __init__(self, denoiser: Denoiser, portrait: dict) -> None:
         self.denoiser, self.portrait = denoiser, portrait
 
     def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
-        """v (B, 4, f, h, w) of x."""
+        """Predict v (B, 4, f, h, w) of x."""
         return self.denoiser(x, time, condition, self.portrait)
 
 
 class CleanPrefixDenoiser:
-    """A network whose first frames are known: they are shown clean, as at time 0, whatever the level of the rest.
+    """Show a network its known first frames clean, as at time 0, whatever the level of the rest.
 
-    network: Speaking.  values: (1, 4, k, h, w), the known frames.
-    Source: ours; for weights trained so (`train echomimic`), as EMO's motion frames.
+    values: (1, 4, k, h, w), the known frames.
+    For weights trained so (`train echomimic`), as EMO's motion frames.
     """
 
     def __init__(self, network: PortraitDenoiser, values: Tensor) -> None:
         self.network, self.values = network, values
 
     def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
-        """v (B, 4, f, h, w) of x."""
+        """Predict v (B, 4, f, h, w) of x."""
         kept = self.values.shape[2]
         x = torch.cat([self.values.to(x).expand(len(x), -1, -1, -1, -1), x[:, :, kept:]], 2)
         times = time[:, None].repeat(1, x.shape[2])
@@ -116,7 +118,7 @@ class CleanPrefixDenoiser:
 
 
 def make_circular_windows(frames: int, window: int = WINDOW_FRAMES, overlap: int = OVERLAP_FRAMES) -> list[list[int]]:
-    """Frames of each window of the closed loop, in order; the last one goes on with the first frames.
+    """List the frames of each window of the closed loop; the last one continues with the first frames.
 
     frames: of the clip.  window, overlap: frames, overlap below window.
     Source: EchoMimic v1's context scheduler, stride 1.
@@ -127,13 +129,12 @@ def make_circular_windows(frames: int, window: int = WINDOW_FRAMES, overlap: int
 
 
 class ClosedLoopDenoiser:
-    """A network for a whole clip at once: windows around a circle, moved on each step, averaged by visits.
+    """Denoise a whole clip at once: windows around a circle, moved on each step, averaged by visits.
 
-    network: Speaking.
     steps: of the schedule; the windows move by SHIFT_FRAMES each.
     window, overlap: frames.
-    on_window: called with (step, window, v) for each; None for nobody.
-    Source: EchoMimic v1; memory grows with the clip.
+    on_window: called with (step, window, v) for each window.
+    Memory grows with the clip.  Source: EchoMimic v1.
     """
 
     def __init__(
@@ -142,13 +143,13 @@ class ClosedLoopDenoiser:
         steps: int,
         window: int = WINDOW_FRAMES,
         overlap: int = OVERLAP_FRAMES,
-        on_window=None,
+        on_window: Callable[[int, int, Tensor], None] | None = None,
     ) -> None:
         self.network, self.window, self.overlap, self.on_window = network, window, overlap, on_window
         self.step_indices = {level.time: i for i, level in enumerate(make_levels(steps)[:-1])}
 
     def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
-        """v (B, 4, F, h, w) of x, all frames of the clip."""
+        """Predict v (B, 4, F, h, w) of x, all frames of the clip."""
         step, frames = self.step_indices[float(time[0])], x.shape[2]
         total, visits = torch.zeros_like(x), torch.zeros(frames, device=x.device)
         for number, window in enumerate(make_circular_windows(frames, self.window, self.overlap)):
@@ -166,12 +167,12 @@ class ClosedLoopDenoiser:
 
 
 def make_condition(condition: dict) -> dict:
-    """Conditions of a clip that is told everything: audio (1, F, N, W) and face (1, C0, h, w)."""
+    """Make the conditions of a clip that is given everything: audio (1, F, N, W) and face (1, C0, h, w)."""
     return condition | {"known": torch.ones(1, dtype=torch.bool)}
 
 
 def make_null_condition(condition: dict) -> dict:
-    """The null side of guidance: silence as zeros, no region, no portrait. Source: EchoMimic v1."""
+    """Make the null side of guidance: silence as zeros, no region, no portrait. Source: EchoMimic v1."""
     blank = {name: torch.zeros_like(condition[name]) for name in ("audio", "face")}
     return condition | blank | {"known": torch.zeros(1, dtype=torch.bool)}
 
@@ -179,11 +180,10 @@ def make_null_condition(condition: dict) -> dict:
 def denoise_latents(
     network: CleanPrefixDenoiser | PortraitDenoiser, noise: Tensor, condition: dict, steps: int, guidance: float, **more
 ) -> Tensor:
-    """Latents (1, 4, f, h, w) of noise; the null side runs only where guidance is not 1.
+    """Denoise latents (1, 4, f, h, w); the null side runs only where guidance is not 1.
 
-    network: Speaking, Continued or ClosedLoop.
     noise: (1, 4, f, h, w), clamped already.
-    told: audio (1, f, N, W) and face (1, C0, h, w).
+    condition: audio (1, f, N, W) and face (1, C0, h, w).
     more: given and on_step, for `sample`.
     Source: EchoMimic v1: 30 steps at guidance 2.5, or 6 at 1.
     """
@@ -194,47 +194,51 @@ def denoise_latents(
 
 
 def draw_published_noise(frames: int, size: tuple[int, int], seed: int) -> Tensor:
-    """(1, 4, F, h, w) as the published pipelines draw it, unclamped: a frame's noise depends on the clip's length."""
+    """Draw noise (1, 4, F, h, w) as the published pipelines do, unclamped: a frame's noise depends on the
+    clip's length.
+    """
     return torch.randn((1, LATENT_CHANNELS, frames, *size), generator=torch.Generator().manual_seed(seed))
 
 
 def denoise_whole_clip(
     network: PortraitDenoiser,
-    make_conditions: Callable,
+    make_conditions: Callable[[int, int], dict[str, Tensor]],
     face: Tensor,
     frames: int,
     options: EchoMimicOptions,
-    on_step=None,
+    on_step: Callable[..., None] | None = None,
 ) -> Tensor:
-    """Latents (1, 4, F, h, w) of all frames by the published closed loop.
+    """Denoise the latents (1, 4, F, h, w) of all frames by the published closed loop.
 
-    network, tell, face, frames, options: as for `streamed`.
+    Parameters as for `stream_latents`.
     Source: EchoMimic v1.
     """
     noise = draw_published_noise(frames, face.shape[-2:], options.seed).clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
     loop = ClosedLoopDenoiser(network, options.steps, options.window, options.overlap)
-    told = make_conditions(0, frames) | {"face": face}
-    return denoise_latents(loop, noise, told, options.steps, options.guidance, on_step=on_step)
+    condition = make_conditions(0, frames) | {"face": face}
+    return denoise_latents(loop, noise, condition, options.steps, options.guidance, on_step=on_step)
 
 
 def stream_latents(
-    network: PortraitDenoiser, make_conditions: Callable, face: Tensor, frames: int, options
+    network: PortraitDenoiser,
+    make_conditions: Callable[[int, int], dict[str, Tensor]],
+    face: Tensor,
+    frames: int,
+    options: EchoMimicOptions,
 ) -> Iterator[torch.Tensor]:
-    """Latents (1, k, 4, h, w) of the next frames, in order, as soon as they are final; memory does not grow with the
-    clip.
+    """Yield latents (1, k, 4, h, w) of the next frames as soon as they are final; memory does not grow with the clip.
 
-    network: Speaking.
-    tell: (start, stop) -> what these frames are told: audio (1, stop - start, N, W), perhaps speed (1, stop - start).
-    face: (1, C0, h, w).
-    frames: of the clip.
-    options: with seed, steps, guidance, window, overlap and carry.
+    make_conditions: (start, stop) -> conditions of these frames: audio (1, stop - start, N, W), perhaps speed
+        (1, stop - start).
+    face: (1, C0, h, w).  frames: of the clip.
+    options: seed, steps, guidance, window, overlap and carry.
     Each window begins with the last frames of the one before: noised to every level on the way, or shown clean.
-    Source: ours; carried frames as EMO's motion frames, 2402.17485 section 3.2; noised as in RePaint.
+    Source: carried frames as EMO's motion frames, 2402.17485 section 3.2; noised as in RePaint, 2201.09865.
     """
 
     def make(window: Window, carried: torch.Tensor | None) -> torch.Tensor:
         start, stop = window
-        told = make_conditions(start, stop) | {"face": face}
+        condition = make_conditions(start, stop) | {"face": face}
         shape = (LATENT_CHANNELS, *face.shape[-2:])
         noise = draw_tick_noise(start, stop, shape, options.seed, ["echomimic"]).transpose(1, 2)
         noise = noise.clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
@@ -245,6 +249,6 @@ def stream_latents(
             values[:, :, :known], mask[:, :, :known] = carried.transpose(1, 2), True
             given = KnownValues(values, mask)
             ask = CleanPrefixDenoiser(network, values[:, :, :known]) if options.carry == "clean" else network
-        return denoise_latents(ask, noise, told, options.steps, options.guidance, given=given).transpose(1, 2)
+        return denoise_latents(ask, noise, condition, options.steps, options.guidance, given=given).transpose(1, 2)
 
     yield from stream_windows(plan_windows(frames, options.window, options.overlap), make, "carry")

@@ -1,4 +1,4 @@
-"""Pictures to latents and back: Stable Diffusion's VAE, built by diffusers."""
+"""Stable Diffusion's variational autoencoder, built by diffusers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-LATENT_SCALE = 0.18215  # latents are the mean times this
-PIXELS_PER_LATENT = 8  # pixels per latent
+LATENT_SCALE = 0.18215  # factor from the encoder's mean to latents
 LEGACY_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class Vae(nn.Module):
-    """AutoencoderKL of a size.
+    """Convert pictures to latents and back: diffusers' AutoencoderKL.
 
-    widths: channels of each of the four levels; layers: resnets of a level; groups: of its norms.
+    sizes: widths, channels of each level, and layers, resnets of a level; None: the published size.
     Source: LDM, 2112.10752; diffusers.
     """
 
@@ -41,25 +40,27 @@ class Vae(nn.Module):
             scaling_factor=LATENT_SCALE,
         )
 
-    def state_dict(self, *args, **settings):
-        """Under the published names, without a prefix."""
+    def state_dict(self, *args: Any, **settings: Any) -> dict[str, Any]:
+        """Return the tensors under the published names, without a prefix."""
         return self.net.state_dict(*args, **settings)
 
-    def load_state_dict(self, state: dict[str, torch.Tensor], strict: bool = True):
-        """Of the published names."""
+    def load_state_dict(self, state: dict[str, torch.Tensor], strict: bool = True) -> Any:
+        """Load tensors of the published names."""
         return self.net.load_state_dict(state, strict)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Latents (B, 4, h, w), means, of pictures (B, 3, 8 h, 8 w) in [-1, 1]. Source: EchoMimic v1."""
+        """Encode pictures (B, 3, 8 h, 8 w) in [-1, 1] to the means of their latents (B, 4, h, w). Source:
+        EchoMimic v1.
+        """
         return self.net.encode(pixels.to(self.net.dtype)).latent_dist.mean.float() * LATENT_SCALE
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (B, 3, 8 h, 8 w), about [-1, 1], of latents (B, 4, h, w). Source: EchoMimic v1."""
+        """Decode latents (B, 4, h, w) to pictures (B, 3, 8 h, 8 w), about [-1, 1]. Source: EchoMimic v1."""
         return self.net.decode((latents / LATENT_SCALE).to(self.net.dtype)).sample.float()
 
 
-def infer_vae_sizes(state: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Sizes of a Vae by the shapes of its tensors."""
+def infer_vae_sizes(state: dict[str, torch.Tensor]) -> dict[str, Any] | None:
+    """Infer the sizes of a Vae from the shapes of its tensors; None where there are none of its kind."""
     widths = []
     while (weight := state.get(f"encoder.down_blocks.{len(widths)}.resnets.0.conv2.weight")) is not None:
         widths.append(weight.shape[0])
@@ -67,9 +68,10 @@ def infer_vae_sizes(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     return {"widths": tuple(widths), "layers": layers} if widths else None
 
 
-def rename_legacy_keys(state):
-    """Tensors under the names of today's diffusers; the published file still has those of 2022. Source: diffusers' own
-    renaming.
+def rename_legacy_keys(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename tensors of the published file, which has names of 2022, to those of today's diffusers.
+
+    Source: diffusers' own renaming.
     """
     out = {}
     for key, tensor in state.items():
@@ -82,5 +84,5 @@ def rename_legacy_keys(state):
 
 
 def to_pixels(pictures: Tensor) -> np.ndarray:
-    """uint8 (B, H, W, 3) numpy of pictures (B, 3, H, W) in [-1, 1]."""
+    """Convert pictures (B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8 numpy."""
     return ((pictures.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,4 +1,5 @@
-"""Weights from public files or our own: read without running code, checked name by name, converted once, loaded
+"""Weights of EchoMimic, published or trained here: read without running code, checked name by name, converted once,
+loaded
 strictly.
 """
 
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mouthpiece.engine.device import Placement
+    from mouthpiece.engine.progress import Progress
 
 VARIANTS = ("echomimic", "echomimic-acc")
 POSITION_TABLE_SUFFIX = ".pos_encoder.pe"
-RECORD_FILE, CONVERTED_FOLDER = "record.json", "converted"
+RECORD_FILE = "record.json"
+CONVERTED_FOLDER = "converted"
 PULL_HINT = "Run 'mouthpiece models pull {}'; it shows size and licence first."
 LICENCES = {
     "networks": "Apache-2.0 (EchoMimic), fine-tuned from Stable Diffusion 1.5: "
@@ -56,17 +59,16 @@ COMMON_PARTS = ("reference", "locator", "vae", "ears")
 
 
 def list_parts(variant: str) -> tuple[str, ...]:
-    """Names of the files that a variant is made of. variant: one of VARIANTS. Source: EchoMimic v1."""
+    """List the names of the files that a variant is made of. Source: EchoMimic v1."""
     suffix = "-acc" if variant.endswith("-acc") else ""
     return (*COMMON_PARTS, f"denoising{suffix}", f"motion{suffix}")
 
 
 @dataclass(frozen=True, eq=False)
 class EchoMimicModels:
-    """A variant ready to run, everything in eval.
+    """Hold the networks of a variant, in eval.
 
-    reference, locator, denoiser: the networks.  vae: Vae.  ears: Ears.  shape: Shape.
-    hashes: file -> SHA-256.
+    shape: sizes of the networks.  hashes: part -> SHA-256 of its file.
     """
 
     reference: nn.Module
@@ -80,12 +82,11 @@ class EchoMimicModels:
 
 def build_network(
     network: type, shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
-) -> Denoiser | ReferenceNet | FaceLocator | None:
-    """A network with the tensors of a state dict; every name and size must fit, position tables may be absent.
+) -> Denoiser | ReferenceNet | FaceLocator:
+    """Build a network with the tensors of a state dict; all names and shapes must fit, position tables may be absent.
 
-    network: class taking a Shape.  shape: Shape.
-    state: dict of tensors.  name: what to call them in the error.
-    Raises Missing with the first five that do not fit.
+    network: class that takes sizes.  name: what the error calls it.
+    Raises MissingDependencyError with the first five that do not fit.
     """
     with torch.device("meta"):
         empty = network(shape)
@@ -100,15 +101,15 @@ def build_network(
 
 
 def get_weights_folder(variant: str, path: Path | None = None) -> Path:
-    """Where a variant's converted weights lie. path: a folder of one's own, or None for the cache."""
+    """Return where a variant's converted weights lie. path: a folder of one's own, or None for the cache."""
     return get_model_folder(variant) / CONVERTED_FOLDER if path is None else Path(path)
 
 
-def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path] | None:
-    """The files of a variant, all of which are there: part -> path; what both variants share may lie with the other.
+def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path]:
+    """Locate the files of a variant, part -> path; what both variants share may lie with the other.
 
-    variant, folder: as for load_models.
-    Raises Missing with the command that gets them.
+    variant, folder: as for `load_models`.
+    Raises MissingDependencyError with the command that gets them.
     """
     folders = [get_weights_folder(variant, folder)] + (
         [get_weights_folder(other) for other in VARIANTS] if folder is None else []
@@ -130,20 +131,20 @@ def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path] | 
     return found
 
 
-def load_models(placement: Placement, variant: str = "echomimic", folder: Path | None = None) -> EchoMimicModels | None:
-    """The Models of a variant, the networks in the placement's precision on its device.
+def load_models(placement: Placement, variant: str = "echomimic", folder: Path | None = None) -> EchoMimicModels:
+    """Load the networks of a variant, in the placement's precision on its device.
 
-    placement: device.Placement.  variant: one of VARIANTS.
-    folder: of converted or trained files; None is the cache that `mouthpiece models pull` fills.
-    Raises Missing for files that are not there, are broken, were changed, or do not fit.
+    variant: one of VARIANTS.
+    folder: of converted or trained files; None: the cache that `mouthpiece models pull` fills.
+    Raises MissingDependencyError for files that are missing, broken or changed, or do not fit.
     """
     name, paths = variant, locate_files(variant, folder)
     hashes = verify_hashes(paths)
 
-    def placed(net):
+    def place(net: nn.Module) -> Any:
         return net.eval().to(placement.device, placement.dtype)
 
-    def read(part: str) -> tuple:
+    def read(part: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return read_safetensors(paths[part])
 
     *_, first, second = paths
@@ -151,38 +152,39 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     state = merge_states(denoising, read(second)[0])
     locator = read("locator")[0]
     shape = read_config(config) if config else infer_config(state, locator)
-    denoiser = placed(build_network(Denoiser, shape, state, f"{name} denoising and motion"))
+    denoiser = place(build_network(Denoiser, shape, state, f"{name} denoising and motion"))
     del denoising, state  # gigabytes
-    reference = placed(build_network(ReferenceNet, shape, read("reference")[0], f"{name} reference"))
-    locator = placed(build_network(FaceLocator, shape, locator, f"{name} locator"))
-    vae = placed(build_vae(read("vae")[0]))
+    reference = place(build_network(ReferenceNet, shape, read("reference")[0], f"{name} reference"))
+    locator = place(build_network(FaceLocator, shape, locator, f"{name} locator"))
+    vae = place(build_vae(read("vae")[0]))
     state, config = read("ears")
     ears = load_state_into(WhisperAudioEncoder(**config), state, f"{name} ears").eval().float().to(placement.device)
     return EchoMimicModels(reference, locator, denoiser, vae, ears, shape, hashes)
 
 
 def build_vae(state: dict[str, torch.Tensor]) -> Vae:
-    """A Vae with the tensors of a state dict. Raises Missing with the first five that do not fit."""
+    """Build a Vae with the tensors of a state dict. Raises MissingDependencyError with the first five that do
+    not fit.
+    """
     return load_state_into(Vae(infer_vae_sizes(state)), state, "vae")
 
 
-def merge_states(denoising, motion: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """Tensors of both files in one dict. Raises Refused for a name in both. Source: ours; the original overlays them in
-    silence.
+def merge_states(denoising: dict[str, torch.Tensor], motion: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Merge the tensors of both files. Raises InvalidInputError for a name in both, which the original
+    overlays silently.
     """
-    twice = sorted(denoising.keys() & motion.keys())
-    if twice:
+    shared = sorted(denoising.keys() & motion.keys())
+    if shared:
         raise InvalidInputError(
-            f"denoising and motion weights both hold {', '.join(twice[:5])}.", hint="Give the files as published."
+            f"denoising and motion weights both hold {', '.join(shared[:5])}.", hint="Give the files as published."
         )
     return denoising | motion
 
 
 def verify_hashes(paths: dict[str, Path]) -> dict[str, str]:
-    """SHA-256 of each part's file, compared with the record beside it where there is one.
+    """Compute the SHA-256 of each part's file and compare it with the record beside it, where there is one.
 
-    paths: part -> path.
-    Raises Missing for a file that was changed since it was converted.
+    Raises MissingDependencyError for a file that was changed since it was converted.
     """
     found = {}
     for part, path in paths.items():
@@ -197,14 +199,16 @@ def verify_hashes(paths: dict[str, Path]) -> dict[str, str]:
     return found
 
 
-def read_record(folder: Path) -> dict:
-    """What a folder's record says of its files: part -> facts; empty without one."""
+def read_record(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read a folder's record, part -> facts; empty without one."""
     path = folder / RECORD_FILE
     return json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else {}
 
 
-def read_safetensors(path: Path) -> tuple:
-    """(tensors on the CPU, config of the header) of a safetensors file. Raises Missing when it is broken."""
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read the tensors, on the CPU, and the config of a safetensors file. Raises MissingDependencyError when
+    it is broken.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get("config", "{}"))
@@ -215,12 +219,10 @@ def read_safetensors(path: Path) -> tuple:
         ) from error
 
 
-def read_published(path):
-    """Tensors of a published file, a pickle or safetensors; nothing in a pickle but tensors and plain values is
-    accepted.
+def read_published(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a published file, a pickle or safetensors; a pickle may hold tensors and plain values alone.
 
-    path: file.
-    Raises Refused for a truncated or strange file, and for a pickle that would run code.
+    Raises InvalidInputError for a file that is truncated or of another kind, and for a pickle that would run code.
     Source: torch.load(weights_only=True).
     """
     path = check_input_file(path, "weights file")
@@ -238,34 +240,38 @@ def read_published(path):
                 hint="Get the file from its publisher, or convert it to safetensors there.",
                 code="unsafe_pickle",
             ) from error
-        raise InvalidInputError(f"{path}: no weights file.", hint=again, code="broken_weights") from error
+        raise InvalidInputError(f"{path}: is not a weights file.", hint=again, code="broken_weights") from error
     except (MissingDependencyError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise InvalidInputError(
-            f"{path}: truncated or no weights file ({short}).", hint=again, code="broken_weights"
+            f"{path}: truncated, or not a weights file ({short}).", hint=again, code="broken_weights"
         ) from error
     state = state.get("model_state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InvalidInputError(
-            f"{path}: holds {type(state).__name__} other than named tensors.", hint=again, code="broken_weights"
+            f"{path}: holds {type(state).__name__}, not named tensors.", hint=again, code="broken_weights"
         )
     return state
 
 
-def find_published(folder, part):
-    """The published file of a part, or None when none of its names is there. Source: EchoMimic v1's folder."""
+def find_published(folder: Path, part: str) -> Path | None:
+    """Find the published file of a part; None when none of its names is there. Source: EchoMimic v1's folder."""
     found = (folder / name for name in PUBLISHED[part][0])
     return next((path for path in found if path.is_file()), None)
 
 
-def convert(source, target=None, progress=None, shape=FULL_CONFIG):
-    """Published files as safetensors, once; gives the folder where they lie.
+def convert(
+    source: Path, target: Path | None = None, progress: Progress | None = None, shape: NetworkConfig = FULL_CONFIG
+) -> Path:
+    """Convert published files to safetensors, once; returns the folder where they lie.
 
     source: folder with the names of the hub, or some of them.
-    target: folder; None is `converted` below the source.
-    progress: Progress, or None.  shape: Shape that the networks must have.
-    Raises Refused for files that are broken, unsafe or do not fit (first five names), UsageProblem when there is none.
-    Source: ours; every tensor keeps its precision; licence and SHA-256 of the source stand in the record.
+    target: folder; None: `converted` below the source.
+    shape: sizes that the networks must have.
+    Every tensor keeps its precision; licence and SHA-256 of the source stand in the record.
+    Raises InvalidInputError for files that are broken, unsafe or do not fit (first five names), UsageError when there
+    are
+    none.
     """
     source = Path(source)
     target = source / CONVERTED_FOLDER if target is None else Path(target)
@@ -292,17 +298,19 @@ def convert(source, target=None, progress=None, shape=FULL_CONFIG):
     return target
 
 
-def write_safetensors(path: Path, state, config: dict[str, Any], licence: str) -> None:
-    """Writes tensors as they are, with config and licence in the header. Raises WriteFailed for the disk."""
+def write_safetensors(path: Path, state: dict[str, torch.Tensor], config: dict[str, Any], licence: str) -> None:
+    """Write tensors as they are, with config and licence in the header. Raises OutputError for the disk."""
     plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     with atomic_write(path, overwrite=True) as part:
         save_file(plain, part, metadata={"config": json.dumps(config), "licence": licence})
 
 
-def check_published_part(part, state, path, shape):
-    """(tensors, config) of a published part, after a look at every name and size.
+def check_published_part(
+    part: str, state: dict[str, torch.Tensor], path: Path, shape: NetworkConfig
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Check every name and shape of a published part; returns its tensors and its config.
 
-    Raises Refused with the first five that are wrong.
+    Raises InvalidInputError with the first five that are wrong.
     """
     if part == "vae":
         state = rename_legacy_keys(state)
@@ -327,8 +335,8 @@ def check_published_part(part, state, path, shape):
     return state, config
 
 
-def get_expected_tensors(part, shape):
-    """Names and sizes that a published part must have, tensors on the meta device. Source: EchoMimic v1."""
+def get_expected_tensors(part: str, shape: NetworkConfig) -> dict[str, torch.Tensor]:
+    """Return the tensors that a published part must have, on the meta device. Source: EchoMimic v1."""
     with torch.device("meta"):
         if part == "reference":
             return ReferenceNet(shape).state_dict()

@@ -135,7 +135,7 @@ def sample_motion_codes(
     sound = torch.from_numpy(articulation)[None]
     levels, adapter = make_flow_levels(options.steps), FlowAdapter(core)
 
-    def make(window: Window, _) -> torch.Tensor:
+    def make(window: Window, _: object) -> torch.Tensor:
         start, stop = window.start, window.stop
         values = pack_streams(torch.zeros(1, stop - start, CODE_WIDTH), sound[:, 2 * start : 2 * stop])
         motion = torch.full((1, stop - start), GENERATED)

@@ -1,15 +1,11 @@
-"""Commands of the command line: their type, the flags they share, and their JSON documents."""
+"""Commands of the command line: their type, and the flags they share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from mouthpiece.engine.errors import ExitCode
-from mouthpiece.job import finalize_output
-from mouthpiece.json_values import to_json, to_json_value
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
@@ -17,28 +13,6 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
     from mouthpiece.job import Result
     from mouthpiece.request import UseCase
-
-__all__ = [
-    "Command",
-    "CommandResult",
-    "add_output_flags",
-    "add_provenance_flags",
-    "build_command",
-    "finalize_output",
-    "to_json",
-    "to_json_value",
-]
-
-
-class CommandResult(NamedTuple):
-    """What a command answers that is not a use case.
-
-    document: JSON-ready, for --json.  summary: the same for people.  exit_code: DONE, or PARTLY when a part failed.
-    """
-
-    document: object
-    summary: str
-    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(frozen=True)
@@ -54,7 +28,7 @@ class Command:
     name: str
     help: str
     add: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace, Progress], Result | CommandResult]
+    run: Callable[[argparse.Namespace, Progress], Result]
     keep_native_output: bool = False
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, CommandResult
+from mouthpiece.commands.command import Command
+from mouthpiece.job import Result
 
 if TYPE_CHECKING:
     import argparse
@@ -13,17 +14,22 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
 
 
-def run(args: argparse.Namespace, progress: Progress) -> CommandResult:
-    """Outcome of `doctor`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `doctor`: none."""
+
+
+def run(args: argparse.Namespace, progress: Progress) -> Result:
+    """Run `doctor`."""
     from mouthpiece.doctor import examine_installation
 
     rows = examine_installation()
-    return CommandResult(rows, "\n".join(f"{format_state(row):7} {row['name']}: {row['detail']}" for row in rows))
+    lines = [f"{format_state(row):7} {row['name']}: {row['detail']}" for row in rows]
+    return Result("doctor", rows, "\n".join(lines))
 
 
 def format_state(row: dict[str, Any]) -> str:
-    """How a row of the examination begins: "ok", "missing", or "extra" for what works without."""
+    """Format the state of a row: "ok", "missing", or "extra" for what is optional and missing."""
     return "ok" if row["ok"] else "missing" if row["needed"] else "extra"
 
 
-COMMAND = Command("doctor", "what works on this machine, what is missing", lambda parser: None, run)
+COMMAND = Command("doctor", "what works on this machine, what is missing", add_arguments, run)

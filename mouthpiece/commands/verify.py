@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mouthpiece.commands.command import Command, CommandResult
+from mouthpiece.commands.command import Command
 from mouthpiece.engine.errors import ExitCode
+from mouthpiece.job import Result
 
 if TYPE_CHECKING:
     import argparse
@@ -22,16 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", type=Path, metavar="ISSUERS.pem", help="certificates of issuers that you trust")
 
 
-def run(args: argparse.Namespace, progress: Progress) -> CommandResult:
+def run(args: argparse.Namespace, progress: Progress) -> Result:
     """Run `verify`: exit code 0 for marked and intact, 5 for anything else."""
     from mouthpiece.engine.provenance.verification import INTACT, format_verification, verify_file
 
     with progress.stage("verifying", 1, "file") as advance:
-        found = verify_file(args.file, args.trust)
+        report = verify_file(args.file, args.trust)
         advance(1)
-    return CommandResult(
-        found, format_verification(found), ExitCode.DONE if found["state"] == INTACT else ExitCode.REFUSED
-    )
+    exit_code = ExitCode.DONE if report["state"] == INTACT else ExitCode.REFUSED
+    return Result("verify", report, format_verification(report), report, exit_code=exit_code)
 
 
 COMMAND = Command("verify", "provenance: what was generated, which seconds, by which model", add_arguments, run)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import c2pa
 import numpy as np
 import pytest
 
-from mouthpiece.commands.command import add_provenance_flags, finalize_output
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, OutputError, UsageError
 from mouthpiece.engine.media.images import write_image
@@ -23,9 +21,9 @@ from mouthpiece.engine.provenance.manifest import (
     COMPOSITE_TYPE,
     CREATED_TYPE,
     SOURCE_TYPE_PREFIX,
-    make_marking,
 )
 from mouthpiece.engine.provenance.verification import verify_file
+from mouthpiece.job import OutputSettings, finalize_output, make_marking
 
 OPTIONS = SimpleNamespace(seed=3, settings=lambda: {"model": "mini", "seed": 3})
 
@@ -42,18 +40,6 @@ def write_tone(path):
     return path
 
 
-@pytest.fixture
-def asked(tmp_path):
-    """Arguments as a command line gives them."""
-
-    def asked(*words, **more):
-        parser = ArgumentParser()
-        add_provenance_flags(parser)
-        return SimpleNamespace(**vars(parser.parse_args(words)), force=False, dry_run=False, **more)
-
-    return asked
-
-
 def manifest_of(path, kind):
     with open(path, "rb") as file:
         return c2pa.Reader(kind, file).get_active_manifest()
@@ -63,11 +49,13 @@ def assertion(manifest, label):
     return next(row["data"] for row in manifest["assertions"] if row["label"] == label)
 
 
-def test_a_generated_film_says_so_in_standard_words_and_in_ours(asked, tmp_path):
+def test_a_generated_film_says_so_in_standard_words_and_in_ours(tmp_path):
     out, face = write_film(tmp_path / "out.mp4"), tmp_path / "face.png"
     write_image(face, np.zeros((40, 40, 3), np.uint8))
     bare = hashlib.sha256(out.read_bytes()).hexdigest()
-    payload = finalize_output(out, "animate", OPTIONS, (face,), {"x": 1}, make_marking(asked(), "animate", (face,)))
+    payload = finalize_output(
+        out, "animate", OPTIONS, (face,), {"x": 1}, make_marking(OutputSettings(), "animate", inputs=(face,))
+    )
     manifest = manifest_of(out, "video/mp4")
     action = assertion(manifest, "c2pa.actions.v2")["actions"][0]
     assert (action["action"], action["digitalSourceType"]) == ("c2pa.created", SOURCE_TYPE_PREFIX + CREATED_TYPE)
@@ -88,13 +76,13 @@ def test_a_generated_film_says_so_in_standard_words_and_in_ours(asked, tmp_path)
     assert str(tmp_path) not in json.dumps(manifest)
 
 
-def test_a_changed_film_names_its_parent_and_the_seconds_that_were_changed(asked, tmp_path):
+def test_a_changed_film_names_its_parent_and_the_seconds_that_were_changed(tmp_path):
     source, sound, out = (
         write_film(tmp_path / "in.mp4"),
         write_tone(tmp_path / "line.wav"),
         write_film(tmp_path / "out.mp4", value=10),
     )
-    marking = make_marking(asked(), "lipsync").of(
+    marking = make_marking(OutputSettings(), "lipsync").with_changes(
         source=source, spans_s=((Fraction(1, 25), Fraction(2, 25)), (0.12, 0.24))
     )
     finalize_output(out, "lipsync", OPTIONS, (sound, source), {}, marking)
@@ -118,32 +106,34 @@ def test_a_changed_film_names_its_parent_and_the_seconds_that_were_changed(asked
     assert found["generated"]["source"] == "in.mp4" and found["generated"]["type"] == COMPOSITE_TYPE
 
 
-def test_the_sound_inside_a_signed_wav_is_the_same_to_the_sample(asked, tmp_path):
+def test_the_sound_inside_a_signed_wav_is_the_same_to_the_sample(tmp_path):
     import soundfile
 
     out = write_tone(tmp_path / "out.wav")
     before, _ = soundfile.read(out)
-    finalize_output(out, "speak", OPTIONS, (), {}, make_marking(asked(), "speak"))
+    finalize_output(out, "speak", OPTIONS, (), {}, make_marking(OutputSettings(), "speak"))
     after, _ = soundfile.read(out)
     assert np.array_equal(before, after) and verify_file(out)["state"] == "intact"
 
 
-def test_a_container_that_carries_no_manifest_gets_one_beside_it_with_a_note(asked, tmp_path):
+def test_a_container_that_carries_no_manifest_gets_one_beside_it_with_a_note(tmp_path):
     out = write_film(tmp_path / "out.mkv")
     before = out.read_bytes()
-    said = finalize_output(out, "animate", OPTIONS, (), {}, make_marking(asked(output=out), "animate"))["provenance"]
+    said = finalize_output(out, "animate", OPTIONS, (), {}, make_marking(OutputSettings(), "animate", out))[
+        "provenance"
+    ]
     assert out.read_bytes() == before and said["manifest"] == "out.c2pa" and "carries no C2PA" in said["note"]
     found = verify_file(out)
     assert (found["state"], found["embedded"]) == ("intact", False)
     (tmp_path / "out.c2pa").write_bytes(b"mine")
     with pytest.raises(UsageError, match="out.c2pa: already there"):
-        make_marking(asked(output=out), "animate")
+        make_marking(OutputSettings(), "animate", out)
 
 
-def test_a_wav_too_large_to_be_rewritten_in_memory_gets_its_manifest_beside_it(asked, tmp_path, monkeypatch):
+def test_a_wav_too_large_to_be_rewritten_in_memory_gets_its_manifest_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr("mouthpiece.engine.provenance.manifest.LARGEST_WAV_BYTES", 1_000)
     out = write_tone(tmp_path / "out.wav")
-    said = finalize_output(out, "speak", OPTIONS, (), {}, make_marking(asked(), "speak"))["provenance"]
+    said = finalize_output(out, "speak", OPTIONS, (), {}, make_marking(OutputSettings(), "speak"))["provenance"]
     assert said["manifest"] == "out.wav.c2pa" and "too large" in said["note"]
     assert (verify_file(out)["state"], verify_file(out)["embedded"]) == ("intact", False)
     (tmp_path / "out.json").unlink()
@@ -153,10 +143,12 @@ def test_a_wav_too_large_to_be_rewritten_in_memory_gets_its_manifest_beside_it(a
     assert verify_file(out)["state"] == "tampered"
 
 
-def test_without_provenance_the_file_stays_as_it_was_and_the_sidecar_says_why(asked, tmp_path):
+def test_without_provenance_the_file_stays_as_it_was_and_the_sidecar_says_why(tmp_path):
     out = write_tone(tmp_path / "out.wav")
     before = out.read_bytes()
-    said = finalize_output(out, "speak", OPTIONS, (), {}, make_marking(asked("--no-provenance"), "speak"))["provenance"]
+    said = finalize_output(out, "speak", OPTIONS, (), {}, make_marking(OutputSettings(provenance=False), "speak"))[
+        "provenance"
+    ]
     assert out.read_bytes() == before and (said["marked"], said["reason"]) == (False, "--no-provenance")
 
 
@@ -166,27 +158,27 @@ def test_who_passes_no_marking_gets_one_all_the_same(tmp_path):
     assert verify_file(out)["state"] == "intact"
 
 
-def test_a_consent_is_in_manifest_and_sidecar(asked, tmp_path):
+def test_a_consent_is_in_manifest_and_sidecar(tmp_path):
     facts = {"person": "A. Speaker", "purpose": "a test", "until": "2999-01-01"}
     (tmp_path / "consent.json").write_text(json.dumps(facts))
     out = write_tone(tmp_path / "out.wav")
-    marking = make_marking(asked("--consent", str(tmp_path / "consent.json")), "speak")
+    marking = make_marking(OutputSettings(consent=tmp_path / "consent.json"), "speak")
     said = finalize_output(out, "speak", OPTIONS, (), {}, marking)["provenance"]["consent"]
     digest = hashlib.sha256((tmp_path / "consent.json").read_bytes()).hexdigest()
     assert said == assertion(manifest_of(out, "audio/wav"), ASSERTION_LABEL)["consent"] == facts | {"sha256": digest}
 
 
-def test_what_cannot_be_marked_is_not_kept(asked, tmp_path):
+def test_what_cannot_be_marked_is_not_kept(tmp_path):
     out = tmp_path / "out.mp4"
     out.write_bytes(b"this is no film")
     with pytest.raises(MouthpieceError, match="out.mp4: cannot be marked"):
-        finalize_output(out, "animate", OPTIONS, (), {}, make_marking(asked(), "animate"))
+        finalize_output(out, "animate", OPTIONS, (), {}, make_marking(OutputSettings(), "animate"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_input_with_a_broken_mark_is_no_reason_to_fail(asked, tmp_path):
+def test_an_input_with_a_broken_mark_is_no_reason_to_fail(tmp_path):
     source = write_film(tmp_path / "in.mp4")
-    finalize_output(source, "animate", OPTIONS, (), {}, make_marking(asked(), "animate"))
+    finalize_output(source, "animate", OPTIONS, (), {}, make_marking(OutputSettings(), "animate"))
     data = bytearray(source.read_bytes())
     data[-5] ^= 1
     source.write_bytes(data)
@@ -194,7 +186,9 @@ def test_an_input_with_a_broken_mark_is_no_reason_to_fail(asked, tmp_path):
     (tmp_path / "wrong.png").write_text("no picture")
     inputs = (source, tmp_path / "script.srt", tmp_path / "wrong.png")
     out = write_film(tmp_path / "out.mp4")
-    finalize_output(out, "dub", OPTIONS, inputs, {}, make_marking(asked(), "dub").of(source, ((0, 0.1),)))
+    finalize_output(
+        out, "dub", OPTIONS, inputs, {}, make_marking(OutputSettings(), "dub").with_changes(source, ((0, 0.1),))
+    )
     assert verify_file(out)["state"] == "intact" and verify_file(source)["state"] == "tampered"
 
 
@@ -207,7 +201,9 @@ def settings(tmp_path, monkeypatch):
 def test_the_installation_makes_its_key_once_for_its_owner_alone(settings):
     first = signing.load_credentials()
     assert (
-        signing.load_credentials() == first and first.is_users is False and first.signer.startswith("Mouthpiece self-signed")
+        signing.load_credentials() == first
+        and first.is_users is False
+        and first.signer.startswith("Mouthpiece self-signed")
     )
     assert (settings / "key.pem").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in settings.parent.rglob("*")) == ["certificates.pem", "key.pem", "signing"]
@@ -220,10 +216,8 @@ def test_processes_that_start_together_agree_on_one_key(settings):
     assert len(keys) == 1 and [path.name for path in settings.parent.iterdir()] == ["signing"]
 
 
-def test_a_dry_run_makes_no_key(settings, asked):
-    args = asked()
-    args.dry_run = True
-    make_marking(args, "animate")
+def test_a_dry_run_makes_no_key(settings):
+    make_marking(OutputSettings(dry_run=True), "animate")
     assert not settings.exists()
 
 
@@ -243,22 +237,22 @@ def own(settings, tmp_path):
     return tmp_path / "key.pem", tmp_path / "cert.pem"
 
 
-def test_a_user_signs_with_a_key_of_their_own_by_option_or_environment(own, asked, tmp_path, monkeypatch):
-    marking = make_marking(asked("--signing-key", str(own[0]), "--signing-cert", str(own[1])), "speak")
+def test_a_user_signs_with_a_key_of_their_own_by_option_or_environment(own, tmp_path, monkeypatch):
+    marking = make_marking(OutputSettings(signing_key=own[0], signing_cert=own[1]), "speak")
     assert marking.credentials.is_users is True
     out = write_tone(tmp_path / "out.wav")
     assert finalize_output(out, "speak", OPTIONS, (), {}, marking)["provenance"]["credential"] == "the user's own"
     monkeypatch.setenv("MOUTHPIECE_SIGNING_KEY", str(own[0]))
     monkeypatch.setenv("MOUTHPIECE_SIGNING_CERT", str(own[1]))
-    assert make_marking(asked(), "speak").credentials.is_users is True
+    assert make_marking(OutputSettings(), "speak").credentials.is_users is True
     monkeypatch.delenv("MOUTHPIECE_SIGNING_CERT")
     with pytest.raises(UsageError, match="--signing-key without --signing-cert"):
-        make_marking(asked(), "speak")
+        make_marking(OutputSettings(), "speak")
 
 
-def test_a_chain_of_the_user_is_trusted_only_where_it_is_given_as_trusted(own, asked, tmp_path, monkeypatch):
+def test_a_chain_of_the_user_is_trusted_only_where_it_is_given_as_trusted(own, tmp_path, monkeypatch):
     out = write_tone(tmp_path / "out.wav")
-    finalize_output(out, "speak", OPTIONS, (), {}, make_marking(asked(), "speak"))
+    finalize_output(out, "speak", OPTIONS, (), {}, make_marking(OutputSettings(), "speak"))
     assert verify_file(out)["signature"]["trusted"] is True
     monkeypatch.setenv("MOUTHPIECE_CONFIG_DIR", str(tmp_path / "another machine"))
     assert verify_file(out)["signature"] | {"trusted": None} == verify_file(out, own[1])["signature"] | {
@@ -286,7 +280,7 @@ def lone_certificate(key):
     ("none", "key.pem: no such file"), ("text", "not a private key that can be read"), ("locked", "not a private key that can be read"),
     ("other", "belongs to another key"), ("nocert", "no certificate in it"), ("lone", "--signing-cert: cannot sign with it"),
 ])  # fmt: skip
-def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, asked, spoil, wanted):
+def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, spoil, wanted):
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
         Encoding,
@@ -309,12 +303,12 @@ def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, a
     else:
         certificates.write_bytes(lone_certificate(key.read_bytes()))
     with pytest.raises(InvalidInputError) as caught:
-        make_marking(asked("--signing-key", str(key), "--signing-cert", str(certificates)), "speak")
+        make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak")
     assert wanted in str(caught.value) and caught.value.hint
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom permissions hold back")
-def test_a_key_that_may_not_be_read_is_a_sentence(own, asked):
+def test_a_key_that_may_not_be_read_is_a_sentence(own):
     own[0].chmod(0)
     with pytest.raises(InvalidInputError, match="cannot be read"):
-        make_marking(asked("--signing-key", str(own[0]), "--signing-cert", str(own[1])), "speak")
+        make_marking(OutputSettings(signing_key=own[0], signing_cert=own[1]), "speak")

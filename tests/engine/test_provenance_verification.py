@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mouthpiece.commands.command import finalize_output
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.provenance.verification import format_verification, verify_file
+from mouthpiece.job import finalize_output
 
 OPTIONS = SimpleNamespace(seed=3, settings=lambda: {"model": "mini", "seed": 3})
 NOISE = np.random.default_rng(0)

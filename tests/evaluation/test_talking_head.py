@@ -14,21 +14,23 @@ from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES
 from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 from mouthpiece.engine.media.writing import VideoWriter
-from mouthpiece.evaluation import talking_head as evaluation
-from mouthpiece.evaluation.talking_head import (
-    DRIFT_KEYS,
+from mouthpiece.evaluation import talking_head
+from mouthpiece.evaluation.missing import NotMeasured
+from mouthpiece.evaluation.mouth_sync import (
     SYNC_KEYS,
-    NotMeasured,
     compute_amplitude_ratio,
     compute_energy_curve,
     compute_phone_opening,
     estimate_opening,
+    measure_sync,
+)
+from mouthpiece.evaluation.talking_head import (
+    DRIFT_KEYS,
     evaluate_video,
     find_silent_frames,
     format_table,
     measure_identity,
     measure_sound_duration,
-    measure_sync,
 )
 from mouthpiece.evaluation.video_metrics import measure_video
 from mouthpiece.face import identity
@@ -185,7 +187,7 @@ def test_the_sounds_own_articulation_is_the_reference_when_there_are_weights(spo
 
 
 def test_a_clip_that_blurs_and_darkens_towards_its_end_drifts(puppet, tmp_path, monkeypatch, portrait):
-    monkeypatch.setattr(evaluation, "DRIFT_FROM_S", 0.9)
+    monkeypatch.setattr(talking_head, "DRIFT_FROM_S", 0.9)
     films = {}
     for name, change in (
         ("steady", lambda f: f),
@@ -254,23 +256,23 @@ def test_without_recognition_weights_likeness_is_structure(spoken, monkeypatch):
         raise MissingDependencyError("none")
 
     looks = measure_video(spoken).aligned_faces[:3]
-    monkeypatch.setattr(evaluation, "open_identity", missing)
+    monkeypatch.setattr(talking_head, "open_identity", missing)
     name, limit, values = measure_identity(looks[0], looks)
     assert name == "structure" and isinstance(limit, NotMeasured)
     assert values[0] == pytest.approx(1) and len(values) == 3
 
 
 def test_with_recognition_weights_likeness_is_the_cosine_of_embeddings(spoken, monkeypatch):
-    class Eyes:
-        name, same = "eyes", 0.5
+    class PixelEmbedding:
+        name, same_person_cosine = "pixels", 0.5
 
         def embed(self, image, face):
             return identity._normalize(image[face.points[:, 1].astype(int), face.points[:, 0].astype(int)].ravel())
 
     looks = measure_video(spoken).aligned_faces[:2]
-    monkeypatch.setattr(evaluation, "open_identity", Eyes)
+    monkeypatch.setattr(talking_head, "open_identity", PixelEmbedding)
     name, limit, values = measure_identity(looks[0], looks)
-    assert (name, limit) == ("eyes", 0.5) and values[0] == pytest.approx(1)
+    assert (name, limit) == ("pixels", 0.5) and values[0] == pytest.approx(1)
 
 
 def test_a_portrait_without_a_face_is_a_reason(spoken, tmp_path):

@@ -18,6 +18,7 @@ from mouthpiece.face.measure import (
     compute_blink_rate,
     compute_correlation,
     compute_jitter,
+    correlate_at_lag,
     estimate_head_pose,
     find_best_lag,
     find_blinks,
@@ -189,3 +190,11 @@ def test_an_eye_that_stays_open_in_a_blink_is_seen():
     depths = measure_blink_depths(left, right, RATE_HZ)
     assert depths == pytest.approx(np.array([[0.1, 0.25], [0.2, 0.9]]))
     assert measure_blink_depths(np.full(50, 0.3), np.full(50, 0.3), RATE_HZ).shape == (0, 2)
+
+
+@pytest.mark.parametrize("late", [-2, 0, 3])
+def test_a_curve_that_comes_late_correlates_best_at_its_own_lag(late):
+    first = np.random.default_rng(0).normal(size=80)
+    second = np.roll(first, late)
+    values = [correlate_at_lag(first, second, lag) for lag in range(-3, 4)]
+    assert int(np.argmax(values)) - 3 == late and max(values) == pytest.approx(1)

@@ -20,10 +20,10 @@ from mouthpiece.batch.job_list import read_job_list
 from mouthpiece.batch.ledger import Ledger, read_records
 from mouthpiece.batch.pool import WorkerPool
 from mouthpiece.batch.summary import format_summary, write_summary
-from mouthpiece.commands.command import to_json_value
 from mouthpiece.engine import version
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.progress import Progress
+from mouthpiece.json_values import to_json_value
 
 QUIET = Progress("none")
 TESTS = str(Path(tiny_jobs.__file__).parent)

@@ -17,7 +17,7 @@ from mouthpiece.voice.scripts.project_file import read_project
 RATE_HZ = 16_000
 
 
-class Reader:
+class FakeRecognizer:
     """A recogniser that finds two sentences in every sound that is not silent."""
 
     name, why = "reader", "a test"
@@ -35,7 +35,7 @@ class Reader:
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr(transcription, "open_transcriber", lambda *given: Transcriber(Reader()))
+    monkeypatch.setattr(transcription, "open_transcriber", lambda *given: Transcriber(FakeRecognizer()))
     monkeypatch.setattr(
         transcription, "find_speech_regions", lambda wave: [(0, len(wave))] if np.abs(wave).max() > 0.01 else []
     )

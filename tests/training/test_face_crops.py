@@ -61,8 +61,10 @@ def test_the_whole_stage_names_its_files_skips_what_has_no_face_and_what_is_done
     here = nullcontext(SimpleNamespace(imap_unordered=map))  # a pool that works in this process
     monkeypatch.setattr(stage.multiprocessing, "get_context", lambda how: SimpleNamespace(Pool=lambda workers: here))
     base = {"licence": "CC0-1.0", "source": "here"}
-    rows = [base | {"path": str(faceless), "audio": "x.wav", "kind": "talk", "speaker": "ann"},
-            base | {"path": str(portrait), "kind": "portrait", "speaker": "bea"}]  # fmt: skip
+    rows = [
+        base | {"path": str(faceless), "audio": "x.wav", "kind": "talk", "speaker": "ann"},
+        base | {"path": str(portrait), "kind": "portrait", "speaker": "bea"},
+    ]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert stage.write_crops(tmp_path, tmp_path / "out", workers=1) == 1
     made = list((tmp_path / "out" / "crops").iterdir())

@@ -118,8 +118,11 @@ def test_the_whole_stage_writes_what_aligns_and_refuses_when_nothing_does(tmp_pa
     soundfile.write(tmp_path / "one.wav", wave, 16000)
     soundfile.write(tmp_path / "two.wav", wave, 16000)
     base = {"kind": "speech", "language": "en", "licence": "CC0-1.0", "source": "here"}
-    rows = [base | {"path": "one.wav", "text": LINE, "speaker": "x"}, base | {"path": "two.wav", "text": "xqzvw"},
-            base | {"path": "not-there.wav", "language": "de"}]  # fmt: skip
+    rows = [
+        base | {"path": "one.wav", "text": LINE, "speaker": "x"},
+        base | {"path": "two.wav", "text": "xqzvw"},
+        base | {"path": "not-there.wav", "language": "de"},
+    ]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert forced_alignment.align_clips(tmp_path, tmp_path / "out") == (1, 2)
     assert [(n, c["speaker"]) for n, c in load_labelled_clips(tmp_path / "out" / "phones.npz").items()] == [

@@ -49,7 +49,7 @@ def toy_face(seed=0):
 
 
 def fields(count, seed=1):
-    """Smooth displacements (count, 468, 2) of the face below the eyes, and two of the brows; the first opens the mouth."""
+    """Make smooth displacements (count, 468, 2) of the lower face, and two of the brows; the first opens the mouth."""
     rng, p = np.random.default_rng(seed), toy_face()[:, :2]
     centres = np.c_[rng.uniform(0.3, 0.7, count), np.r_[rng.uniform(0.58, 0.8, count - 2), 0.22, 0.25]]
     bumps = np.exp(-((p[None] - centres[:, None]) ** 2).sum(-1) / 0.012)
@@ -123,13 +123,25 @@ def test_lattices_are_the_plain_matrix_product_x_then_y():
 
 def test_files_fall_into_their_parts_by_kind_person_and_turn(tmp_path):
     (tmp_path / "crops").mkdir()
-    names = ["talk__ann__one", "talk__x__kept", "talk-eval__y__two", *(f"talk__grid_s1__{k}" for k in "abcd"),
-             *(f"portrait__{k}__{k}" for k in "abcde"), ".talk__ann__half"]  # fmt: skip
+    names = [
+        "talk__ann__one",
+        "talk__x__kept",
+        "talk-eval__y__two",
+        *(f"talk__grid_s1__{k}" for k in "abcd"),
+        *(f"portrait__{k}__{k}" for k in "abcde"),
+        ".talk__ann__half",
+    ]
     for name in names:
         (tmp_path / "crops" / f"{name}.npz").touch()
     parts = {k: [p.stem.split("__")[-1] for p in v] for k, v in split_crop_files(tmp_path, SPLIT).items()}
-    assert parts == dict(clips=["one", "b", "d"], held_clips=["kept"], known_clips=["a", "c"], eval=["two"],
-                         portraits=["a", "c", "d"], held_portraits=["b", "e"])  # fmt: skip
+    assert parts == dict(
+        clips=["one", "b", "d"],
+        held_clips=["kept"],
+        known_clips=["a", "c"],
+        eval=["two"],
+        portraits=["a", "c", "d"],
+        held_portraits=["b", "e"],
+    )
 
 
 def test_without_crops_the_stage_to_run_is_named(tmp_path):

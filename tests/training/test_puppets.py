@@ -12,8 +12,8 @@ from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 from mouthpiece.lipsync.portrait.renderer import warp
 from mouthpiece.lipsync.portrait.teeth import draw_teeth
 from mouthpiece.training.data.face_crops import crop_portrait
+from mouthpiece.training.data.mesh_warp import BORDER_POINTS, map_to_source, rasterize, sample_image, triangulate_face
 from mouthpiece.training.data.puppets import (
-    BORDER_POINTS,
     FLOW_PX,
     IMAGE_PX,
     DrivingClip,
@@ -23,13 +23,9 @@ from mouthpiece.training.data.puppets import (
     load_portrait,
     locate_lip_line,
     make_original_pose,
-    map_to_source,
     mask_inner_mouth,
     mask_lip_contact,
-    rasterize,
-    sample_image,
     sample_poses,
-    triangulate_face,
     trim_inner_lips,
     warp_portrait,
 )

@@ -23,8 +23,9 @@ from mouthpiece.training import motion, renderer, training_run
 from mouthpiece.training.core import load_codes
 from mouthpiece.training.data import puppets
 from mouthpiece.training.data.face_crops import crop_portrait
+from mouthpiece.training.data.mesh_warp import BORDER_POINTS, map_to_source, rasterize, sample_image
 from mouthpiece.training.data.motion_codes import write_motion_codes
-from mouthpiece.training.data.puppets import BORDER_POINTS, load_portrait, map_to_source, rasterize, sample_image
+from mouthpiece.training.data.puppets import load_portrait
 from mouthpiece.training.mesh_geometry import LOWER_LIP_EDGE, POINT_COUNT
 from mouthpiece.training.motion import LatticeExamples, flip_lattice, jitter_alignment, jitter_colour
 from mouthpiece.training.motion_space import load_space

@@ -1,10 +1,18 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from mouthpiece.engine.device import Placement
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.training import training_run
-from mouthpiece.training.training_run import TrainingRun, WeightAverage, choose_training_device, compute_learning_rate
+from mouthpiece.training.training_run import (
+    TrainingRun,
+    WeightAverage,
+    choose_training_device,
+    compute_learning_rate,
+    fit,
+)
 
 
 class Clock:
@@ -134,3 +142,63 @@ def test_a_checkpoint_of_another_network_is_named_not_half_loaded(tmp_path):
 def test_a_budget_that_is_none_is_refused(tmp_path, minutes):
     with pytest.raises(UsageError, match="budget"):
         a_run(tmp_path / "net.ckpt", minutes=minutes)
+
+
+def an_unfinished_run(path, minutes=1.0, seed=0):
+    """A run, its average, a loss that draws its batch from a generator, and the steps it was asked for."""
+    run = a_run(path, minutes, seed=seed)
+    net, steps = run.modules["net"], []
+    average = WeightAverage(net)
+    run.modules["average"] = average.module
+    generator = torch.Generator().manual_seed(1 + run.step)
+
+    def compute_losses(step):
+        steps.append(step)
+        error = ((net(torch.randn(4, 2, generator=generator)) - 3) ** 2).mean()
+        return 2 * error, dict(error=error)
+
+    return run, average, compute_losses, steps
+
+
+@pytest.fixture
+def stepping_clock(monkeypatch, clock):
+    """A clock that goes on by a second whenever it is read."""
+
+    def monotonic():
+        clock.now_s += 1
+        return clock.now_s
+
+    monkeypatch.setattr(training_run, "time", SimpleNamespace(monotonic=monotonic))
+
+
+def test_the_loop_steps_until_the_budget_is_spent_and_gives_the_average(tmp_path, stepping_clock):
+    run, average, compute_losses, steps = an_unfinished_run(tmp_path / "net.ckpt")
+    reports = []
+    before = run.modules["net"].weight.clone()
+    trained = fit(run, average, compute_losses, 0.01, lambda *facts: reports.append(facts), every=5)
+    assert steps == list(range(run.step)) and run.step > 10 and run.done >= 1
+    assert trained is average.module and not torch.equal(trained.weight, before)
+    assert not torch.equal(trained.weight, run.modules["net"].weight)
+    assert [step for step, *_ in reports] == list(range(5, run.step + 1, 5))
+    assert reports[-1][2]["error"] < reports[0][2]["error"]
+    assert torch.load(tmp_path / "net.ckpt", weights_only=True)["step"] == run.step
+
+
+def test_the_loop_clips_gradients_to_norm_one(tmp_path, stepping_clock):
+    run, average, _, _ = an_unfinished_run(tmp_path / "net.ckpt", minutes=0.1)
+    net, norms = run.modules["net"], []
+    step = run.optimizers["net"].step
+    run.optimizers["net"].step = lambda: (
+        norms.append(torch.cat([p.grad.flatten() for p in net.parameters()]).norm()) or step()
+    )
+    fit(run, average, lambda step: (1e3 * net(torch.ones(1, 2)).sum(), {}), 0.01)
+    assert norms and all(norm.item() == pytest.approx(1, abs=1e-4) for norm in norms)
+
+
+def test_the_loop_resumes_where_the_checkpoint_ends(tmp_path, stepping_clock):
+    run, average, compute_losses, _ = an_unfinished_run(tmp_path / "net.ckpt", minutes=0.5)
+    fit(run, average, compute_losses, 0.01)
+    again, average, compute_losses, steps = an_unfinished_run(tmp_path / "net.ckpt", minutes=1.0, seed=5)
+    assert torch.equal(again.modules["net"].weight, run.modules["net"].weight)
+    fit(again, average, compute_losses, 0.01)
+    assert steps[0] == run.step and again.step > run.step

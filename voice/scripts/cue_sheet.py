@@ -64,7 +64,10 @@ _ON_SCREEN_WORDS = {
     "offon": "off_on",
 }
 WRITTEN_COLUMNS = ("cue", "character", "start", "end", "text", "original", "language", "on_screen", "notes")
-_HINT = "A cue sheet needs a row of column names with at least a start ('tc in'), an end ('tc out') or duration, and a text."
+_HINT = (
+    "A cue sheet needs a row of column names with at least a start ('tc in'), "
+    "an end ('tc out') or duration, and a text."
+)
 
 
 class Header(NamedTuple):

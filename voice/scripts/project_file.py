@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.voice.scripts.project import TIME_FIELDS, Project, ProjectEntry, mark_stale, round_times
-from mouthpiece.voice.scripts.script import REMARKS, Line, Remark, Script
+from mouthpiece.voice.scripts.script import REMARK_KINDS, Line, Remark, Script
 from mouthpiece.voice.scripts.script_format import Match
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def _parse_entry(document: dict[str, Any], name: str) -> ProjectEntry:
     texts = {key: document[key] for key in _LINE_FIELDS if key in document and key not in TIME_FIELDS}
     line = round_times(Line(start=start, end=end, **{"speaker": "", **texts}))
     known = {key: document[key] for key in _ENTRY_FIELDS if key in document}
-    remarks = tuple(Remark(r["kind"], r["text"], line.id) for r in document.get("remarks", ()) if r["kind"] in REMARKS)
+    remarks = tuple(
+        Remark(r["kind"], r["text"], line.id) for r in document.get("remarks", ()) if r["kind"] in REMARK_KINDS
+    )
     takes = tuple(document.get("takes", ()))
     if known.get("take", 0) > len(takes):
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""A script in memory: lines with speakers and exact times, and what was noticed while reading."""
+"""A script in memory: lines with speakers and exact times, and remarks of its reader."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from fractions import Fraction
 from mouthpiece.engine.errors import MouthpieceError
 
 ON_SCREEN = ("", "on", "off", "on_off", "off_on")
-REMARKS = {  # kind -> does a person have to look at the line
-    "encoding": False,
-    "format": False,
-    "origin": False,
-    "split": False,
-    "unit": False,
-    "placed": False,
-    "overlap": True,
-    "beyond_end": True,
-    "zero_length": True,
-    "reversed": True,
-    "empty": True,
-    "unknown_speaker": True,
-    "no_time": True,
-}
+REMARK_KINDS = (
+    *("encoding", "format", "origin", "split", "unit", "placed"),  # on the whole script: good to know
+    *("overlap", "beyond_end", "zero_length", "reversed", "empty", "unknown_speaker", "no_time"),  # look at the line
+)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+_ROW_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 _SPACES = re.compile(r"[ \t]+")
+_MAX_WANTED_CHARACTERS = 48  # of an id, before a number is added
 _NOT_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -35,16 +25,15 @@ _NOT_ID = re.compile(r"[^A-Za-z0-9._-]+")
 class Line:
     """A line of dialogue.
 
-    id: letters, digits, '.', '_' and '-'; one line of the script has it.
-    speaker: as written; "" when the script does not say.
-    start, end: Fraction, seconds from the first frame of the film; None where a plain text gives no times.
-    text: what is to be spoken, without markup; "\\n" between rows.
-    language: such as "en" or "pt-BR"; "" when the script does not say.
-    on_screen: is the mouth seen: "on", "off", "on_off", "off_on", or "" for unknown.
+    id: letters, digits, '.', '_' and '-'; unique in the script.
+    speaker: as written; "" when unknown.
+    start, end: seconds from the first frame of the film; None where a plain text gives no times.
+    text: what is spoken, without markup; "\\n" between rows.
+    language: such as "en" or "pt-BR"; "" when unknown.
+    on_screen: whether the mouth is seen, as in DAPT: "on", "off", "on_off", "off_on", or "" for unknown.
     original: the text in the language of the film, where the script has both.
-    notes: what the script says to the people who work with it.
+    notes: for the people who work with the script.
     Raises MouthpieceError for parts of the wrong kind.
-    Source: ours; on_screen as in DAPT.
     """
 
     id: str
@@ -67,35 +56,30 @@ class Line:
         """Get (start, end) in seconds; None without times."""
         return None if self.start is None or self.end is None else (self.start, self.end)
 
-    @property
-    def slot(self) -> Fraction:
-        """Length in seconds, a Fraction; 0 without times."""
-        return max(Fraction(0), self.end - self.start) if self.start is not None else Fraction(0)
-
 
 @dataclass(frozen=True)
 class Remark:
-    """Something noticed about a script that its owner should know.
+    """A remark of the reader on a script, for its owner.
 
-    kind: a key of REMARKS.  text: one sentence.  line_id: the line it is about; "" for the whole script.
+    kind: one of REMARK_KINDS.
+    text: one sentence.
+    line_id: the line it is about; "" for the whole script.
     """
 
     kind: str
     text: str
     line_id: str = ""
 
-    @property
-    def serious(self) -> bool:
-        """True when a person has to look at the line."""
-        return REMARKS[self.kind]
-
 
 @dataclass(frozen=True)
 class Script:
-    """Lines in the order of the file.
+    """A script: its lines in the order of the file.
 
-    language: of the texts, "" when unknown.  original_language: of the originals.  title: of the film.
-    source: name of the file.  remarks: Remarks.
+    language: of the texts; "" when unknown.
+    original_language: of the originals.
+    title: of the film.
+    source: name of the file.
+    remarks: of its reader.
     """
 
     lines: tuple[Line, ...]
@@ -107,44 +91,39 @@ class Script:
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Names in the order of their first line."""
+        """Names of the speakers in the order of their first line."""
         return tuple(dict.fromkeys(line.speaker for line in self.lines if line.speaker))
 
-    def add_remarks(self, *remarks) -> Script:
-        """The script with more remarks."""
+    def add_remarks(self, *remarks: Remark) -> Script:
+        """Return the script with more remarks."""
         return replace(self, remarks=self.remarks + tuple(remarks))
 
 
 def clean_text(text: str) -> str:
-    """Text as every format can carry it: rows trimmed, single spaces, no empty rows and no control characters.
+    """Clean a text to what every format can carry: rows trimmed, single spaces, no empty rows or control characters.
 
-    text: str.
-    Source: ours; an empty row ends a cue in SRT and WebVTT, XML has no control characters.
+    An empty row ends a cue in SRT and WebVTT; XML has no control characters.
     """
-    rows = _BREAK.split(text)
+    rows = _ROW_BREAK.split(text)
     kept = ("".join(c for c in row if c == "\t" or unicodedata.category(c) != "Cc" and c != "\ufeff") for row in rows)
     return "\n".join(filter(None, (_SPACES.sub(" ", row).strip() for row in kept)))
 
 
 def make_unique_ids(wanted: list[str]) -> list[str]:
-    """Ids for lines in order: those wanted where they can be, numbers from 1 where nothing was wanted.
+    """Make ids for lines in order: those wanted where they can be, numbers from 1 where nothing was wanted.
 
-    wanted: list of str, possibly empty, repeated or with characters that an id cannot have.
+    wanted: possibly empty, repeated or with characters that an id cannot have.
     """
-    plain = [_NOT_ID.sub("-", name).strip("-._")[:48] for name in wanted]
-    taken, ids = set(), []
-    reserved = set(plain)
-    for number, name in enumerate(plain, 1):
-        if name and name not in taken:
-            chosen = name
-        else:
+    names = [_NOT_ID.sub("-", name).strip("-._")[:_MAX_WANTED_CHARACTERS] for name in wanted]
+    reserved, taken = set(names), set()
+    ids = []
+    for number, name in enumerate(names, 1):
+        chosen = name
+        if not name or name in taken:
             base = name or str(number)
-            options = [base] if not name and base not in reserved else []
-            chosen = next(
-                o
-                for o in (*options, *(f"{base}-{k}" for k in range(2, len(plain) + 3)))
-                if o not in taken and o not in reserved
-            )
+            numbered = (f"{base}-{k}" for k in range(2, len(names) + 3))
+            candidates = numbered if name or base in reserved else (base, *numbered)
+            chosen = next(c for c in candidates if c not in taken and c not in reserved)
         taken.add(chosen)
         ids.append(chosen)
     return ids

@@ -1,4 +1,4 @@
-"""Speakers that stand before the text: "ANNA: Come in."."""
+"""Speakers named before the text of a line: "ANNA: Come in."."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ MAX_NAME_WORDS = 4
 
 
 def split_speakers(texts: list[str]) -> list[tuple[str, str]]:
-    """(speaker, text) of every text; the speaker is "" where no name stands before it.
+    """Split every text into (speaker, text); the speaker is "" where no name stands before it.
 
-    texts: list of str.
     A word and a colon are a name when the word is written in capitals, begins two texts, or when all texts begin so;
     "Remember: be careful." once in a script stays as it is.
     """
@@ -20,13 +19,10 @@ def split_speakers(texts: list[str]) -> list[tuple[str, str]]:
     counts = Counter(name for name, _ in filter(None, found))
     spoken = sum(1 for text in texts if text)
     everywhere = sum(counts.values()) == spoken > 1 and not any(map(_is_upper_case, counts))
-    result = []
-    for text, parts in zip(texts, found):
-        if parts and (everywhere or counts[parts[0]] > 1 or _is_upper_case(parts[0])):
-            result.append(parts)
-        else:
-            result.append(("", text))
-    return result
+    return [
+        parts if parts and (everywhere or counts[parts[0]] > 1 or _is_upper_case(parts[0])) else ("", text)
+        for text, parts in zip(texts, found)
+    ]
 
 
 def _is_upper_case(name: str) -> bool:
@@ -34,6 +30,7 @@ def _is_upper_case(name: str) -> bool:
 
 
 def _split_prefix(text: str) -> tuple[str, str] | None:
+    """Split a text at what may be a name and a colon; None where nothing may."""
     match = _PREFIX.fullmatch(text)
     if match is None or len(match["name"].split()) > MAX_NAME_WORDS:
         return None

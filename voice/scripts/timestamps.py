@@ -12,11 +12,8 @@ _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?")
 _TIMECODE = re.compile(r"(\d{1,3}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
 
 
-def parse_timestamp(text: str) -> Fraction:
-    """Seconds as Fraction of "01:02:03.456", "02:03,456" or "02:03"; None for anything else.
-
-    text: str.
-    """
+def parse_timestamp(text: str) -> Fraction | None:
+    """Parse "01:02:03.456", "02:03,456" or "02:03" to seconds; None for anything else."""
     found = _CLOCK.fullmatch(text.strip())
     if not found:
         return None
@@ -27,24 +24,25 @@ def parse_timestamp(text: str) -> Fraction:
     return whole + (Fraction(int(part), 10 ** len(part)) if part else Fraction(0))
 
 
-def format_timestamp(time: Fraction, mark: str = ".") -> str:
-    """ "HH:MM:SS.mmm" of seconds, to the nearest millisecond.
+def format_timestamp(time: Fraction | None, mark: str = ".") -> str:
+    """Format seconds as "HH:MM:SS.mmm", to the nearest millisecond.
 
-    time: Fraction, seconds, 0 or more.
-    mark: "." or ",".
+    time: seconds, 0 or more. Raises ValueError for a line without times.
+    mark: before the milliseconds, "." or ",".
     """
+    if time is None:
+        raise ValueError("a line without times cannot be written")
     total_ms = round_half_up(max(Fraction(0), time) * 1000)
     seconds, part_ms = divmod(total_ms, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{part_ms:03d}"
 
 
-def parse_timecode(text: str, rate) -> None:
-    """Seconds as Fraction of a timecode with frames, "01:02:03:04", or with ';' where frame numbers are dropped; None
-    for anything else.
+def parse_timecode(text: str, rate: Fraction | None) -> Fraction | None:
+    """Parse a timecode with frames, "01:02:03:04", to seconds; None for anything else.
 
-    text: str.
-    rate: Fraction, frames a second, or None when not told.
-    Raises UsageProblem for a timecode without a rate, and for a frame number that the rate does not have.
+    text: with ';' or '.' before the frames where frame numbers are dropped.
+    rate: frames a second; None when unknown.
+    Raises UsageError for a timecode without a rate, and for a frame number that the rate does not have.
     Source: SMPTE ST 12-1: at 30000/1001 numbers 0 and 1 are left out every minute but the tenth, at 60000/1001 four.
     """
     found = _TIMECODE.fullmatch(text.strip())

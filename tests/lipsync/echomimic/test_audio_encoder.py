@@ -13,7 +13,6 @@ from mouthpiece.lipsync.echomimic import audio_encoder as module
 from mouthpiece.lipsync.echomimic.audio_encoder import (
     AudioFeatures,
     WhisperAudioEncoder,
-    count_published_frames,
     gather_tokens,
     get_centre_tick,
 )
@@ -69,14 +68,6 @@ def test_a_long_sound_is_heard_thirty_seconds_at_a_time_and_forgotten(small, mon
         hearing.get_tokens(start, start + 12, 25)
     assert heard == [0, 1, 2, 3]
     assert hearing._segment.cache_info().currsize == module.CACHED_SEGMENTS
-
-
-@pytest.mark.parametrize(
-    ("states", "fps", "count"),
-    [(50, 25, 27), (50, 24, 26), (100, 25, 52), (100, 24, 50), (68, 25, 36), (68, 24, 35), (1561, 24, 751)],
-)
-def test_the_published_pipelines_make_more_frames_than_the_sound_lasts(states, fps, count):
-    assert count_published_frames(states, float(fps)) == count and count_published_frames(states, float(fps), 9) == 9
 
 
 def test_frames_are_about_their_own_time():

@@ -99,11 +99,11 @@ def test_the_debug_size_is_no_published_file(published):
 def test_a_truncated_file_is_refused(published):
     path = published / "motion_module.pth"
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(InvalidInputError, match="truncated or no weights file") as problem:
+    with pytest.raises(InvalidInputError, match="truncated, or not a weights file") as problem:
         convert(published, shape=DEBUG_CONFIG)
     assert "models pull" in problem.value.hint
     path.write_bytes(b"no pickle at all")
-    with pytest.raises(InvalidInputError, match="no weights file"):
+    with pytest.raises(InvalidInputError, match="not a weights file"):
         read_published(path)
     path.write_bytes(b"")
     with pytest.raises(InvalidInputError, match="empty"):

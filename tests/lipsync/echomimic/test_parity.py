@@ -14,7 +14,6 @@ from debug_weights import randomize
 from safetensors.torch import load_file, save_file
 
 from mouthpiece.engine.sampling import NoiseLevel
-from mouthpiece.lipsync.echomimic.audio_encoder import count_published_frames
 from mouthpiece.lipsync.echomimic.config import NetworkConfig
 from mouthpiece.lipsync.echomimic.networks import Denoiser, FaceLocator, ReferenceNet
 from mouthpiece.lipsync.echomimic.sampling import (
@@ -31,11 +30,19 @@ EARS = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 
 LIMITS = {"max_over_rms": 1e-4, "rel_l2": 2e-5}
 
 
+def import_benchmark(name):
+    """A module of the folder of benchmarks, which is no package: its path is left in place."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
+count_published_frames = import_benchmark("published_echomimic").count_published_frames
+
+
 @pytest.fixture(scope="module")
 def checker():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("parity_echomimic")
-    sys.path.remove(str(BENCHMARKS))
+    return import_benchmark("parity_echomimic")
 
 
 def outputs(**shapes):
@@ -248,3 +255,11 @@ def test_the_command_prints_each_error_beside_its_tolerance_and_exits_by_them(ch
         monkeypatch.setattr(checker, "check", lambda folder, some=some: some)
         assert importlib.import_module("parity").main() == code
     assert "MISS bad: 1.0e+00 2.0e+00 (tolerance 1.0e-05 2.0e-06)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("states", "fps", "count"),
+    [(50, 25, 27), (50, 24, 26), (100, 25, 52), (100, 24, 50), (68, 25, 36), (68, 24, 35), (1561, 24, 751)],
+)
+def test_the_published_pipelines_make_more_frames_than_the_sound_lasts(states, fps, count):
+    assert count_published_frames(states, float(fps)) == count and count_published_frames(states, float(fps), 9) == 9

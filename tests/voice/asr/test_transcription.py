@@ -198,6 +198,6 @@ def test_a_draft_is_cut_at_sentences_and_pauses_and_no_line_is_too_long():
     lines = [line.text for line in script.lines]
     assert lines[0] == "Yes, I think so." and lines[1].startswith("Mr. Smith")
     assert " ".join(lines).split() == texts
-    assert all(len(line.text) <= 60 and line.slot <= 5 for line in script.lines)
+    assert all(len(line.text) <= 60 and line.end - line.start <= 5 for line in script.lines)
     assert {line.speaker for line in script.lines} == {"S1"} and script.language == "en"
     assert any(line.endswith(",") for line in lines)
