@@ -6,6 +6,8 @@ import pytest
 
 
 def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeypatch, debug_weights):
+    from mouthpiece.doctor import Extra
+
     monkeypatch.setattr("mouthpiece.doctor.PACKAGES", (("torch", "networks"), ("no_such_package", "nothing")))
     names = ("motion", "phonetic", "lost")
     monkeypatch.setattr(
@@ -13,7 +15,7 @@ def test_doctor_has_a_line_for_each_part_and_knows_what_is_missing(call, monkeyp
     )
     monkeypatch.setattr(
         "mouthpiece.doctor.EXTRAS",
-        (("here", ("torch",), "works", ""), ("gone", ("torch", "no_such_package"), "would help", "")),
+        (Extra("here", ("torch",), "works"), Extra("gone", ("torch", "no_such_package"), "would help")),
     )
     monkeypatch.setattr("mouthpiece.doctor.load_model_registry", lambda: {"net": {"title": "a net"}})
     monkeypatch.setattr("mouthpiece.doctor.is_model_available", lambda name: False)

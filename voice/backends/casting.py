@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.voice.backends.registry import (
     get_default_voice,
@@ -56,12 +58,11 @@ def assign_voices(casting: dict[str, str], speakers: tuple[str, ...], language: 
     default = get_default_voice(language)
     others = [voice.name for voice in list_castable_voices() if voice.language == language and voice.name != default]
     free = [name for name in (default, *others) if name not in casting.values()] or [default, *others]
-    voices, turn = {}, 0
+    voices: dict[str, str] = {}
+    turns = cycle(free)
     for speaker in speakers:
-        spec = casting.get(speaker, casting.get(ANY_SPEAKER))
-        if spec is None:
-            spec, turn = free[turn % len(free)], turn + 1
-        voices[speaker] = spec
+        given = casting.get(speaker, casting.get(ANY_SPEAKER))
+        voices[speaker] = next(turns) if given is None else given
     return voices
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec
 from mouthpiece.voice.plan.speech_plan import VOICE_RATE_HZ
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from chatterbox.tts import ChatterboxTTS
@@ -43,7 +45,7 @@ class Chatterbox:
 
     def __init__(self, reference: str | None = None, device: str = "auto") -> None:
         self.name = NAME if reference is None else f"{NAME}:{reference}"
-        self._reference = None if reference is None else str(check_input_file(reference, "recording of a voice"))
+        self._reference = None if reference is None else str(check_input_file(Path(reference), "recording of a voice"))
         self._model = _load_model(device)
 
     def predict_plan(self, utterance: Utterance, speed: float = 1.0) -> NoReturn:
@@ -80,7 +82,7 @@ class ChatterboxBackend:
     mixable = False
     castable = False
     remedy = "pip install chatterbox-tts, then mouthpiece models pull chatterbox"
-    converter = None
+    converter: Callable[[Path], Path] | None = None
 
     def is_available(self) -> bool:
         """Tell whether package and weights are on this machine; nothing is loaded."""

@@ -16,6 +16,8 @@ from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
 from mouthpiece.voice.backends.timed_voice import TimedVoice, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onnxruntime import InferenceSession
 
 NAME = "hibari"
@@ -63,7 +65,7 @@ class HibariBackend:
     mixable = False
     castable = False
     remedy = ""
-    converter = None
+    converter: Callable[[Path], Path] | None = None
 
     def is_available(self) -> bool:
         """Tell whether the voice can speak: always."""
@@ -95,7 +97,9 @@ class HibariBackend:
 def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
     from mouthpiece.engine.weights.records import record_model
 
-    path = Path(find_spec("hibari").submodule_search_locations[0]) / "assets" / "hibari.onnx"
+    spec = find_spec("hibari")
+    assert spec is not None and spec.submodule_search_locations  # a dependency of the package
+    path = Path(spec.submodule_search_locations[0]) / "assets" / "hibari.onnx"
     if not is_verified(path, MODEL_SHA256):
         hint = "Run: pip install --force-reinstall hibari-tts==0.2.1"
         raise MissingDependencyError(f"{NAME}: {path} is damaged or of another version.", hint=hint, code="bad_weights")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import safe_open
@@ -18,6 +19,11 @@ from mouthpiece.engine.weights.model_cache import cached_model
 from mouthpiece.voice.backends.backend import VoiceInfo, VoiceSpec, parse_mix, split_mix
 from mouthpiece.voice.backends.onnx_subgraph import FLOAT, extract_subgraph
 from mouthpiece.voice.backends.timed_voice import TimedVoice, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onnxruntime import InferenceSession
 
 NAME = "kokoro"
 # of the split below; raise it when that changes: cached halves are made anew
@@ -57,9 +63,10 @@ class Kokoro(TimedVoice):
         self._style = style
         self._planner, self._speaker = _load_sessions(threads)
 
-    def _predict_prosody(self, ids: np.ndarray, speed: float) -> list[np.ndarray]:
+    def _predict_prosody(self, ids: np.ndarray, speed: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         given = {"tokens": ids[None], "style": self._get_style_row(ids), "speed": np.array([speed], np.float32)}
-        return [out[0] for out in self._planner.run([DURATIONS, F0, ENERGY], given)]
+        durations, f0, energy = self._planner.run([DURATIONS, F0, ENERGY], given)
+        return durations[0], f0[0], energy[0]
 
     def _synthesize(self, ids: np.ndarray, durations: np.ndarray, f0: np.ndarray, energy: np.ndarray) -> np.ndarray:
         given = {
@@ -82,7 +89,7 @@ def list_names() -> list[str]:
         return sorted(file.keys())
 
 
-def mix_styles(weights: dict[str, float]) -> np.ndarray | None:
+def mix_styles(weights: dict[str, float]) -> np.ndarray:
     """Mix styles convexly: (510, 256) float32.
 
     weights: voice name -> share; the shares sum to one.
@@ -111,7 +118,7 @@ class KokoroBackend:
     mixable = True
     castable = True
     remedy = "mouthpiece models pull kokoro"
-    converter = staticmethod(convert_pulled_model)
+    converter: Callable[[Path], Path] | None = staticmethod(convert_pulled_model)
 
     def is_available(self) -> bool:
         """Tell whether the model is on this machine; nothing is loaded."""
@@ -153,12 +160,12 @@ class KokoroBackend:
 
 
 @cached_model(2)
-def _load_sessions(threads: int | None) -> tuple | None:
+def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
     planner, speaker = split_model()
     return open_session(planner, threads, NAME), open_session(speaker, threads, NAME)
 
 
-def split_model() -> tuple[Path, Path] | None:
+def split_model() -> tuple[Path, Path]:
     """Split the verified model into planner and speaker, once; their paths in the cache.
 
     Raises MissingDependencyError with the command that helps, InvalidInputError for a damaged model, OutputError for

@@ -138,7 +138,7 @@ def _open_voice(spec: VoiceSpec, threads: int | None) -> Voice:
 
 def speak_whole_text(
     voice: Voice, text: str, speed: float = 1.0, dictionary: Path | None = None, seed: int = 0
-) -> tuple[np.ndarray, list[Utterance]]:
+) -> tuple[np.ndarray, tuple[Utterance, ...]]:
     """Synthesize a text of any length at the voice's own pace: (1, S) float32 at its rate, and the spoken Utterances.
 
     text, dictionary: as for mouthpiece.voice.text.phones.split_into_utterances.

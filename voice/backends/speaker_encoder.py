@@ -60,7 +60,8 @@ def load_speaker_encoder() -> SpeakerEncoder:
     Source: PyPI Resemblyzer 0.1.4.
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    path = Path(spec.submodule_search_locations[0]) / WEIGHTS_FILE if spec else None
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0]) / WEIGHTS_FILE if folders else None
     if path is None or not path.is_file():
         raise MissingDependencyError(
             "--voice match compares speakers with the weights of Resemblyzer, which is not installed.",
@@ -103,9 +104,13 @@ def compute_mel_power(wave: np.ndarray) -> torch.Tensor:
 
     wave: (S,) float32 at 16 kHz.
     """
-    wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
     spectrum = torch.stft(
-        wave, FFT_SAMPLES, HOP_SAMPLES, window=torch.hann_window(FFT_SAMPLES), pad_mode="constant", return_complex=True
+        torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32),
+        FFT_SAMPLES,
+        HOP_SAMPLES,
+        window=torch.hann_window(FFT_SAMPLES),
+        pad_mode="constant",
+        return_complex=True,
     )
     return (torch.from_numpy(make_slaney_filterbank()) @ spectrum.abs() ** 2).T
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-ROTARY_THETA = 10000.0
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROTARY_THETA = 10000.0  # base of the rotary and sinusoidal frequencies
 
 
 class TimeConv(nn.Conv1d):
@@ -164,15 +169,15 @@ class JointBlock(nn.Module):
         keys, values = (torch.cat([qkv[part] for qkv, _ in made], 2) for part in (1, 2))
         gathered = attend(torch.cat(queries, 2), keys, values).split([q.shape[2] for q in queries], 1)
         done = [b.after(x, g, rest) for b, x, g, (_, rest) in zip(blocks, streams, gathered, made)]
-        return tuple(done) + tuple(streams[len(done) :])
+        latent, clip, text = [*done, *streams[len(done) :]]
+        return latent, clip, text
 
 
 class FlowTimeEmbedding(nn.Module):
     """Flow times (B,) as vectors (B, width), in float32 whatever the precision around it.
 
-    sinusoids: numbers a time.  speed: what the frequencies are multiplied by; with 10000 angles reach 10000 rad, and
-    half
-    precision would scramble them (tests: the embedding under autocast equals the one without).
+    sinusoids: numbers a time.  speed: factor on the frequencies; with 10000, angles reach 10000 rad, which half
+    precision cannot hold.
     Source: MMAudio; sinusoids as 1706.03762 section 3.5.
     """
 
@@ -193,7 +198,7 @@ class FlowTimeEmbedding(nn.Module):
 
     def forward(self, time: torch.Tensor) -> torch.Tensor:
         with torch.autocast(time.device.type, enabled=False):
-            first, _, last = self.mlp
+            first, _, last = cast("Iterable[nn.Linear]", self.mlp)
             hidden = F.linear(self.sinusoid(time), first.weight.float(), first.bias.float())
             return F.linear(F.silu(hidden), last.weight.float(), last.bias.float())
 

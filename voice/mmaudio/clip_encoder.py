@@ -121,6 +121,7 @@ class ClipEncoder:
 
         Source: open_clip's tokenizer: single spaces, padding with 0, the last token always the end.
         """
+        assert self.tokenizer is not None  # set by load_clip
         plain = " ".join(html.unescape(html.unescape(prompt)).split())
         first, *own, last = self.tokenizer(plain)["input_ids"]
         room = self.size.text_tokens - 2
@@ -129,7 +130,7 @@ class ClipEncoder:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> ClipEncoder:
         """Move the networks to a device and, where given, cast them; the encoder itself."""
-        self.module.to(device, dtype)
+        torch.nn.Module.to(self.module, device=device, dtype=dtype)
         return self
 
 
@@ -178,8 +179,9 @@ def build_clip(
     device = next(iter(state.values())).device if state else torch.device("cpu")
     module = load_state_into(make_clip_module(size).to_empty(device=device), rename_open_clip_keys(state), name)
     for part in module.modules():  # not in the file, and left undefined by to_empty
-        if hasattr(part, "position_ids") and part.position_ids.device.type != "meta":
-            part.position_ids.copy_(torch.arange(part.position_ids.shape[-1])[None])
+        positions = getattr(part, "position_ids", None)
+        if isinstance(positions, torch.Tensor) and positions.device.type != "meta":
+            positions.copy_(torch.arange(positions.shape[-1])[None])
     return ClipEncoder(module.eval().requires_grad_(False), tokenizer, size)
 
 

@@ -73,7 +73,8 @@ class SoundtrackGenerator:
         cuts_at = [round(cut * hz) for cut in cuts if cut < duration]
         self.windows = plan_latent_windows(total, cuts_at, *lengths, shot)
         self.samples = round(duration * self.rates.rate_hz)
-        self._text, self._null_conditions = self._encode_prompts(), {}
+        self._text = self._encode_prompts()
+        self._null_conditions: dict[tuple[int, int, int], Conditions] = {}
         self._last: tuple[LatentWindow, torch.Tensor] | None = None
 
     def _encode_prompts(self) -> list[torch.Tensor]:
@@ -83,7 +84,7 @@ class SoundtrackGenerator:
         encoded = iter(self.models.clip.encode_texts([text for text in prompts if text])) if any(prompts) else iter(())
         return [next(encoded)[None].to(stored) if text else stored for text in prompts]
 
-    def blocks(self, frames: Iterable[Frame], advance: Callable[[int], None] = lambda n: None) -> Iterator[np.ndarray]:
+    def blocks(self, frames: Iterable[Frame], advance: Callable[..., object] = lambda n: None) -> Iterator[np.ndarray]:
         """Generate the sound in order: (takes, S) float32 arrays at the model's rate, `samples` in all, in constant
         memory.
 

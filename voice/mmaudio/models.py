@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from mouthpiece.voice.mmaudio.network import FlowNetwork
     from mouthpiece.voice.mmaudio.options import SoundOptions
     from mouthpiece.voice.mmaudio.sizes import AudioRates, ClipSize, NetworkSize, SyncSize, VaeSize, VocoderSize
+    from mouthpiece.voice.mmaudio.synchformer import SyncEncoder
+    from mouthpiece.voice.mmaudio.vae import MelVAE
+    from mouthpiece.voice.mmaudio.vocoder import Vocoder
 
 ENCODERS = "mmaudio-encoders"  # registry entry of CLIP and the sync encoder
 _CODECS = {"16k": ("v1-16.pth", "best_netG.pt"), "44k": ("v1-44.pth", "bigvgan_generator.pt")}
@@ -48,10 +51,10 @@ class MMAudioModels:
     """
 
     variant: ModelVariant
-    network: torch.nn.Module
-    vae: torch.nn.Module
-    vocoder: torch.nn.Module
-    sync: torch.nn.Module
+    network: FlowNetwork
+    vae: MelVAE
+    vocoder: Vocoder
+    sync: SyncEncoder
     clip: ClipEncoder
     compute_dtype: torch.dtype
     record: dict[str, Any] = field(default_factory=dict)
@@ -84,14 +87,16 @@ def find_weights(name: str, folder: Path | None = None) -> dict[str, Path]:
     name: a key of VARIANTS.  folder: that holds all files; None looks in the cache.
     Raises MissingDependencyError with the commands that get what is not there.
     """
-    found, missing = {}, {}
+    found: dict[str, Path] = {}
+    missing: dict[str, list[str]] = {}
     for part, (entry, file) in list_parts(name).items():
         path = (get_model_folder(entry) if folder is None else Path(folder)) / file
         choices = [path.with_suffix(".safetensors"), path]
         there = next((choice for choice in choices if choice.is_file()), None)
         if there is None:
             missing.setdefault(entry, []).append(file)
-        found[part] = there
+        else:
+            found[part] = there
     if missing:
         files = ", ".join(file for names in missing.values() for file in names)
         where = "on this machine" if folder is None else f"in {folder}"

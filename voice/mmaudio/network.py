@@ -42,6 +42,14 @@ class FlowNetwork(nn.Module):
     Source: MMAudio, 2412.15322 section 3; details as in docs/models/mmaudio.md.
     """
 
+    size: NetworkSize
+    latent_mean: nn.Parameter
+    latent_std: nn.Parameter
+    empty_string_feat: nn.Parameter
+    empty_clip_feat: nn.Parameter
+    empty_sync_feat: nn.Parameter
+    t_embed: FlowTimeEmbedding
+
     def __init__(self, size: NetworkSize) -> None:
         super().__init__()
         self.size = size

@@ -29,6 +29,7 @@ from mouthpiece.voice.mmaudio.vae import MelVAE
 from mouthpiece.voice.mmaudio.vocoder import Vocoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 START_TOKEN = "<|startoftext|>"
@@ -77,10 +78,16 @@ def get_full_sizes(name: str) -> dict[str, Any]:
     }
 
 
-_BUILDERS = {"network": FlowNetwork, "vae": MelVAE, "vocoder": Vocoder, "sync": SyncEncoder, "clip": make_clip_module}
+_BUILDERS: dict[str, Callable[[Any], torch.nn.Module]] = {
+    "network": FlowNetwork,
+    "vae": MelVAE,
+    "vocoder": Vocoder,
+    "sync": SyncEncoder,
+    "clip": make_clip_module,
+}
 
 
-def make_random_state(part: str, size: object, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def make_random_state(part: str, size: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Make random tensors of one part, scaled so that signals keep their magnitude.
 
     part: a key of `make_debug_sizes`.  size: its size.  generator: on the CPU.

@@ -80,9 +80,10 @@ def prepare_soundtrack(video: Path, options: SoundOptions, progress: Progress) -
 def check_focus(options: SoundOptions, info: MediaInfo) -> None:
     """Refuse a focus outside the picture. Raises UsageError."""
     focus = parse_focus(options.focus)
-    if focus is not None and info.has_video and not (focus[0] < info.width_px and focus[1] < info.height_px):
+    width_px, height_px = info.width_px or 0, info.height_px or 0
+    if focus is not None and info.has_video and not (focus[0] < width_px and focus[1] < height_px):
         raise UsageError(
-            f"--focus {options.focus}: the picture is {info.width_px}x{info.height_px}.",
+            f"--focus {options.focus}: the picture is {width_px}x{height_px}.",
             hint="Give a place in it.",
             code="bad_option",
         )
@@ -156,10 +157,12 @@ def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) 
     """
     inputs = [path for path in (job.video, job.options.under_dialogue) if path is not None]
     samples, raw = count_samples(job.duration, DELIVERY_HZ), wave.with_suffix(".raw")
-    lines, channels, gain_db = (), 1, 0.0
+    lines: tuple[PlacedSound, ...] = ()
+    channels, gain_db = 1, 0.0
     if job.options.under_dialogue is not None:
         dialogue = map_sound(job.options.under_dialogue, raw)
-        lines, channels, gain_db = (PlacedSound(dialogue, 0),), dialogue.channels, compute_bed_gain(job, wave)
+        lines, channels = (PlacedSound(dialogue, 0),), dialogue.channels
+        gain_db = compute_bed_gain(job.options.under_dialogue, wave, job.options.dialogue_gap)
     programme = Programme(lines, wave, samples, channels, gain_db)
     try:
         if output.suffix.lower() == ".wav":
@@ -174,10 +177,12 @@ def write_output(job: SoundtrackJob, wave: Path, output: Path, overwrite: bool) 
     return {"mix": facts | {"bed_gain_db": round(gain_db, 2)}}
 
 
-def compute_bed_gain(job: SoundtrackJob, wave: Path) -> float:
-    """Compute the gain in dB that brings the new sound `dialogue_gap` LU below the dialogue; at most 0."""
-    loudness = [measure_file_loudness(path).as_dict()["lufs"] for path in (job.options.under_dialogue, wave)]
-    return 0.0 if None in loudness else min(0.0, loudness[0] - job.options.dialogue_gap - loudness[1])
+def compute_bed_gain(dialogue: Path, bed: Path, gap_lu: float) -> float:
+    """Compute the gain in dB that brings a bed gap_lu below the dialogue; at most 0, and 0 where one is silent."""
+    dialogue_lufs, bed_lufs = (measure_file_loudness(path).as_dict()["lufs"] for path in (dialogue, bed))
+    if dialogue_lufs is None or bed_lufs is None:
+        return 0.0
+    return min(0.0, dialogue_lufs - gap_lu - bed_lufs)
 
 
 def map_sound(path: Path, raw: Path) -> Sound:

@@ -63,7 +63,7 @@ class Mlp(nn.Module):
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then a small network; CLS takes part in all. Source: MotionFormer."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width, eps=_EPSILON) for _ in range(3))
         self.attn, self.timeattn = DividedAttention(width, heads), DividedAttention(width, heads)
@@ -111,7 +111,7 @@ class PackedAttention(nn.Module):
 class SpatialAggregator(nn.Module):
     """One encoder layer whose own CLS token sums up the tokens of a frame pair. Source: Synchformer, 2401.16423."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.norm1, self.norm2 = (nn.LayerNorm(width, eps=_EPSILON) for _ in range(2))

@@ -13,6 +13,7 @@ from mouthpiece.engine.errors import MouthpieceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from mouthpiece.voice.mmaudio.sizes import VaeSize
 
@@ -105,8 +106,19 @@ class Upsample(nn.Module):
         return self.conv(x.repeat_interleave(2, 2))
 
 
+class _Middle(nn.Module):
+    """The blocks of the lowest level, under the names that they have in the file."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.block_1, self.block_2 = ResidualBlock(width, width), ResidualBlock(width, width)
+        self.attn_1 = AttentionBlock(width)
+
+
 class VaeTrunk(nn.Module):
     """Base of encoder and decoder: the middle, the clamp, and the last convolution with its learned gain."""
+
+    conv_out: nn.Conv1d
 
     def __init__(self, size: VaeSize) -> None:
         super().__init__()
@@ -114,14 +126,12 @@ class VaeTrunk(nn.Module):
         self.learnable_gain = nn.Parameter(torch.zeros(()))
 
     def _add_middle(self, width: int) -> None:
-        self.mid = nn.Module()
-        self.mid.block_1, self.mid.block_2 = ResidualBlock(width, width), ResidualBlock(width, width)
-        self.mid.attn_1 = AttentionBlock(width)
+        self.mid = _Middle(width)
 
     def _middle(self, x: torch.Tensor) -> torch.Tensor:
         return self._chain((self.mid.block_1, self.mid.attn_1, self.mid.block_2), x)
 
-    def _chain(self, modules: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
+    def _chain(self, modules: Iterable[Any], x: torch.Tensor) -> torch.Tensor:
         """Chain modules, with activations clamped after each."""
         for module in modules:
             x = module(x).clamp(-self.limit, self.limit)
@@ -129,6 +139,11 @@ class VaeTrunk(nn.Module):
 
     def _last(self, x: torch.Tensor) -> torch.Tensor:
         return F.conv1d(apply_mp_silu(x), self.conv_out.weight * (self.learnable_gain + 1), padding=1)
+
+
+def _list_modules(stage: Any, resampling: str) -> list[nn.Module]:
+    """List the blocks of a stage, and its resampling module where it has one."""
+    return [*stage.block, *([getattr(stage, resampling)] if hasattr(stage, resampling) else [])]
 
 
 class MelEncoder(VaeTrunk):
@@ -153,7 +168,7 @@ class MelEncoder(VaeTrunk):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_in(x)
         for stage in self.down:
-            x = self._chain([*stage.block, *([stage.downsample] if hasattr(stage, "downsample") else [])], x)
+            x = self._chain(_list_modules(stage, "downsample"), x)
         return self._last(self._middle(x))
 
 
@@ -166,7 +181,7 @@ class MelDecoder(VaeTrunk):
         width = widths[-1]
         self.conv_in = make_conv(size.embed_dim, width, 3)
         self._add_middle(width)
-        stages = []
+        stages: list[nn.Module] = []
         for level in reversed(range(len(widths))):
             stage = nn.Module()
             sizes = [width] + [widths[level]] * (size.num_res_blocks + 1)
@@ -181,7 +196,7 @@ class MelDecoder(VaeTrunk):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self._middle(self.conv_in(x))
         for stage in reversed(self.up):
-            x = self._chain([*stage.block, *([stage.upsample] if hasattr(stage, "upsample") else [])], x)
+            x = self._chain(_list_modules(stage, "upsample"), x)
         return self._last(x)
 
 
@@ -196,6 +211,8 @@ class MelVAE(nn.Module):
     def __init__(self, size: VaeSize) -> None:
         super().__init__()
         self.size, self.is_fused = size, False
+        self.data_mean: torch.Tensor
+        self.data_std: torch.Tensor
         self.encoder, self.decoder = MelEncoder(size), MelDecoder(size)
         self.register_buffer("data_mean", torch.zeros(1, size.data_dim, 1))
         self.register_buffer("data_std", torch.ones(1, size.data_dim, 1))

@@ -94,7 +94,7 @@ class VideoInspection:
 
 
 def inspect_video(
-    path: Path, until: Fraction | None = None, advance: Callable[[int], None] = lambda n: None
+    path: Path, until: Fraction | None = None, advance: Callable[..., object] = lambda n: None
 ) -> VideoInspection:
     """Inspect a video in constant memory.
 
@@ -121,8 +121,8 @@ def inspect_video(
     return VideoInspection(
         duration=duration,
         frames=inspector.frames,
-        width_px=info.width_px,
-        height_px=info.height_px,
+        width_px=info.width_px or 0,
+        height_px=info.height_px or 0,
         cuts=tuple(inspector.cuts),
         blur=float(np.median(inspector.blurs)) if inspector.blurs else 0.0,
         repeated=inspector.repeated / max(1, inspector.frames - 1),

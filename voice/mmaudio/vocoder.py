@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mouthpiece.voice.mmaudio.sizes import VocoderSize
 
 _TAPS = 12  # of the filters; they are stored with the weights
@@ -35,7 +37,16 @@ class _Filter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.filter: torch.Tensor
         self.register_buffer("filter", torch.zeros(1, 1, _TAPS))
+
+
+class _Downsample(nn.Module):
+    """The filter before the lower rate, under the name that it has in the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lowpass = _Filter()
 
 
 class AntialiasedSnake(nn.Module):
@@ -45,8 +56,7 @@ class AntialiasedSnake(nn.Module):
         super().__init__()
         self.act = Snake(width, logscale)
         self.upsample = _Filter()
-        self.downsample = nn.Module()
-        self.downsample.lowpass = _Filter()
+        self.downsample = _Downsample()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         width = x.shape[1]
@@ -96,7 +106,7 @@ class Vocoder(nn.Module):
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x, stacks = self.conv_pre(mel), len(self.size.resblock_kernel_sizes)
-        for index, (up,) in enumerate(self.ups):
+        for index, (up,) in enumerate(cast("Iterable[Iterable[nn.Module]]", self.ups)):
             x = up(x)
             x = sum(stack(x) for stack in self.resblocks[index * stacks : (index + 1) * stacks]) / stacks
         x = self.conv_post(self.activation_post(x))

@@ -1,12 +1,10 @@
-"""Timing from visible lips: a face followed through the film, its lips read by the AV core, a plan laid on what they
-say.
-"""
+"""Lip timing: the lips of a face are read by the AV core, and a plan is retimed to what they say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +19,7 @@ from mouthpiece.engine.timeline import ARTICULATION_HZ, MOTION_HZ
 from mouthpiece.engine.weights.loading import load_state
 from mouthpiece.face.crop import crop_face
 from mouthpiece.face.film_tracks import track_faces
-from mouthpiece.voice.plan.articulation import PHONE_LEAD_S, convert_to_arpabet
-from mouthpiece.voice.plan.pauses import find_offset, find_onset
+from mouthpiece.voice.plan.articulation import convert_to_arpabet
 from mouthpiece.voice.plan.speech_plan import MARKS, UNIT_S, SpeechPlan
 from mouthpiece.voice.timing.prosody import round_edges
 
@@ -30,18 +27,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mouthpiece.engine.contracts import FaceTracks
+    from mouthpiece.engine.contracts import FaceTrack, FaceTracks
+    from mouthpiece.engine.core import AVCore
+    from mouthpiece.engine.encoders.motion import MotionEncoder, MotionSpace
+    from mouthpiece.voice.plan.slot_fitting import TimeSlot
 
 CONTEXT_S = 0.5  # of film read before and after a slot
-MIN_VISIBLE_SHARE = 0.9  # share of a slot's frames with the face
-MAX_YAW_DEG = 40.0
-# deviation of the lips' opening, in units of the crop, below which nobody speaks
-MIN_LIP_MOTION = 0.0025
-LOG_DURATION_STD = 0.35  # of the logarithm of a phone's length about the natural plan's
+FRAME_MARGIN_S = 0.1  # further frames around it, for interpolation
+MAX_FRAME_DISTANCE_S = 0.06  # from a tick to the nearest frame with the face
+MIN_VISIBLE_SHARE = 0.9  # of a slot's frames, with the face
+MAX_YAW_DEG = 40.0  # median turn of the head
+HIDDEN_YAW_DEG = 90.0  # of a head that is never seen
+MIN_LIP_MOTION = 0.0025  # deviation of the lips' opening in units of the crop, below which nobody speaks
+LOG_DURATION_STD = 0.35  # of the logarithm of a phone's duration about the natural plan's
 MAX_PHONE_S = 0.6
-# mean probability of the placed phones' look below which lips were not read
-MIN_VISEME_CONFIDENCE = 0.22
-BATCH_FRAMES = 16
+MIN_VISEME_CONFIDENCE = 0.22  # mean probability of the visemes at their times, below which the lips were not read
+BATCH_FRAMES = 16  # crops encoded together
+CODE_WIDTH = 26  # of the motion codes of a face
+VOWEL_MODIFIERS = "ˈˌːʰ"  # stress, length and aspiration have the time of their neighbour
+
+_VISEME_OF_PHONE = np.array([VISEMES.index(MOUTH_SHAPES[phone].viseme) for phone in PHONES])
+# (visemes, phones) float32: 1 where the phone has the viseme
+_VISEME_MASKS = (np.arange(len(VISEMES))[:, None] == _VISEME_OF_PHONE).astype(np.float32)
+# Log share of each phone in speech, so that rare ones count as much as they should; SIL as a quarter.
+_PHONE_SHARES = np.where(np.arange(len(PHONES)) == SILENCE_INDEX, 0.25, 0.75 / (len(PHONES) - 1))
+LOG_PHONE_PRIOR = np.log(_PHONE_SHARES).astype(np.float32)
+
+
+class LipReader(NamedTuple):
+    """The networks that read lips: crops to motion codes, codes to phones."""
+
+    core: AVCore
+    encoder: MotionEncoder
+    space: MotionSpace
 
 
 @dataclass(frozen=True)
@@ -50,32 +68,34 @@ class LipReading:
 
     start_s: seconds of the film at the first tick.
     scores: (2 T, 40) float32 log posteriors of phones at 50 Hz.
-    seen: (T,) bool at 25 Hz.  turned_deg: median turn of the head.  moving: deviation of the lips' opening, units of
-    the crop.
+    visible: (T,) bool at 25 Hz.  yaw_deg: median turn of the head.
+    lip_motion: deviation of the lips' opening in units of the crop.
     """
 
     start_s: float
     scores: np.ndarray = field(repr=False)
-    seen: np.ndarray = field(repr=False)
-    turned_deg: float = 0.0
-    moving: float = 0.0
+    visible: np.ndarray = field(repr=False)
+    yaw_deg: float = 0.0
+    lip_motion: float = 0.0
 
 
 @dataclass(frozen=True)
 class LipTiming:
-    """A plan on the lips' times: plan, or None where they could not be read; start_s, end_s: of its sound, Fractions;
-    facts: JSON-ready.
+    """A plan retimed to lips.
+
+    plan: None where the lips could not be trusted.  start_s, end_s: of its sound, seconds of the film.
+    facts: JSON-ready; "note" says why there is no plan.
     """
 
     plan: SpeechPlan | None
     start_s: Fraction = Fraction(0)
     end_s: Fraction = Fraction(0)
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def load_lip_reader():
-    """(AVCore, MotionEncoder, MotionSpace) of the package, in eval. Raises Missing."""
-    return build_core(*load_state("core")), *build_motion_encoder(*load_state("motion"))
+def load_lip_reader() -> LipReader:
+    """Load the embedded lip reader, in eval. Raises MissingDependencyError."""
+    return LipReader(build_core(*load_state("core")), *build_motion_encoder(*load_state("motion")))
 
 
 def read_lip_spans(
@@ -89,195 +109,187 @@ def read_lip_spans(
     """
     tracks = tracks or track_faces(video, ("largest",), identify=False)
     track, times = tracks.tracks[0], tracks.times_s
-    wanted = [(max(0.0, float(a) - CONTEXT_S), float(b) + CONTEXT_S) for a, b in spans]
+    extended = [(max(0.0, float(a) - CONTEXT_S), float(b) + CONTEXT_S) for a, b in spans]
     needed = np.zeros(len(times), bool)
-    for a, b in wanted:
-        needed |= (times >= a - 0.1) & (times <= b + 0.1)
-    core, encoder, space = load_lip_reader()
-    codes = _encode_frames(video, track, needed & track.present, (encoder, space))
-    return [_read_span(core, space, track, times, codes, span) for span in wanted]
+    for a, b in extended:
+        needed |= (times >= a - FRAME_MARGIN_S) & (times <= b + FRAME_MARGIN_S)
+    reader = load_lip_reader()
+    codes = _encode_frames(video, track, needed & track.present, reader)
+    return [_read_span(reader, track, times, codes, span) for span in extended]
 
 
-def _encode_frames(video, track, needed, models):
-    """(F, 26) codes of the frames needed, NaN elsewhere."""
-    codes, held, at = np.full((len(needed), 26), np.nan, np.float32), [], []
-
-    def flush():
-        if held:
-            codes[at] = encode_crops(*models, np.stack(held))
-            held.clear()
-            at.clear()
-
-    if needed.any():
-        last = int(np.flatnonzero(needed)[-1])
-        with VideoReader(video) as reader:
-            for k, _, native in reader.read_native_frames():
-                if needed[k]:
-                    held.append(crop_face(track, k, CROP_PX).extract(to_upright_rgb(native)))
-                    at.append(k)
-                if len(held) == BATCH_FRAMES or k == last:
-                    flush()
-                if k == last:
-                    break
+def _encode_frames(video: Path, track: FaceTrack, needed: np.ndarray, reader: LipReader) -> np.ndarray:
+    """Encode the needed frames as motion codes, (F, 26) float32, NaN elsewhere. needed: (F,) bool."""
+    codes = np.full((len(needed), CODE_WIDTH), np.nan, np.float32)
+    crops: list[np.ndarray] = []
+    frames: list[int] = []
+    if not needed.any():
+        return codes
+    last = int(np.flatnonzero(needed)[-1])
+    with VideoReader(video) as video_reader:
+        for k, _, native in video_reader.read_native_frames():
+            if needed[k]:
+                crop = crop_face(track, k, CROP_PX)
+                crops.append(crop.extract(to_upright_rgb(native)))
+                frames.append(k)
+            if crops and (len(crops) == BATCH_FRAMES or k == last):
+                codes[frames] = encode_crops(reader.encoder, reader.space, np.stack(crops))
+                crops.clear()
+                frames.clear()
+            if k == last:
+                break
     return codes
 
 
-def _read_span(core, space, track, times, codes, span):
-    """Lips of one span, or None where too little of it shows the face."""
+def _read_span(
+    reader: LipReader, track: FaceTrack, times: np.ndarray, codes: np.ndarray, span: tuple[float, float]
+) -> LipReading | None:
+    """Read the lips of one span; None where too little of it shows the face. times: (F,) seconds.  codes: (F, 26)."""
     ticks = np.arange(int(np.floor(span[0] * MOTION_HZ)), int(np.ceil(min(span[1], times[-1]) * MOTION_HZ)) + 1)
-    good = np.isfinite(codes[:, 0])
-    if not good.any() or len(ticks) < 4:
+    encoded = np.isfinite(codes[:, 0])
+    if not encoded.any() or len(ticks) < 4:
         return None
     at = ticks / float(MOTION_HZ)
-    known = times[good]
+    known = times[encoded]
     near = np.searchsorted(known, at).clip(0, len(known) - 1)
-    seen = np.minimum(np.abs(known[near] - at), np.abs(known[np.maximum(near - 1, 0)] - at)) < 0.06
-    if not seen.any():
+    distance_s = np.minimum(np.abs(known[near] - at), np.abs(known[np.maximum(near - 1, 0)] - at))
+    visible = distance_s < MAX_FRAME_DISTANCE_S
+    if not visible.any():
         return None
-    track_codes = np.stack([np.interp(at, known, codes[good, k]) for k in range(codes.shape[1])], 1).astype(np.float32)
+    columns = [np.interp(at, known, codes[encoded, k]) for k in range(codes.shape[1])]
+    motion = np.stack(columns, 1).astype(np.float32)
     inside = (times >= span[0]) & (times <= span[1]) & track.present
-    turned = float(np.median(np.abs(track.yaw_deg[inside]))) if inside.any() else 90.0
-    opening = track_codes @ space.lips.numpy()
-    scores = read_lips(core, torch.from_numpy(normalize_motion(track_codes, space.lips.numpy())))
-    return LipReading(float(at[0]), scores, seen, turned, float(opening.std()))
+    yaw_deg = float(np.median(np.abs(track.yaw_deg[inside]))) if inside.any() else HIDDEN_YAW_DEG
+    lips = reader.space.lips.numpy()
+    opening = motion @ lips
+    scores = read_lips(reader.core, torch.from_numpy(normalize_motion(motion, lips)))
+    return LipReading(float(at[0]), scores, visible, yaw_deg, float(opening.std()))
 
 
 @dataclass(frozen=True)
 class _ViterbiStates:
-    """States of a plan for the Viterbi pass: phones, usual lengths in ticks (0 for a pause that may be left out), and
-    the plan's phone each belongs to.
+    """The states of a plan for alignment.
+
+    phones: index of each.  expected_ticks: duration; 0 for a pause that may be left out.
+    plan_phones: indices of the plan's phones that share the state; None for a pause.
     """
 
-    phones: list
-    expected_ticks: list
-    owner: list
+    phones: list[int]
+    expected_ticks: list[float]
+    plan_phones: list[list[int] | None]
+
+    def add(self, phone: int, ticks: float, plan_phones: list[int] | None) -> None:
+        """Append a state."""
+        self.phones.append(phone)
+        self.expected_ticks.append(ticks)
+        self.plan_phones.append(plan_phones)
+
+    def add_pause(self) -> None:
+        """Append a pause, unless the last state is one."""
+        if not self.phones or self.phones[-1] != SILENCE_INDEX:
+            self.add(SILENCE_INDEX, 0.0, None)
 
 
-def _build_states(plan):
-    """The plan as silences and sounds in order; stress and length go with their vowel."""
+def _build_states(plan: SpeechPlan) -> _ViterbiStates:
+    """Build the states of a plan: pauses and phones in order; stress and length share the state of their vowel."""
     ticks_per_unit = float(UNIT_S) * float(ARTICULATION_HZ)
-    sounds, states = convert_to_arpabet(plan.phones), _ViterbiStates([SILENCE_INDEX], [0.0], [None])
-    for k, (phone, found) in enumerate(zip(plan.phones, sounds)):
+    states = _ViterbiStates([], [], [])
+    states.add_pause()
+    for k, (phone, arpabet) in enumerate(zip(plan.phones, convert_to_arpabet(plan.phones))):
         if phone in MARKS:
-            if states.phones[-1] != SILENCE_INDEX:
-                states.phones.append(SILENCE_INDEX)
-                states.expected_ticks.append(0.0)
-                states.owner.append(None)
+            states.add_pause()
             continue
-        if states.owner[-1] is not None and (phone in "ˈˌːʰ" or plan.phones[k - 1] in "ˈˌ"):
+        last = states.plan_phones[-1]
+        if last is not None and (phone in VOWEL_MODIFIERS or plan.phones[k - 1] in "ˈˌ"):
             states.expected_ticks[-1] += plan.durations[k] * ticks_per_unit
-            states.owner[-1].append(k)
+            last.append(k)
             continue
-        for n, sound in enumerate(found or (SILENCE_INDEX,)):
-            states.phones.append(sound)
-            states.expected_ticks.append(plan.durations[k] * ticks_per_unit / max(1, len(found)))
-            states.owner.append([k] if n == 0 else [])
-    if states.phones[-1] != SILENCE_INDEX:
-        states.phones.append(SILENCE_INDEX)
-        states.expected_ticks.append(0.0)
-        states.owner.append(None)
+        for n, index in enumerate(arpabet or (SILENCE_INDEX,)):
+            ticks = plan.durations[k] * ticks_per_unit / max(1, len(arpabet))
+            states.add(index, ticks, [k] if n == 0 else [])
+    states.add_pause()
     return states
 
 
-def retime_to_lips(plan, lips, slot):
-    """The plan with its sounds where the lips make them, as Timed; its plan is None, with a reason, where they cannot
-    be trusted.
+def retime_to_lips(plan: SpeechPlan, lips: LipReading, slot: TimeSlot) -> LipTiming:
+    """Retime a plan to the times at which the lips make its sounds: explicit-duration Viterbi over the core's
+    posteriors, with the natural durations as prior.
 
-    plan: natural Plan.  lips: Lips that cover the slot.  slot: Slot, near which the line is.
-    Source: Viterbi over the core's posteriors, natural lengths as prior; ours.
+    plan: natural plan.  lips: that cover the slot.  slot: near which the line is.
+    Where the lips cannot be trusted, the result has no plan, and a note.
     """
-    span = slice(
-        *(
-            int(np.clip(round((float(t) - lips.start_s) * MOTION_HZ), 0, len(lips.seen)))
-            for t in (slot.start_s, slot.end_s)
-        )
+    first, stop = (
+        int(np.clip(round((float(t) - lips.start_s) * MOTION_HZ), 0, len(lips.visible)))
+        for t in (slot.start_s, slot.end_s)
     )
-    seen = float(lips.seen[span].mean()) if span.stop > span.start else 0.0
-    facts = dict(seen=round(seen, 3), turned_deg=round(lips.turned_deg, 1), moving=round(lips.moving, 5))
-    if seen < MIN_VISIBLE_SHARE:
-        return LipTiming(
-            None, facts=facts | dict(note="the face is not seen through the line: the slot tells the time")
-        )
-    if lips.turned_deg > MAX_YAW_DEG:
-        return LipTiming(None, facts=facts | dict(note="the face is turned away: the slot tells the time"))
-    if lips.moving < MIN_LIP_MOTION:
-        return LipTiming(None, facts=facts | dict(note="the lips do not move: the slot tells the time"))
+    visible = float(lips.visible[first:stop].mean()) if stop > first else 0.0
+    facts = dict(seen=round(visible, 3), turned_deg=round(lips.yaw_deg, 1), moving=round(lips.lip_motion, 5))
+
+    def refuse(reason: str) -> LipTiming:
+        return LipTiming(None, facts=facts | dict(note=f"{reason}: the slot tells the time"))
+
+    if visible < MIN_VISIBLE_SHARE:
+        return refuse("the face is not seen through the line")
+    if lips.yaw_deg > MAX_YAW_DEG:
+        return refuse("the face is turned away")
+    if lips.lip_motion < MIN_LIP_MOTION:
+        return refuse("the lips do not move")
     states = _build_states(plan)
-    usual = np.array(states.expected_ticks)
-    longest = np.where(usual == 0, len(lips.scores), np.maximum(MAX_PHONE_S * float(ARTICULATION_HZ), 2 * usual))
-    edges = align_phones_to_scores(
-        lips.scores - LOG_PHONE_PRIOR, states.phones, usual, np.full(len(usual), LOG_DURATION_STD), longest
-    )
+    edges = _align_states(states, lips.scores)
     if edges is None:
-        return LipTiming(
-            None, facts=facts | dict(note="the line is longer than the lips are seen: the slot tells the time")
-        )
-    trust = compute_viseme_confidence(lips.scores, states.phones, edges)
-    facts["confidence"] = round(trust, 3)
-    if trust < MIN_VISEME_CONFIDENCE:
-        return LipTiming(
-            None, facts=facts | dict(note="the lips could not be read as this line: the slot tells the time")
-        )
-    timed = _retime_to_edges(plan, states, edges)
-    spoken = [k for k, owner in enumerate(states.owner) if owner is not None]
+        return refuse("the line is longer than the lips are seen")
+    confidence = compute_viseme_confidence(lips.scores, states.phones, edges)
+    facts["confidence"] = round(confidence, 3)
+    if confidence < MIN_VISEME_CONFIDENCE:
+        return refuse("the lips could not be read as this line")
+    spoken = [k for k, plan_phones in enumerate(states.plan_phones) if plan_phones is not None]
     start_s, end_s = (lips.start_s + edges[k] / float(ARTICULATION_HZ) for k in (spoken[0], spoken[-1] + 1))
     facts |= dict(onset_s=round(start_s, 3), offset_s=round(end_s, 3))
-    return LipTiming(timed, Fraction(round(max(0.0, start_s) * 1000), 1000), Fraction(round(end_s * 1000), 1000), facts)
+    start, end = Fraction(round(max(0.0, start_s) * 1000), 1000), Fraction(round(end_s * 1000), 1000)
+    return LipTiming(_retime_to_edges(plan, states, edges), start, end, facts)
 
 
-def compute_viseme_confidence(scores, phones, edges):
-    """Mean probability, over the ticks of sounds, of phones that look like the placed one. scores: (T, 40) log
-    posteriors.
+def _align_states(states: _ViterbiStates, scores: np.ndarray) -> np.ndarray | None:
+    """Align states to scores (2 T, 40): edges (N + 1,) in ticks, or None where they do not fit."""
+    expected = np.array(states.expected_ticks)
+    longest = np.maximum(MAX_PHONE_S * float(ARTICULATION_HZ), 2 * expected)
+    longest = np.where(expected == 0, len(scores), longest)
+    deviations = np.full(len(expected), LOG_DURATION_STD)
+    return align_phones_to_scores(scores - LOG_PHONE_PRIOR, states.phones, expected, deviations, longest)
+
+
+def compute_viseme_confidence(scores: np.ndarray, phones: Sequence[int], edges: np.ndarray) -> float:
+    """Compute the mean probability of the visemes of aligned phones at their times, silence left out.
+
+    scores: (T, 40) log posteriors.  phones: N indices.  edges: (N + 1,) ticks.
     """
-    chances = np.exp(scores) @ _VISEME_MASKS.T
-    found = [
-        chances[a:b, _VISEME_OF_PHONE[p]].mean()
-        for p, a, b in zip(phones, edges, edges[1:])
-        if p != SILENCE_INDEX and b > a
+    probabilities = np.exp(scores) @ _VISEME_MASKS.T
+    means = [
+        probabilities[a:b, _VISEME_OF_PHONE[phone]].mean()
+        for phone, a, b in zip(phones, edges, edges[1:])
+        if phone != SILENCE_INDEX and b > a
     ]
-    return float(np.mean(found)) if found else 0.0
+    return float(np.mean(means)) if means else 0.0
 
 
-def _retime_to_edges(plan, states, edges):
-    """The plan with its phones at the edges (ticks) of their states; what a mark had becomes the pause that the lips
-    show.
-    """
+def _retime_to_edges(plan: SpeechPlan, states: _ViterbiStates, edges: np.ndarray) -> SpeechPlan:
+    """Retime a plan to the edges (ticks) of its states; marks get the pauses between them."""
     begins = np.full(len(plan.phones) + 1, np.nan)
-    for k, owner in enumerate(states.owner):
-        if owner:  # a group shares its time as it naturally would
-            group = [i for i in owner]
-            natural = np.array([plan.durations[i] for i in group], float)
-            later = [e for e in range(k + 1, len(states.owner)) if states.owner[e] != []]
-            stop = edges[later[0]] if later else edges[-1]
-            begins[group] = edges[k] + np.concatenate([[0], np.cumsum(natural)[:-1]]) / max(natural.sum(), 1e-9) * (
-                stop - edges[k]
-            )
-            begins[group[-1] + 1] = stop
-    known = np.isfinite(begins)
-    inner = slice(int(np.flatnonzero(known)[0]), int(np.flatnonzero(known)[-1]) + 1)
-    at = np.interp(np.arange(inner.start, inner.stop), np.flatnonzero(known), begins[known])
-    least = [0 if p in MARKS else 1 for p in plan.phones[inner.start : inner.stop - 1]]
+    for k, plan_phones in enumerate(states.plan_phones):
+        if not plan_phones:
+            continue
+        # phones that share a state divide its time as they do in the natural plan
+        natural = np.array([plan.durations[i] for i in plan_phones], float)
+        later = [e for e in range(k + 1, len(states.plan_phones)) if states.plan_phones[e] != []]
+        stop = edges[later[0]] if later else edges[-1]
+        shares = np.concatenate([[0], np.cumsum(natural)[:-1]]) / max(natural.sum(), 1e-9)
+        begins[plan_phones] = edges[k] + shares * (stop - edges[k])
+        begins[plan_phones[-1] + 1] = stop
+    known = np.flatnonzero(np.isfinite(begins))
+    first, last = int(known[0]), int(known[-1])
+    at = np.interp(np.arange(first, last + 1), known, begins[known])
+    least = [0 if phone in MARKS else 1 for phone in plan.phones[first:last]]
     units = round_edges((at - at[0]) / float(ARTICULATION_HZ) / float(UNIT_S), least)
     durations = list(plan.durations)
-    durations[inner.start : inner.stop - 1] = [int(u) for u in units]
+    durations[first:last] = [int(u) for u in units]
     return plan.retime(durations)
-
-
-_VISEME_OF_PHONE = np.array([VISEMES.index(MOUTH_SHAPES[phone].viseme) for phone in PHONES])
-# (visemes, phones) float32: 1 where the phone has the viseme
-_VISEME_MASKS = (np.arange(len(VISEMES))[:, None] == _VISEME_OF_PHONE).astype(np.float32)
-# Log share of each phone in English speech, so that rare ones count as much as they should; SIL as a quarter.
-LOG_PHONE_PRIOR = np.log(np.where(np.arange(len(PHONES)) == SILENCE_INDEX, 0.25, 0.75 / (len(PHONES) - 1))).astype(
-    np.float32
-)
-__all__ = [
-    "LipReading",
-    "LipTiming",
-    "compute_viseme_confidence",
-    "load_lip_reader",
-    "find_offset",
-    "find_onset",
-    "retime_to_lips",
-    "read_lip_spans",
-    "PHONE_LEAD_S",
-]

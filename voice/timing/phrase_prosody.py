@@ -56,7 +56,7 @@ def find_phrases(recording: np.ndarray) -> list[ProsodicPhrase]:
     """Find the phrases of a recording, (S,) float32 at 16 kHz: speech between pauses of 150 ms or more."""
     hz = int(ARTICULATION_HZ)
     spans = [(a / hz, b / hz) for a, b in find_runs(detect_speech_activity(recording) > 0.5)]
-    phrases = []
+    phrases: list[tuple[float, float]] = []
     for start, stop in spans:
         if phrases and start - phrases[-1][1] < MIN_PAUSE_S:
             phrases[-1] = (phrases[-1][0], stop)

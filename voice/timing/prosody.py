@@ -105,8 +105,8 @@ def transfer_word_prosody(
     if contour.voiced.any():
         f0_hz = np.clip(contour.at(at_s + F0_LAG_S) * 2 ** (shift_st / 12), *F0_RANGE_HZ)
     full = _set_curves(timed, f0_hz, at_s, pauses)
-    loudness = compute_loudness_contour(recording, RATE_HZ, at_s)
-    mixed, loudness, f0_hz = interpolate_prosody(plan, full, loudness, f0_hz, amount)
+    recorded_db = compute_loudness_contour(recording, RATE_HZ, at_s)
+    mixed, loudness, f0_hz = interpolate_prosody(plan, full, recorded_db, f0_hz, amount)
     rate = _count_spoken_units(plan) / max(1, _count_spoken_units(timed))
     facts.update(rate=round(rate, 3), register_st=round(shift_st, 2), words=len(pairs), melody=f0_hz is not None)
     note = ""
@@ -135,7 +135,8 @@ def compute_register_shift(plan: SpeechPlan, recording: np.ndarray) -> float:
 
 def predict_word_times(plan: SpeechPlan) -> Alignment:
     """Predict when the words of a plan are heard, without phones: a little before their edges."""
-    edges, words = plan.edges * UNIT_SECONDS, []
+    edges = plan.edges * UNIT_SECONDS
+    words: list[TimedName] = []
     for w in plan.words:
         start = max(edges[w.start] - WORD_LEAD_S[0], words[-1][2] if words else 0.0)
         words.append((w.text, float(start), float(max(edges[w.stop] - WORD_LEAD_S[1], start + UNIT_SECONDS))))

@@ -127,9 +127,9 @@ def test_its_voices_load_and_speak_plans_exact_to_the_sample(toy):
 
 def test_it_speaks_through_the_ordinary_use_cases(toy, tmp_path):
     options = SpeakOptions(voice="toy_high", language="en-gb", recognizer="off")
-    take = speak_text("One line.", options)
-    assert take.spoken.facts["voice"] == "toy_high" and take.language == "en-gb"
-    assert measure_tone_hz(take.spoken.sound.samples[0], take.spoken.sound.rate_hz) == pytest.approx(300, abs=2)
+    spoken = speak_text("One line.", options)
+    assert spoken.take.facts["voice"] == "toy_high" and spoken.language == "en-gb"
+    assert measure_tone_hz(spoken.take.sound.samples[0], spoken.take.sound.rate_hz) == pytest.approx(300, abs=2)
     out = tmp_path / "out.wav"
     words = ["voices", "sample", "--voice", "toy_low", "--text", "One line.", "-o", str(out), "--no-provenance"]
     assert command_line.main(words) == 0

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mouthpiece.engine.audio.sound import Sound
+from mouthpiece.engine.encoders.lip_reading import SILENCE_INDEX
 from mouthpiece.engine.encoders.phonetic import PHONES
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.voice.backends.casting import assign_voices, parse_casting
 from mouthpiece.voice.plan.slot_fitting import TimeSlot
 from mouthpiece.voice.plan.speech_plan import MARKS, PAUSE, UNIT_S, SpeechPlan
 from mouthpiece.voice.timing.lip_timing import (
-    SILENCE_INDEX,
     LipReading,
     compute_viseme_confidence,
     read_lip_spans,
@@ -30,8 +30,8 @@ def make_line_plan():
     return SpeechPlan("may p boo ks", "en-us", (PAUSE, *SAID, PAUSE), durations, curve + 120, curve + 5)
 
 
-def make_lip_reading(start_s, lengths_s, sure=8.0, seen=1.0, **facts):
-    """Lips that say the plan's sounds for the given lengths, one a sound and one for the pause between; silence around."""
+def make_lip_reading(start_s, lengths_s, sure=8.0, visible=1.0, **facts):
+    """Make lips that say the plan's sounds, and the pause between, for the given lengths; silence around."""
     names = [LOOKS.get(p) for p in SAID if p not in "ˈ"]
     ids = [SILENCE_INDEX] * round(50 * start_s)
     for name, length in zip(names, lengths_s):
@@ -40,8 +40,8 @@ def make_lip_reading(start_s, lengths_s, sure=8.0, seen=1.0, **facts):
     ids += [SILENCE_INDEX] * (len(ids) % 2)
     scores = np.log(np.eye(40)[ids] * np.exp(sure) + 1)
     scores -= np.log(np.exp(scores).sum(1, keepdims=True))
-    shown = np.arange(len(ids) // 2) < seen * len(ids) / 2
-    return LipReading(0.0, scores.astype(np.float32), shown, **({"turned_deg": 5.0, "moving": 0.02} | facts))
+    shown = np.arange(len(ids) // 2) < visible * len(ids) / 2
+    return LipReading(0.0, scores.astype(np.float32), shown, **({"yaw_deg": 5.0, "lip_motion": 0.02} | facts))
 
 
 LENGTHS = (0.10, 0.22, 0.10, 0.30, 0.12, 0.20, 0.10, 0.20)
@@ -61,9 +61,9 @@ def test_sounds_pauses_onset_and_offset_are_those_of_the_lips():
 
 
 @pytest.mark.parametrize("lips, said", [
-    (make_lip_reading(0.6, LENGTHS, seen=0.4), "not seen"),
-    (make_lip_reading(0.6, LENGTHS, turned_deg=60.0), "turned away"),
-    (make_lip_reading(0.6, LENGTHS, moving=0.0005), "do not move"),
+    (make_lip_reading(0.6, LENGTHS, visible=0.4), "not seen"),
+    (make_lip_reading(0.6, LENGTHS, yaw_deg=60.0), "turned away"),
+    (make_lip_reading(0.6, LENGTHS, lip_motion=0.0005), "do not move"),
     (make_lip_reading(0.6, LENGTHS, sure=-2.0), "could not be read"),
 ])  # fmt: skip
 def test_lips_that_cannot_be_trusted_leave_the_times_to_the_slot_and_say_why(lips, said):
@@ -99,7 +99,7 @@ def test_a_face_is_watched_through_its_spans_and_a_film_without_one_is_refused(t
         return tmp_path / name
 
     (lips,) = read_lip_spans(film("face.mp4", head), [(0.3, 0.6)])
-    assert lips.seen.all() and np.isfinite(lips.scores).all() and abs(lips.start_s) < 0.05 and lips.moving < 0.01
+    assert lips.visible.all() and np.isfinite(lips.scores).all() and abs(lips.start_s) < 0.05 and lips.lip_motion < 0.01
     with pytest.raises(InvalidInputError, match="no face"):
         read_lip_spans(film("wall.mp4", np.full_like(head, 90)), [(0.3, 0.6)])
 
