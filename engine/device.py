@@ -1,4 +1,4 @@
-"""Where networks run and in which precision, with the reason; the only file that names a kind of GPU."""
+"""The device on which networks run, in which precision and why; the only file that names a kind of GPU."""
 
 from __future__ import annotations
 
@@ -26,23 +26,20 @@ class Placement:
     dtype: torch.dtype
     reason: str
 
-    def autocast(self):
-        """Context in which heavy layers run in `dtype`; does nothing for float32.
-
-        Source: torch.autocast.
-        """
+    def autocast(self) -> torch.autocast:
+        """Return a context in which heavy layers run in `dtype`; it does nothing for float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def as_dict(self) -> dict[str, str]:
-        """The placement as JSON-ready dict: device, dtype, reason."""
+        """Return the placement as JSON-ready dict: device, dtype, reason."""
         return {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch."), "reason": self.reason}
 
 
-def choose_device(text: str = "auto") -> Placement | None:
-    """The Placement asked for, or with "auto" the best one there is.
+def choose_device(text: str = "auto") -> Placement:
+    """Choose the device asked for, or with "auto" the best one available.
 
     text: one of DEVICE_CHOICES.
-    Raises UsageProblem for another word, Missing for a GPU that is not there.
+    Raises UsageError for another word, MissingDependencyError for a GPU that does not exist.
     """
     if text == "auto":
         if torch.cuda.is_available():
@@ -62,7 +59,7 @@ def choose_device(text: str = "auto") -> Placement | None:
     return _place_on_gpu(index, "asked for")
 
 
-def _place_on_gpu(index, why):
+def _place_on_gpu(index: int, why: str) -> Placement:
     wide = torch.cuda.is_bf16_supported()
     name = torch.cuda.get_device_name(index)
     dtype = torch.bfloat16 if wide else torch.float16
@@ -77,15 +74,15 @@ def _place_on_cpu(why: str) -> Placement:
 
 
 def _has_cpu_feature(name: str) -> bool:
-    """Whether torch reports a CPU feature; the question has no public name in every version."""
+    """Return whether torch reports a CPU feature; the function has no public name in every version."""
     return bool(getattr(torch.cpu, name, lambda: False)())
 
 
 def set_cpu_threads(count=None) -> int:
-    """Sets how many CPU threads networks use and gives the number in use.
+    """Set how many CPU threads networks use; return the number in use.
 
     count: int, at least 1; None leaves it as it is.
-    Raises UsageProblem for less than 1.
+    Raises UsageError for less than 1.
     """
     if count is not None:
         if count < 1:

@@ -1,4 +1,4 @@
-"""Typed errors: each says what was wrong, what is accepted and what to do, and knows its exit code."""
+"""Typed errors: each says what was wrong, what is accepted and what to do, and has an exit code."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process answers to its caller.
-
-    Source: docs, "Commands": the contract of the console script.
-    """
+    """Exit codes of the process, as docs/commands.md promises them."""
 
     DONE = 0
-    INTERNAL = 1
-    USAGE = 2
-    MISSING = 3
-    REFUSED = 5
-    PARTLY = 6
-    INTERRUPTED = 130
+    INTERNAL = 1  # an error of the program
+    USAGE = 2  # UsageError
+    MISSING = 3  # MissingDependencyError
+    REFUSED = 5  # InvalidInputError, OutputError
+    PARTLY = 6  # a part failed
+    INTERRUPTED = 130  # stopped by the user
 
 
 class MouthpieceError(Exception):
-    """A failure with a sentence for people and a shape for programs.
+    """Base of all errors: a sentence for people, a JSON shape for programs.
 
-    message: one sentence naming the thing, the value met and the value needed; its full stop is added where it is
-    forgotten.
+    message: one sentence naming the thing, the value met and the value needed; a missing full stop is added.
     hint: what to do about it, as a sentence; empty when there is nothing to do.
     code: short word for programs, snake_case; the kind when not given.
     retryable: True when the same call may succeed later without a change.
@@ -45,8 +41,8 @@ class MouthpieceError(Exception):
         between = "" if self.message.endswith("\n") else " "
         return f"{self.message}{between}{self.hint}".strip()
 
-    def as_dict(self) -> dict[str, str]:
-        """The error as JSON-ready dict: kind, code, message, hint, retryable."""
+    def as_dict(self) -> dict[str, str | bool]:
+        """Return the error as JSON-ready dict: kind, code, message, hint, retryable."""
         return {
             "kind": self.kind,
             "code": self.code,

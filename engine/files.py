@@ -1,4 +1,4 @@
-"""Inputs looked at before use, outputs that appear whole or not at all."""
+"""Input files checked before use, output files written atomically."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine.errors import InvalidInputError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def check_input_file(path: Path, kind: str = "file") -> Path:
-    """The path as Path, after a look at what is there.
+def check_input_file(path: Path | str, kind: str = "file") -> Path:
+    """Check that a file can be read; return its path.
 
-    path: str or Path.
     kind: what a person would call it: "picture", "recording", "video".
-    Raises Refused for nothing there, a folder, an empty or unreadable file.
+    Raises InvalidInputError for a path without file, a folder, an empty or unreadable file.
     """
     path = Path(path)
     if not os.path.exists(path):  # unlike Path.exists, also False for a name too long
@@ -46,15 +45,16 @@ def check_input_file(path: Path, kind: str = "file") -> Path:
 
 
 def check_output_file(
-    path: Path, overwrite: bool = False, inputs: tuple[Path, ...] = (), suffixes: tuple[str, ...] = ()
-) -> Path | None:
-    """The path as Path, after making sure that writing there harms nothing.
+    path: Path | str, overwrite: bool = False, inputs: Iterable[Path | str] = (), suffixes: Collection[str] = ()
+) -> Path:
+    """Check that writing a file harms nothing; return its path.
 
-    path: str or Path, where the finished file will be.
+    path: where the finished file will be.
     overwrite: True lets an existing file be replaced.
-    inputs: paths read by the same job; they are never written over, whatever `overwrite` says.
+    inputs: paths read by the same job; they are never overwritten, whatever `overwrite` says.
     suffixes: endings accepted, such as (".mp4", ".mov"); empty accepts any.
-    Raises UsageProblem for its ending, when it is an input or exists; WriteFailed when its folder is missing or closed.
+    Raises UsageError for its ending, when it is an input or exists; OutputError when its folder is missing or not
+    writable.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -95,20 +95,21 @@ def _is_same_file(a: Path, b: Path) -> bool:
 
 
 def get_part_path(target: Path) -> Path:
-    """The temporary name beside `target`: hidden, marked as a part, with the same ending.
+    """Return the temporary name beside `target`: hidden, marked as a part, with the same ending.
 
-    target: Path.
-    Source: ours; the same folder, so that the last step is a rename inside one file system.
+    It is in the same folder so that the last step is a rename within one file system.
     """
     return target.with_name(f".{target.stem}.part-{os.getpid()}{target.suffix}")
 
 
 @contextmanager
-def atomic_write(path: Path, overwrite: bool = False, inputs: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """A temporary path to write to; renamed to `path` on a clean end, deleted on any other.
+def atomic_write(path: Path | str, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Iterator[Path]:
+    """Write a file atomically: a context that gives a temporary path, renamed to `path` at its end.
 
-    path, overwrite, inputs: as for output_file.
-    Raises what output_file raises, and WriteFailed for a full disk or a file system that says no.
+    When the context is left by an exception the temporary file is deleted.
+
+    path, overwrite, inputs: as for check_output_file.
+    Raises what check_output_file raises, and OutputError for a full disk or a file system that refuses.
     """
     target = check_output_file(path, overwrite, inputs)
     part = get_part_path(target)
@@ -121,12 +122,8 @@ def atomic_write(path: Path, overwrite: bool = False, inputs: tuple[Path, ...] =
         part.unlink(missing_ok=True)
 
 
-def make_output_error(path: Path, error) -> OutputError:
-    """The WriteFailed that says in words what the system said in numbers.
-
-    path: Path, the output as the user named it.
-    error: OSError.
-    """
+def make_output_error(path: Path, error: OSError) -> OutputError:
+    """Make the OutputError that says in words what the system reported. path: the output as the user named it."""
     if error.errno in _DISK_FULL_ERRNOS:
         return OutputError(
             f"{path}: no space left while writing.",
@@ -139,10 +136,7 @@ def make_output_error(path: Path, error) -> OutputError:
     )
 
 
-def compute_sha256(path: Path) -> str:
-    """The SHA-256 of a file as 64 hex digits.
-
-    path: str or Path.
-    """
+def compute_sha256(path: Path | str) -> str:
+    """Compute the SHA-256 of a file: 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

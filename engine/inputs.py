@@ -1,4 +1,4 @@
-"""Inputs looked at by their headers, in a moment: what cannot be used is refused before networks are loaded."""
+"""A quick check of inputs by their headers, so that bad ones are rejected before networks are loaded."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import open_sound_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
-def check_inputs(*, pictures: tuple = (), media: tuple = (), sounds: tuple = ()) -> None:
-    """Refuses what its header already shows to be of no use; who reads the file says the rest.
+def check_inputs(
+    *,
+    pictures: Iterable[Path | None] = (),
+    media: Iterable[Path | None] = (),
+    sounds: Iterable[Path | None] = (),
+) -> None:
+    """Check files by their headers; the rest is found when they are read.
 
-    pictures, media, sounds: paths; None is passed over. media may have sound, moving picture or both.
-    Raises Refused as mouthpiece.engine.media.images.read_image, mouthpiece.engine.media.probing.probe and
+    pictures, media, sounds: paths; None is skipped. media may have sound, moving picture or both.
+    Raises InvalidInputError as mouthpiece.engine.media.images.read_image, mouthpiece.engine.media.probing.probe and
     mouthpiece.engine.media.reading.open_sound_stream do.
     """
-    for look, paths in ((check_picture, pictures), (probe, media), (_check_sound, sounds)):
+    checks: tuple[tuple[Callable[[Path], object], Iterable[Path | None]], ...]
+    checks = ((check_picture, pictures), (probe, media), (_check_sound, sounds))
+    for check, paths in checks:
         for path in paths:
             if path is not None:
-                look(path)
+                check(path)
 
 
 def _check_sound(path: Path) -> None:

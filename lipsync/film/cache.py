@@ -1,6 +1,4 @@
-"""What earlier runs on a film left: looks at its faces, lips of its lines, patches of its frames; a run makes only what
-is not there.
-"""
+"""A cache of what earlier runs computed on a film: mouth scans, mouths of lines, patches and encoded segments."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ from mouthpiece.lipsync.film.reference_mouths import ReferenceKey, ReferenceMout
 from mouthpiece.lipsync.portrait.mouth_patch import WORK_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from fractions import Fraction
+    from typing import Any, TypeVar
 
     from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.media.rewrite import VideoRewriter
@@ -31,264 +30,288 @@ if TYPE_CHECKING:
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
 
-RETAINED_RUNS = 4  # what no run of the last so many has used is thrown away
+    Answer = TypeVar("Answer")
+
+RETAINED_RUNS = 4  # an entry that none of the last so many runs used is deleted
 COMMIT_EVERY = 64  # entries; a run that is killed loses no more
-# frames are looked at in stretches this long, so that a line a little longer needs no new look
-SCAN_BLOCK_S = 2.0
+SCAN_BLOCK_S = 2.0  # frames are scanned in blocks this long, so that a line a little longer needs no new scan
+_LOCK_TIMEOUT_S = 2  # how long to wait for another run that writes
 _TABLES = """CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, run INTEGER, data BLOB)"""
 
 
 class BlobStore:
-    """Named bytes in one file. It may vanish, break or be locked by another run: then nothing is found and nothing is
-    kept.
+    """Named bytes in one SQLite file, kept for the last RETAINED_RUNS runs that used them.
 
-    path: Path; its folder is made.
-    Source: ours; SQLite.
+    The file may be deleted, damaged or locked by another run: then nothing is found and nothing is kept.
+
+    path: of the file; its folder is made.
     """
 
     def __init__(self, path: Path) -> None:
-        self._held, self._uncommitted, self._run = None, 0, 0
+        self._database: sqlite3.Connection | None = None
+        self._uncommitted = 0
+        self._run = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open(path)
             except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # locked, or no room
+                if isinstance(error, sqlite3.OperationalError):  # locked, or the disk is full
                     raise
-                path.unlink(missing_ok=True)  # torn: begun anew
+                path.unlink(missing_ok=True)  # damaged: begun anew
                 self._open(path)
         except (sqlite3.Error, OSError):
-            self._held = None
+            self._database = None
 
     def _open(self, path: Path) -> None:
-        self._held = sqlite3.connect(path, timeout=2)
-        self._held.executescript("PRAGMA synchronous=OFF;" + _TABLES)
-        self._run = self._held.execute("INSERT INTO runs DEFAULT VALUES").lastrowid
-        self._held.commit()
+        self._database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S)
+        self._database.executescript("PRAGMA synchronous=OFF;" + _TABLES)
+        self._run = self._database.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0
+        self._database.commit()
 
     def find(self, name: str) -> bytes | None:
-        """The bytes of that name, or None."""
-        return self._run_query(self._find, name)
+        """Find the bytes of that name; None where there are none."""
 
-    def _find(self, name: str) -> bytes | None:
-        row = self._held.execute("SELECT data, run FROM entries WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            return None
-        if row[1] != self._run:
-            self._held.execute("UPDATE entries SET run = ? WHERE name = ?", (self._run, name))
-            self._counted()
-        return row[0]
+        def find(database: sqlite3.Connection) -> bytes | None:
+            row = database.execute("SELECT data, run FROM entries WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            if row[1] != self._run:
+                database.execute("UPDATE entries SET run = ? WHERE name = ?", (self._run, name))
+                self._count_change(database)
+            return row[0]
+
+        return self._query(find)
 
     def put(self, name: str, data: bytes) -> None:
-        """Keeps bytes under a name."""
-        self._run_query(self._keep, name, data)
+        """Keep bytes under a name."""
 
-    def _keep(self, name: str, data: bytes) -> None:
-        self._held.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", (name, self._run, data))
-        self._counted()
+        def put(database: sqlite3.Connection) -> None:
+            database.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", (name, self._run, data))
+            self._count_change(database)
 
-    def _counted(self) -> None:
-        self._uncommitted += 1
-        if self._uncommitted >= COMMIT_EVERY:
-            self._held.commit()
-            self._uncommitted = 0
-
-    def _run_query(self, act: Callable, *words) -> bytes | None:
-        if self._held is None:
-            return None
-        try:
-            return act(*words)
-        except sqlite3.Error:
-            self._held = None
-            return None
+        self._query(put)
 
     def close(self, completed: bool = True) -> None:
-        """Writes what is held. done: whether the run came to its end; then what was of no use for long is
-        thrown away.
-        """
+        """Commit and close. completed: the run came to its end, so entries that were not used for long are deleted."""
 
-        def end() -> None:
+        def close(database: sqlite3.Connection) -> None:
             if completed:
-                self._held.execute("DELETE FROM entries WHERE run <= ?", (self._run - RETAINED_RUNS,))
-            self._held.commit()
-            self._held.close()
+                database.execute("DELETE FROM entries WHERE run <= ?", (self._run - RETAINED_RUNS,))
+            database.commit()
+            database.close()
 
-        self._run_query(end)
-        self._held = None
+        self._query(close)
+        self._database = None
+
+    def _count_change(self, database: sqlite3.Connection) -> None:
+        """Count a change; commit after COMMIT_EVERY of them."""
+        self._uncommitted += 1
+        if self._uncommitted >= COMMIT_EVERY:
+            database.commit()
+            self._uncommitted = 0
+
+    def _query(self, query: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
+        """Run a query; after an error of the database nothing is found or kept any more."""
+        if self._database is None:
+            return None
+        try:
+            return query(self._database)
+        except sqlite3.Error:
+            self._database = None
+            return None
 
 
 class DubCache:
-    """Looks, lips and patches of one film on a Shelf, named by everything that they depend on.
+    """Mouth scans, mouths, patches and segments of one film in a BlobStore, each named by all that it depends on.
 
-    shelf: Shelf.  film: SHA-256 of the film.  made_by: what else rules, such as hashes of weights.
+    store: None only makes keys.  film_digest: SHA-256 of the film.
+    settings: what else everything depends on, such as hashes of weights; the version of the code is added.
     counts: {kind: {"found", "made"}} of this run.
     """
 
     def __init__(self, store: BlobStore | None, film_digest: str, settings: str = "") -> None:
-        self._store, self._base = store, f"{film_digest}|{settings}|{get_code_version()}".encode()
-        self._reference_keys = {}
-        self.counts = {}
+        self._store = store
+        self._base = f"{film_digest}|{settings}|{get_code_version()}".encode()
+        self._reference_keys: dict[int, tuple[ReferenceMouth, str]] = {}  # by id of a reference mouth
+        self.counts: dict[str, dict[str, int]] = {}
 
-    def make_key(self, kind: str, *parts) -> str:
-        """A name of a kind for what depends on parts: arrays, or what str tells apart."""
-        found = hashlib.sha256(self._base + kind.encode())
+    def make_key(self, kind: str, *parts: Any) -> str:
+        """Make the key of what depends on parts: arrays, or values that str tells apart. kind: begins the key."""
+        digest = hashlib.sha256(self._base + kind.encode())
         for part in parts:
             if isinstance(part, np.ndarray):
-                found.update(f"{part.shape}{part.dtype}".encode() + np.ascontiguousarray(part).tobytes())
+                digest.update(f"{part.shape}{part.dtype}".encode() + np.ascontiguousarray(part).tobytes())
             else:
-                found.update(f"|{part}|".encode())
-        return f"{kind}-{found.hexdigest()[:40]}"
+                digest.update(f"|{part}|".encode())
+        return f"{kind}-{digest.hexdigest()[:40]}"
 
-    def _counted(self, kind: str, found: bool) -> None:
+    def _find(self, key: str) -> bytes | None:
+        return None if self._store is None else self._store.find(key)
+
+    def _put(self, key: str, data: bytes) -> None:
+        if self._store is not None:
+            self._store.put(key, data)
+
+    def _count(self, kind: str, found: bool) -> None:
         row = self.counts.setdefault(kind, {"found": 0, "made": 0})
         row["found" if found else "made"] += 1
 
-    def get_arrays(self, name: str, make: Callable) -> dict[str, np.ndarray]:
-        """Dict of arrays (or of bytes, as uint8) of that name; made and kept where it is not there. make: callable."""
-        data = self._store.find(name)
+    def get_arrays(self, key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the arrays of a key ({name: array}); they are made and kept where the key is new."""
+        kind, data = key.split("-")[0], self._find(key)
         if data is not None:
             with np.load(io.BytesIO(data)) as file:
-                self._counted(name.split("-")[0], True)
+                self._count(kind, True)
                 return dict(file)
-        made, out = make(), io.BytesIO()
-        np.savez(out, **made)
-        self._store.put(name, out.getvalue())
-        self._counted(name.split("-")[0], False)
-        return made
+        arrays, out = make(), io.BytesIO()
+        np.savez(out, **arrays)
+        self._put(key, out.getvalue())
+        self._count(kind, False)
+        return dict(arrays)
 
     def scan_mouths(
         self,
         video: Path,
         tracks: FaceTracks,
-        wanted: list[np.ndarray],
+        wanted: Sequence[np.ndarray],
         models: LipsyncModels,
-        advance: Callable = lambda n: None,
+        advance: Callable[[int], object] = lambda n: None,
     ) -> list[MouthScan]:
-        """As film.look, from an earlier run where it looked at the same frames; frames are looked at in whole stretches
-        of BLOCK_S.
+        """Scan mouths as mouth_scan.scan_mouths does, in whole blocks of SCAN_BLOCK_S, unless an earlier run has.
+
+        wanted: for every face (F,) bool, the frames that are needed.
         """
-        wanted, out = [expand_to_blocks(w, tracks.times_s) for w in wanted], []
-        for number, (track, flags) in enumerate(zip(tracks.tracks, wanted)):
-            name = self.make_key("look", track.points, track.shot, track.yaw_deg, tracks.times_s, flags)
-            arrays = self.get_arrays(
-                name,
-                lambda k=number: _pack_scan(
-                    scan_mouths(video, _select_face(tracks, k), [wanted[k]], models, advance)[0]
-                ),
-            )
-            out.append(_unpack_scan(arrays))
-        return out
+        flags = [expand_to_blocks(one, tracks.times_s) for one in wanted]
+        scans = []
+        for number, track in enumerate(tracks.tracks):
+            key = self.make_key("look", track.points, track.shot, track.yaw_deg, tracks.times_s, flags[number])
+
+            def scan(number: int = number) -> dict[str, np.ndarray]:
+                face = _select_face(tracks, number)
+                return _pack_scan(scan_mouths(video, face, [flags[number]], models, advance)[0])
+
+            scans.append(_unpack_scan(self.get_arrays(key, scan)))
+        return scans
 
     def reuse_segments(
-        self, frames: Iterator, writer: VideoRewriter, times: list[Fraction], advance: Callable, names: list[str]
+        self,
+        frames: Iterator[tuple],
+        writer: VideoRewriter,
+        times: Sequence[Fraction],
+        advance: Callable[[int], object],
+        keys: Sequence[str],
     ) -> Iterator[tuple]:
-        """The frames of segments that no earlier run has encoded; the others are appended to the writer as they were,
-        in their turn.
+        """Yield the frames of segments that no earlier run has encoded; append the other segments to the writer.
 
-        frames: triples as VideoReader.natives gives them, all of a film.  writer: FilmWriter, which writes what this
-        gives before it asks for
-        more than resync.CHUNK_FRAMES.  times: Fractions, starts of all frames.  advance: called with frames appended.
-        names: of the segments.
+        frames: (index, time, native frame) of all frames of a film.
+        writer: writes what is yielded before it asks for more than resync.CHUNK_FRAMES.
+        times: starts of all frames.  advance: called with the number of frames that were appended.
+        keys: of the segments.
         """
 
         def keep(number: int, data: bytes) -> None:
-            if number < len(names):
-                self._store.put(names[number], data)
-                self._counted("segment", False)
+            if number < len(keys):
+                self._put(keys[number], data)
+                self._count("segment", False)
 
         writer.on_segment, known = keep, False
         for index, time, native in frames:
             if index % SEGMENT_FRAMES == 0:
-                data = (
-                    self._store.find(names[index // SEGMENT_FRAMES]) if index // SEGMENT_FRAMES < len(names) else None
-                )
+                number, segment_times = index // SEGMENT_FRAMES, times[index : index + SEGMENT_FRAMES]
+                data = self._find(keys[number]) if number < len(keys) else None
                 known = data is not None
                 if known:
-                    self._counted("segment", True)
-                    writer.append(native, times[index : index + SEGMENT_FRAMES], data)
-                    advance(len(times[index : index + SEGMENT_FRAMES]))
+                    self._count("segment", True)
+                    writer.append(native, segment_times, data)
+                    advance(len(segment_times))
             if not known:
                 yield index, time, native
 
     def make_patch_key(
-        self,
-        change: FaceEditPlan,
-        index: int,
-        code: np.ndarray,
-        sources: MouthSources,
-        options: LipsyncOptions,
+        self, edit: FaceEditPlan, index: int, code: np.ndarray, sources: MouthSources, options: LipsyncOptions
     ) -> str:
-        """The name of a frame's Patch. change: resync.Change.  index: of the frame.  code: (26,) wanted.  sources: of
-        its mouth.
-        """
-        told = [part for rest, share in sources.lips for part in (self._rest(rest), float(share))]
+        """Make the key of a frame's patch. index: of the frame.  code: (26,) target.  sources: of its mouth."""
+        references = [part for mouth, share in sources.lips for part in (self._get_reference_key(mouth), float(share))]
         if sources.inside is not None:
-            told += ["inside", self._rest(sources.inside), float(sources.inside_share)]
-        shown = (change.source_codes[index], code, float(change.weight[index]), change.track.points[index])
-        return self.make_key("patch", index, *shown, *told, options.seed, options.grain)
+            references += ["inside", self._get_reference_key(sources.inside), float(sources.inside_share)]
+        target = (edit.source_codes[index], code, float(edit.weight[index]), edit.track.points[index])
+        return self.make_key("patch", index, *target, *references, options.seed, options.grain)
 
-    def _rest(self, rest: ReferenceMouth) -> str:
-        key = id(rest)
-        if key not in self._reference_keys:  # the rest is held too, so that its id stays its own
+    def _get_reference_key(self, mouth: ReferenceMouth) -> str:
+        if id(mouth) not in self._reference_keys:
             parts = (
-                rest.code,
-                rest.crop.crop_from_frame,
-                np.frombuffer(rest.picture_jpeg, np.uint8),
-                np.frombuffer(rest.crop_jpeg, np.uint8),
+                mouth.code,
+                mouth.crop.crop_from_frame,
+                np.frombuffer(mouth.picture_jpeg, np.uint8),
+                np.frombuffer(mouth.crop_jpeg, np.uint8),
             )
-            self._reference_keys[key] = rest, self.make_key("rest", rest.index, *parts)
-        return self._reference_keys[key][1]
+            # the mouth is held too, so that its id stays its own
+            self._reference_keys[id(mouth)] = mouth, self.make_key("rest", mouth.index, *parts)
+        return self._reference_keys[id(mouth)][1]
 
-    def load_patch(self, name: str) -> None:
-        """The Patch of that name, or None; its pixels before and after differ as those of the one that was kept."""
-        data = self._store.find(name)
+    def load_patch(self, key: str) -> FramePatch | None:
+        """Load a patch; only the difference between its `after` and `before` is that of the patch that was saved."""
+        data = self._find(key)
         if data is None:
             return None
-        self._counted("patch", True)
+        self._count("patch", True)
         x, y, h, w = np.frombuffer(data, np.int32, 4)
         delta = np.frombuffer(zlib.decompress(data[16:]), np.uint8).reshape(2, h, w, 3)
         return FramePatch(int(x), int(y), delta[1], delta[0])
 
-    def save_patch(self, name: str, patch: FramePatch) -> None:
-        """Keeps the change that a Patch makes."""
+    def save_patch(self, key: str, patch: FramePatch) -> None:
+        """Save the change that a patch makes."""
         delta = patch.after.astype(np.int16) - patch.before
         parts = np.stack([np.maximum(delta, 0), np.maximum(-delta, 0)]).astype(np.uint8)
         head = np.array([patch.x_px, patch.y_px, *delta.shape[:2]], np.int32)
-        self._store.put(name, head.tobytes() + zlib.compress(parts.tobytes(), 1))
-        self._counted("patch", False)
+        self._put(key, head.tobytes() + zlib.compress(parts.tobytes(), 1))
+        self._count("patch", False)
 
 
 def expand_to_blocks(flags: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """(F,) bool: all frames of stretches of BLOCK_S in which one is flagged. flags: (F,) bool.  times_s: (F,)."""
+    """Flag all frames of every block of SCAN_BLOCK_S in which one is flagged: (F,) bool.
+
+    flags: (F,) bool.  times_s: (F,) starts of the frames.
+    """
     block = (np.asarray(times_s) / SCAN_BLOCK_S).astype(int)
     return np.isin(block, np.unique(block[flags]))
 
 
-def _select_face(seen: FaceTracks, number: int) -> FaceTracks:
-    """The Seen of one face of several."""
-    return type(seen)(seen.times, seen.end, (seen.choices[number],), [seen.tracks[number]], seen.truncated)
+def _select_face(tracks: FaceTracks, number: int) -> FaceTracks:
+    """Return the tracks of one face of several."""
+    choice, track = (tracks.choices[number],), [tracks.tracks[number]]
+    return type(tracks)(tracks.times, tracks.end, choice, track, tracks.truncated)
 
 
-def _pack_scan(looks: MouthScan) -> dict[str, np.ndarray]:
-    """Arrays of Looks."""
-    out = dict(codes=looks.codes, why=looks.skip_reasons, noses=looks.head_descriptors)
-    for k, (key, rest) in enumerate(sorted(looks.collector.references.items())):
-        out |= {f"{k}_key": np.array(key), f"{k}_code": rest.code, f"{k}_facts": np.array([rest.index, rest.opening], np.float64),
-                f"{k}_there": rest.crop.crop_from_frame, f"{k}_back": rest.crop.frame_from_crop,
-                f"{k}_part": np.frombuffer(rest.picture_jpeg, np.uint8), f"{k}_face": np.frombuffer(rest.crop_jpeg, np.uint8)}  # fmt: skip
-    return out
+def _pack_scan(scan: MouthScan) -> dict[str, np.ndarray]:
+    """Pack a scan into arrays: three of all frames, seven of each reference mouth with its number in their names."""
+    arrays = {"codes": scan.codes, "why": scan.skip_reasons, "noses": scan.head_descriptors}
+    for number, (key, mouth) in enumerate(sorted(scan.collector.references.items())):
+        packed = {
+            "key": np.array(key),
+            "code": mouth.code,
+            "facts": np.array([mouth.index, mouth.opening], np.float64),
+            "there": mouth.crop.crop_from_frame,
+            "back": mouth.crop.frame_from_crop,
+            "part": np.frombuffer(mouth.picture_jpeg, np.uint8),
+            "face": np.frombuffer(mouth.crop_jpeg, np.uint8),
+        }
+        arrays |= {f"{number}_{name}": array for name, array in packed.items()}
+    return arrays
 
 
-def _unpack_scan(arrays: dict[str, np.ndarray]) -> MouthScan:
-    """Looks of such arrays."""
-    found = {}
-    for k in range((len(arrays) - 3) // 7):
-        code, facts, there, back, part, face = (
-            arrays[f"{k}_{name}"] for name in ("code", "facts", "there", "back", "part", "face")
-        )
-        rest = ReferenceMouth(
-            int(facts[0]), code, float(facts[1]), Crop(there, back, WORK_PX), part.tobytes(), face.tobytes()
-        )
-        found[ReferenceKey(*arrays[f"{k}_key"].tolist())] = rest
-    return MouthScan(arrays["codes"], arrays["why"], arrays["noses"], ReferenceMouthCollector(found))
+def _unpack_scan(arrays: Mapping[str, np.ndarray]) -> MouthScan:
+    """Unpack what _pack_scan made."""
+    references = {}
+    for number in range((len(arrays) - 3) // 7):
+        packed = {
+            name: arrays[f"{number}_{name}"] for name in ("key", "code", "facts", "there", "back", "part", "face")
+        }
+        index, opening = packed["facts"]
+        crop = Crop(packed["there"], packed["back"], WORK_PX)
+        jpegs = packed["part"].tobytes(), packed["face"].tobytes()
+        mouth = ReferenceMouth(int(index), packed["code"], float(opening), crop, *jpegs)
+        references[ReferenceKey(*packed["key"].tolist())] = mouth
+    return MouthScan(arrays["codes"], arrays["why"], arrays["noses"], ReferenceMouthCollector(references))

@@ -1,4 +1,4 @@
-"""What is finished, on disk: an append-only file of JSON lines that survives being cut off anywhere."""
+"""The ledger of a batch: an append-only file of JSON lines on disk that survives being cut off anywhere."""
 
 from __future__ import annotations
 
@@ -17,26 +17,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-DONE, FAILED, QUARANTINED, STARTED = "done", "failed", "quarantined", "started"
-# a file changed this shortly before it was hashed may have changed again within one tick of its clock
-_MIN_FILE_AGE_S = 2.0
+DONE = "done"  # states of an item, as the ledger writes them
+FAILED = "failed"
+QUARANTINED = "quarantined"  # it killed several workers
+STARTED = "started"
+_MIN_FILE_AGE_S = 2.0  # a file hashed sooner after its change may have changed again within one tick of its clock
 
 
 class Ledger:
-    """The results of a batch: records of this and of earlier runs, and a place to append.
+    """The records of a batch, of this and of earlier runs.
 
-    folder: Path of the batch.
+    folder: of the batch.
     shard: (k, n) of this run; each shard of several appends to a file of its own and reads those of all.
-    Use it as a context manager; a second run in the same folder and shard is refused meanwhile.
-    A last line that was cut off is passed over; what it would have said is done again.
-    Raises Refused when another run holds it, WriteFailed for the disk.
+    As a context manager it is open for appending; a second run in the same folder and shard is rejected meanwhile.
+    A last line that was cut off is skipped; what it would have recorded is done again.
+    latest_records: {key of a result: its last record}.  started_outputs: names of outputs that were ever begun.
+    Raises InvalidInputError when another run holds it, OutputError for the disk.
     """
 
-    def __init__(self, folder: Path, shard: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, folder: Path | str, shard: tuple[int, int] = (1, 1)) -> None:
         name = "results.jsonl" if shard[1] == 1 else f"results-{shard[0]}of{shard[1]}.jsonl"
         self.folder, self.path = Path(folder), Path(folder) / name
-        self.latest_records, self.started_outputs, self._fingerprints = {}, set(), {}
-        self._descriptor = None
+        self.latest_records: dict[str, dict[str, Any]] = {}
+        self.started_outputs: set[str] = set()
+        self._fingerprints: dict[str, dict[str, Any]] = {}  # path of an input -> its last fingerprint
+        self._descriptor: int | None = None
 
     def __enter__(self) -> Ledger:
         try:
@@ -59,7 +64,7 @@ class Ledger:
         except ImportError:  # no such locks on this system
             return
         try:
-            # let go by the system however the process ends
+            # released by the system however the process ends
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             hint = "Wait for it, or give another folder; several machines share a batch by --shard."
@@ -67,14 +72,14 @@ class Ledger:
                 f"{self.folder}: another run is at work there.", hint=hint, code="batch_runs", retryable=True
             ) from error
 
-    def __exit__(self, *problem) -> None:
+    def __exit__(self, *problem: object) -> None:
         if self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = None
 
     def read(self) -> Ledger:
-        """Takes in what earlier runs recorded; enough for whoever only looks. Gives the ledger."""
+        """Read the records of earlier runs, without opening the ledger for appending; return the ledger."""
         for path in sorted(self.folder.glob("results*.jsonl")):
             for record in read_records(path):
                 self._apply_record(record)
@@ -90,10 +95,10 @@ class Ledger:
                 self._fingerprints[row["path"]] = row
 
     def append(self, record: dict[str, Any]) -> None:
-        """Writes a record and makes sure that it is on the disk before it returns.
+        """Append a record and flush it to the disk.
 
         record: JSON-ready dict with "state", and "key" for a result.
-        Raises WriteFailed for the disk.
+        Raises OutputError for the disk.
         """
         record = {"at": round(time.time(), 3)} | record
         try:
@@ -106,11 +111,9 @@ class Ledger:
         self._apply_record(record)
 
     def compute_fingerprint(self, path: Path) -> dict[str, Any]:
-        """What identifies a file's contents: dict of path, bytes, mtime_ns, sha256; not read again while size and time
-        stay.
+        """Compute what identifies an input's contents: dict of path, bytes, mtime_ns, sha256.
 
-        path: Path of an input.
-        Source: ours; a file that changed within two seconds before it was read is always read again.
+        A file is not read again while its size and time stay, unless it changed within two seconds before it was read.
         """
         facts = path.stat()
         known = self._fingerprints.get(str(path))
@@ -124,10 +127,7 @@ class Ledger:
         }
 
     def is_done(self, key: str, output: Path) -> bool:
-        """Whether the result with this key is recorded as done and still lies there as it was.
-
-        key: 64 hex digits.  output: Path.
-        """
+        """Return whether a result is recorded as done and its output is unchanged. key: 64 hex digits."""
         record = self.latest_records.get(key, {})
         if record.get("state") != DONE:
             return False
@@ -140,10 +140,7 @@ class Ledger:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a ledger's file in order; lines that are no records are passed over.
-
-    path: Path.
-    """
+    """Read the records of a ledger's file in order; lines that are not records are skipped."""
     with open(path, "rb") as file:
         for line in file:
             with suppress(ValueError, UnicodeDecodeError):
@@ -153,10 +150,9 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def describe_output(output: Path) -> dict[str, Any]:
-    """What the ledger keeps of a finished output: bytes, mtime_ns, sha256, and from its side-car sha256_unmarked.
+    """Describe a finished output for the ledger: bytes, mtime_ns, sha256, and from its side-car sha256_unmarked.
 
-    output: Path.
-    Source: ours; two signatures of one result differ, the SHA-256 before the mark does not.
+    Two signatures of one result differ; the SHA-256 before the mark does not.
     """
     facts = output.stat()
     found = {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "sha256": compute_sha256(output)}

@@ -1,4 +1,4 @@
-"""A batch file as rows: JSON lines or CSV, read with every fault tied to its line."""
+"""A batch file as rows: JSON lines or CSV, every fault with its line."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_LINE_BYTES = 1 << 20
-MAX_ROWS = 1_000_000
+Faults = list[tuple[int, str]]  # (line, what is wrong)
 
 
 class InvalidRowError(ValueError):
-    """What is wrong with one row, in words that go after 'line N: '."""
+    """A row that cannot be used: what is wrong, in words that go after 'line N: '."""
 
 
 @dataclass(frozen=True)
 class BatchRow:
     """One row as written.
 
-    line: int, its line in the file, from 1.
-    fields: dict of names to text, numbers, booleans and lists of those; what was not given is left out.
+    line: of the file, from 1.
+    fields: {name: text, number, bool or a list of those}; what was not given is left out.
     """
 
     line: int
-    fields: dict
+    fields: dict[str, Any]
 
 
-def read_batch_rows(path: Path) -> tuple:
-    """(rows, faults) of a batch file; faults are pairs (line, what is wrong).
+def read_batch_rows(path: Path | str) -> tuple[list[BatchRow], Faults]:
+    """Read a batch file: its rows and its faults, pairs (line, what is wrong).
 
-    path: str or Path, .jsonl (one object a line) or .csv (names in the first line).
-    Raises Refused for a file that is not there, not UTF-8, of another kind, or without a single row.
+    path: .jsonl (one object a line) or .csv (names in the first line).
+    Raises InvalidInputError for a file that does not exist, is of another kind, or has no row.
     """
     path = check_input_file(path, "batch file")
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".csv"):
@@ -52,12 +52,12 @@ def read_batch_rows(path: Path) -> tuple:
     rows, faults = read(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     if not rows and not faults:
         raise InvalidInputError(
-            f"{path}: no row in it.", hint="Write one job a line; docs/batch.md shows some.", code="bad_batch"
+            f"{path}: it has no row.", hint="Write one job a line; docs/batch.md shows some.", code="bad_batch"
         )
     return rows, faults
 
 
-def _read_json_lines(data: bytes) -> tuple:
+def _read_json_lines(data: bytes) -> tuple[list[BatchRow], Faults]:
     rows, faults = [], []
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
@@ -69,7 +69,7 @@ def _read_json_lines(data: bytes) -> tuple:
     return rows, faults
 
 
-def _parse_object(line: bytes) -> dict[str, Any] | None:
+def _parse_object(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InvalidRowError(f"{len(line)} bytes long; need at most {MAX_LINE_BYTES}")
     try:
@@ -81,18 +81,18 @@ def _parse_object(line: bytes) -> dict[str, Any] | None:
     except ValueError as error:
         raise error if isinstance(error, InvalidRowError) else InvalidRowError(f"is not JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise InvalidRowError('is no object; need {"id": ..., "command": ..., "output": ...}')
+        raise InvalidRowError('is not an object; need {"id": ..., "command": ..., "output": ...}')
     for name, value in fields.items():
         if not _is_scalar(value) and not (isinstance(value, list) and all(map(_is_scalar, value))):
             raise InvalidRowError(f"{name}: need text, a number, true, false, or a list of those")
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _is_scalar(value: str | float) -> bool:
+def _is_scalar(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _reject_duplicates(pairs: list) -> dict[str, Any] | None:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
@@ -101,19 +101,20 @@ def _reject_duplicates(pairs: list) -> dict[str, Any] | None:
 
 
 def _reject_constant(text: str) -> None:
-    raise InvalidRowError(f"{text} is no number")
+    raise InvalidRowError(f"{text} is not a number")
 
 
-def _read_table(data: bytes) -> tuple:
-    """Rows of a CSV; comma, semicolon or tab, whichever the first line has most of."""
-    faults = []
+def _read_table(data: bytes) -> tuple[list[BatchRow], Faults]:
+    """Read the rows of a CSV; the separator is comma, semicolon or tab, whichever the first line has most of."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         return [], [(data[: error.start].count(b"\n") + 1, "is not UTF-8")]
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-    rows, names, line = [], None, 1
+    rows: list[BatchRow] = []
+    faults: Faults = []
+    names: list[str] | None = None
     while True:
         line = reader.line_num + 1
         try:

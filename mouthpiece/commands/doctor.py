@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from mouthpiece.engine.progress import Progress
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `doctor`: none."""
+
+
 def run(args: argparse.Namespace, progress: Progress) -> Result:
     """Run `doctor`."""
     from mouthpiece.doctor import examine_installation
 
     rows = examine_installation()
-    table = "\n".join(f"{format_state(row):7} {row['name']}: {row['detail']}" for row in rows)
-    return Result("doctor", rows, table)
+    lines = [f"{format_state(row):7} {row['name']}: {row['detail']}" for row in rows]
+    return Result("doctor", rows, "\n".join(lines))
 
 
 def format_state(row: dict[str, Any]) -> str:
-    """Format the state of a row: "ok", "missing", or "extra" for what is not needed."""
+    """Format the state of a row: "ok", "missing", or "extra" for what is optional and missing."""
     return "ok" if row["ok"] else "missing" if row["needed"] else "extra"
 
 
-COMMAND = Command("doctor", "what works on this machine, what is missing", lambda parser: None, run)
+COMMAND = Command("doctor", "what works on this machine, what is missing", add_arguments, run)

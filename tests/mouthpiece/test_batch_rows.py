@@ -104,7 +104,7 @@ def test_the_key_follows_contents_options_output_and_version_but_not_places(read
 
 
 BAD = [
-    ("{", "line 1: is not JSON"), ("[]", "is no object"), ("3", "is no object"), ('{"id": "a", "id": "b"}', "id: given twice"),
+    ("{", "line 1: is not JSON"), ("[]", "is not an object"), ("3", "is not an object"), ('{"id": "a", "id": "b"}', "id: given twice"),
     (line(id=...), "id: is missing"), (line(id=""), "id: need text"), (line(id="x\n"), "id: need at most"), (line(id=True), "id: need text"),
     (line(id="x" * 300), "id: need at most"), (line(command="fly"), "'fly' is none of speak"), (line(command="dub"), "'dub' is none of speak"),
     (line(command=["speak"]), "command: need text"), (line(script=...), "script: is missing"), (line(script="none.srt"), "no such file"),
@@ -115,7 +115,7 @@ BAD = [
     (line(output="results.jsonl"), "kept for what the batch itself writes"), (line(output="summary.wav"), "kept for"), (line(output="x" * 300), "longer than 200 bytes"),
     (line(output="link/x.wav"), "outside"), (line(wings=2), "wings: speak has no such"), (line(force=True), "force: is not for single rows"),
     (line(json=True), "json: is not for"), (line(dry_run=True), "not for single rows"), (line(seed="many"), "--seed many: need a whole number"), (line(seed=-1), "--seed -1: need at least 0"),
-    (line(pace=9), "need 0.5 to 2.0"), (line(pace=float("nan")), "NaN is no number"), (line(gate="maybe"), "gate: need true or false"), (line(preset="none.toml"), "no such file"),
+    (line(pace=9), "need 0.5 to 2.0"), (line(pace=float("nan")), "NaN is not a number"), (line(gate="maybe"), "gate: need true or false"), (line(preset="none.toml"), "no such file"),
     ('{"id": ' + "9" * 5000 + "}", "is not JSON"), ("[" * 200_000, "too deep"), (line(id="x" * 1_100_000), "need at most 1048576"),
     (b"\xff\xfe", "is not UTF-8"), (b"\xef\xbb\xbf{\"id\": \"\xff\"}", "is not UTF-8"),
     (line() + "\n" + line(output="b.wav"), "line 2: id: 'one' is that of line 1"), (line() + "\n" + line(id=2), "writes a.wav, as line 1 does"),
@@ -157,8 +157,8 @@ def test_a_bad_table_is_refused_with_its_line(read, text, wanted):
     "name, text, wanted",
     [
         ("jobs.txt", "x", "cannot be read as '.txt'"),
-        ("jobs.jsonl", "\n\n", "no row in it"),
-        ("jobs.csv", "id,command\n", "no row"),
+        ("jobs.jsonl", "\n\n", "it has no row"),
+        ("jobs.csv", "id,command\n", "has no row"),
         ("jobs.jsonl", "", "0 bytes"),
     ],
 )
