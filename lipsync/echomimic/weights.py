@@ -10,7 +10,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,7 @@ from mouthpiece.lipsync.echomimic.networks import Denoiser, FaceLocator, Referen
 from mouthpiece.lipsync.echomimic.vae import Vae, infer_vae_sizes, rename_legacy_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mouthpiece.engine.device import Placement
@@ -64,6 +65,9 @@ def list_parts(variant: str) -> tuple[str, ...]:
     return (*COMMON_PARTS, f"denoising{suffix}", f"motion{suffix}")
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass(frozen=True, eq=False)
 class EchoMimicModels:
     """Hold the networks of a variant, in eval.
@@ -71,18 +75,18 @@ class EchoMimicModels:
     shape: sizes of the networks.  hashes: part -> SHA-256 of its file.
     """
 
-    reference: nn.Module
-    locator: nn.Module
-    denoiser: nn.Module
-    vae: nn.Module
-    audio_encoder: nn.Module
+    reference: ReferenceNet
+    locator: FaceLocator
+    denoiser: Denoiser
+    vae: Vae
+    audio_encoder: WhisperAudioEncoder
     shape: NetworkConfig
-    hashes: dict
+    hashes: dict[str, str]
 
 
 def build_network(
-    network: type, shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
-) -> Denoiser | ReferenceNet | FaceLocator:
+    network: Callable[[NetworkConfig], Network], shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
+) -> Network:
     """Build a network with the tensors of a state dict; all names and shapes must fit, position tables may be absent.
 
     network: class that takes sizes.  name: what the error calls it.
@@ -114,11 +118,9 @@ def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path]:
     folders = [get_weights_folder(variant, folder)] + (
         [get_weights_folder(other) for other in VARIANTS] if folder is None else []
     )
-    found = {}
-    for part in list_parts(variant):
-        paths = (place / f"{part}.safetensors" for place in folders)
-        found[part] = next((path for path in paths if path.is_file()), None)
-    absent = [f"{part}.safetensors" for part, path in found.items() if path is None]
+    names = {part: f"{part}.safetensors" for part in list_parts(variant)}
+    paths = {part: [place / name for place in folders if (place / name).is_file()] for part, name in names.items()}
+    absent = [names[part] for part, candidates in paths.items() if not candidates]
     if absent:
         hint = (
             PULL_HINT.format(variant)
@@ -128,7 +130,7 @@ def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path]:
         raise MissingDependencyError(
             f"{variant}: {', '.join(absent)} not in {folders[0]}.", hint=hint, code="no_weights"
         )
-    return found
+    return {part: candidates[0] for part, candidates in paths.items()}
 
 
 def load_models(placement: Placement, variant: str = "echomimic", folder: Path | None = None) -> EchoMimicModels:
@@ -141,7 +143,7 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     name, paths = variant, locate_files(variant, folder)
     hashes = verify_hashes(paths)
 
-    def place(net: nn.Module) -> Any:
+    def place(net: Network) -> Network:
         return net.eval().to(placement.device, placement.dtype)
 
     def read(part: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -312,12 +314,12 @@ def check_published_part(
 
     Raises InvalidInputError with the first five that are wrong.
     """
+    config: dict[str, Any] = {}
     if part == "vae":
         state = rename_legacy_keys(state)
-        wanted, config = Vae(infer_vae_sizes(state)).state_dict(), {}
+        wanted = Vae(infer_vae_sizes(state)).state_dict()
     elif part == "ears":
         state = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
-        config = {}
         wanted = WhisperAudioEncoder().state_dict()
     else:
         wanted, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mouthpiece.engine.contracts import FaceTracks
+    from mouthpiece.face.crop import Crop
     from mouthpiece.face.track import FaceTrack
     from mouthpiece.lipsync.models import LipsyncModels
 
@@ -69,7 +70,7 @@ def scan_mouths(
     tracks: FaceTracks,
     wanted: list[np.ndarray],
     models: LipsyncModels,
-    advance: Callable[[int], None] = lambda n: None,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> list[MouthScan]:
     """Scan the mouth of every tracked face in the wanted frames, in one pass over the film.
 
@@ -111,13 +112,20 @@ class _MouthScanner:
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8, by its index in the film."""
-        crop = crop_face(self.track, index, CROP_PX).extract(pixels)
+        crop = self._crop_face(index).extract(pixels)
         self.appearances[index] = appearance_vector(crop)
         self.colour_scores[index] = colour_outlier_score(crop)
         self.head_descriptors[index] = head_descriptor(crop)
         self.pending.append((index, crop, pixels))
         if len(self.pending) == ENCODER_BATCH:
             self._encode()
+
+    def _crop_face(self, index: int) -> Crop:
+        """Return the aligned crop of a frame in which the face is seen. Raises ValueError for another frame."""
+        crop = crop_face(self.track, index, CROP_PX)
+        if crop is None:
+            raise ValueError(f"frame {index}: the face is not seen")
+        return crop
 
     def _encode(self) -> None:
         if not self.pending:
@@ -151,7 +159,7 @@ class _MouthScanner:
             flat = self.code_norms[at] < FLAT_CODE_NORM
             unlike = (correlation < COVERED_CORRELATION) | (flat & (correlation < FLAT_COVERED_CORRELATION))
             reasons[at[unlike | (colour > COLOUR_DISTANCE_LIMIT)]] = COVERED
-        sides_px = {k: CROP_PX / crop_face(self.track, k, CROP_PX).scale for k in np.flatnonzero(wanted)}
+        sides_px = {k: CROP_PX / self._crop_face(k).scale for k in np.flatnonzero(wanted)}
         reasons[[k for k, side_px in sides_px.items() if side_px < SMALLEST_CROP_PX]] = SMALL
         reasons[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > LARGEST_YAW_DEG)] = TURNED
         return MouthScan(self.codes, reasons, self.head_descriptors, self.collector)
