@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 
 def measure_run(folder, script, count, workers):
-    """(seconds of the whole run, seconds of a core that the driver itself took) for `count` items of one script."""
+    """Return (seconds of the whole run, seconds of a core that the driver itself took) of `count` items of one script."""
     import tiny_jobs
 
     from mouthpiece.batch import driver
@@ -75,9 +75,7 @@ def measure_run(folder, script, count, workers):
 
 
 def run_with_kills(folder, count, worker_kills, driver_kills, seed):
-    """Runs `count` tiny jobs, killing workers and the driver at random moments; gives what is in the ledger and on the
-    disk.
-    """
+    """Run `count` tiny jobs, killing workers and the driver at random moments; return what ledger and disk hold."""
     import tiny_jobs
 
     from mouthpiece.batch.ledger import read_records
@@ -127,7 +125,7 @@ def run_with_kills(folder, count, worker_kills, driver_kills, seed):
 
 
 def measure_animate(folder):
-    """Seconds for 8 clips of 1 s at 128 px with one and with two workers, through the command line."""
+    """Measure the seconds for 8 clips of 1 s at 128 px with one and with two workers, through the command line."""
     import numpy as np
     from skimage import data
 
@@ -143,11 +141,12 @@ def measure_animate(folder):
     (folder / "jobs.jsonl").write_text(
         "".join(json.dumps(row | {"id": k, "seed": k, "output": f"{k}.mp4"}) + "\n" for k in range(8))
     )
-    found = {}
+    found, environment = {}, os.environ | {"PYTHONPATH": str(ROOT)}
     for workers in (1, 2):
         words = [
             sys.executable,
-            str(ROOT / "cli.py"),
+            "-m",
+            "mouthpiece",
             "batch",
             str(folder / "jobs.jsonl"),
             "-o",
@@ -157,7 +156,9 @@ def measure_animate(folder):
             "--json",
             "-q",
         ]
-        found[workers] = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["result"]
+        found[workers] = json.loads(
+            subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+        )["result"]
     return {
         "seconds_1": found[1]["seconds"],
         "seconds_2": found[2]["seconds"],

@@ -109,12 +109,12 @@ def write_srt(path, lines):
 def run_cli(*words):
     """Runs the command line; its result, and what it took: wall and CPU seconds, memory, seconds of each stage."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--json", "--progress", "json"]
+    command = [sys.executable, "-m", "mouthpiece", *map(str, words), "--json", "--progress", "json"]
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+        env={"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
     )
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

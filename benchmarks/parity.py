@@ -1,5 +1,6 @@
-"""Checks a family of networks against a folder of recorded inputs and outputs: python benchmarks/parity.py FAMILY
-FOLDER.
+"""Check a family of networks against a folder of recorded inputs and outputs.
+
+  python benchmarks/parity.py FAMILY FOLDER
 
 Prints each error beside its tolerance and exits 1 when one is out, or when something that must be compared was not.
 """
@@ -37,14 +38,11 @@ def main():
     except (OSError, ValueError, LookupError, SafetensorError) as error:
         parser.exit(1, f"MISS {args.folder} is no complete fixture of {args.family}: {type(error).__name__}: {error}\n")
     for row in rows:
-        print(
-            f"{'ok  ' if row.ok else 'MISS'} {row.name}: {format_value(row.error)} (tolerance {format_value(row.tolerance)})"
-        )
+        verdict = "ok  " if row.ok else "MISS"
+        print(f"{verdict} {row.name}: {format_value(row.error)} (tolerance {format_value(row.tolerance)})")
     missed = [row.name for row in rows if not row.ok]
-    print(
-        f"{len(rows) - len(missed)} of {len(rows)} within tolerance"
-        + (f"; missed: {', '.join(missed[:10])}" if missed else "")
-    )
+    listed = f"; missed: {', '.join(missed[:10])}" if missed else ""
+    print(f"{len(rows) - len(missed)} of {len(rows)} within tolerance{listed}")
     return 1 if missed or not rows else 0
 
 

@@ -1,15 +1,14 @@
-"""EchoMimic's networks, loop and ears against a fixture folder; every size, seed and length is read from its files."""
+"""EchoMimic's networks, sampling loop and audio encoder against a folder of recorded tensors of any size and length."""
 
 import hashlib
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import torch
-from parity_row import ParityRow, compare_facts, compare_tensor, to_float32
+from parity_fixture import Fixture, ModuleOutputs, compare_taps, fold_frames, list_taps, unfold_frames
+from parity_row import ParityRow, compare_facts
 from published_echomimic import count_published_frames
-from safetensors.torch import load_file
 
 from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.sampling import Guidance, NoiseLevel, VelocityAdapter
@@ -35,99 +34,6 @@ from mouthpiece.lipsync.echomimic.weights import build_network
 
 ALPHA_ERROR = 1e-6  # of the schedule's table, printed in float32
 WHISPER = {"n_audio_head": 6, "n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 384, "n_audio_layer": 4}
-
-
-class Fixture:
-    """A folder of `NAME.io.safetensors` with `NAME.json`; notes what was compared, so that nothing is left out."""
-
-    def __init__(self, folder):
-        self.folder, self.rows, self._outstanding = Path(folder), [], {}
-
-    def json(self, name):
-        return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-
-    def open(self, name, facts=None):
-        """(facts, tensors in float32; integers as they are) of a part."""
-        facts = self.json(facts or name)
-        tensors = load_file(self.folder / f"{name}.io.safetensors")
-        self._outstanding[name] = {key for key, about in facts["tensors"].items() if about["role"] == "output"}
-        self._facts = getattr(self, "_facts", {}) | {name: (facts, tensors)}
-        return facts, {k: to_float32(v) if v.is_floating_point() else v for k, v in tensors.items()}
-
-    def weights(self, name):
-        return {k: to_float32(v) for k, v in load_file(self.folder / f"{name}.weights.safetensors").items()}
-
-    def compare(self, part, key, mine):
-        """Adds the Row of one output."""
-        facts, tensors = self._facts[part]
-        self._outstanding[part].discard(key)
-        self.rows.append(compare_tensor(f"{part}/{key}", mine, to_float32(tensors[key]), facts["tensors"][key]["tol"]))
-
-    def finish(self):
-        """All rows; an output that nobody compared is one that misses."""
-        left = [f"{part}/{key}" for part, keys in self._outstanding.items() for key in sorted(keys)]
-        return self.rows + [ParityRow(f"{name} (not compared)", float("inf"), 0.0, False) for name in left]
-
-
-class ModuleOutputs:
-    """Outputs of modules at their first call. net: module.  names: paths in it."""
-
-    def __init__(self, net, names):
-        self.out, self._hooks = {}, []
-        for name in names:
-            module = net.get_submodule(name)
-            self._hooks.append(module.register_forward_hook(lambda m, i, o, name=name: self._note(name, o)))
-
-    def _note(self, name, output):
-        self.out.setdefault(name, output[0] if isinstance(output, tuple) else output)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for hook in self._hooks:
-            hook.remove()
-
-
-def fold_frames(x):
-    """(B, C, f, h, w) as (B f, C, h, w)."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-def unfold_frames(x, frames):
-    """(B f, C, h, w) as (B, C, f, h, w)."""
-    return x.unflatten(0, (-1, frames)).transpose(1, 2)
-
-
-def crop_tap(output, meaning, dims, frames):
-    """What a tap's meaning says was kept of an output whose frames lie on the batch axis."""
-    frame = re.search(r"index (\d+)|frame (\d+)", meaning)
-    stride = re.search(r"every (\d+)\w+ row and column", meaning)
-    if dims == 5:
-        output = unfold_frames(output, frames)
-        if frame:
-            k = int(frame[1] or frame[2])
-            output = output[:, :, k : k + 1]
-    elif dims == 2:
-        output = output[::frames]
-    elif frame:
-        k = int(frame[1] or frame[2])
-        output = output.unflatten(0, (-1, frames))[:, k]
-    if stride and dims >= 4:
-        output = output[..., :: int(stride[1]), :: int(stride[1])]
-    return output
-
-
-def list_taps(facts, prefix):
-    """name of a module -> key of its tap."""
-    return {key.removeprefix(prefix): key for key in facts["tensors"] if key.startswith(prefix)}
-
-
-def compare_taps(fixture, part, facts, taps, prefix, frames):
-    """Rows of all taps of a pass."""
-    for module, key in list_taps(facts, prefix).items():
-        about = facts["tensors"][key]
-        fixture.compare(part, key, crop_tap(taps.out[module], about["meaning"], len(about["shape"]), frames))
 
 
 class FixtureNetworks:
@@ -177,13 +83,13 @@ def check_passes(fixture, nets, face, bank):
         x, guided = io[f"{name}.in.latents"], any(key.startswith(f"{name}.out.v_cfg") for key in facts["tensors"])
         frames = x.shape[2]
         audio = repeat_audio(io[f"{name}.in.audio"], frames)
-        told = {"audio": audio, "face": face, "known": torch.tensor([True])}
+        conditions = {"audio": audio, "face": face, "known": torch.tensor([True])}
         if guided:
-            told = {key: torch.cat([torch.zeros_like(value), value]) for key, value in told.items()}
+            conditions = {key: torch.cat([torch.zeros_like(value), value]) for key, value in conditions.items()}
         prefix = f"{name}.tap."
         with ModuleOutputs(nets.denoiser, list_taps(facts, prefix)) as taps:
             batch = x.expand(2, -1, -1, -1, -1) if guided else x
-            v = nets.denoiser(batch, torch.full((len(batch),), float(time)), told, portrait)
+            v = nets.denoiser(batch, torch.full((len(batch),), float(time)), conditions, portrait)
         fixture.compare("denoise", f"{name}.out.v", v)
         for key in [k for k in facts["tensors"] if k.startswith(f"{name}.out.v_cfg")]:
             scale = float(key.split("cfg")[1])
@@ -230,7 +136,7 @@ def check_schedule(fixture):
     for key in [k for k in facts["tensors"] if k.startswith("out.")]:
         steps, time = (int(n) for n in re.fullmatch(r"out\.steps(\d+)\.t(\d+)", key).groups())
         here = next(level for level in make_levels(steps)[:-1] if level.time == time)
-        adapter = VelocityAdapter(lambda x, t, told: io["in.v"])
+        adapter = VelocityAdapter(lambda x, t, conditions: io["in.v"])
         x, _ = make_published_ddim(steps)(
             lambda x, level: adapter(x, level, None), io["in.sample"], here, NoiseLevel(None, 1.0, 0.0), None
         )
@@ -265,8 +171,8 @@ class NetworkRecorder:
     def __init__(self, network):
         self.network, self.given, self.answers = network, [], []
 
-    def __call__(self, x, time, told):
-        v = self.network(x, time, told)
+    def __call__(self, x, time, conditions):
+        v = self.network(x, time, conditions)
         self.given.append(x[:1])
         self.answers.append(v)
         return v
@@ -282,36 +188,36 @@ def check_loop(fixture, part, nets):
     found = (frames, [w[0] for w in windows], len(windows[0]), times)
     wanted = tuple(config[key] for key in ("frames", "window_starts", "window", "timesteps"))
     fixture.rows.append(compare_facts(f"{part}/frames, windows, timesteps", sum(a != b for a, b in zip(found, wanted))))
-    told = {
+    conditions = {
         "audio": gather_tokens(io["in.audio_states"], frames, config["fps"]),
         "face": nets.locator(io["in.mask"][None, None] / 255),
     }
     portrait = cache_keys_and_values(nets.denoiser, nets.reference(io["in.ref_latents"]))
-    seen = {}
+    velocities = {}
     loop = ClosedLoopDenoiser(
         PortraitDenoiser(nets.denoiser, portrait),
         config["steps"],
         config["context_frames"],
         config["overlap"],
-        on_window=lambda step, window, v: seen.setdefault((step, window), v),
+        on_window=lambda step, window, v: velocities.setdefault((step, window), v),
     )
     recorder = NetworkRecorder(loop)
     noise = io["in.noise"].clamp(-NOISE_LIMIT, NOISE_LIMIT)
-    final = denoise_latents(recorder, noise, told, config["steps"], float(config["cfg"]))
+    final = denoise_latents(recorder, noise, conditions, config["steps"], float(config["cfg"]))
     weights = [w for w in Guidance((float(config["cfg"]),)).compute_weights(0.0) if abs(w) > 1e-12]
     latents = [*recorder.given[1:], final]
     for key in [k for k, about in facts["tensors"].items() if about["role"] == "output"]:
         if key == "out.final":
-            mine = final
+            made = final
         else:
             step, window, what = re.fullmatch(r"out\.step(\d+)(?:\.window(\d+))?\.(v|latents)", key).groups()
             if window is not None:
-                mine = seen.get((int(step), int(window)))
+                made = velocities.get((int(step), int(window)))
             elif what == "latents":
-                mine = latents[int(step)]
+                made = latents[int(step)]
             else:
-                mine = sum(w * v for w, v in zip(weights, recorder.answers[int(step)].split(1), strict=True))
-        fixture.compare(part, key, mine)
+                made = sum(w * v for w, v in zip(weights, recorder.answers[int(step)].split(1), strict=True))
+        fixture.compare(part, key, made)
 
 
 def draw_weight(seed, name, about):
@@ -332,7 +238,7 @@ def draw_weight(seed, name, about):
 
 
 def make_recipe_encoder(fixture, model):
-    """Ears with the recipe's weights; a Row for each that is not what its SHA-256 says."""
+    """Build the audio encoder with the recipe's weights; add a row for those whose SHA-256 differs."""
     from whisper.model import sinusoids
 
     recipe, state, wrong = fixture.json("whisper_recipe"), {}, 0
@@ -345,24 +251,24 @@ def make_recipe_encoder(fixture, model):
         wrong += about["sha256"] is not None and hashlib.sha256(values.tobytes()).hexdigest() != about["sha256"]
         state[name] = torch.from_numpy(values.copy())
     fixture.rows.append(compare_facts(f"whisper_recipe/{len(state)} tensors", wrong))
-    ears = WhisperAudioEncoder(*(model[key] for key in WHISPER)).eval()
-    ears.load_state_dict(state, strict=True)
-    return ears
+    encoder = WhisperAudioEncoder(*(model[key] for key in WHISPER)).eval()
+    encoder.load_state_dict(state, strict=True)
+    return encoder
 
 
 def check_audio(fixture):
     """Waveform to log-mel to states to tokens, piece by piece."""
     facts, io = fixture.open("audio")
-    ears = make_recipe_encoder(fixture, WHISPER | facts["config"]["model"])
+    encoder = make_recipe_encoder(fixture, WHISPER | facts["config"]["model"])
     for clip, sizes in facts["config"]["clips"].items():
-        hearing = AudioFeatures(ears, io[f"{clip}.in.pcm8"].numpy().astype(np.float32) / 128)
-        found = (hearing.mel_frames, hearing.states)
+        features = AudioFeatures(encoder, io[f"{clip}.in.pcm8"].numpy().astype(np.float32) / 128)
+        found = (features.mel_frames, features.states)
         counts = {k.removeprefix("frames_fps"): v for k, v in sizes.items() if k.startswith("frames_fps")}
         wrong = sum(a != b for a, b in zip(found, (sizes["mel_frames"], sizes["states"])))
-        wrong += sum(count_published_frames(hearing.states, float(fps)) != count for fps, count in counts.items())
+        wrong += sum(count_published_frames(features.states, float(fps)) != count for fps, count in counts.items())
         fixture.rows.append(compare_facts(f"audio/{clip} lengths", wrong))
-        mel = hearing.compute_log_mel(0, hearing.mel_frames)
-        states = hearing.get_states(range(hearing.states))
+        mel = features.compute_log_mel(0, features.mel_frames)
+        states = features.get_states(range(features.states))
         which = {"mel": io.get(f"{clip}.mel_index"), "state": io.get(f"{clip}.state_index")}
         fixture.compare("audio", f"{clip}.out.logmel", mel if which["mel"] is None else mel[:, which["mel"].long()])
         fixture.compare(
@@ -371,8 +277,8 @@ def check_audio(fixture):
         for key in [k for k in facts["tensors"] if k.startswith(f"{clip}.out.tokens.fps")]:
             fps = key.rpartition("fps")[2]
             rows = io[f"{clip}.frame_index.fps{fps}"].tolist()
-            whole = gather_tokens(states, count_published_frames(hearing.states, float(fps)), float(fps))[0]
-            pieces = torch.cat([hearing.get_tokens(i, i + 1, float(fps))[0] for i in rows])
+            whole = gather_tokens(states, count_published_frames(features.states, float(fps)), float(fps))[0]
+            pieces = torch.cat([features.get_tokens(i, i + 1, float(fps))[0] for i in rows])
             fixture.compare("audio", key, pieces if torch.equal(pieces, whole[rows]) else None)
 
 
@@ -392,8 +298,8 @@ def check_contract(fixture):
         name: read[name] for name in ("reference_unet", "face_locator")
     }
     for name, shapes in wanted.items():
-        mine = {key: list(tensor.shape) for key, tensor in nets[name].state_dict().items()}
-        wrong = sum(mine.get(key) != shapes.get(key) for key in mine.keys() | shapes.keys())
+        made = {key: list(tensor.shape) for key, tensor in nets[name].state_dict().items()}
+        wrong = sum(made.get(key) != shapes.get(key) for key in made.keys() | shapes.keys())
         fixture.rows.append(compare_facts(f"contract/{name}, {len(shapes)} tensors", wrong))
 
 

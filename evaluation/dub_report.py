@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mouthpiece.engine.audio.mastering import parse_loudness_target
 from mouthpiece.engine.media.reading import read_sound
@@ -15,7 +14,7 @@ from mouthpiece.evaluation.timeline_svg import compute_waveform_peaks
 from mouthpiece.voice.dub_project import REPORT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
@@ -43,24 +42,27 @@ def measure_project_lines(project: Project, dialogue: Sound, source: Sound | Non
 
     dialogue: one channel, the stem.  source: the film's own sound; None leaves the comparisons with it out.
     """
-    find_neighbours = _make_neighbour_lookup([entry.line for entry in project.entries if entry.line.start is not None])
-    return [_measure_entry(entry, find_neighbours, dialogue, source) for entry in project.entries]
+    neighbours = Neighbours([entry.line for entry in project.entries])
+    return [_measure_entry(entry, neighbours, dialogue, source) for entry in project.entries]
 
 
-def _make_neighbour_lookup(lines: Sequence[Line]) -> Callable[[Line], tuple[float, float]]:
-    """Make a function from a line to the end of the line before it and the start of the line after it, in seconds."""
-    ends, starts = (np.array(sorted(float(getattr(line, name)) for line in lines)) for name in ("end", "start"))
+class Neighbours:
+    """Find the lines beside a line. lines: of a script; those without times are left out."""
 
-    def find_neighbours(line: Line) -> tuple[float, float]:
-        before = np.searchsorted(ends, float(line.start), "right")
-        after = np.searchsorted(starts, float(line.end), "left")
-        return float(ends[before - 1]) if before else 0.0, float(starts[after]) if after < len(starts) else math.inf
+    def __init__(self, lines: Sequence[Line]) -> None:
+        times = [line.times for line in lines if line.times is not None]
+        self._ends_s = sorted(float(end) for _, end in times)
+        self._starts_s = sorted(float(start) for start, _ in times)
 
-    return find_neighbours
+    def find(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """Find the end of the line before and the start of the line after, in seconds; 0 and infinity without one."""
+        before, after = bisect_right(self._ends_s, start_s), bisect_left(self._starts_s, end_s)
+        before_s = self._ends_s[before - 1] if before else 0.0
+        return before_s, self._starts_s[after] if after < len(self._starts_s) else math.inf
 
 
 def _measure_entry(
-    entry: ProjectEntry, find_neighbours: Callable[[Line], tuple[float, float]], dialogue: Sound, source: Sound | None
+    entry: ProjectEntry, neighbours: Neighbours, dialogue: Sound, source: Sound | None
 ) -> dict[str, Any]:
     """Measure one line; give what is known of it where it has no take or no times."""
     line, take = entry.line, entry.current_take
@@ -74,13 +76,14 @@ def _measure_entry(
         "start_s": None if line.start is None else float(line.start),
         "end_s": None if line.end is None else float(line.end),
     }
-    if take is None or line.start is None:
+    if take is None or line.times is None:
         return row | {"why": entry.extra.get("x_why", "")}
     stretch = 1 / max(1e-3, float(take.parts[0].get("tempo") or 1.0))
-    before_s, after_s = find_neighbours(line)
+    start_s, end_s = map(float, line.times)
+    before_s, after_s = neighbours.find(start_s, end_s)
     measured = MeasuredLine(
-        float(line.start),
-        float(line.end),
+        start_s,
+        end_s,
         text=line.text,
         original=line.original,
         before_s=before_s,

@@ -34,7 +34,7 @@ NOBODY_SUFFIX = ".json"  # in its place where no face is in the film: the error
 def track_faces(
     video: str | Path,
     choices: Sequence[str],
-    advance: Callable[[int], None] = lambda n: None,
+    advance: Callable[[int], object] = lambda n: None,
     *,
     identify: bool = True,
 ) -> FaceTracks:
@@ -142,7 +142,7 @@ class FilmFaceTracker:
         name = TRACKS_FILE.format(film=self._film.sha256[:16], choice=f"{key:08x}")
         return self._folder / name
 
-    def _track_anew(self, choices: list[str], paths: list[Path], advance: Callable[[int], None]) -> list[FaceTracks]:
+    def _track_anew(self, choices: list[str], paths: list[Path], advance: Callable[[int], object]) -> list[FaceTracks]:
         """Track faces and keep each; raise the kept error where an earlier run found nobody."""
         nobody = paths[0].with_suffix(NOBODY_SUFFIX)
         if nobody.is_file():

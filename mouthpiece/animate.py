@@ -57,6 +57,7 @@ def run_animate(request: AnimateRequest, job: Job) -> Result:
     job.prepare_marking(output)
     speech = synthesize_speech(options)
     sound, articulation = (request.sound, None) if speech is None else (speech.sound, speech.articulation)
+    assert sound is not None  # check_speech_source
     animation = prepare_animation(request.portrait, sound, options, articulation)
     renderer = get_renderer(options.model)
     models = (renderer.check if job.settings.dry_run else renderer.load_models)(options, placement)

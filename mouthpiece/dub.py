@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mouthpiece.engine.media.film import Film
+    from mouthpiece.engine.provenance.manifest import Marking
     from mouthpiece.face.film_tracks import FilmFaceTracker
     from mouthpiece.job import Job
     from mouthpiece.lipsync.film.dubbing import DubPicture
@@ -69,13 +70,12 @@ def run_dub(request: DubRequest, job: Job) -> Result:
     check_options(request)
     job.check_output(request.output, VIDEO_SUFFIXES)
     film = open_film(request.video)
-    if request.script is None:
-        result, request = draft_script(request, film, job)
-        if result is not None:
-            return result
+    script = request.script or draft_script(request, film, job)
+    if isinstance(script, Result):
+        return script
     check_bed(request.options.bed)
-    script_file = read_script_file(request.script, request.options.encoding)
-    dub = prepare_dub(film, request.script, request.output, request.options, script_file)
+    script_file = read_script_file(script, request.options.encoding)
+    dub = prepare_dub(film, script, request.output, request.options, script_file)
     for remark in dub.speech.script.remarks:
         job.progress.note(remark.text)
     if job.settings.dry_run:
@@ -86,12 +86,12 @@ def run_dub(request: DubRequest, job: Job) -> Result:
     tracker = FilmFaceTracker(film, dub.picture_folder)
     dub = replace(dub, speech=replace(dub.speech, consent=marking.consent, face_tracker=tracker))
     dub = speak_pending_lines(dub, job.progress)
-    check_spoken(dub, request)
+    check_spoken(dub, script)
     mix = write_mix(dub, job.progress, watermark=marking.credentials is not None)
     picture = write_picture(dub, mix, request.output, tracker, job)
     report = build_dub_report(dub, measure_dub_lines(dub, mix), mix, picture.facts)
     page = write_dub_report(dub, report, mix.stems, picture.mouths)
-    return finalize_dub(dub, request, mix, report | {"page": str(page)}, job)
+    return finalize_dub(dub, request, mix, report | {"page": str(page)}, marking, job)
 
 
 def check_options(request: DubRequest) -> None:
@@ -111,11 +111,11 @@ def check_options(request: DubRequest) -> None:
         reject_unused_options(given, ("face", "faces"), where, "No face is looked for; leave it out.")
 
 
-def draft_script(request: DubRequest, film: Film, job: Job) -> tuple[Result | None, DubRequest]:
+def draft_script(request: DubRequest, film: Film, job: Job) -> Path | Result:
     """Draft a script of the film beside the output.
 
-    Return the Result that ends the run, or None and the request with the draft as its script where the options say to
-    go on. Raises UsageError where a draft is already there.
+    Return its path where the options say to go on, else the Result that ends the run.
+    Raises UsageError where a draft is already there.
     """
     from mouthpiece.voice.dub_project import write_draft
 
@@ -124,17 +124,16 @@ def draft_script(request: DubRequest, film: Film, job: Job) -> tuple[Result | No
         hint = "Give it as SCRIPT, or --force to draft again."
         raise UsageError(f"{path}: a draft is already there.", hint=hint, code="output_exists")
     if job.settings.dry_run:
-        return job.preview({"draft": str(path)}, f"would draft {path}"), request
+        return job.preview({"draft": str(path)}, f"would draft {path}")
     with job.progress.stage("recognising", 1, "film") as advance:
         script = write_draft(film, path, request.options)
         advance(1)
     if request.options.auto:
-        request = replace(request, script=path)
-        job.inputs = request.inputs
-        return None, request
+        job.inputs = replace(request, script=path).inputs
+        return path
     count, command = format_line_count(len(script.lines)), format_resume_command(request, path)
     summary = f"{path}: a draft of {count}. Edit it, then run: {command}"
-    return Result(request.command, {"draft": str(path), "lines": len(script.lines)}, summary), request
+    return Result(request.command, {"draft": str(path), "lines": len(script.lines)}, summary)
 
 
 def format_resume_command(request: DubRequest, script: Path) -> str:
@@ -153,11 +152,11 @@ def format_resume_command(request: DubRequest, script: Path) -> str:
     return shlex.join(["mouthpiece", "dub", *words])
 
 
-def check_spoken(dub: DubJob, request: DubRequest) -> None:
+def check_spoken(dub: DubJob, script: Path) -> None:
     """Check that there is anything to be heard. Raises InvalidInputError where not one line could be spoken."""
     if not any(entry.take for entry in dub.project.entries):
         raise InvalidInputError(
-            f"{request.script}: not one line could be spoken.",
+            f"{script}: not one line could be spoken.",
             hint=f"Look at {dub.project_path}: every line says why.",
             code="no_speech",
         )
@@ -184,7 +183,9 @@ def write_picture(dub: DubJob, mix: DubMix, output: Path, tracker: FilmFaceTrack
     return lipsync_dub(lips, output, tracker, job.progress, job.settings.overwrite)
 
 
-def finalize_dub(dub: DubJob, request: DubRequest, mix: DubMix, report: dict[str, Any], job: Job) -> Result:
+def finalize_dub(
+    dub: DubJob, request: DubRequest, mix: DubMix, report: dict[str, Any], marking: Marking, job: Job
+) -> Result:
     """Mark the finished film and write its side-car; return the Result with what a person should look at."""
     from mouthpiece.voice.delivery import report_watermark
     from mouthpiece.voice.dub_project import get_current_takes
@@ -196,8 +197,8 @@ def finalize_dub(dub: DubJob, request: DubRequest, mix: DubMix, report: dict[str
         "stems": {name: str(path) for name, path in mix.stems.items()},
     }
     generated = tuple((take.start_s, take.end_s) for _, take in get_current_takes(dub))
-    watermark = report_watermark(output) if job.marking.credentials is not None else None
-    marking = job.marking.with_changes(source=request.video, spans_s=generated, watermark=watermark)
+    watermark = report_watermark(output) if marking.credentials is not None else None
+    marking = marking.with_changes(source=request.video, spans_s=generated, watermark=watermark)
     review = [line["id"] for line in report["lines"] if line["status"] == "needs_review"]
     unspoken = [entry.id for entry in dub.project.entries if not entry.take and entry.line.text.strip()]
     counts = f"{format_line_count(len(report['lines']))}, {len(spoken_now)} spoken now; report {report['page']}"

@@ -10,7 +10,7 @@ from mouthpiece.engine.errors import ExitCode, UsageError
 from mouthpiece.engine.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from mouthpiece.engine.config import Options
     from mouthpiece.engine.device import Placement
@@ -82,7 +82,14 @@ class Job:
         self.settings = settings or OutputSettings()
         self.progress = progress or Progress("none")
         self.verbose = verbose
-        self.marking: Marking | None = None
+        self._marking: Marking | None = None
+
+    @property
+    def marking(self) -> Marking:
+        """The marking of the output, once prepare_marking has decided it."""
+        if self._marking is None:
+            raise RuntimeError("prepare_marking comes first")
+        return self._marking
 
     def check_output(self, output: Path, suffixes: Iterable[str] = ()) -> Path:
         """Check that an output and its side-car can be written; return the path of the side-car.
@@ -93,7 +100,7 @@ class Job:
         from mouthpiece.engine.files import check_output_file
         from mouthpiece.engine.provenance.sidecar import get_sidecar_path
 
-        check_output_file(output, self.settings.overwrite, self.inputs, tuple(suffixes) or None)
+        check_output_file(output, self.settings.overwrite, self.inputs, tuple(suffixes))
         return check_output_file(get_sidecar_path(output), self.settings.overwrite, self.inputs)
 
     def choose_device(self, name: str) -> Placement:
@@ -108,8 +115,8 @@ class Job:
         output: Path.  languages: codes of what will be spoken, where known.
         Nothing is written with a dry run.  Raises as make_marking does.
         """
-        self.marking = make_marking(self.settings, self.command, output, self.inputs, tuple(languages))
-        return self.marking
+        self._marking = make_marking(self.settings, self.command, output, self.inputs, tuple(languages))
+        return self._marking
 
     def note_settings(self, placement: Placement, settings: dict[str, Any]) -> None:
         """Note the device and every setting, where the run is verbose."""
@@ -128,7 +135,7 @@ class Job:
         """
         from mouthpiece.engine.provenance.sidecar import get_sidecar_path
 
-        payload = finalize_output(output, self.command, options, self.inputs, facts, marking or self.marking)
+        payload = finalize_output(output, self.command, options, self.inputs, facts, marking or self._marking)
         sidecar = get_sidecar_path(output)
         document = payload | {"output": str(output), "sidecar": str(sidecar)}
         return Result(self.command, document, summary, facts, output, sidecar)
@@ -184,7 +191,7 @@ def finalize_output(
     output: Path,
     command: str,
     options: Options,
-    inputs: Iterable[Path],
+    inputs: Sequence[Path],
     facts: dict[str, Any],
     marking: Marking | None = None,
 ) -> dict[str, Any]:
@@ -201,7 +208,8 @@ def finalize_output(
     from mouthpiece.engine.provenance.signing import load_credentials
 
     try:
-        payload = build_sidecar(command, options.settings(), options.seed, inputs, facts)
+        settings = options.settings()
+        payload = build_sidecar(command, settings, settings["seed"], inputs, facts)
         payload["provenance"] = mark_output(output, payload, marking or Marking(load_credentials()), inputs)
         write_sidecar(output, payload)
         return payload

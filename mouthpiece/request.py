@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,7 +98,7 @@ class UseCase:
     @property
     def option_names(self) -> tuple[str, ...]:
         """Names of all options, each once, in order."""
-        return tuple(dict.fromkeys(option.name for cls in self.option_classes for option in fields(cls)))
+        return tuple(dict.fromkeys(option.name for cls in self.option_classes for option in fields(cls)))  # type: ignore[arg-type]
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -125,7 +125,9 @@ class UseCase:
         arguments = {
             argument.name: self._convert(argument, known.get(argument.name), base) for argument in self.arguments
         }
-        settings = {name: _convert_setting(name, known[name], base) for name in self.settings if name in known}
+        settings: dict[str, Any] = {
+            name: _convert_setting(name, known[name], base) for name in self.settings if name in known
+        }
         given = {name: known[name] for name in self.option_names if name in known}
         preset = known.get("preset")
         options = {"options": self._resolve(preset, given, base)} if self.option_classes else {}
@@ -174,7 +176,7 @@ class UseCase:
     def _resolve(self, preset: StrPath | None, given: dict[str, Any], base: Path | None) -> Options:
         if preset is not None and base is not None and (base / preset).exists():
             preset = base / preset
-        values = None if preset is None else read_preset(preset, self.name, self.compatible_commands)
+        values = None if preset is None else read_preset(fspath(preset), self.name, self.compatible_commands)
         if self.resolve is not None:
             return self.resolve(values, given)
         return resolve_options(self.option_classes[0], values, given)

@@ -11,6 +11,8 @@ from mouthpiece.request import Argument, Request, UseCase
 from mouthpiece.voice.mmaudio.options import SoundOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mouthpiece.engine.progress import Progress
     from mouthpiece.job import Job, Result
     from mouthpiece.request import ProgressCallback, StrPath
@@ -85,7 +87,7 @@ def run_sound(request: SoundRequest, job: Job) -> Result:
     first, *others = results
     document = first.document | ({"takes": [other.document for other in others]} if others else {})
     summary = "\n".join(result.summary for result in results)
-    return replace(first, document=document, summary=summary, takes=tuple(other.output for other in others))
+    return replace(first, document=document, summary=summary, takes=tuple(outputs)[1:])
 
 
 def check_options_in_use(request: SoundRequest) -> None:
@@ -104,7 +106,7 @@ def check_options_in_use(request: SoundRequest) -> None:
         )
 
 
-def note_all(progress: Progress, notes: tuple[str, ...]) -> None:
+def note_all(progress: Progress, notes: Iterable[str]) -> None:
     """Note every sentence."""
     for note in notes:
         progress.note(note)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from mouthpiece.engine.provenance.manifest import Marking
     from mouthpiece.job import Job, Result
     from mouthpiece.request import ProgressCallback, StrPath
     from mouthpiece.voice.mix.mixdown import PlacedSound
@@ -44,6 +45,16 @@ class SpeakRequest(Request):
         """Paths of the files that are read."""
         return tuple(path for path in (self.video, self.script, self.options.dictionary) if path is not None)
 
+    def get_film_and_script(self) -> tuple[Path, Path]:
+        """Paths of the film and the script. Raises UsageError where one is missing."""
+        if self.video is None or self.script is None:
+            raise _make_usage_error()
+        return self.video, self.script
+
+
+def _make_usage_error() -> UsageError:
+    return UsageError("speak: need VIDEO and SCRIPT, or --text.", hint="Run 'mouthpiece speak --help'.", code="usage")
+
 
 class TakeSound(NamedTuple):
     """A take of all lines. sounds: of its lines, placed at 48 kHz.  samples: length of the output at 48 kHz."""
@@ -60,7 +71,7 @@ def run_speak(request: SpeakRequest, job: Job) -> Result:
     """
     check_options(request)
     check_outputs(request, job)
-    return speak_script(request, job) if request.text is None else speak_alone(request, job)
+    return speak_script(request, job) if request.text is None else speak_alone(request, request.text, job)
 
 
 def check_options(request: SpeakRequest) -> None:
@@ -68,14 +79,15 @@ def check_options(request: SpeakRequest) -> None:
 
     Raises UsageError.
     """
-    options, given, with_text = request.options, request.given, request.text is not None
-    if with_text != (request.video is None) or (request.video is None) != (request.script is None):
-        hint = "Run 'mouthpiece speak --help'."
-        raise UsageError("speak: need VIDEO and SCRIPT, or --text.", hint=hint, code="usage")
+    options, given = request.options, request.given
+    if request.text is None:
+        request.get_film_and_script()
+    elif request.video is not None or request.script is not None:
+        raise _make_usage_error()
     if request.script is not None and options.slot is not None:
         message = f"--slot {options.slot:g}: a script has the slots of its lines."
         raise UsageError(message, hint="Leave it out; it belongs to --text.", code="usage")
-    if with_text:
+    if request.text is not None:
         reject_unused_options(given, SCRIPT_OPTIONS, "with --text", "It belongs to a SCRIPT; leave it out.")
         hint = "It belongs to a VIDEO with its actor; leave it out."
         reject_unused_options(given, FILM_OPTIONS, "with --text", hint)
@@ -98,21 +110,21 @@ def get_take_path(output: Path, index: int) -> Path:
     return output.with_name(f"{output.stem}.take{index + 1}{output.suffix}") if index else output
 
 
-def speak_alone(request: SpeakRequest, job: Job) -> Result:
+def speak_alone(request: SpeakRequest, text: str, job: Job) -> Result:
     """Speak a text without a film; return the Result."""
     options = request.options
     marking = job.prepare_marking(request.output, () if options.language is None else (options.language,))
     from mouthpiece.voice.text_to_speech import preview_text, speak_text  # torch: not before the checks
 
     if job.settings.dry_run:
-        document = {"output": str(request.output)} | preview_text(request.text, options)
+        document = {"output": str(request.output)} | preview_text(text, options)
         return job.preview(document, f"would write {request.output}")
     with job.progress.stage("speaking", options.takes, "take") as advance:
-        takes = [speak_text(request.text, options, index, advance) for index in range(options.takes)]
+        takes = [speak_text(text, options, index, advance) for index in range(options.takes)]
     watermark = marking.credentials is not None
     sounds = [TakeSound([take.to_placed_sound(watermark)], take.samples) for take in takes]
     facts = takes[0].facts() | {"takes": [take.facts() for take in takes[1:]]}
-    return write_takes(request, sounds, facts, job)
+    return write_takes(request, sounds, facts, marking, job)
 
 
 def speak_script(request: SpeakRequest, job: Job) -> Result:
@@ -121,16 +133,17 @@ def speak_script(request: SpeakRequest, job: Job) -> Result:
     from mouthpiece.voice.scripts.formats import read_script_file
 
     options = request.options
-    film = open_film(request.video)
-    script_file = read_script_file(request.script, options.encoding)
+    video, script = request.get_film_and_script()
+    film = open_film(video)
+    script_file = read_script_file(script, options.encoding)
     marking = job.prepare_marking(request.output, () if options.language is None else (options.language,))
     from mouthpiece.voice.speech_job import prepare_speech  # torch: not before the checks
     from mouthpiece.voice.speech_lines import place_take, speak_lines
 
-    speech = replace(prepare_speech(film, request.script, options, script_file), consent=marking.consent)
+    speech = replace(prepare_speech(film, script, options, script_file), consent=marking.consent)
     if not film.info.has_video:
         hint = "There is no picture in it; leave it out."
-        reject_unused_options(request.given, ("face",), f"with {request.video}", hint)
+        reject_unused_options(request.given, ("face",), f"with {video}", hint)
     for remark in speech.script.remarks:
         job.progress.note(remark.text)
     plan = speech.plan()
@@ -144,13 +157,15 @@ def speak_script(request: SpeakRequest, job: Job) -> Result:
     rows = [line.as_dict() for line in lines]
     if not sounds[0].sounds:
         reason = f"line {rows[0]['id']}: {rows[0]['why'].rstrip('.')}"
-        message = f"{request.script}: not one of its {format_line_count(len(rows))} could be spoken; {reason}."
+        message = f"{script}: not one of its {format_line_count(len(rows))} could be spoken; {reason}."
         raise InvalidInputError(message, hint="Correct the script.", code="no_speech")
     review = [row["id"] for row in rows if row["needs_review"]]
-    return write_takes(request, sounds, plan | {"lines": rows, "needs_review": review}, job)
+    return write_takes(request, sounds, plan | {"lines": rows, "needs_review": review}, marking, job)
 
 
-def write_takes(request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[str, Any], job: Job) -> Result:
+def write_takes(
+    request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[str, Any], marking: Marking, job: Job
+) -> Result:
     """Write every take as a stem, mark it and write its side-car; return the Result of the first."""
     from mouthpiece.engine.timeline import DELIVERY_HZ
     from mouthpiece.voice.delivery import report_watermark
@@ -171,12 +186,12 @@ def write_takes(request: SpeakRequest, takes: Sequence[TakeSound], facts: dict[s
     length = f"{takes[0].samples / DELIVERY_HZ:.2f} s, {format_line_count(len(takes[0].sounds))}"
     summary = f"{request.output}: {length}{format_line_list('a person should listen to', review)}"
     markings = [
-        job.marking if job.marking.credentials is None else job.marking.with_changes(watermark=report_watermark(path))
+        marking if marking.credentials is None else marking.with_changes(watermark=report_watermark(path))
         for path in outputs
     ]
     results = [
-        job.finalize(path, request.options, facts | {"take": index + 1, "sound": levels[index]}, summary, marking)
-        for index, (path, marking) in enumerate(zip(outputs, markings))
+        job.finalize(path, request.options, facts | {"take": index + 1, "sound": levels[index]}, summary, own_marking)
+        for index, (path, own_marking) in enumerate(zip(outputs, markings))
     ]
     document = results[0].document | {"outputs": [str(path) for path in outputs]}
     silent = any(not line["takes"] and line["text"].strip() for line in facts.get("lines", ()))

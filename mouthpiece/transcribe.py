@@ -85,12 +85,12 @@ def run_transcribe(request: TranscribeRequest, job: Job) -> Result:
     duration_s = get_duration_s(request.video)
     transcriber = open_transcriber(options.model, options.language, placement)
     transcriber.check(options.language)
-    facts = {"recogniser": transcriber.name, "why": transcriber.why}
+    facts: dict[str, Any] = {"recogniser": transcriber.name, "why": transcriber.why}
     job.progress.note(f"{transcriber.name}: {transcriber.why}")
     if job.settings.dry_run:
         document = {"output": str(output), "settings": options.settings(), "facts": facts}
         return job.preview(document, f"would write {output}: heard by {transcriber.name}")
-    with job.progress.stage("listening", duration_s and round(duration_s), "s") as advance:
+    with job.progress.stage("listening", None if duration_s is None else round(duration_s), "s") as advance:
         phrases = transcriber.transcribe(request.video, options.language, advance)
     if not phrases:
         raise make_no_speech_error(request, transcriber.name)

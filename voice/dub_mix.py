@@ -58,14 +58,11 @@ def write_mix(dub: DubJob, progress: Progress, watermark: bool) -> DubMix:
     return DubMix(paths, bed_facts, write_stems(programme, paths, target, overwrite=True))
 
 
-def _prepare_bed(dub: DubJob, advance: Callable[[int], None]) -> tuple[Path | None, dict[str, Any]]:
+def _prepare_bed(dub: DubJob, advance: Callable[[int], object]) -> tuple[Path | None, dict[str, Any]]:
     """Make the bed, or read the one of an earlier run with the same film, choice and spans: its sound and its facts."""
     choice = str(dub.options.bed)
-    spans = [
-        (float(line.start), float(line.end))
-        for line in dub.speech.script.lines
-        if line.start is not None and line.end - line.start >= MIN_SLOT_S
-    ]
+    times = [line.times for line in dub.speech.script.lines if line.times is not None]
+    spans = [(float(start), float(end)) for start, end in times if end - start >= MIN_SLOT_S]
     settings = {"film": dub.film.sha256, "bed": choice, "spans": spans if dub.options.bed == "keep" else []}
     folder = dub.folder / "bed"
     record = folder / f"{hash_facts(settings)}.json"

@@ -166,11 +166,12 @@ def _find_pending_lines(project: Project, folder: Path, options: DubOptions) -> 
     """Find the lines that must be spoken, with the reasons, by line id."""
     pending = find_changed_lines(project, hash_take_settings(options))
     for entry in project.entries:
-        if entry.take and not entry.locked and not (folder / entry.current_take.file).is_file():
-            pending[entry.id] = ["its sound is missing"]
+        take = entry.current_take
+        if take is not None and not entry.locked and not (folder / take.file).is_file():
+            pending[entry.id] = ("its sound is missing",)
     if options.lines is None:
         return pending
-    return {line_id: pending.get(line_id, [ON_REQUEST]) for line_id in parse_lines(options.lines, project)}
+    return {line_id: pending.get(line_id, (ON_REQUEST,)) for line_id in parse_lines(options.lines, project)}
 
 
 def parse_speaker_faces(options: DubOptions, script: Script) -> dict[str, str]:
@@ -189,7 +190,7 @@ def speak_pending_lines(dub: DubJob, progress: Progress) -> DubJob:
     (dub.folder / "lines").mkdir(parents=True, exist_ok=True)
     path = dub.project_path
     project = saved = save_project(dub.project, path)
-    first_takes = {k: len(project.get_entry(k).takes) for k, why in dub.pending.items() if list(why) == [ON_REQUEST]}
+    first_takes = {k: len(project.get_entry(k).takes) for k, why in dub.pending.items() if why == (ON_REQUEST,)}
     unsaved, save_after = 0, max(1, len(dub.pending) // MAX_PROJECT_SAVES)
     try:
         for spoken in speak_lines(dub.speech, progress, set(dub.pending), first_takes) if dub.pending else ():
@@ -238,7 +239,8 @@ def get_plans_path(sound: Path) -> Path:
 
 def get_current_takes(dub: DubJob) -> list[tuple[ProjectEntry, Take]]:
     """Get the lines that have a take, each with the take in use."""
-    return [(entry, entry.current_take) for entry in dub.project.entries if entry.take]
+    entries = dub.project.entries
+    return [(entry, take) for entry in entries if (take := entry.current_take) is not None]
 
 
 def select_lip_lines(dub: DubJob) -> list[DubLine]:
@@ -246,10 +248,11 @@ def select_lip_lines(dub: DubJob) -> list[DubLine]:
     lines = []
     for entry, take in get_current_takes(dub):
         line = entry.line
-        if take.timed_by == "source" or line.on_screen == "off":
+        if take.timed_by == "source" or line.on_screen == "off" or line.times is None:
             continue
-        start_s = max(0.0, min(take.start_s, float(line.start)))
-        end_s = min(max(take.end_s, float(line.end)), float(dub.film.duration))
+        slot_start_s, slot_end_s = map(float, line.times)
+        start_s = max(0.0, min(take.start_s, slot_start_s))
+        end_s = min(max(take.end_s, slot_end_s), float(dub.film.duration))
         if end_s > start_s:
             first_tick, articulation = read_articulation(get_plans_path(dub.folder / take.file))
             face = dub.speech.get_face(line.speaker)

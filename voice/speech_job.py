@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -139,34 +139,35 @@ def time_script(script: Script, film: Film, options: DialogueOptions) -> Script:
 
 def build_slots(job: SpeechJob) -> dict[str, TimeSlot]:
     """Build the slot of each line within the film, by line id, with the silence beside it; skip lines without one."""
-    within = (
-        replace(line, end=min(line.end, job.duration))
-        for line in job.script.lines
-        if is_speakable(line) and line.start < job.duration
-    )
-    lines = sorted(
-        (line for line in within if line.end - line.start >= MIN_SLOT_S), key=lambda line: (line.start, line.end)
-    )
+    timed: list[tuple[Fraction, Fraction, Line]] = []
+    for line in job.script.lines:
+        if line.times is not None and is_speakable(line):
+            start, end = line.times[0], min(line.times[1], job.duration)
+            if start < job.duration and end - start >= MIN_SLOT_S:
+                timed.append((start, end, line))
+    timed.sort(key=lambda row: row[:2])
     slots: dict[str, TimeSlot] = {}
-    latest = None
-    for k, line in enumerate(lines):
-        after = next((other for other in lines[k + 1 :] if other.start >= line.end), None)
-        before_s = line.start if latest is None else line.start - latest.end
-        after_s = (after.start if after else job.duration) - line.end
-        overlapped = any(other.start < line.end for other in lines[k + 1 : k + 2])
+    latest: tuple[Fraction, Line] | None = None  # end of what sounds longest so far, and whose it is
+    for k, (start, end, line) in enumerate(timed):
+        later = timed[k + 1 :]
+        after = next((row for row in later if row[0] >= end), None)
+        before_s = start if latest is None else start - latest[0]
+        after_s = (after[0] if after else job.duration) - end
+        overlapped = any(row[0] < end for row in later[:1])
         slots[line.id] = TimeSlot(
-            line.start,
-            line.end,
+            start,
+            end,
             max(0.0, float(before_s)),
             0.0 if overlapped else max(0.0, float(after_s)),
-            latest is not None and latest.speaker == line.speaker,
-            after is not None and after.speaker == line.speaker,
+            latest is not None and latest[1].speaker == line.speaker,
+            after is not None and after[2].speaker == line.speaker,
             on_screen=line.on_screen == "on",
         )
-        latest = line if latest is None or line.end > latest.end else latest
+        if latest is None or end > latest[0]:
+            latest = (end, line)
     return slots
 
 
 def is_speakable(line: Line) -> bool:
     """Say whether a line has text and a time to speak it in."""
-    return bool(line.start is not None and line.text.strip() and line.end > line.start)
+    return line.times is not None and bool(line.text.strip()) and line.times[1] > line.times[0]

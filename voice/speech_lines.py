@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.plan.slot_fitting import TimeSlot
     from mouthpiece.voice.scripts.script import Line
     from mouthpiece.voice.speech_job import SpeechJob
+    from mouthpiece.voice.text.phones import Utterance
     from mouthpiece.voice.timing.lip_timing import LipReading
 
 RECORDING_HZ = 16000
@@ -132,7 +133,7 @@ def speak_lines(
     with progress.stage("speaking", len(lines), "line") as advance:
         for line in lines:
             slot = slots.get(line.id)
-            if slot is None and is_speakable(line) and line.start >= job.duration:
+            if slot is None and is_speakable(line) and line.times and line.times[0] >= job.duration:
                 yield SpokenLine(line, (), AFTER_END)
             else:
                 voice = load_voice(job.line_voices.get(line.id) or casting[line.speaker])
@@ -169,7 +170,7 @@ def _read_face_lips(
     """Read the lips of one face in the slots of its lines, by line id; nothing where the largest face is nobody's."""
     from mouthpiece.voice.timing.lip_timing import read_lip_spans
 
-    spans = [(slot.start_s, slot.end_s) for slot in slots.values()]
+    spans = [(float(slot.start_s), float(slot.end_s)) for slot in slots.values()]
     try:
         tracks = _track_face(job, face, progress)
         with progress.stage("watching lips", None, "frame"):
@@ -261,7 +262,8 @@ def _speak_take(
     line: Line, slot: TimeSlot, voice: Voice, guide: GuideTrack, settings: LineSettings, index: int
 ) -> SpokenTake:
     """Speak take `index` of a line in its slot."""
-    options, match, utterances = settings.options, settings.match, []
+    options, match = settings.options, settings.match
+    utterances: list[Utterance] = []
     if voice.timed:
         plans, utterances = plan_text(voice, line.text, options.speed, options.dictionary, index, options.seed)
         if match is not None:
@@ -289,9 +291,10 @@ def explain_unspoken(line: Line) -> str:
     """Explain why a line without a slot is not spoken."""
     if not line.text.strip():
         return "no text: nothing is spoken"
-    if line.start is None:
+    if line.times is None:
         return "no times: nothing is spoken"
-    return f"its slot has {float(line.end - line.start) * 1000:.0f} ms: nothing is spoken"
+    start, end = line.times
+    return f"its slot has {float(end - start) * 1000:.0f} ms: nothing is spoken"
 
 
 def place_take(spoken_line: SpokenLine, index: int = 0, watermark: bool = False) -> PlacedSound | None:

@@ -107,7 +107,7 @@ def preview_text(text: str, options: SpeakOptions) -> dict[str, Any]:
 
 
 def speak_text(
-    text: str, options: SpeakOptions, index: int = 0, advance: Callable[[int], None] | None = None
+    text: str, options: SpeakOptions, index: int = 0, advance: Callable[[int], object] | None = None
 ) -> SpokenText:
     """Speak take `index` of a text, in the slot of the options where they have one.
 

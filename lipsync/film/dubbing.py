@@ -224,6 +224,8 @@ def get_line_articulation(
         samples_per_tick = RATE_HZ // int(MOTION_HZ)
         first = origin * RATE_HZ // int(MOTION_HZ)
         part = np.zeros(ticks * samples_per_tick, np.float32)
+        if wave is None:
+            raise ValueError(f"line {line.id}: has no plan, so the dialogue is needed")
         sound = wave[max(first, round(line.start_s * RATE_HZ)) : round(line.end_s * RATE_HZ)]
         at = max(0, round(line.start_s * RATE_HZ) - first)
         part[at : at + len(sound)] = sound[: len(part) - at]
@@ -249,18 +251,20 @@ def make_box_lookup(video: Path, folder: Path, progress: Progress) -> Callable[[
     with progress.stage("following the face", None) as advance:
         kept = FilmFaceTracker(open_film(video), folder).load_all() or [track_faces(video, ("largest",), advance)]
     with VideoReader(video) as reader:
-        shape = next(iter(reader)).pixels.shape
+        height_px, width_px, channels = next(iter(reader)).pixels.shape
+    shape = (height_px, width_px, channels)
 
     def get_boxes(index: int) -> list[tuple[int, int, int, int]]:
-        tracks = (track for one in kept for track in one.tracks if index < len(track) and track[index] is not None)
-        return [get_mouth_box(crop_face(track, index, WORK_PX), shape) for track in tracks]
+        tracks = (track for one in kept for track in one.tracks if index < len(track))
+        crops = (crop_face(track, index, WORK_PX) for track in tracks)
+        return [get_mouth_box(crop, shape) for crop in crops if crop is not None]
 
     return get_boxes
 
 
 def extract_mouth_pictures(video: Path, tracks: FaceTracks, lines: Sequence[DubLine]) -> list[MouthPicture]:
     """Extract pictures of mouths from the finished film, PICTURES_PER_LINE of each line while there is room."""
-    wanted = {}
+    wanted: dict[int, DubLine] = {}
     for line in lines[: MAX_MOUTH_PICTURES // PICTURES_PER_LINE]:
         for share in (np.arange(PICTURES_PER_LINE) + 0.5) / PICTURES_PER_LINE:
             time_s = line.start_s + share * (line.end_s - line.start_s)
@@ -272,12 +276,12 @@ def extract_mouth_pictures(video: Path, tracks: FaceTracks, lines: Sequence[DubL
     )
     with VideoReader(video) as reader:
         for index, time, native in reader.read_native_frames():
-            line = wanted.get(index)
-            points = None if line is None else tracks.get_track(str(line.face))[index]
-            if points is not None:
+            shown = wanted.get(index)
+            points = None if shown is None else tracks.get_track(str(shown.face))[index]
+            if shown is not None and points is not None:
                 crop = make_crop(points, 2 * MOUTH_PICTURE_PX).extract(to_upright_rgb(native))[rows, columns]
                 png = cv2.imencode(".png", crop[..., ::-1])[1].tobytes()
-                pictures.append(MouthPicture(line.id, float(Fraction(time)), png))
+                pictures.append(MouthPicture(shown.id, float(Fraction(time)), png))
             if index >= max(wanted, default=0):
                 break
     return pictures

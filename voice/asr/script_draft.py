@@ -1,4 +1,4 @@
-"""Draft of a script from recognised speech: lines cut at ends of sentences and pauses, short enough to speak and read."""
+"""Draft of a script from recognised speech: lines cut at ends of sentences and pauses, short enough to speak."""
 
 from __future__ import annotations
 

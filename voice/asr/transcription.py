@@ -121,8 +121,8 @@ class Transcriber:
             for window in pack_windows(wave, regions):
                 words, found = self._recognizer.transcribe(np.concatenate([wave[a:b] for a, b in window]), language)
                 language = language or (found if words else None)
-                words = _map_to_recording(words, window, offset)
-                phrases += [_make_phrase(part, found) for part in _split_phrases(words)]
+                placed = _map_to_recording(words, window, offset)
+                phrases += [_make_phrase(part, found) for part in _split_phrases(placed)]
             if advance:
                 advance(len(wave) / RATE_HZ)
         return phrases
@@ -219,7 +219,8 @@ def pack_windows(wave: np.ndarray, regions: list[Region], window_s: float = WIND
     wave: (S,) float32 at 16 kHz; a region that is too long is cut where it is quiet.
     regions: as `find_speech_regions` gives them.
     """
-    longest, window, length = int(window_s * RATE_HZ), [], 0
+    longest, length = int(window_s * RATE_HZ), 0
+    window: list[Region] = []
     for a, b in regions:
         while b - a > longest:
             cut = find_quietest(wave, a + longest - int(min(LOOK_BACK_S, window_s / 2) * RATE_HZ), a + longest)

@@ -115,7 +115,9 @@ def _find_anchors(said: list[str], heard: list[str]) -> list[tuple[int, int]]:
         runs = [tuple(words[k : k + ANCHOR_WORDS]) for k in range(len(words) - ANCHOR_WORDS + 1)]
         counts = Counter(runs)
         places.append({run: k for k, run in enumerate(runs) if counts[run] == 1})
-    ends, chains = [], []  # the longest rising chain, by patience sorting; a chain is (last place, chain before it)
+    # the longest rising chain, by patience sorting; a chain is (last place, chain before it)
+    ends: list[int] = []
+    chains: list[tuple] = []
     for i, j in sorted((i, places[1][run]) for run, i in places[0].items() if run in places[1]):
         k = bisect_left(ends, j)
         ends[k : k + 1], chains[k : k + 1] = [j], [((i, j), chains[k - 1] if k else None)]

@@ -51,7 +51,7 @@ def open_whisper(language: str | None, placement: Placement | None, why: str) ->
     from mouthpiece.engine.encoders.whisper import load_whisper
 
     weights = locate_whisper_weights(language is None or get_base_language(language) == "en")
-    placement = placement or choose_device("cpu")
+    placement = placement if placement is not None else choose_device("cpu")
     model = load_whisper(weights.path).to(placement.device)
     recognizer = WhisperRecognizer(model, placement, weights.name, weights.why)
     record_whisper_weights(recognizer.name, weights.path)

@@ -59,7 +59,7 @@ class Programme:
     lines: tuple[PlacedSound, ...]
     bed: Sound | Path | None
     samples: int
-    channels: int | None = None
+    channels: int = None  # type: ignore[assignment]  # an int once it is made
     bed_gain_db: float = 0.0
 
     def __post_init__(self) -> None:

@@ -57,8 +57,9 @@ class CroppedConvTranspose(nn.ConvTranspose2d):
     Source: Spleeter.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x)[:, :, 1:-2, 1:-2]
+    def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """Double (B, C, T, F) in T and F."""
+        return super().forward(input, output_size)[:, :, 1:-2, 1:-2]
 
 
 class SpleeterUNet(nn.Module):
@@ -78,20 +79,21 @@ class SpleeterUNet(nn.Module):
             setattr(self, f"down{k}_act", nn.Sequential(_make_norm(width), nn.LeakyReLU(0.2)))
             before = width
         for k, width in enumerate(UP_CHANNELS, 1):
-            conv = CroppedConvTranspose(before, width, 5, 2)
-            setattr(self, f"up{k}", nn.Sequential(conv, nn.Identity(), nn.ReLU(), _make_norm(width)))
+            up = CroppedConvTranspose(before, width, 5, 2)
+            setattr(self, f"up{k}", nn.Sequential(up, nn.Identity(), nn.ReLU(), _make_norm(width)))
             before = 2 * width  # with the skip
         self.up7 = nn.Sequential(nn.Conv2d(1, 2, 4, dilation=2, padding=3), nn.Sigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Extract the stem of a magnitude spectrogram."""
         skips, inner = [], x
         for k in range(1, 7):
-            skips.append(getattr(self, f"down{k}_conv")(inner))
-            inner = getattr(self, f"down{k}_act")(skips[-1])
-        up = self.up1(skips[5])
+            skips.append(self.get_submodule(f"down{k}_conv")(inner))
+            inner = self.get_submodule(f"down{k}_act")(skips[-1])
+        inner = self.get_submodule("up1")(skips[5])
         for k in range(2, 7):
-            up = getattr(self, f"up{k}")(torch.cat([skips[6 - k], up], 1))
-        return self.up7(up) * x
+            inner = self.get_submodule(f"up{k}")(torch.cat([skips[6 - k], inner], 1))
+        return self.up7(inner) * x
 
 
 def _make_norm(width: int) -> nn.BatchNorm2d:
@@ -139,7 +141,7 @@ def _list_numpy_globals() -> list[Any]:
     """List what NumPy arrays in a pickle are made of."""
     from numpy.core import multiarray
 
-    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.float32))]
+    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.float32))]  # type: ignore[attr-defined]
 
 
 def separate_sound(

@@ -51,6 +51,11 @@ class Line:
         if not _ID.fullmatch(self.id) or self.on_screen not in ON_SCREEN or times not in ({Fraction}, {type(None)}):
             raise MouthpieceError(f"line {self.id!r}: {self.start!r} to {self.end!r}, on screen {self.on_screen!r}.")
 
+    @property
+    def times(self) -> tuple[Fraction, Fraction] | None:
+        """Get (start, end) in seconds; None without times."""
+        return None if self.start is None or self.end is None else (self.start, self.end)
+
 
 @dataclass(frozen=True)
 class Remark:

@@ -76,7 +76,8 @@ def split_cues(text: str) -> list[SrtCue]:
     The format has no standard: an index is a whole number alone in the row before the times.
     """
     timings = list(TIMING.finditer(text))
-    before, cues = text[: timings[0].start()] if timings else "", []
+    before = text[: timings[0].start()] if timings else ""
+    cues: list[SrtCue] = []
     for k, timing in enumerate(timings):
         body = text[timing.end() : timings[k + 1].start() if k + 1 < len(timings) else len(text)]
         index, before = _find_index(before, cues[-1].index if cues else None), body

@@ -77,6 +77,7 @@ def decode_text(path: Path, raw: bytes, encoding: str | None, hint: str) -> tupl
     found = found or ("a video" if raw[4:8] == b"ftyp" else "")
     if found:
         raise _make_binary_error(path, f"this is {found}", hint)
+    remarks: tuple[Remark, ...]
     if encoding:
         text, remarks = _decode_as(path, raw, encoding), ()
     else:
@@ -159,7 +160,7 @@ def _guess_legacy_charset(raw: bytes) -> tuple[str, str]:
     from charset_normalizer import from_bytes
 
     best = from_bytes(raw[:_SAMPLE_BYTES], cp_isolation=list(_LEGACY_CHARSETS), threshold=0.3).best()
-    for name in filter(None, (best and best.encoding, "cp1252")):
+    for name in (best.encoding, "cp1252") if best else ("cp1252",):
         try:
             return raw.decode(name), name
         except UnicodeDecodeError:

@@ -50,7 +50,14 @@ class _TimeBase:
         text = text.strip()
         clock, offset = _CLOCK.fullmatch(text), _OFFSET.fullmatch(text)
         if offset:
-            metrics = {"h": 3600, "m": 60, "s": 1, "ms": Fraction(1, 1000), "f": 1 / self.rate, "t": 1 / self.tick_hz}
+            metrics: dict[str, Fraction | int] = {
+                "h": 3600,
+                "m": 60,
+                "s": 1,
+                "ms": Fraction(1, 1000),
+                "f": 1 / self.rate,
+                "t": 1 / self.tick_hz,
+            }
             return Fraction(offset[1]) * metrics[offset[2]]
         if not clock or int(clock[2]) > 59 or int(clock[3]) > 60:
             raise InvalidInputError(
@@ -208,7 +215,7 @@ def _read_time_base(root: etree._Element, name: str) -> _TimeBase:
         up, down = (_get(root, "frameRateMultiplier") or "1 1").replace(":", " ").split()
         tick_hz = Fraction(tick_rate) if tick_rate else rate * sub_frames if frame_rate else Fraction(1)
         rate *= Fraction(int(up), int(down))
-        if min(rate, sub_frames, tick_hz) <= 0:
+        if rate <= 0 or sub_frames <= 0 or tick_hz <= 0:
             raise ValueError("not above zero")
     except (ValueError, ZeroDivisionError) as error:
         raise InvalidInputError(
@@ -360,5 +367,7 @@ def _make_line(line_id: str, event: _Event, chosen: tuple[_Text, str], character
     (language, _, text), original = chosen
     context = event.context
     speaker = " & ".join(characters.get(agent, agent) for agent in context.agents.split())
-    times = (context.start, context.start if context.end is None else context.end) if context.timed else (None, None)
-    return Line(line_id, speaker, *times, text, _clean_language(language), context.screen, original, event.notes)
+    start, end = (context.start, context.end) if context.timed else (None, None)
+    end = start if end is None else end
+    language = _clean_language(language)
+    return Line(line_id, speaker, start, end, text, language, context.screen, original, event.notes)

@@ -28,7 +28,9 @@ def load_alphabet() -> dict[str, int]:
 
     Source: hibari-tts, assets/vocab.json.
     """
-    folder = Path(find_spec("hibari").submodule_search_locations[0])
+    spec = find_spec("hibari")
+    assert spec is not None and spec.submodule_search_locations  # installed with this package
+    folder = Path(spec.submodule_search_locations[0])
     return {PAUSE: 0} | loads((folder / "assets" / "vocab.json").read_text(encoding="utf-8"))
 
 
