@@ -85,7 +85,7 @@ def _judge_manifest(path: Path, manifest: dict[str, Any] | None, problem: str | 
 
     problem: why there is no manifest although there should be one.
     """
-    result = {
+    result: dict[str, Any] = {
         "file": str(path),
         "state": UNMARKED,
         "problems": [],
@@ -141,7 +141,7 @@ def _read_manifest(path: Path, anchors: str) -> tuple[dict[str, Any] | None, str
     """Read the manifest store: (contents, None), (None, what is wrong with it), or (None, None) where there is none."""
     import c2pa
 
-    settings = {"verify": {"verify_trust": True} | OFFLINE_SETTINGS}
+    settings: dict[str, Any] = {"verify": {"verify_trust": True} | OFFLINE_SETTINGS}
     if anchors:
         settings["trust"] = {"trust_anchors": anchors}
     context = c2pa.Context.from_dict(settings)
@@ -260,7 +260,7 @@ def _extract_signature(manifest: dict[str, Any]) -> dict[str, Any]:
 def _extract_generation(manifest: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Extract what was generated and by what. own: data of Mouthpiece's own assertion, empty where there is none."""
     active = _get_active_manifest(manifest)
-    generated = {key: own.get(key) for key in ("command", "model", "seed")}
+    generated: dict[str, Any] = {key: own.get(key) for key in ("command", "model", "seed")}
     generated["models"] = {str(name): str(digest) for name, digest in own.get("models", {}).items()}
     generated["inputs"] = [{key: str(row[key]) for key in ("name", "sha256")} for row in own.get("inputs", ())]
     generated |= {"type": own.get("generated") or _get_source_type(manifest), "version": own.get("mouthpiece")}
