@@ -160,8 +160,8 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     locator = place(build_network(FaceLocator, shape, locator, f"{name} locator"))
     vae = place(build_vae(read("vae")[0]))
     state, config = read("ears")
-    ears = load_state_into(WhisperAudioEncoder(**config), state, f"{name} ears").eval().float().to(placement.device)
-    return EchoMimicModels(reference, locator, denoiser, vae, ears, shape, hashes)
+    encoder = load_state_into(WhisperAudioEncoder(**config), state, f"{name} audio encoder").eval().float()
+    return EchoMimicModels(reference, locator, denoiser, vae, encoder.to(placement.device), shape, hashes)
 
 
 def build_vae(state: dict[str, torch.Tensor]) -> Vae:
@@ -188,17 +188,17 @@ def verify_hashes(paths: dict[str, Path]) -> dict[str, str]:
 
     Raises MissingDependencyError for a file that was changed since it was converted.
     """
-    found = {}
+    hashes = {}
     for part, path in paths.items():
-        found[part] = compute_sha256(path)
-        wanted = read_record(path.parent).get(part, {}).get("sha256", found[part])
-        if found[part] != wanted:
+        hashes[part] = compute_sha256(path)
+        recorded = read_record(path.parent).get(part, {}).get("sha256", hashes[part])
+        if hashes[part] != recorded:
             raise MissingDependencyError(
-                f"{path} is not the file that was converted (SHA-256 {found[part][:12]}, need {wanted[:12]}).",
+                f"{path} is not the file that was converted (SHA-256 {hashes[part][:12]}, need {recorded[:12]}).",
                 hint="Run 'mouthpiece models convert echomimic' again.",
                 code="bad_weights",
             )
-    return found
+    return hashes
 
 
 def read_record(folder: Path) -> dict[str, dict[str, Any]]:
@@ -317,18 +317,18 @@ def check_published_part(
     config: dict[str, Any] = {}
     if part == "vae":
         state = rename_legacy_keys(state)
-        wanted = Vae(infer_vae_sizes(state)).state_dict()
+        expected = Vae(infer_vae_sizes(state)).state_dict()
     elif part == "ears":
         state = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
-        wanted = WhisperAudioEncoder().state_dict()
+        expected = WhisperAudioEncoder().state_dict()
     else:
-        wanted, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
-    wrong = [f"{key} is missing" for key in wanted if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
-    wrong += [f"{key} is not known" for key in state if key not in wanted]
+        expected, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
+    wrong = [f"{key} is missing" for key in expected if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
+    wrong += [f"{key} is not known" for key in state if key not in expected]
     wrong += [
-        f"{key} is {tuple(state[key].shape)}, need {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        f"{key} is {tuple(state[key].shape)}, need {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
