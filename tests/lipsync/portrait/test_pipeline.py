@@ -1,4 +1,6 @@
-"""The whole pipeline at debug size, from the real classes: every option matters, time is exact, nothing is done twice."""
+"""The whole pipeline at debug size, from the real classes: every option matters, time is exact, nothing is
+done twice.
+"""
 
 import dataclasses
 from fractions import Fraction
