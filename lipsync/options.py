@@ -29,7 +29,7 @@ class PortraitOptions(Options):
 
     model: str = option(DEFAULT_RENDERER, "which model moves the portrait", choices=tuple(RENDERERS))
     text: str | None = option(
-        None, "speak this text in a voice of ours, whose own plan moves the mouth; instead of SOUND"
+        None, "speak this text with an embedded voice, whose plan moves the mouth; instead of SOUND"
     )
     voice: str | None = option(None, "for --text: a voice or mix, as 'mouthpiece voices list' names them")
     seed: int = option(0, "same seed, same input, same machine type: same output", low=0, high=2**31 - 1)
@@ -155,7 +155,7 @@ class LipsyncOptions(Options):
     )
     crossfade: float = option(
         0.08,
-        "how long the film's own mouth and ours take to meet at the ends of a span",
+        "time over which the old mouth and the new one blend into each other at the ends of a span",
         unit="s",
         low=0.0,
         high=1.0,

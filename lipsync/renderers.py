@@ -34,19 +34,23 @@ class PortraitRenderer(Protocol):
     @property
     def own_options(self) -> type[Options] | None: ...
 
-    def check(self, options: PortraitOptions, placement: Placement) -> None:
-        """Find out, without rendering, whether the renderer can run. Raises MissingDependencyError where it cannot."""
+    def check(self, options: Any, placement: Placement) -> None:
+        """Find out, without rendering, whether the renderer can run. Raises MissingDependencyError where it cannot.
 
-    def load_models(self, options: PortraitOptions, placement: Placement) -> Any:
+        options: of `options_class`.
+        """
+
+    def load_models(self, options: Any, placement: Placement) -> Any:
         """Load the networks, placed and in eval; `animate` takes what is returned.
 
+        options: of `options_class`.
         Raises MissingDependencyError for weights that are missing, broken or of another version, UsageError for options
         that they cannot follow.
         """
 
     def animate(
         self,
-        job: AnimateJob,
+        job: AnimateJob[Any],
         output: Path,
         models: Any,
         placement: Placement,

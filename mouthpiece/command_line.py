@@ -142,7 +142,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="one JSON document on standard output")
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes")
-    group.add_argument("--progress", choices=MODES, default="auto", help="how progress is told on standard error")
+    group.add_argument("--progress", choices=MODES, default="auto", help="how progress is shown on standard error")
 
 
 @contextmanager

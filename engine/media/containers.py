@@ -1,7 +1,7 @@
 """Describe the media containers, one row each: suffixes, multiplexer, codecs, C2PA type.
 
-Every other table of formats derives from this one. A new container is a new row of CONTAINERS, with a VideoCodec or an
-AudioCodec of its own where it cannot hold those that are here.
+Every other table of formats derives from this one. A new container is a new row of CONTAINERS, with codecs of its own
+where it cannot hold those that are here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mouthpiece.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,14 +66,26 @@ class AudioCodec:
 
 
 @dataclass(frozen=True)
+class OutputFormat:
+    """How a container is written.
+
+    muxer: FFmpeg's name of what writes it.  muxer_options: FFmpeg's settings of that.
+    video_codec, audio_codec: of picture and sound.
+    """
+
+    muxer: str
+    video_codec: VideoCodec
+    audio_codec: AudioCodec
+    muxer_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Container:
     """One kind of media file.
 
     suffixes: endings of its names, in lower case.
     demuxer: FFmpeg's name of what reads it, which FFmpeg finds from the file's first bytes; None for still pictures.
-    muxer: FFmpeg's name of what writes it; None for a container that is only read.
-    muxer_options: FFmpeg's settings of the muxer.
-    video_codec, audio_codec: of the films that are written; None for a container that is only read.
+    output: how it is written; None for a container that is only read.
     holds_any_codec: whether a picture stream of nearly any codec can be copied into it.
     exact_duration: whether the header says exactly how long the sound is; others estimate.
     c2pa_type: media type under which C2PA embeds a manifest; None for a container that cannot carry one inside.
@@ -79,10 +93,7 @@ class Container:
 
     suffixes: tuple[str, ...]
     demuxer: str | None
-    muxer: str | None = None
-    muxer_options: Mapping[str, str] = field(default_factory=dict)
-    video_codec: VideoCodec | None = None
-    audio_codec: AudioCodec | None = None
+    output: OutputFormat | None = None
     holds_any_codec: bool = False
     exact_duration: bool = False
     c2pa_type: str | None = None
@@ -108,20 +119,14 @@ CONTAINERS: tuple[Container, ...] = (
     Container(
         suffixes=(".mp4",),
         demuxer=_ISO_MEDIA,
-        muxer="mp4",
-        muxer_options=_INDEX_FIRST,
-        video_codec=H264,
-        audio_codec=AAC,
+        output=OutputFormat("mp4", H264, AAC, _INDEX_FIRST),
         exact_duration=True,
         c2pa_type="video/mp4",
     ),
     Container(
         suffixes=(".mov",),
         demuxer=_ISO_MEDIA,
-        muxer="mov",
-        muxer_options=_INDEX_FIRST,
-        video_codec=H264,
-        audio_codec=AAC,
+        output=OutputFormat("mov", H264, AAC, _INDEX_FIRST),
         holds_any_codec=True,
         exact_duration=True,
         c2pa_type="video/quicktime",
@@ -129,9 +134,7 @@ CONTAINERS: tuple[Container, ...] = (
     Container(
         suffixes=(".mkv",),
         demuxer="matroska,webm",
-        muxer="matroska",
-        video_codec=H264,
-        audio_codec=AAC,
+        output=OutputFormat("matroska", H264, AAC),
         holds_any_codec=True,
     ),
     Container(suffixes=(".m4v",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="video/mp4"),
@@ -154,9 +157,18 @@ def find_container(path: str | Path) -> Container | None:
     return next((row for row in CONTAINERS if suffix in row.suffixes), None)
 
 
+def get_output_format(path: str | Path) -> OutputFormat:
+    """Get how a film of this name is written. Raises UsageError for a suffix that is not in list_video_suffixes()."""
+    container = find_container(path)
+    if container is None or container.output is None:
+        hint = f"Use one of {' '.join(list_video_suffixes())}."
+        raise UsageError(f"{path}: cannot be written as '{Path(path).suffix}'.", hint=hint, code="output_suffix")
+    return container.output
+
+
 def list_video_suffixes() -> tuple[str, ...]:
     """List the endings of the films that can be written."""
-    return tuple(suffix for row in CONTAINERS if row.video_codec is not None for suffix in row.suffixes)
+    return tuple(suffix for row in CONTAINERS if row.output is not None for suffix in row.suffixes)
 
 
 def list_video_names() -> list[str]:

@@ -11,7 +11,7 @@ import soundfile
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, get_part_path, make_output_error
-from mouthpiece.engine.media.containers import CONTAINERS, find_container, list_video_suffixes
+from mouthpiece.engine.media.containers import CONTAINERS, get_output_format, list_video_suffixes
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input
 from mouthpiece.engine.media.streams import find_video_stream
 from mouthpiece.engine.media.writing import SoundTrack, open_output, pad_or_trim_blocks, read_delivery_blocks
@@ -80,7 +80,7 @@ def _copy_packets(
         raise InvalidInputError(f"{video}: no moving picture in it.", hint="Give a video.", code="no_video")
     with open_output(part) as container:
         copy, packets = _add_copied_stream(container, picture, target), 0
-        track = SoundTrack(container, find_container(target).audio_codec, blocks)
+        track = SoundTrack(container, get_output_format(target).audio_codec, blocks)
         start = picture.start_time or 0
         try:
             container.start_encoding()
@@ -140,11 +140,13 @@ def _add_copied_stream(container: OutputContainer, picture: VideoStream, target:
 
 def _make_codec_error(picture: VideoStream, target: Path) -> InvalidInputError:
     """Make the error for a picture whose codec the target's container cannot hold."""
-    own = find_container(target)
-    others = [suffix for row in CONTAINERS if row.holds_any_codec and row is not own for suffix in row.suffixes]
+    output = get_output_format(target)
+    others = [
+        suffix for row in CONTAINERS if row.holds_any_codec and row.output is not output for suffix in row.suffixes
+    ]
     return InvalidInputError(
         f"{target}: a picture coded as {picture.codec_context.name} cannot be stored in a {target.suffix} file.",
-        hint=f"Try a name ending in {' or '.join(others)}, or convert the video to {own.video_codec.name} first.",
+        hint=f"Try a name ending in {' or '.join(others)}, or convert the video to {output.video_codec.name} first.",
         code="codec_container",
     )
 

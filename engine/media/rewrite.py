@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import av
 
 from mouthpiece.engine.errors import MouthpieceError
-from mouthpiece.engine.files import make_output_error
 from mouthpiece.engine.media.patches import FULL_RANGE, apply_patch, copy_colour_tags, pad_to_even
 from mouthpiece.engine.media.streams import get_colour_matrix
 from mouthpiece.engine.media.writing import (
     BT709,
-    SoundTrack,
-    VideoWriter,
-    open_output,
+    VideoOutput,
     pad_or_trim_blocks,
     read_delivery_blocks,
 )
@@ -69,7 +66,7 @@ class EncodedPacket(NamedTuple):
     data: bytes
 
 
-class VideoRewriter(VideoWriter):
+class VideoRewriter(VideoOutput):
     """Rewrite the frames of a film, changed or not, with new sound; it appears under its name only when it is whole.
 
     path: ends in one of list_video_suffixes().
@@ -81,7 +78,8 @@ class VideoRewriter(VideoWriter):
     on_segment: called with the number of each finished segment and its bytes, for `append` in a later run; None keeps
     nothing.
     Planar YUV of a depth that the codec has is kept as it is; other pixel formats become the nearest of these.
-    Raises as VideoWriter.
+    The file is opened with the first frame, which tells the pixel format.
+    Raises UsageError for the name, OutputError for folder and disk, InvalidInputError for the sound.
     """
 
     on_segment: Callable[[int, bytes], None] | None = None
@@ -95,28 +93,17 @@ class VideoRewriter(VideoWriter):
         *,
         crf: int = 17,
         overwrite: bool = False,
-        inputs: tuple[str | Path, ...] = (),
+        inputs: Iterable[str | Path] = (),
     ) -> None:
-        super().__init__(
-            path,
-            info.rate or Fraction(25),
-            info.width_px,
-            info.height_px,
-            None,
-            crf=crf,
-            overwrite=overwrite,
-            inputs=inputs,
-        )
+        blocks = read_delivery_blocks(sound, None)
+        if sound is not None:
+            blocks = pad_or_trim_blocks(blocks, count_samples(duration, DELIVERY_HZ))
+        super().__init__(path, info.rate or Fraction(25), blocks, crf=crf, overwrite=overwrite, inputs=inputs)
         self._info = info
         self._stamps: list[int] = []  # presentation times of all frames so far
         self._encoder: VideoCodecContext | None = None  # of the segment that is written
         self._coded: list[av.Packet] = []  # of that segment
         self._muxed = 0  # packets written
-        if sound is not None:
-            self._blocks = pad_or_trim_blocks(read_delivery_blocks(sound, None), count_samples(duration, DELIVERY_HZ))
-
-    def _open(self) -> None:
-        """Wait for the first frame, which tells the pixel format."""
 
     def write(self, frame: av.VideoFrame, time: Fraction, patches: Sequence[FramePatch] = ()) -> None:
         """Append a frame.
@@ -192,10 +179,7 @@ class VideoRewriter(VideoWriter):
             if packet.dts > packet.pts:
                 raise MouthpieceError(f"{self._info.path}: a frame at {row.stamp} is coded later than it is shown.")
             self._write_sound(until=count_samples(max(0, packet.dts) * self._info.time_base, DELIVERY_HZ))
-            try:
-                self._container.mux(packet)
-            except OSError as error:
-                raise make_output_error(self.path, error) from error
+            self._mux(packet)
             self._muxed += 1
 
     def _next_decoding_stamp(self) -> int:
@@ -218,9 +202,7 @@ class VideoRewriter(VideoWriter):
             colour = colour | {"range": FULL_RANGE}
         elif int(frame.colorspace) == BT709 and colour["matrix"] == 0:  # it was RGB
             colour = dict.fromkeys(colour, BT709)
-        self._container = open_output(self._part)
-        self._video = self._container.add_stream(self._codec.encoder, rate=self.rate)
-        context = self._video.codec_context
+        context = self._add_streams()
         context.width, context.height = (side + side % 2 for side in (frame.width, frame.height))
         context.pix_fmt = frame.format.name
         context.colorspace, context.color_primaries = colour["matrix"], colour["primaries"]
@@ -230,7 +212,7 @@ class VideoRewriter(VideoWriter):
         self._configure_encoder(context, context)
         if info.rotation_degrees:
             self._video.set_display_rotation(info.rotation_degrees)
-        self._sound = SoundTrack(self._container, self._format.audio_codec, self._blocks)
+        self._add_sound()
 
     def _configure_encoder(self, encoder: VideoCodecContext, like: VideoCodecContext) -> VideoCodecContext:
         """Configure an encoder with the settings of the film.

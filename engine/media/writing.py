@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -14,16 +14,19 @@ import numpy as np
 from mouthpiece.engine.audio.sound import LAYOUTS, Sound
 from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.files import check_output_file, get_part_path, make_output_error
-from mouthpiece.engine.media.containers import find_container, list_video_suffixes
+from mouthpiece.engine.media.containers import get_output_format, list_video_suffixes
 from mouthpiece.engine.media.probing import READ_ERRORS
 from mouthpiece.engine.media.reading import make_audio_frame, open_sound_stream, resample_blocks
 from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples, get_frame_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from types import TracebackType
+    from typing import Self
 
+    from av.audio.stream import AudioStream
     from av.container import OutputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
     from mouthpiece.engine.media.containers import AudioCodec
@@ -33,8 +36,8 @@ BT709 = 1  # number of ITU-R BT.709 as matrix, primaries and transfer, in ITU-T 
 
 def open_output(part: Path) -> OutputContainer:
     """Open a container for writing, of the kind that the name of `part` ends in, one of list_video_suffixes()."""
-    container = find_container(part)
-    return av.open(f"file:{part}", "w", format=container.muxer, options=dict(container.muxer_options))
+    output = get_output_format(part)
+    return av.open(f"file:{part}", "w", format=output.muxer, options=dict(output.muxer_options))
 
 
 class SoundTrack:
@@ -47,15 +50,19 @@ class SoundTrack:
     def __init__(self, container: OutputContainer, codec: AudioCodec, blocks: Iterator[np.ndarray]) -> None:
         self._container, self._blocks = container, blocks
         self.samples = 0  # encoded so far
-        self._next, self._stream = next(blocks, None), None
+        self._next = next(blocks, None)
+        self._stream: AudioStream | None = None
         if self._next is not None:
             channels = self._next.shape[0]
-            self._stream = container.add_stream(codec.encoder, rate=DELIVERY_HZ, layout=LAYOUTS[channels])
-            self._stream.codec_context.bit_rate = codec.compute_bit_rate(channels)
+            stream = cast(
+                "AudioStream", container.add_stream(codec.encoder, rate=DELIVERY_HZ, layout=LAYOUTS[channels])
+            )
+            stream.codec_context.bit_rate = codec.compute_bit_rate(channels)
+            self._stream = stream
 
     def write(self, until: int | None = None) -> None:
         """Encode the blocks that begin before a sample number; None encodes all."""
-        while self._next is not None and (until is None or self.samples < until):
+        while self._stream is not None and self._next is not None and (until is None or self.samples < until):
             block, self._next = self._next, next(self._blocks, None)
             self._container.mux(self._stream.encode(make_audio_frame(block, DELIVERY_HZ, self.samples)))
             self.samples += block.shape[1]
@@ -66,44 +73,41 @@ class SoundTrack:
             self._container.mux(self._stream.encode(None))
 
 
-class VideoWriter:
-    """Write a video frame by frame in constant memory; it appears under its name only when it is whole.
+class VideoOutput:
+    """Write a video file in constant memory; it appears under its name only when it is whole.
 
+    What VideoWriter and VideoRewriter share: subclasses append frames.
     path: ends in one of list_video_suffixes(); the container's row says the codecs.
-    rate: frames a second; frame i is shown at exactly i / rate.
-    width_px, height_px: size of the frames given; an odd side gets one more row or column, a copy of the last.
-    sound: Path (streamed), Sound or None; becomes 48 kHz, one or two channels, starting with frame 0, whole.
+    rate: frames a second.
+    blocks: sound (C, S) float32 at DELIVERY_HZ, starting with the first frame.
     crf: constant rate factor of the codec, for H.264 0 to 51, less is better.
     overwrite, inputs: as for files.check_output_file.
     Use it as a context manager: a clean end renames the file, anything else deletes it.
-    Raises UsageError for the name, OutputError for folder and disk, InvalidInputError for the sound.
-    Source: ITU-R BT.709 for the colours, tagged and converted.
     """
+
+    _video: VideoStream  # once the file is opened
 
     def __init__(
         self,
         path: str | Path,
         rate: Fraction,
-        width_px: int,
-        height_px: int,
-        sound: Sound | Path | None = None,
+        blocks: Generator[np.ndarray],
         *,
         crf: int = 17,
         overwrite: bool = False,
-        inputs: tuple[str | Path, ...] = (),
+        inputs: Iterable[str | Path] = (),
     ) -> None:
         self.path = check_output_file(path, overwrite, inputs, list_video_suffixes())
-        self.rate, self.size_px, self.frames = Fraction(rate), (width_px, height_px), 0
-        self._format = find_container(self.path)
+        self.rate, self.frames = Fraction(rate), 0
+        self._format = get_output_format(self.path)
         self._codec = self._format.video_codec
         self._crf = crf
         self._part = get_part_path(self.path)
+        self._blocks = blocks
         self._container: OutputContainer | None = None
-        self._video: VideoStream | None = None
         self._sound: SoundTrack | None = None
-        self._blocks = read_delivery_blocks(sound)
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> Self:
         try:
             self._open()
         except OSError as error:
@@ -116,50 +120,36 @@ class VideoWriter:
 
     @property
     def sound_samples(self) -> int:
-        """Number of samples of sound, at DELIVERY_HZ, that are encoded so far."""
+        """Return the samples of sound, at DELIVERY_HZ, that are encoded so far."""
         return 0 if self._sound is None else self._sound.samples
 
     def _open(self) -> None:
-        """Open the file and its streams."""
+        """Open the file and its streams, where that needs no frame."""
+
+    def _add_streams(self) -> VideoCodecContext:
+        """Open the file, add a stream of pictures and return its encoder, which is still to be configured."""
         self._container = open_output(self._part)
-        self._video = self._container.add_stream(self._codec.encoder, rate=self.rate)
-        context = self._video.codec_context
-        context.width, context.height = (side + side % 2 for side in self.size_px)
-        context.pix_fmt, context.time_base = "yuv420p", 1 / self.rate
-        context.options = self._codec.make_options(self._crf)
-        context.colorspace = context.color_primaries = context.color_trc = context.color_range = BT709
-        self._sound = SoundTrack(self._container, self._format.audio_codec, self._blocks)
+        self._video = cast("VideoStream", self._container.add_stream(self._codec.encoder, rate=self.rate))
+        return self._video.codec_context
 
-    def write(self, pixels: np.ndarray) -> None:
-        """Append one frame.
-
-        pixels: (height_px, width_px, 3) uint8 RGB.
-        Raises MouthpieceError for another shape or dtype, OutputError for the disk.
-        """
-        width_px, height_px = self.size_px
-        if pixels.shape != (height_px, width_px, 3) or pixels.dtype != np.uint8:
-            raise MouthpieceError(f"frame of {pixels.shape} {pixels.dtype}; need ({height_px}, {width_px}, 3) uint8.")
-        if width_px % 2 or height_px % 2:
-            pixels = np.pad(pixels, ((0, height_px % 2), (0, width_px % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=BT709)
-        frame.colorspace, frame.color_range = BT709, BT709
-        frame.pts, frame.time_base = self.frames, 1 / self.rate
-        self._mux(self._video, frame)
-        self.frames += 1
-        self._write_sound(until=count_samples(get_frame_time(self.frames, self.rate), DELIVERY_HZ))
+    def _add_sound(self) -> None:
+        """Add the stream of sound, after that of pictures."""
+        if self._container is not None:
+            self._sound = SoundTrack(self._container, self._format.audio_codec, self._blocks)
 
     def _write_sound(self, until: int | None = None) -> None:
         """Encode the sound up to a sample number; None encodes all."""
         try:
-            self._sound.write(until)
+            if self._sound is not None:
+                self._sound.write(until)
         except OSError as error:
             raise make_output_error(self.path, error) from error
 
-    def _mux(self, stream: VideoStream, frame: av.VideoFrame | None) -> None:
-        """Encode a frame and write the packets that are ready; None writes those that the encoder still holds."""
+    def _mux(self, packets: av.Packet | Sequence[av.Packet]) -> None:
+        """Write packets into the file."""
         try:
-            self._container.mux(stream.encode(frame))
+            if self._container is not None:
+                self._container.mux(packets)
         except OSError as error:
             raise make_output_error(self.path, error) from error
 
@@ -179,10 +169,12 @@ class VideoWriter:
         if self.frames == 0:
             raise MouthpieceError(f"{self.path}: no frame was written.")
         self._write_sound()
-        self._mux(self._video, None)
-        self._sound.flush()
+        self._mux(self._video.encode(None))
+        if self._sound is not None:
+            self._sound.flush()
         container, self._container = self._container, None
-        container.close()
+        if container is not None:
+            container.close()
         os.replace(self._part, self.path)
 
     def _discard(self) -> None:
@@ -198,7 +190,69 @@ class VideoWriter:
             self._part.unlink()
 
 
-def read_delivery_blocks(sound: Sound | Path | None, channels: int | None = 2) -> Iterator[np.ndarray]:
+class VideoWriter(VideoOutput):
+    """Write a video frame by frame in constant memory; it appears under its name only when it is whole.
+
+    path, crf, overwrite, inputs: as for VideoOutput.
+    rate: frames a second; frame i is shown at exactly i / rate.
+    width_px, height_px: size of the frames given; an odd side gets one more row or column, a copy of the last.
+    sound: Path (streamed), Sound or None; becomes 48 kHz, one or two channels, starting with frame 0, whole.
+    Raises UsageError for the name, OutputError for folder and disk, InvalidInputError for the sound.
+    Source: ITU-R BT.709 for the colours, tagged and converted.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        rate: Fraction,
+        width_px: int,
+        height_px: int,
+        sound: Sound | Path | None = None,
+        *,
+        crf: int = 17,
+        overwrite: bool = False,
+        inputs: Iterable[str | Path] = (),
+    ) -> None:
+        super().__init__(path, rate, read_delivery_blocks(sound), crf=crf, overwrite=overwrite, inputs=inputs)
+        self.size_px = (width_px, height_px)
+
+    def _open(self) -> None:
+        """Open the file and its streams."""
+        context = self._add_streams()
+        context.width, context.height = (side + side % 2 for side in self.size_px)
+        context.pix_fmt, context.time_base = "yuv420p", 1 / self.rate
+        context.options = self._codec.make_options(self._crf)
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = BT709
+        self._add_sound()
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Append one frame.
+
+        pixels: (height_px, width_px, 3) uint8 RGB.
+        Raises MouthpieceError for another shape or dtype, OutputError for the disk.
+        """
+        width_px, height_px = self.size_px
+        if pixels.shape != (height_px, width_px, 3) or pixels.dtype != np.uint8:
+            raise MouthpieceError(f"frame of {pixels.shape} {pixels.dtype}; need ({height_px}, {width_px}, 3) uint8.")
+        if width_px % 2 or height_px % 2:
+            pixels = np.pad(pixels, ((0, height_px % 2), (0, width_px % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=BT709)
+        frame.colorspace, frame.color_range = BT709, BT709
+        frame.pts, frame.time_base = self.frames, 1 / self.rate
+        self._mux(self._encode(frame))
+        self.frames += 1
+        self._write_sound(until=count_samples(get_frame_time(self.frames, self.rate), DELIVERY_HZ))
+
+    def _encode(self, frame: av.VideoFrame) -> list[av.Packet]:
+        """Encode a frame; the packets that are ready."""
+        try:
+            return self._video.encode(frame)
+        except OSError as error:
+            raise make_output_error(self.path, error) from error
+
+
+def read_delivery_blocks(sound: Sound | Path | None, channels: int | None = 2) -> Generator[np.ndarray]:
     """Read a sound as blocks (C, S) float32 at DELIVERY_HZ.
 
     sound: Path (streamed), Sound, or None for no block at all.
@@ -213,7 +267,7 @@ def read_delivery_blocks(sound: Sound | Path | None, channels: int | None = 2) -
         yield from blocks
 
 
-def pad_or_trim_blocks(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+def pad_or_trim_blocks(blocks: Iterable[np.ndarray], samples: int) -> Generator[np.ndarray]:
     """Trim blocks of sound (C, S), or pad them with silence, to exactly so many samples, at DELIVERY_HZ."""
     channels, given = 1, 0
     for block in blocks:

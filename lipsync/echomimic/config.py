@@ -81,8 +81,8 @@ def infer_config(
         layers = sum(bool(re.fullmatch(r"down_blocks\.0\.resnets\.\d+\.conv1\.weight", key)) for key in denoising)
         shape = NetworkConfig(widths, layers, heads, groups, audio)
         if locator is not None:
-            seen = (locator["conv_in.weight"], *(locator[f"blocks.{i}.weight"] for i in (1, 3, 5)))
-            shape = replace(shape, locator_widths=tuple(tensor.shape[0] for tensor in seen))
+            convolutions = (locator["conv_in.weight"], *(locator[f"blocks.{i}.weight"] for i in (1, 3, 5)))
+            shape = replace(shape, locator_widths=tuple(tensor.shape[0] for tensor in convolutions))
     except KeyError as error:
         raise InvalidInputError(
             f"weights without {error.args[0]}: not an EchoMimic denoising network.",

@@ -64,7 +64,7 @@ def mute_silence(wave: np.ndarray) -> np.ndarray:
     return wave * np.interp(at, np.arange(len(activity)), activity).astype(np.float32)
 
 
-def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement) -> EncodedScene:
+def encode_scene(job: AnimateJob[EchoMimicOptions], models: EchoMimicModels, placement: Placement) -> EncodedScene:
     """Encode a job's scene: the portrait goes through VAE and reference network once.
 
     job: with EchoMimicOptions.
@@ -91,7 +91,7 @@ def encode_scene(job: AnimateJob, models: EchoMimicModels, placement: Placement)
     )
 
 
-def generate_latents(job: AnimateJob, scene: EncodedScene) -> Iterator[torch.Tensor]:
+def generate_latents(job: AnimateJob[EchoMimicOptions], scene: EncodedScene) -> Iterator[torch.Tensor]:
     """Yield latents (k, 4, h, w) of the next frames, in order."""
     options, frames = job.options, job.frames
 
@@ -142,13 +142,13 @@ def explain_out_of_memory(options: EchoMimicOptions) -> Iterator[None]:
 
 @torch.inference_mode()
 def animate(
-    job: AnimateJob,
+    job: AnimateJob[EchoMimicOptions],
     output: Path,
     models: EchoMimicModels,
     placement: Placement,
     progress: Progress,
     overwrite: bool = False,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Animate a portrait to a sound, write the video, and return the facts for the side-car.
 
     job: with EchoMimicOptions.  output: path ending in one of VIDEO_SUFFIXES.

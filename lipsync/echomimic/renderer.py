@@ -40,7 +40,7 @@ class EchoMimicRenderer:
 
     def animate(
         self,
-        job: AnimateJob,
+        job: AnimateJob[EchoMimicOptions],
         output: Path,
         models: EchoMimicModels,
         placement: Placement,

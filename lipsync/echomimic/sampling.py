@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ from mouthpiece.lipsync.echomimic.config import LATENT_CHANNELS, OVERLAP_FRAMES,
 from mouthpiece.lipsync.echomimic.networks import Denoiser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from mouthpiece.engine.sampling.solvers import SolverHistory
     from mouthpiece.engine.sampling.windows import Window
@@ -79,9 +80,13 @@ def make_published_ddim(steps: int) -> Callable:
     def step(
         denoise: Callable, x: torch.Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
     ) -> tuple[torch.Tensor, SolverHistory]:
-        return SOLVERS["ddim"](denoise, x, here, find_published_level(here.time, steps), past)
+        return SOLVERS["ddim"](denoise, x, here, find_published_level(here.time or 0.0, steps), past)
 
     return step
+
+
+# predicts v (B, 4, f, h, w) of latents, times and conditions
+LatentNetwork: TypeAlias = "Callable[[Tensor, Tensor, dict], Tensor]"
 
 
 class PortraitDenoiser:
@@ -105,7 +110,7 @@ class CleanPrefixDenoiser:
     For weights trained so (`train echomimic`), as EMO's motion frames.
     """
 
-    def __init__(self, network: PortraitDenoiser, values: Tensor) -> None:
+    def __init__(self, network: LatentNetwork, values: Tensor) -> None:
         self.network, self.values = network, values
 
     def __call__(self, x: Tensor, time: Tensor, condition: dict) -> Tensor:
@@ -139,7 +144,7 @@ class ClosedLoopDenoiser:
 
     def __init__(
         self,
-        network: PortraitDenoiser,
+        network: LatentNetwork,
         steps: int,
         window: int = WINDOW_FRAMES,
         overlap: int = OVERLAP_FRAMES,
@@ -178,7 +183,7 @@ def make_null_condition(condition: dict) -> dict:
 
 
 def denoise_latents(
-    network: CleanPrefixDenoiser | PortraitDenoiser, noise: Tensor, condition: dict, steps: int, guidance: float, **more
+    network: LatentNetwork, noise: Tensor, condition: dict, steps: int, guidance: float, **more: Any
 ) -> Tensor:
     """Denoise latents (1, 4, f, h, w); the null side runs only where guidance is not 1.
 
@@ -188,12 +193,18 @@ def denoise_latents(
     Source: EchoMimic v1: 30 steps at guidance 2.5, or 6 at 1.
     """
     return sample(
-        VelocityAdapter(network), noise, make_levels(steps), [make_condition(condition)],
-        null=make_null_condition(condition), guidance=Guidance((guidance,)), solver=make_published_ddim(steps), **more,
-    )  # fmt: skip
+        VelocityAdapter(network),
+        noise,
+        make_levels(steps),
+        [make_condition(condition)],
+        null=make_null_condition(condition),
+        guidance=Guidance((guidance,)),
+        solver=make_published_ddim(steps),
+        **more,
+    )
 
 
-def draw_published_noise(frames: int, size: tuple[int, int], seed: int) -> Tensor:
+def draw_published_noise(frames: int, size: Sequence[int], seed: int) -> Tensor:
     """Draw noise (1, 4, F, h, w) as the published pipelines do, unclamped: a frame's noise depends on the
     clip's length.
     """
@@ -242,13 +253,14 @@ def stream_latents(
         shape = (LATENT_CHANNELS, *face.shape[-2:])
         noise = draw_tick_noise(start, stop, shape, options.seed, ["echomimic"]).transpose(1, 2)
         noise = noise.clamp(-NOISE_LIMIT, NOISE_LIMIT).to(face.device)
-        ask, given = network, None
+        denoiser: LatentNetwork = network
+        given = None
         if carried is not None:
             values, mask = torch.zeros_like(noise), torch.zeros(1, 1, stop - start, 1, 1, dtype=torch.bool)
             known = carried.shape[1]
             values[:, :, :known], mask[:, :, :known] = carried.transpose(1, 2), True
             given = KnownValues(values, mask)
-            ask = CleanPrefixDenoiser(network, values[:, :, :known]) if options.carry == "clean" else network
-        return denoise_latents(ask, noise, condition, options.steps, options.guidance, given=given).transpose(1, 2)
+            denoiser = CleanPrefixDenoiser(network, values[:, :, :known]) if options.carry == "clean" else network
+        return denoise_latents(denoiser, noise, condition, options.steps, options.guidance, given=given).transpose(1, 2)
 
     yield from stream_windows(plan_windows(frames, options.window, options.overlap), make, "carry")

@@ -10,7 +10,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,7 @@ from mouthpiece.lipsync.echomimic.networks import Denoiser, FaceLocator, Referen
 from mouthpiece.lipsync.echomimic.vae import Vae, infer_vae_sizes, rename_legacy_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mouthpiece.engine.device import Placement
@@ -64,6 +65,9 @@ def list_parts(variant: str) -> tuple[str, ...]:
     return (*COMMON_PARTS, f"denoising{suffix}", f"motion{suffix}")
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass(frozen=True, eq=False)
 class EchoMimicModels:
     """Hold the networks of a variant, in eval.
@@ -71,18 +75,18 @@ class EchoMimicModels:
     shape: sizes of the networks.  hashes: part -> SHA-256 of its file.
     """
 
-    reference: nn.Module
-    locator: nn.Module
-    denoiser: nn.Module
-    vae: nn.Module
-    audio_encoder: nn.Module
+    reference: ReferenceNet
+    locator: FaceLocator
+    denoiser: Denoiser
+    vae: Vae
+    audio_encoder: WhisperAudioEncoder
     shape: NetworkConfig
-    hashes: dict
+    hashes: dict[str, str]
 
 
 def build_network(
-    network: type, shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
-) -> Denoiser | ReferenceNet | FaceLocator:
+    network: Callable[[NetworkConfig], Network], shape: NetworkConfig, state: dict[str, torch.Tensor], name: str
+) -> Network:
     """Build a network with the tensors of a state dict; all names and shapes must fit, position tables may be absent.
 
     network: class that takes sizes.  name: what the error calls it.
@@ -114,11 +118,9 @@ def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path]:
     folders = [get_weights_folder(variant, folder)] + (
         [get_weights_folder(other) for other in VARIANTS] if folder is None else []
     )
-    found = {}
-    for part in list_parts(variant):
-        paths = (place / f"{part}.safetensors" for place in folders)
-        found[part] = next((path for path in paths if path.is_file()), None)
-    absent = [f"{part}.safetensors" for part, path in found.items() if path is None]
+    names = {part: f"{part}.safetensors" for part in list_parts(variant)}
+    paths = {part: [place / name for place in folders if (place / name).is_file()] for part, name in names.items()}
+    absent = [names[part] for part, candidates in paths.items() if not candidates]
     if absent:
         hint = (
             PULL_HINT.format(variant)
@@ -128,7 +130,7 @@ def locate_files(variant: str, folder: Path | None = None) -> dict[str, Path]:
         raise MissingDependencyError(
             f"{variant}: {', '.join(absent)} not in {folders[0]}.", hint=hint, code="no_weights"
         )
-    return found
+    return {part: candidates[0] for part, candidates in paths.items()}
 
 
 def load_models(placement: Placement, variant: str = "echomimic", folder: Path | None = None) -> EchoMimicModels:
@@ -141,7 +143,7 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     name, paths = variant, locate_files(variant, folder)
     hashes = verify_hashes(paths)
 
-    def place(net: nn.Module) -> Any:
+    def place(net: Network) -> Network:
         return net.eval().to(placement.device, placement.dtype)
 
     def read(part: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -158,8 +160,8 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     locator = place(build_network(FaceLocator, shape, locator, f"{name} locator"))
     vae = place(build_vae(read("vae")[0]))
     state, config = read("ears")
-    ears = load_state_into(WhisperAudioEncoder(**config), state, f"{name} ears").eval().float().to(placement.device)
-    return EchoMimicModels(reference, locator, denoiser, vae, ears, shape, hashes)
+    encoder = load_state_into(WhisperAudioEncoder(**config), state, f"{name} audio encoder").eval().float()
+    return EchoMimicModels(reference, locator, denoiser, vae, encoder.to(placement.device), shape, hashes)
 
 
 def build_vae(state: dict[str, torch.Tensor]) -> Vae:
@@ -186,17 +188,17 @@ def verify_hashes(paths: dict[str, Path]) -> dict[str, str]:
 
     Raises MissingDependencyError for a file that was changed since it was converted.
     """
-    found = {}
+    hashes = {}
     for part, path in paths.items():
-        found[part] = compute_sha256(path)
-        wanted = read_record(path.parent).get(part, {}).get("sha256", found[part])
-        if found[part] != wanted:
+        hashes[part] = compute_sha256(path)
+        recorded = read_record(path.parent).get(part, {}).get("sha256", hashes[part])
+        if hashes[part] != recorded:
             raise MissingDependencyError(
-                f"{path} is not the file that was converted (SHA-256 {found[part][:12]}, need {wanted[:12]}).",
+                f"{path} is not the file that was converted (SHA-256 {hashes[part][:12]}, need {recorded[:12]}).",
                 hint="Run 'mouthpiece models convert echomimic' again.",
                 code="bad_weights",
             )
-    return found
+    return hashes
 
 
 def read_record(folder: Path) -> dict[str, dict[str, Any]]:
@@ -288,9 +290,12 @@ def convert(
         out = target / f"{part}.safetensors"
         write_safetensors(out, state, config, LICENCES[PUBLISHED[part][1]])
         files[part] = {
-            "sha256": compute_sha256(out), "bytes": out.stat().st_size, "licence": LICENCES[PUBLISHED[part][1]],
-            "source": path.name, "source_sha256": compute_sha256(path),
-        }  # fmt: skip
+            "sha256": compute_sha256(out),
+            "bytes": out.stat().st_size,
+            "licence": LICENCES[PUBLISHED[part][1]],
+            "source": path.name,
+            "source_sha256": compute_sha256(path),
+        }
         with atomic_write(target / RECORD_FILE, overwrite=True) as beside:
             beside.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
         if progress is not None:
@@ -312,21 +317,21 @@ def check_published_part(
 
     Raises InvalidInputError with the first five that are wrong.
     """
+    config: dict[str, Any] = {}
     if part == "vae":
         state = rename_legacy_keys(state)
-        wanted, config = Vae(infer_vae_sizes(state)).state_dict(), {}
+        expected = Vae(infer_vae_sizes(state)).state_dict()
     elif part == "ears":
         state = {key: tensor for key, tensor in state.items() if key.startswith("encoder.")}
-        config = {}
-        wanted = WhisperAudioEncoder().state_dict()
+        expected = WhisperAudioEncoder().state_dict()
     else:
-        wanted, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
-    wrong = [f"{key} is missing" for key in wanted if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
-    wrong += [f"{key} is not known" for key in state if key not in wanted]
+        expected, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
+    wrong = [f"{key} is missing" for key in expected if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
+    wrong += [f"{key} is not known" for key in state if key not in expected]
     wrong += [
-        f"{key} is {tuple(state[key].shape)}, need {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        f"{key} is {tuple(state[key].shape)}, need {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""

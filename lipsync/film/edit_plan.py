@@ -15,6 +15,7 @@ from mouthpiece.engine.encoders.motion import BLINK_INDEX
 from mouthpiece.engine.encoders.phonetic import RATE_HZ
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.timeline import MOTION_HZ, count_frames
+from mouthpiece.face.crop import crop_face
 from mouthpiece.face.track import hold_last_position
 from mouthpiece.lipsync.film.mouth_scan import SKIP_REASONS, scan_mouths, smooth_codes
 from mouthpiece.lipsync.film.reference_mouths import assign_references
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mouthpiece.engine.contracts import FaceTracks
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.progress import Progress
+    from mouthpiece.face.crop import Crop
     from mouthpiece.face.track import FaceTrack
     from mouthpiece.lipsync.film.cache import DubCache
     from mouthpiece.lipsync.film.lipsync_job import FaceEdit, LipsyncJob
@@ -80,6 +82,13 @@ class FaceEditPlan:
     closed_references: dict[int, WeightedReferences]
     open_references: dict[int, WeightedReferences]
 
+    def crop_face(self, index: int, size_px: int) -> Crop:
+        """Return the aligned crop of a frame in which the face is seen. Raises ValueError for another frame."""
+        crop = crop_face(self.track, index, size_px)
+        if crop is None:
+            raise ValueError(f"frame {index}: the face is not seen")
+        return crop
+
     def interpolate_code(self, index: int) -> np.ndarray:
         """Compute the code (26,) of a frame between the film's and the target, a smoothstep of its weight."""
         share = float(smoothstep(self.weight[index]))
@@ -106,7 +115,7 @@ def plan_edits(
     times_s = tracks.times_s
     if job.options.on_missing_face == "hold":
         tracks = replace(tracks, tracks=[hold_last_position(track) for track in tracks.tracks])
-    everything = [(0, float(tracks.end))]
+    everything = [(0.0, float(tracks.end))]
     requested = [flag_frames(times_s, everything if edit.spans_s is None else edit.spans_s) for edit in job.edits]
     if job.options.on_missing_face == "fail":
         _check_faces_present(job, tracks, requested)
@@ -188,7 +197,7 @@ def assign_shot_references(
 def summarize_edits(job: LipsyncJob, tracks: FaceTracks | None, plans: list[FaceEditPlan]) -> dict[str, Any]:
     """Summarize what was changed and what was not, JSON-ready; changed_s: the seconds of all faces together."""
     facts, changed, rows, notes = job.plan(), [], [], []
-    for edit, plan in zip(job.edits, plans):
+    for edit, plan in zip(job.edits, plans if tracks is not None else []):
         spans = to_spans(tracks.times_s, tracks.end, plan.weight > 0)
         changed += spans
         requested = int(plan.requested.sum())

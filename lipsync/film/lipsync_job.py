@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from mouthpiece.engine.contracts import Articulation
     from mouthpiece.engine.types import MediaInfo
-    from mouthpiece.face.detect import FaceChoice
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
 
@@ -43,7 +42,7 @@ class FaceEdit(NamedTuple):
     """
 
     spans_s: Sequence[tuple[float, float]] | None
-    face: str | int | FaceChoice = "largest"
+    face: str = "largest"
     articulation: Articulation | None = None
     predict: Callable[[LipsyncModels, np.ndarray], np.ndarray] | None = None
 

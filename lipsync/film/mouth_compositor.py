@@ -48,7 +48,7 @@ def make_region_mask(shape: tuple[float, float, float, float, float], size_px: i
     return mask
 
 
-def get_mouth_box(crop: Crop, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def get_mouth_box(crop: Crop, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Return (x0, y0, x1, y1) of the frame's pixels that a mouth in this crop may change; empty outside of the frame.
 
     crop: of WORK_PX.  shape: of the frame.

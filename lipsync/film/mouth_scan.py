@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mouthpiece.engine.contracts import FaceTracks
+    from mouthpiece.face.crop import Crop
     from mouthpiece.face.track import FaceTrack
     from mouthpiece.lipsync.models import LipsyncModels
 
@@ -67,29 +68,29 @@ class MouthScan:
 def scan_mouths(
     video: Path,
     tracks: FaceTracks,
-    wanted: list[np.ndarray],
+    requested: list[np.ndarray],
     models: LipsyncModels,
-    advance: Callable[[int], None] = lambda n: None,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> list[MouthScan]:
-    """Scan the mouth of every tracked face in the wanted frames, in one pass over the film.
+    """Scan the mouth of every tracked face in the requested frames, in one pass over the film.
 
-    wanted: (F,) bool for each face.  advance: called with 1 for every frame that is read.
+    requested: (F,) bool for each face.  advance: called with 1 for every frame that is read.
     """
-    wanted = [flags & track.present for flags, track in zip(wanted, tracks.tracks)]
+    requested = [flags & track.present for flags, track in zip(requested, tracks.tracks)]
     scanners = [_MouthScanner(track, tracks.times_s, models) for track in tracks.tracks]
-    needed = np.flatnonzero(np.any(wanted, 0))
+    needed = np.flatnonzero(np.any(requested, 0))
     if len(needed):
         with VideoReader(video) as reader:
             for index, _, native in reader.read_native_frames():
                 advance(1)
-                if any(flags[index] for flags in wanted):
+                if any(flags[index] for flags in requested):
                     pixels = to_upright_rgb(native)
-                    for scanner, flags in zip(scanners, wanted):
+                    for scanner, flags in zip(scanners, requested):
                         if flags[index]:
                             scanner.add(index, pixels)
                 if index == needed[-1]:
                     break
-    return [scanner.finish(flags) for scanner, flags in zip(scanners, wanted)]
+    return [scanner.finish(flags) for scanner, flags in zip(scanners, requested)]
 
 
 class _MouthScanner:
@@ -111,13 +112,20 @@ class _MouthScanner:
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8, by its index in the film."""
-        crop = crop_face(self.track, index, CROP_PX).extract(pixels)
+        crop = self._crop_face(index).extract(pixels)
         self.appearances[index] = appearance_vector(crop)
         self.colour_scores[index] = colour_outlier_score(crop)
         self.head_descriptors[index] = head_descriptor(crop)
         self.pending.append((index, crop, pixels))
         if len(self.pending) == ENCODER_BATCH:
             self._encode()
+
+    def _crop_face(self, index: int) -> Crop:
+        """Return the aligned crop of a frame in which the face is seen. Raises ValueError for another frame."""
+        crop = crop_face(self.track, index, CROP_PX)
+        if crop is None:
+            raise ValueError(f"frame {index}: the face is not seen")
+        return crop
 
     def _encode(self) -> None:
         if not self.pending:
@@ -140,20 +148,20 @@ class _MouthScanner:
                 self.collector.add(pixels, sighting, self.codes[index], float(opening))
         self.pending = []
 
-    def finish(self, wanted: np.ndarray) -> MouthScan:
-        """Encode what is pending and judge the wanted frames, (F,) bool: which mouths can be changed."""
+    def finish(self, requested: np.ndarray) -> MouthScan:
+        """Encode what is pending and judge the requested frames, (F,) bool: which mouths can be changed."""
         self._encode()
-        reasons = np.where(wanted, 0, UNSEEN).astype(np.int8)
-        for shot in np.unique(self.track.shot[wanted]):
-            at = np.flatnonzero(wanted & (self.track.shot == shot))
+        reasons = np.where(requested, 0, UNSEEN).astype(np.int8)
+        for shot in np.unique(self.track.shot[requested]):
+            at = np.flatnonzero(requested & (self.track.shot == shot))
             correlation = median_filter(correlate_with_median(self.appearances[at]), 3, mode="mirror")
             colour = median_filter(self.colour_scores[at], 3, mode="mirror")
             flat = self.code_norms[at] < FLAT_CODE_NORM
             unlike = (correlation < COVERED_CORRELATION) | (flat & (correlation < FLAT_COVERED_CORRELATION))
             reasons[at[unlike | (colour > COLOUR_DISTANCE_LIMIT)]] = COVERED
-        sides_px = {k: CROP_PX / crop_face(self.track, k, CROP_PX).scale for k in np.flatnonzero(wanted)}
+        sides_px = {k: CROP_PX / self._crop_face(k).scale for k in np.flatnonzero(requested)}
         reasons[[k for k, side_px in sides_px.items() if side_px < SMALLEST_CROP_PX]] = SMALL
-        reasons[wanted & (np.abs(np.nan_to_num(self.track.yaw_deg)) > LARGEST_YAW_DEG)] = TURNED
+        reasons[requested & (np.abs(np.nan_to_num(self.track.yaw_deg)) > LARGEST_YAW_DEG)] = TURNED
         return MouthScan(self.codes, reasons, self.head_descriptors, self.collector)
 
 

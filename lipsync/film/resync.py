@@ -15,7 +15,6 @@ from mouthpiece.engine.errors import MouthpieceError
 from mouthpiece.engine.media.mux import copy_with_sound
 from mouthpiece.engine.media.reading import VideoReader, to_upright_rgb
 from mouthpiece.engine.media.rewrite import SEGMENT_FRAMES, VideoRewriter
-from mouthpiece.face.crop import crop_face
 from mouthpiece.face.film_tracks import track_faces
 from mouthpiece.lipsync.film.edit_plan import plan_edits, summarize_edits
 from mouthpiece.lipsync.film.lipsync_job import check_length
@@ -57,9 +56,9 @@ class _MouthRender:
         self.plan, self.index, self.key = plan, index, key
         self.sources = plan.select_sources(index, space)
         self.code = plan.interpolate_code(index)
-        self._compositor = MouthCompositor(pixels, crop_face(plan.track, index, WORK_PX))
-        self._lips: np.ndarray | float = 0.0
-        self._cover: np.ndarray | float = 0.0
+        self._compositor = MouthCompositor(pixels, plan.crop_face(index, WORK_PX))
+        self._lips: Any = 0.0  # (h, w, 3) float32 once a mouth has been blended
+        self._cover: Any = 0.0  # (h, w, 1) float32 likewise
 
     def blend(self, number: int, parts: FrameParts, grain: np.random.Generator | None) -> None:
         """Blend the reference mouth of a number, in the order of `sources.mouths`, as rendered."""
@@ -107,7 +106,7 @@ class PatchRenderer:
             for (_, time, native), (patches, mouths) in zip(chunk, started):
                 for mouth in mouths:
                     patches.append(mouth.make_patch(self.models.space))
-                    if mouth.key:
+                    if self.cache is not None:
                         self.cache.save_patch(mouth.key, patches[-1])
                 yield native, time, patches
 
@@ -116,12 +115,12 @@ class PatchRenderer:
         patches, mouths, pixels = [], [], None
         for plan in (plan for plan in self.plans if plan.weight[index] > 0):
             key = "" if self.cache is None else make_patch_key(self.cache, plan, index, self.models.space, self.options)
-            known = self.cache.load_patch(key) if key else None
+            known = None if self.cache is None else self.cache.load_patch(key)
             if known is not None:
                 patches.append(known)
                 continue
             pixels = to_upright_rgb(native) if pixels is None else pixels
-            x0, y0, x1, y1 = get_mouth_box(crop_face(plan.track, index, WORK_PX), pixels.shape)
+            x0, y0, x1, y1 = get_mouth_box(plan.crop_face(index, WORK_PX), pixels.shape)
             if x1 > x0 and y1 > y0:
                 mouths.append(_MouthRender(pixels, plan, index, self.models.space, key))
         return patches, mouths

@@ -74,7 +74,7 @@ def find_changed_spans(old: np.ndarray, new: np.ndarray) -> list[tuple[float, fl
     )
 
 
-def flag_frames(times: np.ndarray, spans: tuple | list[tuple[float, float]]) -> np.ndarray:
+def flag_frames(times: np.ndarray, spans: Iterable[tuple[float, float]]) -> np.ndarray:
     """Flag the frames, (F,) bool, that start within one of the spans. times: (F,) seconds."""
     out = np.zeros(len(times), bool)
     for start, stop in spans:

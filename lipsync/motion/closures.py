@@ -13,7 +13,7 @@ from mouthpiece.engine.contracts import PHONES, SILENCE_COLUMN
 from mouthpiece.engine.encoders.motion import BLINK_INDEX
 
 if TYPE_CHECKING:
-    from mouthpiece.lipsync.options import AnimateOptions
+    from mouthpiece.lipsync.options import AnimateOptions, LipsyncOptions
 
 BILABIALS = [PHONES.index(phone) for phone in "PBM"]  # columns of an articulation
 LABIODENTALS = [PHONES.index(phone) for phone in "FV"]  # columns of an articulation
@@ -85,7 +85,7 @@ def normalize_opening(mouth: np.ndarray, articulation: np.ndarray, lips: np.ndar
 
 
 def postprocess_mouth(
-    codes: np.ndarray, articulation: np.ndarray, lips: np.ndarray, options: AnimateOptions
+    codes: np.ndarray, articulation: np.ndarray, lips: np.ndarray, options: AnimateOptions | LipsyncOptions
 ) -> np.ndarray:
     """Normalize and close the mouth part (T, 21) of codes (T, 32) as the options want."""
     mouth = normalize_opening(codes[:, :BLINK_INDEX], articulation, lips, options.normalize_mouth)

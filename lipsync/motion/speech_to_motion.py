@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mouthpiece.engine.core import AVCore
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.engine.sampling.windows import Window
-    from mouthpiece.lipsync.options import AnimateOptions
+    from mouthpiece.lipsync.options import AnimateOptions, LipsyncOptions
 
 WINDOW_TICKS = 75  # of 40 ms: 3 s windows, as the core was trained
 OVERLAP_TICKS = 25  # of 40 ms: over a second one window blends into the next
@@ -121,7 +121,7 @@ def pad_planned_articulation(articulation: Articulation, ticks: int) -> tuple[np
 
 @torch.inference_mode()
 def sample_motion_codes(
-    core: AVCore, articulation: np.ndarray, options: AnimateOptions, item: str = "clip"
+    core: AVCore, articulation: np.ndarray, options: AnimateOptions | LipsyncOptions, item: str = "clip"
 ) -> np.ndarray:
     """Sample motion codes (T, 32) float32 in overlapping windows that blend; noise depends on the tick, not on the
     window.

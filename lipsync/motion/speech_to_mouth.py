@@ -39,7 +39,7 @@ class ArticulationTrack:
 
 def estimate_articulation(
     phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool, planned: Articulation | None = None
-) -> ArticulationTrack | None:
+) -> ArticulationTrack:
     """Recognise the articulation of a recording, and replace it by a planned one where there is one.
 
     wave: (S,) float32 at 16 kHz.  ticks: length at 25 Hz.

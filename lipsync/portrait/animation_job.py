@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -34,8 +34,11 @@ HEAD_BELOW = 0.95  # below it, in crop sides
 HEAD_BESIDE = 0.85  # to each side of it, in crop sides
 
 
+OptionsT = TypeVar("OptionsT", bound="PortraitOptions")
+
+
 @dataclass(frozen=True, eq=False)
-class AnimateJob:
+class AnimateJob(Generic[OptionsT]):
     """Hold an animation that has passed every check of its inputs; no network of a renderer has run.
 
     sound: path of a sound or a video, or the samples themselves.
@@ -51,7 +54,7 @@ class AnimateJob:
 
     portrait: Path
     sound: Path | Sound
-    options: PortraitOptions
+    options: OptionsT
     face: Face
     input_scale: float
     pixels: np.ndarray = field(repr=False)
@@ -88,8 +91,8 @@ class AnimateJob:
 
 
 def prepare_animation(
-    portrait: Path, sound: Path | Sound, options: PortraitOptions, articulation: Articulation | None = None
-) -> AnimateJob:
+    portrait: Path, sound: Path | Sound, options: OptionsT, articulation: Articulation | None = None
+) -> AnimateJob[OptionsT]:
     """Read and check a portrait and a sound, choose the face, and return the job.
 
     portrait: image file.
@@ -118,7 +121,8 @@ def _to_read_pixels(text: str, input_scale: float) -> FaceChoice:
     if choice.point is None:
         return choice
     width_px = None if choice.width_px is None else choice.width_px * input_scale
-    return choice._replace(point=tuple(input_scale * x for x in choice.point), width_px=width_px)
+    x, y = choice.point
+    return choice._replace(point=(input_scale * x, input_scale * y), width_px=width_px)
 
 
 def frame_portrait(pixels: np.ndarray, points: np.ndarray, options: PortraitOptions) -> tuple[np.ndarray, np.ndarray]:

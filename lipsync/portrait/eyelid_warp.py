@@ -75,7 +75,7 @@ def measure_skin_band(eye: EyeContour, light: np.ndarray) -> np.ndarray:
     above = np.linspace(BROW_SEARCH_START_HEIGHTS, SKIN_BAND_HEIGHTS + BROW_MARGIN_HEIGHTS, BROW_STEPS) * eye.height
     rows = (eye.upper[open_at] - above[:, None]) * len(light) - 0.5
     columns = np.broadcast_to(eye.x[open_at] * len(light) - 0.5, rows.shape)
-    seen = cv2.remap(
+    brightness = cv2.remap(
         light.astype(np.float32),
         columns.astype(np.float32),
         rows.astype(np.float32),
@@ -84,7 +84,7 @@ def measure_skin_band(eye: EyeContour, light: np.ndarray) -> np.ndarray:
     )
     bands, middles = [], []
     for part in np.array_split(np.arange(len(open_at)), BROW_PARTS):
-        profile = seen[:, part].mean(1)
+        profile = brightness[:, part].mean(1)
         dark = np.flatnonzero(profile < BROW_DARKNESS * np.maximum.accumulate(profile))
         bands.append((above[dark[0]] if len(dark) else above[-1]) - BROW_MARGIN_HEIGHTS * eye.height)
         middles.append(eye.x[open_at[part]].mean())

@@ -119,8 +119,8 @@ def inpaint_background(pixels: np.ndarray, hidden: np.ndarray, side_px: float) -
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     mirror = 2 * nearest - np.stack([x, y], -1)
     mirror = np.clip(mirror, 0, [w - 1, h - 1]).astype(np.float32)
-    seen = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST) == 0
-    read = np.where(seen[..., None], mirror, nearest)
+    visible = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST) == 0
+    read = np.where(visible[..., None], mirror, nearest)
     sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(sharp, (0, 0), max(1.0, 0.5 * BACKGROUND_BLUR_DEPTH * side_px))
     share = np.clip(depth_px / (BACKGROUND_BLUR_DEPTH * side_px), 0, 1)

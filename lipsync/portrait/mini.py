@@ -36,7 +36,7 @@ class MiniRenderer:
 
     def animate(
         self,
-        job: AnimateJob,
+        job: AnimateJob[AnimateOptions],
         output: Path,
         models: LipsyncModels,
         placement: Placement,

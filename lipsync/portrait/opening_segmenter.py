@@ -19,7 +19,7 @@ from mouthpiece.engine.weights.loading import load_state, load_state_into
 from mouthpiece.lipsync.portrait.unet import ResidualUNet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mouthpiece.engine.encoders.motion import MotionSpace
     from mouthpiece.face.crop import Crop
@@ -188,11 +188,10 @@ def estimate_openings(segmenter: OpeningSegmenter, crops: np.ndarray) -> np.ndar
     return np.array([measure_opening(share) for share in _predict_shares(segmenter.segment_mouth, pictures)])
 
 
-def correct_opening(codes: np.ndarray, space: MotionSpace, openings: list[float]) -> np.ndarray:
-    """Correct codes (N, 26) so that they have the measured openings (N,), in units of the crop, changing as little else
-    as
-    possible.
+def correct_opening(codes: np.ndarray, space: MotionSpace, openings: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Correct codes (N, 26) so that they have the measured openings (N,), in units of the crop.
 
+    As little else as possible is changed.
     codes: as the motion encoder predicts them.
     Of strangers the encoder predicts openings too small, and what is not seen as open cannot be shut.
     """

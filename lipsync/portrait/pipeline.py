@@ -51,7 +51,7 @@ class PreparedPortrait:
     lattice: torch.Tensor
 
 
-def prepare_portrait(job: AnimateJob, models: LipsyncModels) -> PreparedPortrait:
+def prepare_portrait(job: AnimateJob[AnimateOptions], models: LipsyncModels) -> PreparedPortrait:
     """Analyse a job's portrait: everything that is computed once a clip."""
     crop = make_crop(job.points, WORK_PX)
     pixels = crop.extract(job.pixels)
@@ -87,7 +87,7 @@ def render_frames(
 
 
 def animate(
-    job: AnimateJob,
+    job: AnimateJob[AnimateOptions],
     output: Path,
     models: LipsyncModels,
     placement: Placement,

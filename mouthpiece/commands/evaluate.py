@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recognizer",
         choices=REVIEW_CHOICES,
-        help="of a dub: what hears its lines; auto where it is not given",
+        help="of a dub: what recognises its lines; auto where it is not given",
     )
     add_former_flag(parser, "listen", "recognizer", choices=REVIEW_CHOICES)
     parser.add_argument(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sound`."""
-    parser.add_argument("video", type=Path, metavar="VIDEO", help="video that shall sound")
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="video that gets a soundtrack")
     add_output_flags(parser, "OUT.mp4|OUT.wav")
     parser.add_argument(
         "--accept-licence",

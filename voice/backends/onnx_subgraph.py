@@ -68,8 +68,9 @@ def _extract(model: memoryview, given: dict[str, tuple[int, int]], wanted: list[
             head.append(field)
     if graph is None:
         raise ValueError("no graph in it")
-    nodes, held = [], {_INITIALIZER: {}, _INPUT: {}, _OUTPUT: {}}
-    rest = []
+    nodes: list[_Node] = []
+    held: dict[int, dict[str, memoryview]] = {_INITIALIZER: {}, _INPUT: {}, _OUTPUT: {}}
+    rest: list[bytes | memoryview] = []
     for number, field, body in _iterate_fields(graph):
         if number == _NODE:
             nodes.append(_parse_node(field, body))
@@ -82,13 +83,13 @@ def _extract(model: memoryview, given: dict[str, tuple[int, int]], wanted: list[
     missing = [name for name in wanted if name not in made]
     if missing:
         raise ValueError(f"it has no tensor {missing[0]}")
-    parts = [node.raw for node in kept] + rest
+    parts: list[bytes | memoryview] = [*(node.raw for node in kept), *rest]
     parts += [field for name, field in held[_INITIALIZER].items() if name in needed]
     parts += [field for name, field in held[_INPUT].items() if name in needed and name not in given]
     parts += [_encode_field(_INPUT, _encode_value_info(name, *given[name])) for name in given if name in needed]
-    parts += [
-        held[_OUTPUT].get(name) or _encode_field(_OUTPUT, _encode_field(_VALUE_NAME, name.encode())) for name in wanted
-    ]
+    for name in wanted:
+        value_info = _encode_field(_OUTPUT, _encode_field(_VALUE_NAME, name.encode()))
+        parts.append(held[_OUTPUT].get(name) or value_info)
     return b"".join(head) + _encode_field(_GRAPH, b"".join(parts))
 
 
@@ -139,6 +140,7 @@ def _iterate_fields(message: memoryview) -> Iterator[tuple[int, memoryview, Any]
         start = at
         key, at = _parse_varint(message, at)
         kind = key & 7
+        value: memoryview | int
         if kind == 0:
             value, at = _parse_varint(message, at)
         elif kind in (1, 5):

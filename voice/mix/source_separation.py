@@ -141,7 +141,7 @@ def _list_numpy_globals() -> list[Any]:
     """List what NumPy arrays in a pickle are made of."""
     from numpy.core import multiarray
 
-    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.float32))]
+    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.float32))]  # type: ignore[attr-defined]
 
 
 def separate_sound(

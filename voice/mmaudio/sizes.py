@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from typing import Any
 
-Size = TypeVar("Size")
+Size = TypeVar("Size", "NetworkSize", "VaeSize", "VocoderSize", "SyncSize", "ClipSize")
 
 CLIP_HZ = Fraction(8)  # frames that CLIP encodes
 SYNC_FRAME_HZ = Fraction(25)  # frames that the sync encoder encodes
@@ -201,16 +201,16 @@ class ModelVariant:
         return RATES[self.mode]
 
 
-_MEDIUM = {"hidden_dim": 896, "num_heads": 14}
-_LARGE = _MEDIUM | {"depth": 21, "fused_depth": 14}
+_MEDIUM = NetworkSize(40, hidden_dim=896, num_heads=14)
+_LARGE = replace(_MEDIUM, depth=21, fused_depth=14)
 VARIANTS = {
     variant.name: variant
     for variant in (
         ModelVariant("mmaudio-small-16k", "16k", NetworkSize(20)),
         ModelVariant("mmaudio-small-44k", "44k", NetworkSize(40)),
-        ModelVariant("mmaudio-medium-44k", "44k", NetworkSize(40, **_MEDIUM)),
-        ModelVariant("mmaudio-large-44k", "44k", NetworkSize(40, **_LARGE)),
-        ModelVariant("mmaudio-large-44k-v2", "44k", NetworkSize(40, **_LARGE, v2=True)),
+        ModelVariant("mmaudio-medium-44k", "44k", _MEDIUM),
+        ModelVariant("mmaudio-large-44k", "44k", _LARGE),
+        ModelVariant("mmaudio-large-44k-v2", "44k", replace(_LARGE, v2=True)),
     )
 }
 
@@ -221,7 +221,8 @@ def parse_size(kind: type[Size], config: dict[str, Any]) -> Size:
     kind: one of the size dataclasses.
     Raises UsageError when a name without default is missing.
     """
-    known = {name: _freeze(value) for name, value in config.items() if name in kind.__dataclass_fields__}
+    names = {field.name for field in fields(kind)}
+    known = {name: _freeze(value) for name, value in config.items() if name in names}
     try:
         return kind(**known)
     except TypeError as error:

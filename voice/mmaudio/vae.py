@@ -50,7 +50,7 @@ def sum_mp(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return ((1 - _MP_SUM_WEIGHT) * a + _MP_SUM_WEIGHT * b) / math.sqrt((1 - _MP_SUM_WEIGHT) ** 2 + _MP_SUM_WEIGHT**2)
 
 
-def make_conv(width_in: int, width_out: int, kernel: int) -> torch.nn.Module:
+def make_conv(width_in: int, width_out: int, kernel: int) -> nn.Conv1d:
     """Make a convolution without bias, of the same length."""
     return nn.Conv1d(width_in, width_out, kernel, padding=kernel // 2, bias=False)
 

@@ -160,5 +160,7 @@ def find_audible_edges(wave: np.ndarray, rate_hz: int) -> tuple[float, float] | 
     level = np.sqrt(np.maximum(power[width:] - power[:-width], 0)[::step] / width)
     peak = float(level.max(initial=0.0))
     loud = float(np.quantile(level[level >= peak * 0.01], 0.95)) if peak > 1e-5 else 0.0
-    heard = np.flatnonzero(level > loud * 10 ** (AUDIBLE_RANGE_DB / 20)) if loud else []
-    return (heard[0] * step / rate_hz, min(len(wave), (heard[-1] + 1) * step) / rate_hz) if len(heard) else None
+    audible = np.flatnonzero(level > loud * 10 ** (AUDIBLE_RANGE_DB / 20)) if loud else np.zeros(0, int)
+    if not len(audible):
+        return None
+    return audible[0] * step / rate_hz, min(len(wave), (audible[-1] + 1) * step) / rate_hz

@@ -162,9 +162,9 @@ def borrow_silence(slot: TimeSlot, wanted_s: float, limits: FitLimits) -> tuple[
         before = min([before, *(float(slot.start_s) - float(c) for c in slot.shot_cuts_s if c <= slot.start_s)])
     after = min(after, max(0.0, missing))
     before = min(before, max(0.0, missing - after))
-    milli = Fraction(1, 1000)  # borrowed time is whole milliseconds
-    after, before = (Fraction(math.floor(t * 1000 + 1e-6)) * milli for t in (after, before))
-    return Fraction(slot.start_s) - before, Fraction(slot.end_s) + after, float(after + before)
+    # borrowed time is whole milliseconds
+    after_s, before_s = (Fraction(math.floor(t * 1000 + 1e-6), 1000) for t in (after, before))
+    return Fraction(slot.start_s) - before_s, Fraction(slot.end_s) + after_s, float(after_s + before_s)
 
 
 def _judge_tempo(tempo: float, limits: FitLimits) -> tuple[str, bool]:
@@ -296,7 +296,8 @@ def speak_into_slot(
     fitted = fit_to_slot(plan, slot, limits)
     fills_slot = not any(step.name == "silence" for step in fitted.rungs) and fitted.end_error_s < 0.1
     reachable = fitted.stretch == 1.0 and fills_slot
-    attempts, now = [], fitted.plan
+    attempts: list[tuple[FittedLine, np.ndarray]] = []
+    now = fitted.plan
     while len(attempts) < MAX_SPEAKING_ATTEMPTS and now.durations not in [a.plan.durations for a, _ in attempts]:
         wave = np.asarray(speak(now), np.float32).reshape(-1)
         wave = stretch_wave(wave, rate_hz, fitted.stretch) if fitted.stretch != 1.0 else wave

@@ -91,9 +91,9 @@ class SpeechPlan:
 
     def retime(self, durations: np.ndarray | Sequence[int]) -> SpeechPlan:
         """Give the phones other durations (N,); the curves are stretched phone by phone."""
-        durations = tuple(int(d) for d in durations)
-        curves = (stretch_curve(c, self.durations, durations) for c in (self.f0, self.energy))
-        return replace(self, durations=durations, **dict(zip(("f0", "energy"), curves)))
+        units = tuple(int(d) for d in durations)
+        f0, energy = (stretch_curve(curve, self.durations, units) for curve in (self.f0, self.energy))
+        return replace(self, durations=units, f0=f0, energy=energy)
 
     def replace_curves(self, f0: np.ndarray | None = None, energy: np.ndarray | None = None) -> SpeechPlan:
         """Replace F0 (2 U,) in Hz, energy (2 U,), or both."""
@@ -119,10 +119,9 @@ def read_plan(facts: dict[str, Any]) -> SpeechPlan:
     """Read a plan from `SpeechPlan.as_dict`. Raises InvalidInputError."""
     try:
         words = tuple(Word(text, start, stop, (a, b)) for text, start, stop, a, b in facts["words"])
-        curves = (np.array(facts[name], np.float32) for name in ("f0", "energy"))
-        return SpeechPlan(
-            facts["text"], facts["language"], tuple(facts["phones"]), tuple(facts["durations"]), *curves, words
-        )
+        f0, energy = (np.array(facts[name], np.float32) for name in ("f0", "energy"))
+        phones, durations = tuple(facts["phones"]), tuple(facts["durations"])
+        return SpeechPlan(facts["text"], facts["language"], phones, durations, f0, energy, words)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"not a plan of a line ({error}).", hint="Give the 'plan' of a side-car.", code="bad_plan"

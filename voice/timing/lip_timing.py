@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from mouthpiece.engine.core import build_core
 from mouthpiece.engine.encoders.articulatory_features import MOUTH_SHAPES, VISEMES
@@ -130,6 +129,7 @@ def _encode_frames(video: Path, track: FaceTrack, needed: np.ndarray, reader: Li
         for k, _, native in video_reader.read_native_frames():
             if needed[k]:
                 crop = crop_face(track, k, CROP_PX)
+                assert crop is not None  # needed frames show the face
                 crops.append(crop.extract(to_upright_rgb(native)))
                 frames.append(k)
             if crops and (len(crops) == BATCH_FRAMES or k == last):
@@ -162,7 +162,7 @@ def _read_span(
     yaw_deg = float(np.median(np.abs(track.yaw_deg[inside]))) if inside.any() else HIDDEN_YAW_DEG
     lips = reader.space.lips.numpy()
     opening = motion @ lips
-    scores = read_lips(reader.core, torch.from_numpy(normalize_motion(motion, lips)))
+    scores = read_lips(reader.core, normalize_motion(motion, lips))
     return LipReading(float(at[0]), scores, visible, yaw_deg, float(opening.std()))
 
 
@@ -255,7 +255,7 @@ def _align_states(states: _ViterbiStates, scores: np.ndarray) -> np.ndarray | No
     longest = np.maximum(MAX_PHONE_S * float(ARTICULATION_HZ), 2 * expected)
     longest = np.where(expected == 0, len(scores), longest)
     deviations = np.full(len(expected), LOG_DURATION_STD)
-    return align_phones_to_scores(scores - LOG_PHONE_PRIOR, states.phones, expected, deviations, longest)
+    return align_phones_to_scores(scores - LOG_PHONE_PRIOR, np.array(states.phones), expected, deviations, longest)
 
 
 def compute_viseme_confidence(scores: np.ndarray, phones: Sequence[int], edges: np.ndarray) -> float:

@@ -195,7 +195,7 @@ def test_batches_and_runs_change_nothing(move, tmp_path):
     assert off.max() <= 3 and (off > 0).mean() < 1e-3
 
 
-def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, models, monkeypatch):
+def test_a_reference_mouth_is_prepared_once_however_many_frames_use_it(move, models, monkeypatch):
     seen, survey = [], models.renderer.network.predict_teeth
     monkeypatch.setattr(
         models.renderer.network, "predict_teeth", lambda pixels: seen.append(len(pixels)) or survey(pixels)
@@ -204,7 +204,7 @@ def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, m
     assert move(batch=2)[1]["faces"][0]["frames_changed"] == FRAMES and 1 <= sum(seen) <= 2
 
 
-def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
+def test_saved_face_tracks_give_the_same_film(film, seen, move, tmp_path):
     save_face_tracks(tmp_path / "seen.npz", seen)
     again = load_face_tracks(tmp_path / "seen.npz", ["largest"])
     assert again.times == seen.times and again.end == seen.end
@@ -215,7 +215,7 @@ def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
     )
 
 
-def test_what_is_told_replaces_what_is_heard_and_gaps_are_heard(move):
+def test_a_planned_articulation_replaces_the_recognised_one_where_it_is_known(move):
     from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 
     told = np.full((20, ARTICULATION_WIDTH), np.nan, np.float32)
@@ -229,7 +229,7 @@ def test_what_is_told_replaces_what_is_heard_and_gaps_are_heard(move):
         move(words={"articulation": Articulation(told[:, :7])})
 
 
-def test_the_lips_can_follow_another_recording_than_is_heard(move, own_sound, other_sound, tmp_path):
+def test_the_lips_can_follow_another_recording_than_the_one_in_the_output(move, own_sound, other_sound, tmp_path):
     first, _ = move("one.mp4", sound=other_sound, words={"spans": [(0, 1)]})
     second, _ = move("two.mp4", sound=own_sound, words={"spans": [(0, 1)], "lips_from": other_sound})
     assert np.array_equal(first, second)
@@ -265,7 +265,7 @@ def gap(clips, puppet):
     return clips / "gap.mp4"
 
 
-def test_frames_without_the_face_pass_and_are_told_of(gap, clips, move):
+def test_frames_without_the_face_are_left_alone_and_reported(gap, clips, move):
     sound = noise(clips / "gap.wav", 12 / 25, 2)
     before, (after, facts) = shown(gap), move(video=gap, sound=sound)
     assert np.array_equal(before[6:], after[6:]) and not np.array_equal(before[:6], after[:6])
@@ -316,7 +316,7 @@ def phone_film(path, puppet, stamps, rotation):
     return path
 
 
-def test_a_phones_film_keeps_its_times_and_its_turn(clips, puppet, move, tmp_path):
+def test_a_phone_video_keeps_its_time_stamps_and_its_rotation(clips, puppet, move, tmp_path):
     stamps = [0, 3003, 6010, 9000, 15_015, 18_000, 21_111, 27_000, 30_030, 33_033]
     video = phone_film(clips / "phone.mp4", puppet, stamps, 90)
     after, facts = move(video=video, sound=noise(clips / "phone.wav", 0.4, 3))
@@ -328,7 +328,7 @@ def test_a_phones_film_keeps_its_times_and_its_turn(clips, puppet, move, tmp_pat
     assert np.array_equal(before[outside], after[outside]) and (before != after).any() and facts["variable_rate"]
 
 
-def test_sound_that_goes_on_is_refused_unless_silent_or_to_be_cut(clips, film, move, tmp_path):
+def test_longer_sound_is_refused_unless_the_remainder_is_silent_or_may_be_cut(clips, film, move, tmp_path):
     long = noise(clips / "long.wav", 1.0, 4)
     with pytest.raises(InvalidInputError, match="goes on for 0.60 s after the film") as caught:
         move(sound=long)
