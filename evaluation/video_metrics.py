@@ -58,7 +58,7 @@ class VideoMetrics:
     sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
     cheeks: (T, 3) mean CIE Lab of both cheeks in it, NaN without a face.
     crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
-    looks: up to 64 `Look`s, evenly spread over the frames with a face.
+    aligned_faces: up to 64 of them, evenly spread over the frames with a face.
     truncated: whether announced frames are missing.
     """
 
@@ -112,7 +112,7 @@ class _LandmarkFinder:
 
 
 def get_face_points(landmarks: np.ndarray) -> np.ndarray:
-    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of
+    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). An eye is the mean of
     its lid
     points.
     """
@@ -169,7 +169,7 @@ def measure_video(path: Path) -> VideoMetrics:
 
 @lru_cache(maxsize=4)
 def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
-    rows, steady, points, sharp, cheeks, times, looks = [], [], [], [], [], [], []
+    rows, steady, points, sharp, cheeks, times, aligned_faces = [], [], [], [], [], [], []
     crop_px, every, faces = None, 1, 0
     with VideoReader(path) as reader, FaceMeshDetector(follow=True) as mesh:
         finder = _LandmarkFinder(mesh)
@@ -187,22 +187,22 @@ def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
                     table.append(np.full(shape, np.nan))
                 continue
             crop_px = crop_px or choose_crop_px(landmarks)
-            look = align_face(frame.pixels, landmarks, crop_px)
+            aligned = align_face(frame.pixels, landmarks, crop_px)
             rows.append(measure_landmarks(landmarks))
             steady.append(landmarks[JITTER_POINTS, :2])
             points.append(get_face_points(landmarks))
-            sharp.append(measure_sharpness(look.pixels))
-            cheeks.append(measure_cheek_colour(look.pixels))
+            sharp.append(measure_sharpness(aligned.pixels))
+            cheeks.append(measure_cheek_colour(aligned.pixels))
             if faces % every == 0:
-                looks.append(look)
-            if len(looks) > MAX_ALIGNED_FACES:
-                looks, every = looks[::2], 2 * every
+                aligned_faces.append(aligned)
+            if len(aligned_faces) > MAX_ALIGNED_FACES:
+                aligned_faces, every = aligned_faces[::2], 2 * every
             faces += 1
         measures = FaceMeasurements(*np.array(rows).T.copy(), np.array(steady))
         rate = reader.info.rate or MOTION_HZ
         return VideoMetrics(
             *(Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), np.array(cheeks)),
-            *(crop_px, looks, reader.truncated),
+            *(crop_px, aligned_faces, reader.truncated),
         )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STAGES = ("image", "video", "speed")
 MOTION_FRAMES = 4  # shown clean before a window, EMO's motion frames
 MOTION_FRAMES_SHARE = 0.5  # of the windows that have them
-CONDITION_DROP_SHARE = 0.1  # of the items that are told nothing, so that guidance works
+CONDITION_DROP_SHARE = 0.1  # of the items without conditions, so that guidance works
 PEAK_RATE = 1e-5  # EMO's learning rate in all stages
 SPEED_BUCKETS, SPEED_MEDIAN_FRAMES = 9, 5
 MAX_CLIP_FRAMES = 300
@@ -96,8 +96,8 @@ def encode_training_clip(
     with torch.inference_mode():
         pixels = torch.from_numpy(taken).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([models.vae.encode(part.to(device)).cpu() for part in pixels.split(4)])
-        hearing = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
-        states = hearing.get_states(range(hearing.states)).cpu()
+        features = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
+        states = features.get_states(range(features.states)).cpu()
     mask = (255 * make_face_region_mask(union, crop)).round().astype(np.uint8)
     return {
         "latents": latents.half().numpy(),
@@ -117,7 +117,8 @@ def write_training_clips(
 ) -> int:
     """Write OUT/echomimic-clips/NAME.npz for every talking clip; resumes. Returns the number of files there.
 
-    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and ears; None is the cache.
+    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and audio
+    encoder; None is the cache.
     detail: side of the square, px, a multiple of 16.  device: one of DEVICE_CHOICES.  progress: called with (done,
     all).
     Raises MissingDependencyError for weights that are not there.
@@ -157,7 +158,9 @@ def sample_example(paths: list[Path], frames: int, rng: np.random.Generator) -> 
 
 
 class TrainableNetworks(torch.nn.Module):
-    """The networks that learn together. models: weights.Models, whose VAE and ears stay as they are."""
+    """Hold the networks that are trained together. models: weights.Models, whose VAE and audio encoder stay
+    as they are.
+    """
 
     def __init__(self, models: Any) -> None:
         super().__init__()
@@ -168,15 +171,15 @@ class TrainableNetworks(torch.nn.Module):
         self.requires_grad_(False)
         self.denoiser.use_motion = stage != "image"
         for name, parameter in self.named_parameters():
-            motion, ears = (
+            motion, audio = (
                 ".motion_modules." in name,
                 ".attn2." in name or ".norm2." in name and "transformer_blocks" in name,
             )
             speed = "speed_" in name
             of = {
-                "image": not (motion or ears or speed),
-                "video": (motion or ears) and not speed,
-                # ears are held on purpose: the head's speed must not steal the mouth's link to the sound
+                "image": not (motion or audio or speed),
+                "video": (motion or audio) and not speed,
+                # audio layers are frozen on purpose: the head's speed must not steal the mouth's link to the sound
                 "speed": motion or speed,
             }
             parameter.requires_grad_(of[stage])
@@ -187,7 +190,7 @@ class TrainableNetworks(torch.nn.Module):
 
         example: Example.  stage: one of STAGES.  generator: of the CPU, so that a run repeats.
         Source: v-prediction, 2202.00512; clean frames before the window: EMO's motion frames, shown to the network
-        itself: ours.
+        itself.
         """
         latents = example.latents.transpose(0, 1)[None]
         frames, device = latents.shape[2], latents.device
@@ -205,10 +208,10 @@ class TrainableNetworks(torch.nn.Module):
             )
         known = dropped >= CONDITION_DROP_SHARE
         audio = example.audio if known and stage != "image" else torch.zeros_like(example.audio)
-        told = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
+        conditions = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
         if stage == "speed":
-            told["speed"] = example.speed
-        made = self.denoiser(x, times, told, self.reference(example.portrait) if known else {})
+            conditions["speed"] = example.speed
+        made = self.denoiser(x, times, conditions, self.reference(example.portrait) if known else {})
         return F.mse_loss(made[:, :, kept:].float(), wanted[:, :, kept:])
 
 
@@ -227,7 +230,7 @@ def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) ->
 
 
 def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
-    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were."""
+    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and audio encoder as they were."""
     folder.mkdir(parents=True, exist_ok=True)
     state = networks.denoiser.state_dict()
     motion = {key: tensor for key, tensor in state.items() if ".motion_modules." in key}
