@@ -64,6 +64,7 @@ def option(
     return dataclasses.field(default=default, metadata=facts | {"formerly": formerly, "advanced": advanced})
 
 
+@dataclasses.dataclass(frozen=True)
 class Options:
     """Base of the option dataclasses: validates every field of a new instance.
 
@@ -75,7 +76,7 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """Return all values as a JSON-ready dict; used as a preset it makes the same options."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: str(value) if isinstance(value, Fraction | Path) else value for name, value in plain.items()}
 
 
@@ -106,14 +107,14 @@ def _unwrap_optional(hint: Any) -> type:
 def get_option_types(cls: type[Options]) -> dict[str, type]:
     """Return {name: type} of all options of a dataclass; of an optional one the type of a value that is given."""
     hints = typing.get_type_hints(cls)
-    return {field.name: _unwrap_optional(hints[field.name]) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {field.name: _unwrap_optional(hints[field.name]) for field in dataclasses.fields(cls)}
 
 
 def get_former_names(cls: type[Options]) -> dict[str, str]:
     """Return {former name: present name} of the renamed options of a dataclass."""
     return {
         field.metadata["formerly"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("formerly")
-    }  # type: ignore[arg-type]
+    }
 
 
 def rename_former_options(cls: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def resolve_options(cls: type[OptionsType], preset: Mapping[str, Any] | None, fl
     Raises UsageError.
     """
     warn_of_former_options(flags)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     values = {}
     for key, value in rename_former_options(cls, preset or {}).items():
         name = key.replace("-", "_")
@@ -242,7 +243,7 @@ def check_options(options: Options) -> None:
     Raises UsageError naming the flag, the value and what is accepted.
     """
     hints = typing.get_type_hints(type(options))
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+    for field in dataclasses.fields(options):
         value, kind = getattr(options, field.name), _unwrap_optional(hints[field.name])
         if value is None and (field.default is None or kind is not hints[field.name]):
             continue

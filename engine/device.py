@@ -78,7 +78,7 @@ def _has_cpu_feature(name: str) -> bool:
     return bool(getattr(torch.cpu, name, lambda: False)())
 
 
-def set_cpu_threads(count=None) -> int:
+def set_cpu_threads(count: int | None = None) -> int:
     """Set how many CPU threads networks use; return the number in use.
 
     count: int, at least 1; None leaves it as it is.

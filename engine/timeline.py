@@ -68,7 +68,7 @@ def snap_to_standard_rate(rate: Fraction) -> Fraction:
     return Fraction(rate)
 
 
-def round_half_up(value: Fraction | int) -> int:
+def round_half_up(value: Fraction | float) -> int:
     """Round to the nearest whole number; halves go up, also below zero.
 
     The built-in round() sends halves to the even number, which makes uneven steps.
@@ -93,7 +93,7 @@ def get_frame_time(index: int, rate: Fraction) -> Fraction:
     return Fraction(index) / rate
 
 
-def count_samples(time: Fraction, rate_hz: int) -> int:
+def count_samples(time: Fraction | float, rate_hz: int) -> int:
     """Count the samples that lie before a time, to the nearest sample.
 
     time: seconds.  rate_hz: samples a second.

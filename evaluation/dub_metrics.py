@@ -121,21 +121,20 @@ def measure_line(line: MeasuredLine, dialogue: Sound, source: Sound | None = Non
     """
     wave, offset_s = _cut_out(dialogue, line)
     spans = find_sounding_spans(wave, dialogue.rate_hz) + offset_s
-    edges = find_audible_edges(wave, dialogue.rate_hz)
-    audible = len(spans) > 0 and edges is not None
+    edges = find_audible_edges(wave, dialogue.rate_hz) if len(spans) else None
     length_s = line.end_s - line.start_s
     first_s, last_s = line.aimed_s or (line.start_s, line.end_s)
     lufs = measure_wave_lufs(wave, dialogue.rate_hz)
     numbers: dict[str, Any] = {
-        "start_err_ms": round(1000 * (edges[0] + offset_s - first_s), 1) if audible else None,
-        "end_err_ms": round(1000 * (edges[1] + offset_s - last_s), 1) if audible else None,
+        "start_err_ms": None if edges is None else round(1000 * (edges[0] + offset_s - first_s), 1),
+        "end_err_ms": None if edges is None else round(1000 * (edges[1] + offset_s - last_s), 1),
         "stretch": round(float(line.stretch), 4),
         "adherence": None if line.natural_s is None or length_s <= 0 else _is_near(line.natural_s, length_s),
         "isometry": _is_near(len(line.text), len(line.original)) if line.original else None,
         "lufs": None if lufs is None else round(lufs, 1),
     }
     numbers |= dict.fromkeys(("overlap", "pause_match", "rate_ratio", "f0_correlation"))
-    if source is not None and audible:
+    if source is not None and edges is not None:
         film_wave, _ = _cut_out(source, line)
         film_spans = find_speech_spans(film_wave, source.rate_hz) + offset_s
         dub = SpeechSound(wave, dialogue.rate_hz, spans)

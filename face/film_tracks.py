@@ -121,16 +121,16 @@ class FilmFaceTracker:
         choices = tuple(str(choice) for choice in choices)
         with progress.stage("following the face", self._film.info.frames) as advance:
             paths = [self._get_path(choice) for choice in choices]
-            found = [load_face_tracks(path, (choice,)) for path, choice in zip(paths, choices)]
-            missing = [k for k, tracks in enumerate(found) if tracks is None]
+            kept = {choice: load_face_tracks(path, (choice,)) for path, choice in zip(paths, choices)}
+            known = {choice: tracks for choice, tracks in kept.items() if tracks is not None}
+            missing = [choice for choice in choices if choice not in known]
             if missing:
-                new = self._track_anew([choices[k] for k in missing], [paths[k] for k in missing], advance)
-                for k, tracks in zip(missing, new):
-                    found[k] = tracks
+                known |= zip(missing, self._track_anew(missing, advance))
         for path in paths:
             add_saved_records(path)
-        first = found[0]
-        return FaceTracks(first.times, first.end, choices, [one.tracks[0] for one in found], first.truncated)
+        found = [known[choice] for choice in choices]
+        tracks = [one.tracks[0] for one in found]
+        return FaceTracks(found[0].times, found[0].end, choices, tracks, found[0].truncated)
 
     def load_all(self) -> list[FaceTracks]:
         """Load every track of the film that is kept, one face each."""
@@ -142,8 +142,9 @@ class FilmFaceTracker:
         name = TRACKS_FILE.format(film=self._film.sha256[:16], choice=f"{key:08x}")
         return self._folder / name
 
-    def _track_anew(self, choices: list[str], paths: list[Path], advance: Callable[[int], object]) -> list[FaceTracks]:
+    def _track_anew(self, choices: list[str], advance: Callable[[int], object]) -> list[FaceTracks]:
         """Track faces and keep each; raise the kept error where an earlier run found nobody."""
+        paths = [self._get_path(choice) for choice in choices]
         nobody = paths[0].with_suffix(NOBODY_SUFFIX)
         if nobody.is_file():
             add_saved_records(paths[0])

@@ -87,7 +87,7 @@ def compute_matte(
     return matte
 
 
-def compute_crop_coordinates(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def compute_crop_coordinates(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Compute where pixels lie in units of the face's crop, float32 (H, W, 2).
 
     points: (4, 2) of the face.  shape: (H, W).

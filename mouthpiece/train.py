@@ -40,6 +40,13 @@ class TrainRequest:
     device: str = "auto"
     seed: int = 0
 
+    @property
+    def data_folder(self) -> Path:
+        """Return `data`, which check_request made sure of for the stages that read it."""
+        if self.data is None:
+            raise UsageError(f"train {self.stage}: --data is missing.", code="usage")
+        return self.data
+
     def get_training_arguments(self, report: Report) -> dict[str, Any]:
         """Return the arguments that the stages share which train a network."""
         budget = {} if self.minutes is None else {"minutes": self.minutes}
@@ -78,7 +85,7 @@ def check_request(request: TrainRequest) -> None:
 def _write_crops(request: TrainRequest, report: Report) -> Any:
     from mouthpiece.training.data.face_crops import write_crops
 
-    return write_crops(request.data, request.out, request.workers, report)
+    return write_crops(request.data_folder, request.out, request.workers, report)
 
 
 def _write_puppets(request: TrainRequest, report: Report) -> Any:
@@ -90,20 +97,20 @@ def _write_puppets(request: TrainRequest, report: Report) -> Any:
 def _align_clips(request: TrainRequest, report: Report) -> Any:
     from mouthpiece.training.data.forced_alignment import align_clips
 
-    return align_clips(request.data, request.out, request.workers, report)
+    return align_clips(request.data_folder, request.out, request.workers, report)
 
 
 def _write_synthetic_voices(request: TrainRequest, report: Report) -> Any:
     from mouthpiece.training.data.synthetic_voices import write_synthetic_voices
     from mouthpiece.voice.text_to_speech import synthesize_for_face
 
-    return write_synthetic_voices(request.data, request.out, synthesize_for_face, request.seed, report)
+    return write_synthetic_voices(request.data_folder, request.out, synthesize_for_face, request.seed, report)
 
 
 def _write_motion_codes(request: TrainRequest, report: Report) -> Any:
     from mouthpiece.training.data.motion_codes import write_motion_codes
 
-    return write_motion_codes(request.data, request.out)
+    return write_motion_codes(request.data_folder, request.out)
 
 
 def _write_encoded_clips(request: TrainRequest, report: Report) -> Any:
@@ -151,7 +158,7 @@ def _embed_weights(request: TrainRequest, report: Report) -> Any:
 def _write_echomimic_clips(request: TrainRequest, report: Report) -> Any:
     from mouthpiece.training.echomimic import write_training_clips
 
-    return write_training_clips(request.data, request.out, request.start, device=request.device, progress=report)
+    return write_training_clips(request.data_folder, request.out, request.start, device=request.device, progress=report)
 
 
 def _fine_tune_echomimic(request: TrainRequest, report: Report) -> Any:

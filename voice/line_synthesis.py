@@ -108,7 +108,7 @@ class SpokenTake:
 
 def plan_text(
     voice: Voice, text: str, speed: float = 1.0, dictionary: Path | None = None, index: int = 0, seed: int = 0
-) -> tuple[list[SpeechPlan], list[Utterance]]:
+) -> tuple[list[SpeechPlan], Sequence[Utterance]]:
     """Plan take `index` of a text at its natural pace: the plans and the utterances of its parts.
 
     Raises what split_into_utterances and the voice raise.
@@ -161,13 +161,14 @@ def synthesize_line(
     Its times come from the first of these that can be trusted: the actor's own line, his lips, the slot.
     plans: of the line's parts at their natural pace.  limits: of the fit to the slot, None for the defaults.
     """
-    guide, facts = guide or GuideTrack(), {}
+    guide = guide or GuideTrack()
+    facts: dict[str, Any] = {}
     if len(plans) == 1 and guide.recording is not None and parse_prosody_amount(guide.prosody.prosody) > 0:
         take = _follow_recording(voice, plans[0], slot, guide, facts)
         if take is not None:
             return take
     if len(plans) == 1 and guide.lips is not None:
-        take = _follow_lips(voice, plans[0], slot, guide, facts, limits)
+        take = _follow_lips(voice, plans[0], slot, guide.lips, facts, limits)
         if take is not None:
             return take
     return _fit_parts(voice, plans, slot, facts, limits)
@@ -238,14 +239,14 @@ def _follow_lips(
     voice: Voice,
     plan: SpeechPlan,
     slot: TimeSlot,
-    guide: GuideTrack,
+    lips: LipReading,
     facts: dict[str, Any],
     limits: FitLimits | None,
 ) -> SpokenTake | None:
     """Speak at the times that the lips show; None, with the reason in facts, where they cannot be trusted."""
     from mouthpiece.voice.timing.lip_timing import retime_to_lips
 
-    timed = retime_to_lips(plan, guide.lips, slot)
+    timed = retime_to_lips(plan, lips, slot)
     facts["mouth"] = timed.facts
     if timed.plan is None:
         return None

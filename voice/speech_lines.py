@@ -27,7 +27,7 @@ from mouthpiece.voice.speech_job import build_slots, is_speakable
 from mouthpiece.voice.timing.prosody_transfer import parse_prosody_amount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Any
 
     from mouthpiece.engine.contracts import FaceTracks
@@ -263,7 +263,7 @@ def _speak_take(
 ) -> SpokenTake:
     """Speak take `index` of a line in its slot."""
     options, match = settings.options, settings.match
-    utterances: list[Utterance] = []
+    utterances: Sequence[Utterance] = ()
     if voice.timed:
         plans, utterances = plan_text(voice, line.text, options.speed, options.dictionary, index, options.seed)
         if match is not None:

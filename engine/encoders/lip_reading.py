@@ -39,11 +39,11 @@ def read_lips(core: AVCore, motion: np.ndarray, window: int = 150, margin: int =
 
     window: ticks read at a time, in constant memory.  margin: ticks read beyond it on each side.
     """
-    motion, parts = torch.as_tensor(motion), []
-    for start in range(0, len(motion), window):
-        stop = min(len(motion), start + window)
-        a, b = max(0, start - margin), min(len(motion), stop + margin)
-        logits = core.read_phones(motion[None, a:b])[0]
+    values, parts = torch.as_tensor(motion), []
+    for start in range(0, len(values), window):
+        stop = min(len(values), start + window)
+        a, b = max(0, start - margin), min(len(values), stop + margin)
+        logits = core.read_phones(values[None, a:b])[0]
         parts.append(logits[2 * (start - a) : 2 * (stop - a)].log_softmax(-1))
     return torch.cat(parts).numpy()
 

@@ -140,11 +140,13 @@ def _add_copied_stream(container: OutputContainer, picture: VideoStream, target:
 
 def _make_codec_error(picture: VideoStream, target: Path) -> InvalidInputError:
     """Make the error for a picture whose codec the target's container cannot hold."""
-    own = get_output_format(target)
-    others = [suffix for row in CONTAINERS if row.holds_any_codec and row.output is not own for suffix in row.suffixes]
+    output = get_output_format(target)
+    others = [
+        suffix for row in CONTAINERS if row.holds_any_codec and row.output is not output for suffix in row.suffixes
+    ]
     return InvalidInputError(
         f"{target}: a picture coded as {picture.codec_context.name} cannot be stored in a {target.suffix} file.",
-        hint=f"Try a name ending in {' or '.join(others)}, or convert the video to {own.video_codec.name} first.",
+        hint=f"Try a name ending in {' or '.join(others)}, or convert the video to {output.video_codec.name} first.",
         code="codec_container",
     )
 

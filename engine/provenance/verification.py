@@ -85,7 +85,7 @@ def _judge_manifest(path: Path, manifest: dict[str, Any] | None, problem: str | 
 
     problem: why there is no manifest although there should be one.
     """
-    result = {
+    result: dict[str, Any] = {
         "file": str(path),
         "state": UNMARKED,
         "problems": [],
@@ -141,7 +141,7 @@ def _read_manifest(path: Path, anchors: str) -> tuple[dict[str, Any] | None, str
     """Read the manifest store: (contents, None), (None, what is wrong with it), or (None, None) where there is none."""
     import c2pa
 
-    settings = {"verify": {"verify_trust": True} | OFFLINE_SETTINGS}
+    settings: dict[str, Any] = {"verify": {"verify_trust": True} | OFFLINE_SETTINGS}
     if anchors:
         settings["trust"] = {"trust_anchors": anchors}
     context = c2pa.Context.from_dict(settings)
@@ -231,13 +231,13 @@ def _get_assertion(manifest: dict[str, Any], label: str) -> dict[str, Any]:
 
 def _extract_facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """Extract what the manifest says, whether or not it still holds: fields of `verify_file`."""
-    own = _get_assertion(manifest, ASSERTION_LABEL)
+    assertion = _get_assertion(manifest, ASSERTION_LABEL)
     return {
         "embedded": "beside" not in manifest,
         "signature": _extract_signature(manifest),
-        "generated": _extract_generation(manifest, own),
-        "consent": own.get("consent") if isinstance(own.get("consent"), str | dict) else None,
-        "watermark": own.get("watermark"),
+        "generated": _extract_generation(manifest, assertion),
+        "consent": assertion.get("consent") if isinstance(assertion.get("consent"), str | dict) else None,
+        "watermark": assertion.get("watermark"),
     }
 
 
@@ -257,17 +257,20 @@ def _extract_signature(manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _extract_generation(manifest: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Extract what was generated and by what. own: data of Mouthpiece's own assertion, empty where there is none."""
+def _extract_generation(manifest: dict[str, Any], assertion: dict[str, Any]) -> dict[str, Any]:
+    """Extract what was generated and by what. assertion: data of that of Mouthpiece; empty where there is none."""
     active = _get_active_manifest(manifest)
-    generated = {key: own.get(key) for key in ("command", "model", "seed")}
-    generated["models"] = {str(name): str(digest) for name, digest in own.get("models", {}).items()}
-    generated["inputs"] = [{key: str(row[key]) for key in ("name", "sha256")} for row in own.get("inputs", ())]
-    generated |= {"type": own.get("generated") or _get_source_type(manifest), "version": own.get("mouthpiece")}
-    if own.get("seconds") in (None, "all"):
+    generated: dict[str, Any] = {key: assertion.get(key) for key in ("command", "model", "seed")}
+    generated["models"] = {str(name): str(digest) for name, digest in assertion.get("models", {}).items()}
+    generated["inputs"] = [{key: str(row[key]) for key in ("name", "sha256")} for row in assertion.get("inputs", ())]
+    generated |= {
+        "type": assertion.get("generated") or _get_source_type(manifest),
+        "version": assertion.get("mouthpiece"),
+    }
+    if assertion.get("seconds") in (None, "all"):
         generated["seconds"] = _get_generated_spans(manifest)
     else:
-        generated["seconds"] = [[start, stop] for start, stop in own["seconds"]]
+        generated["seconds"] = [[start, stop] for start, stop in assertion["seconds"]]
     generated["by"] = [row.get("name") for row in active.get("claim_generator_info", ())]
     sources = [row.get("title") for row in active.get("ingredients", ()) if row.get("relationship") == "parentOf"]
     generated["source"] = sources[0] if sources else None

@@ -117,8 +117,8 @@ class _PerthNet(nn.Module):
             paced = bands if pace == 1 else F.interpolate(bands, size=count, mode="linear", align_corners=True)
             weight = F.interpolate(mask, size=count, mode="nearest")
             answers.append((getattr(self.decoder, f"{name}_layers")(paced) * weight).sum(2) / weight.sum(2))
-        answers = torch.stack(answers, -1)  # (1, 2, 3): attention and score of each pace
-        return float((answers[:, 0].softmax(-1) * answers[:, 1]).sum())
+        table = torch.stack(answers, -1)  # (1, 2, 3): attention and score of each pace
+        return float((table[:, 0].softmax(-1) * table[:, 1]).sum())
 
 
 def _mask_loud_frames(levels: torch.Tensor) -> torch.Tensor:

@@ -92,9 +92,10 @@ def get_model_file(name: str) -> Path:
     )
     parts = [(_find_installed_part(part), part["sha256"]) for part in entry.get("parts", ())]
     # join_parts names one that is missing in its package
-    if parts and all(path is not None for path, _ in parts):
+    installed = [(path, sha256) for path, sha256 in parts if path is not None]
+    if parts and len(installed) == len(parts):
         make_cache_folder(MODELS_FOLDER, name)
-        return join_parts(target, parts, facts["sha256"], name, remedy)
+        return join_parts(target, installed, facts["sha256"], name, remedy)
     if target.is_file():
         raise InvalidInputError(f"{name}: {target} is damaged or another file.", hint=remedy, code="bad_model")
     raise MissingDependencyError(

@@ -67,8 +67,9 @@ def record_models() -> Iterator[ModelRecords]:
         yield records
     finally:
         _current.reset(token)
-        for record in records if outer is not None else ():
-            outer.add(record)
+        if outer is not None:
+            for record in records:
+                outer.add(record)
 
 
 def record_model(name: str, path: Path | str, sha256: str) -> None:
@@ -82,8 +83,9 @@ def record_model(name: str, path: Path | str, sha256: str) -> None:
 def add_records(records: Iterable[ModelRecord]) -> None:
     """Add records to those of the current job, such as those of a model that was loaded by an earlier one."""
     current = _current.get()
-    for record in records if current is not None else ():
-        current.add(record)
+    if current is not None:
+        for record in records:
+            current.add(record)
 
 
 def record_packaged_model(module: str, files: Iterable[str]) -> None:

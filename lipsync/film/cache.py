@@ -177,7 +177,7 @@ class DubCache:
         tracks: FaceTracks,
         wanted: Sequence[np.ndarray],
         models: LipsyncModels,
-        advance: Callable[[int], object] = lambda n: None,
+        advance: Callable[[int], None] = lambda n: None,
     ) -> list[MouthScan]:
         """Scan mouths as mouth_scan.scan_mouths does, in whole blocks of SCAN_BLOCK_S, unless an earlier run has.
 
@@ -222,7 +222,7 @@ class DubCache:
                 number, segment_times = index // SEGMENT_FRAMES, times[index : index + SEGMENT_FRAMES]
                 data = self._find(keys[number]) if number < len(keys) else None
                 known = data is not None
-                if known:
+                if data is not None:
                     self._count("segment", True)
                     writer.append(native, segment_times, data)
                     advance(len(segment_times))

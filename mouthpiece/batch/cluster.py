@@ -49,7 +49,7 @@ class RayPool:
         variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
         variables["PYTHONPATH"] = os.pathsep.join([os.getcwd(), *paths])
         variables |= {name: value for name, value in os.environ.items() if name.startswith("MOUTHPIECE_")}
-        self._actor_class = ray.remote(_RayWorker).options(
+        self._actor_class: Any = ray.remote(_RayWorker).options(
             num_cpus=threads,
             num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
             max_restarts=-1,
@@ -57,7 +57,7 @@ class RayPool:
             runtime_env={"env_vars": variables},
         )
         self._arguments = (run, threads)
-        self._idle = [self._actor_class.remote(*self._arguments) for _ in range(count)]
+        self._idle: list[Any] = [self._actor_class.remote(*self._arguments) for _ in range(count)]
         self._running: dict[Any, tuple[Any, PoolItem, float]] = {}  # reference -> actor, item, start (monotonic)
 
     def list_pids(self) -> list[int]:
@@ -84,7 +84,8 @@ class RayPool:
             actor, item, started = self._running.pop(reference)
             seconds = time.monotonic() - started
             try:
-                results.append(ItemResult(item, *self._ray.get(reference), seconds))
+                code, document = self._ray.get(reference)
+                results.append(ItemResult(item, code, document, seconds))
             except self._ray.exceptions.RayTaskError as error:
                 document = {"error": {"kind": "internal", "code": "internal", "message": f"{error.cause}."}}
                 results.append(ItemResult(item, 1, document, seconds))

@@ -172,7 +172,7 @@ class _BatchRun:
     stop: _StopRequest
     progress: Progress
 
-    def run_all(self, waiting: deque[PendingItem], pool: Pool, advance: Callable[[int], None]) -> None:
+    def run_all(self, waiting: deque[PendingItem], pool: Pool, advance: Callable[[int], object]) -> None:
         """Submit items to a pool until none waits and none runs. advance: called with how many items ended."""
         running, announced = 0, False
         try:

@@ -45,11 +45,11 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._lock()
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                os.write(self._descriptor, b"\n")  # ends the line that was cut off
+            descriptor = self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._lock(descriptor)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                os.write(descriptor, b"\n")  # ends the line that was cut off
         except OSError as error:
             self.__exit__()
             raise make_output_error(self.path, error) from error
@@ -58,14 +58,14 @@ class Ledger:
             raise
         return self.read()
 
-    def _lock(self) -> None:
+    def _lock(self, descriptor: int) -> None:
         try:
             import fcntl
         except ImportError:  # no such locks on this system
             return
         try:
             # released by the system however the process ends
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             hint = "Wait for it, or give another folder; several machines share a batch by --shard."
             raise InvalidInputError(
@@ -87,7 +87,7 @@ class Ledger:
 
     def _apply_record(self, record: dict[str, Any]) -> None:
         if record.get("state") == STARTED:
-            self.started_outputs.add(record.get("output"))
+            self.started_outputs.add(record.get("output", ""))
         elif "key" in record:
             self.latest_records[record["key"]] = record
         for row in record.get("inputs", ()):
@@ -100,6 +100,8 @@ class Ledger:
         record: JSON-ready dict with "state", and "key" for a result.
         Raises OutputError for the disk.
         """
+        if self._descriptor is None:
+            raise ValueError("the ledger is not open for appending")
         record = {"at": round(time.time(), 3)} | record
         try:
             os.write(

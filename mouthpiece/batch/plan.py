@@ -136,7 +136,7 @@ def _calibrate(item: BatchItem, run: RunRequest) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mouthpiece-") as place:
         output = Path(place) / item.output.name
         settings = replace(item.request.settings, dry_run=True)
-        code, document = run(replace(item.request, output=output, settings=settings))
+        code, document = run(_change(item.request, output=output, settings=settings))
         if code != ExitCode.DONE:
             return {"ready": False, "error": document.get("error")}
         try:
@@ -144,7 +144,7 @@ def _calibrate(item: BatchItem, run: RunRequest) -> dict[str, Any]:
         except MouthpieceError as error:
             return {"ready": True, "error": error.as_dict()}
         settings = replace(item.request.settings, overwrite=True)
-        request = replace(request, output=output, settings=settings)
+        request = _change(request, output=output, settings=settings)
         times_s = []
         for _ in range(2):
             started = time.monotonic()
@@ -182,7 +182,12 @@ def _shorten_inputs(item: BatchItem, place: Path) -> Request:
             cut[name] = _cut_video(path, info, place / f"{name}.mp4")
         elif info.has_audio:
             cut[name] = _cut_sound(path, place / f"{name}.wav")
-    return replace(item.request, **cut)  # type: ignore[arg-type]
+    return _change(item.request, **cut)
+
+
+def _change(request: Request, **changes: Any) -> Request:
+    """Return a Request with other values of fields that every Request of a batch has, or that an item names."""
+    return replace(request, **changes)
 
 
 def _read_excerpt(path: Path) -> Sound:

@@ -123,8 +123,8 @@ class WorkerPool:
     def collect(self, timeout_s: float) -> list[ItemResult]:
         """Return the results of items that ended, after waiting at most timeout_s for one."""
         results = []
-        for connection in wait(list(self._workers), timeout_s):
-            worker = self._workers[connection]
+        ready = set(wait(list(self._workers), timeout_s))
+        for connection, worker in [(one, worker) for one, worker in self._workers.items() if one in ready]:
             seconds = time.monotonic() - worker.started
             try:
                 code, document = connection.recv()

@@ -79,6 +79,11 @@ class BatchRequest:
     overwrite: bool = False
     dry_run: bool = False
 
+    def get_terms(self) -> dict[str, Any]:
+        """Return the arguments of driver.run_batch that the user chose."""
+        options = self.options
+        return dict(max_retries=options.max_retries, only_failed=options.only_failed, force=self.overwrite)
+
 
 def run_batch_file(
     request: BatchRequest, use_cases: Mapping[str, UseCase], run: RunRequest, progress: Progress
@@ -103,7 +108,7 @@ def run_batch_file(
         planned = plan.plan_batch(items, folder, run, progress, workers=workers, only_failed=options.only_failed)
         return Result("batch", planned, plan.format_plan(planned))
     _make_folder(folder)
-    terms = dict(max_retries=options.max_retries, only_failed=options.only_failed, force=request.overwrite)
+    terms = request.get_terms()
     if options.cluster == "slurm":
         summary = run_on_slurm(items, request, run, workers)
     else:
@@ -172,7 +177,7 @@ def run_on_slurm(
             "--shard with --cluster slurm: the shards are made there.", hint="Use --workers for how many.", code="usage"
         )
     count, folder = min(workers, len(items)), request.output.resolve()
-    terms = dict(max_retries=options.max_retries, only_failed=options.only_failed, force=request.overwrite)
+    terms = request.get_terms()
     shards = [(k, count) for k in range(1, count + 1)]
     arguments = [(driver.select_shard(items, shard), folder, run, shard, terms) for shard in shards]
     finished = driver.find_finished_ids(items, folder)

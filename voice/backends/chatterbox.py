@@ -113,6 +113,7 @@ class ChatterboxBackend:
 
 @cached_model(1)
 def _load_model(device: str) -> ChatterboxTTS:
+    """Load the pulled model. Raises MissingDependencyError with the commands that get it."""
     if find_spec(NAME) is None:
         raise MissingDependencyError(
             "voice chatterbox: the package chatterbox-tts is not installed.", hint=_HINT, code="no_chatterbox"

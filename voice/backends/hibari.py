@@ -95,6 +95,7 @@ class HibariBackend:
 
 @cached_model(2)
 def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
+    """Load the (planner, speaker) sessions. Raises MissingDependencyError when the package is broken."""
     from mouthpiece.engine.weights.records import record_model
 
     spec = find_spec("hibari")

@@ -161,6 +161,7 @@ class KokoroBackend:
 
 @cached_model(2)
 def _load_sessions(threads: int | None) -> tuple[InferenceSession, InferenceSession]:
+    """Load the (planner, speaker) sessions. Raises as `split_model`."""
     planner, speaker = split_model()
     return open_session(planner, threads, NAME), open_session(speaker, threads, NAME)
 

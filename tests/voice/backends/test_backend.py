@@ -89,8 +89,13 @@ def test_a_backend_of_one_row_is_listed_with_the_others(toy, capsys):
     rows = json.loads(capsys.readouterr().out)["result"]["voices"]
     listed = {row["name"]: row for row in rows}
     assert listed["toy_low"] == {
-        "name": "toy_low", "language": "en-gb", "gender": "", "backend": "toy", "at_hand": True, "note": "a tone",
-    }  # fmt: skip
+        "name": "toy_low",
+        "language": "en-gb",
+        "gender": "",
+        "backend": "toy",
+        "at_hand": True,
+        "note": "a tone",
+    }
 
 
 def test_without_its_row_the_backend_is_unknown():

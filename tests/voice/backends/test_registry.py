@@ -37,17 +37,24 @@ def test_mixes_are_normalised_and_names_forgiven_their_capitals():
 
 
 @pytest.mark.parametrize(
-    "spec, told",
+    "spec, reason",
     [
-        ("af_hart", "Did you mean af_heart"), ("emma", "Did you mean bf_emma"), ("af_heart:0+bf_emma", "need a number above 0"),
-        ("af_heart:-1", "need a number above 0"), ("af_heart:x", "need a number above 0"), ("af_heart:nan", "need a number above 0"),
-        ("af_heart:inf", "need a number above 0"), ("", "no voice ''"), ("+", "no voice ''"), ("hibari+af_heart", "cannot be mixed"),
+        ("af_hart", "Did you mean af_heart"),
+        ("emma", "Did you mean bf_emma"),
+        ("af_heart:0+bf_emma", "need a number above 0"),
+        ("af_heart:-1", "need a number above 0"),
+        ("af_heart:x", "need a number above 0"),
+        ("af_heart:nan", "need a number above 0"),
+        ("af_heart:inf", "need a number above 0"),
+        ("", "no voice ''"),
+        ("+", "no voice ''"),
+        ("hibari+af_heart", "cannot be mixed"),
     ],
-)  # fmt: skip
-def test_a_mix_that_makes_no_sense_is_refused_in_words(spec, told):
+)
+def test_a_mix_that_makes_no_sense_is_refused_in_words(spec, reason):
     with pytest.raises(UsageError) as caught:
         registry.parse_voice(spec)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_the_list_has_every_voice_and_says_that_nobody_is_named():
@@ -150,14 +157,14 @@ def test_the_command_writes_a_sample_at_delivery_rate_with_its_side_car(tmp_path
     ]
     assert command_line.main(words) == 0
     wave, rate_hz = soundfile.read(out)
-    told = json.loads((tmp_path / "out.json").read_text())
+    sidecar = json.loads((tmp_path / "out.json").read_text())
     assert (
         rate_hz == 48000
-        and len(wave) / rate_hz == pytest.approx(told["facts"]["duration_s"])
+        and len(wave) / rate_hz == pytest.approx(sidecar["facts"]["duration_s"])
         and np.abs(wave).max() > 0.1
     )
-    assert told["facts"]["voice"] == "hibari" and any("markup" in note for note in told["facts"]["notes"])
-    assert "hibari" in told["models"]
+    assert sidecar["facts"]["voice"] == "hibari" and any("markup" in note for note in sidecar["facts"]["notes"])
+    assert "hibari" in sidecar["models"]
     assert command_line.main(words) == 2 and "already there" in capsys.readouterr().err
     assert command_line.main([*words[:-2], str(tmp_path / "no.wav"), "--text", "😀", "--no-provenance"]) == 5
     assert not (tmp_path / "no.wav").exists()

@@ -20,11 +20,15 @@ def open_clip_state(size):
     generator = torch.Generator().manual_seed(3)
     patches = (size.image_px // size.patch_px) ** 2 + 1
     shapes = {
-        "visual.class_embedding": (size.vision_width,), "visual.positional_embedding": (patches, size.vision_width),
-        "visual.conv1.weight": (size.vision_width, 3, size.patch_px, size.patch_px), "visual.proj": (size.vision_width, size.embed_dim),
-        "token_embedding.weight": (size.vocabulary, size.text_width), "positional_embedding": (size.text_tokens, size.text_width),
-        "text_projection": (size.text_width, size.embed_dim), "logit_scale": (),
-    }  # fmt: skip
+        "visual.class_embedding": (size.vision_width,),
+        "visual.positional_embedding": (patches, size.vision_width),
+        "visual.conv1.weight": (size.vision_width, 3, size.patch_px, size.patch_px),
+        "visual.proj": (size.vision_width, size.embed_dim),
+        "token_embedding.weight": (size.vocabulary, size.text_width),
+        "positional_embedding": (size.text_tokens, size.text_width),
+        "text_projection": (size.text_width, size.embed_dim),
+        "logit_scale": (),
+    }
     for name, width in (
         ("visual.ln_pre", size.vision_width),
         ("visual.ln_post", size.vision_width),

@@ -102,15 +102,15 @@ def test_the_guard_draws_anew_then_turns_down_and_says_so(models, monkeypatch, s
     wave, generator = generate_sound(models, make_options(speech_guard=speech_guard))
     monkeypatch.undo()
     plain, _ = generate_sound(models, make_options(speech_guard="off"))
-    (told,) = generator.filter_reports
+    (report,) = generator.filter_reports
     if speech_guard == "off":
-        assert (told.resampled_windows, told.attenuated_s) == (0, []) and np.array_equal(wave, plain)
+        assert (report.resampled_windows, report.attenuated_s) == (0, []) and np.array_equal(wave, plain)
     elif speech_guard == "attenuate":
-        assert (told.resampled_windows, told.attenuated_s) == (0, [[0.2, 1.0]])
+        assert (report.resampled_windows, report.attenuated_s) == (0, [[0.2, 1.0]])
         assert np.abs(wave[0, 6_400:12_000]).max() < 0.1 * np.abs(plain[0, 6_400:12_000]).max()
         np.testing.assert_array_equal(wave[0, 20_000:], plain[0, 20_000:])
     else:
-        assert (told.resampled_windows, told.attenuated_s) == (2, [[0.3, 0.7]])  # the second drawing had the least
+        assert (report.resampled_windows, report.attenuated_s) == (2, [[0.3, 0.7]])  # the second drawing had the least
 
 
 CHANGES = {

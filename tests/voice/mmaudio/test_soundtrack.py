@@ -185,9 +185,9 @@ def test_licences_are_asked_once_and_recorded(call, video, folder, tmp_path, mon
     assert answer.code == 3 and "CC BY-NC 4.0" in answer.err and "--accept-licence" in answer.err
     assert call(*words, "--accept-licence").code == 0
     assert call(*words, "--force").code == 0
-    told = json.loads((tmp_path / "out.json").read_text())["facts"]["licences"]
-    assert set(told) == {NAME, "mmaudio-codec-16k", "mmaudio-encoders"} and all(
-        row["accepted"] for row in told.values()
+    licences = json.loads((tmp_path / "out.json").read_text())["facts"]["licences"]
+    assert set(licences) == {NAME, "mmaudio-codec-16k", "mmaudio-encoders"} and all(
+        row["accepted"] for row in licences.values()
     )
     assert check_licences(NAME, find_weights(NAME, folder)) == {} and accept_licences(NAME)
 

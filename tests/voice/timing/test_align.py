@@ -81,10 +81,14 @@ def tones():
 
 @pytest.mark.parametrize(
     "recording, word",
-    [(np.zeros(2 * RATE_HZ, np.float32), "no speech"), (tones(), "no speech"), (np.zeros(0, np.float32), "no speech"),
-     (np.full(RATE_HZ, np.nan, np.float32), "no speech")],
+    [
+        (np.zeros(2 * RATE_HZ, np.float32), "no speech"),
+        (tones(), "no speech"),
+        (np.zeros(0, np.float32), "no speech"),
+        (np.full(RATE_HZ, np.nan, np.float32), "no speech"),
+    ],
     ids=["silence", "music", "nothing", "no numbers"],
-)  # fmt: skip
+)
 def test_a_recording_without_speech_gives_a_reason_and_no_words(recording, word):
     found = align(recording, LINE)
     assert found.words == () and not found.ok and word in found.note and found.confidence == 0

@@ -60,15 +60,18 @@ def test_sounds_pauses_onset_and_offset_are_those_of_the_lips():
     assert all(d >= 1 for p, d in zip(timed.plan.phones, timed.plan.durations) if p not in MARKS)
 
 
-@pytest.mark.parametrize("lips, said", [
-    (make_lip_reading(0.6, LENGTHS, visible=0.4), "not seen"),
-    (make_lip_reading(0.6, LENGTHS, yaw_deg=60.0), "turned away"),
-    (make_lip_reading(0.6, LENGTHS, lip_motion=0.0005), "do not move"),
-    (make_lip_reading(0.6, LENGTHS, sure=-2.0), "could not be read"),
-])  # fmt: skip
-def test_lips_that_cannot_be_trusted_leave_the_times_to_the_slot_and_say_why(lips, said):
+@pytest.mark.parametrize(
+    "lips, reason",
+    [
+        (make_lip_reading(0.6, LENGTHS, visible=0.4), "not seen"),
+        (make_lip_reading(0.6, LENGTHS, yaw_deg=60.0), "turned away"),
+        (make_lip_reading(0.6, LENGTHS, lip_motion=0.0005), "do not move"),
+        (make_lip_reading(0.6, LENGTHS, sure=-2.0), "could not be read"),
+    ],
+)
+def test_lips_that_cannot_be_trusted_leave_the_times_to_the_slot_and_say_why(lips, reason):
     timed = retime_to_lips(make_line_plan(), lips, TimeSlot(0.5, 2.1))
-    assert timed.plan is None and said in timed.facts["note"] and "slot" in timed.facts["note"]
+    assert timed.plan is None and reason in timed.facts["note"] and "slot" in timed.facts["note"]
 
 
 def test_confidence_is_high_for_what_was_said_and_low_for_another_line():
