@@ -43,7 +43,7 @@ def make_settings(**changes):
 
 
 class RandomNetworks:
-    """Hold random networks and a portrait. shape: NetworkConfig.  px: side of the square.  placement: where they run."""
+    """Hold random networks and a portrait. shape: sizes.  px: side of the square.  placement: where they run."""
 
     def __init__(self, shape, px, placement):
         torch.manual_seed(0)

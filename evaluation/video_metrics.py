@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -30,6 +31,9 @@ from mouthpiece.face.measure import (
     FaceMeshDetector,
     measure_landmarks,
 )
+
+if TYPE_CHECKING:
+    from mouthpiece.face.crop import Crop
 
 MIN_CROP_PX, MAX_CROP_PX = 64, 256
 WINDOW_PX = 384  # what the mesh sees of a face that it does not find in the whole frame
@@ -58,7 +62,7 @@ class VideoMetrics:
     sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
     cheeks: (T, 3) mean CIE Lab of both cheeks in it, NaN without a face.
     crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
-    aligned_faces: up to 64 of them, evenly spread over the frames with a face.
+    looks: up to 64 `Look`s, evenly spread over the frames with a face.
     truncated: whether announced frames are missing.
     """
 
@@ -89,7 +93,8 @@ class _LandmarkFinder:
     """Landmarks of one face in frame pixels; a face too small for the mesh is seen through a window around it."""
 
     def __init__(self, mesh: FaceMeshDetector) -> None:
-        self._mesh, self._window, self._wait = mesh, None, 0
+        self._mesh, self._wait = mesh, 0
+        self._window: Crop | None = None
 
     def landmarks(self, frame: np.ndarray) -> np.ndarray | None:
         found = self._find_in_window(frame)
@@ -112,7 +117,7 @@ class _LandmarkFinder:
 
 
 def get_face_points(landmarks: np.ndarray) -> np.ndarray:
-    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). An eye is the mean of
+    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of
     its lid
     points.
     """
@@ -168,8 +173,13 @@ def measure_video(path: Path) -> VideoMetrics:
 
 
 @lru_cache(maxsize=4)
-def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
-    rows, steady, points, sharp, cheeks, times, aligned_faces = [], [], [], [], [], [], []
+def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics:
+    rows: list[np.ndarray] = []
+    steady: list[np.ndarray] = []
+    points: list[np.ndarray] = []
+    sharp: list[np.ndarray] = []
+    cheeks: list[np.ndarray] = []
+    times, looks = [], []
     crop_px, every, faces = None, 1, 0
     with VideoReader(path) as reader, FaceMeshDetector(follow=True) as mesh:
         finder = _LandmarkFinder(mesh)
@@ -187,22 +197,22 @@ def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
                     table.append(np.full(shape, np.nan))
                 continue
             crop_px = crop_px or choose_crop_px(landmarks)
-            aligned = align_face(frame.pixels, landmarks, crop_px)
+            look = align_face(frame.pixels, landmarks, crop_px)
             rows.append(measure_landmarks(landmarks))
             steady.append(landmarks[JITTER_POINTS, :2])
             points.append(get_face_points(landmarks))
-            sharp.append(measure_sharpness(aligned.pixels))
-            cheeks.append(measure_cheek_colour(aligned.pixels))
+            sharp.append(measure_sharpness(look.pixels))
+            cheeks.append(measure_cheek_colour(look.pixels))
             if faces % every == 0:
-                aligned_faces.append(aligned)
-            if len(aligned_faces) > MAX_ALIGNED_FACES:
-                aligned_faces, every = aligned_faces[::2], 2 * every
+                looks.append(look)
+            if len(looks) > MAX_ALIGNED_FACES:
+                looks, every = looks[::2], 2 * every
             faces += 1
-        measures = FaceMeasurements(*np.array(rows).T.copy(), np.array(steady))
+        measures = FaceMeasurements(*(*np.array(rows).T.copy(), np.array(steady)))
         rate = reader.info.rate or MOTION_HZ
         return VideoMetrics(
             *(Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), np.array(cheeks)),
-            *(crop_px, aligned_faces, reader.truncated),
+            *(crop_px, looks, reader.truncated),
         )
 
 

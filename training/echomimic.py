@@ -33,13 +33,13 @@ from mouthpiece.training.data.manifest import read_rows, require_stage
 from mouthpiece.training.training_run import TrainingRun, choose_training_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 STAGES = ("image", "video", "speed")
 MOTION_FRAMES = 4  # shown clean before a window, EMO's motion frames
 MOTION_FRAMES_SHARE = 0.5  # of the windows that have them
-CONDITION_DROP_SHARE = 0.1  # of the items without conditions, so that guidance works
+CONDITION_DROP_SHARE = 0.1  # of the items that are told nothing, so that guidance works
 PEAK_RATE = 1e-5  # EMO's learning rate in all stages
 SPEED_BUCKETS, SPEED_MEDIAN_FRAMES = 9, 5
 MAX_CLIP_FRAMES = 300
@@ -66,7 +66,7 @@ class EchoMimicExample:
         return EchoMimicExample(*(tensor.to(device) for tensor in vars(self).values()))
 
 
-def measure_head_speed(frames: np.ndarray) -> np.ndarray:
+def measure_head_speed(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Return (N,) rad a second: how fast the head turns in each frame at 25 Hz; 0 where no face is seen. Source: EMO
     section
     3.2.
@@ -90,14 +90,14 @@ def encode_training_clip(
     boxes = np.array([faces[0].box_xyxy for faces in map(find_faces_mtcnn, frames[::DETECT_EVERY_FRAMES]) if faces])
     if not len(boxes):
         return None
-    union = (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
+    union = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     crop = make_square_crop(union, frames[0].shape[1], frames[0].shape[0], detail)
     taken = np.stack([crop.extract(frame) for frame in frames])
     with torch.inference_mode():
         pixels = torch.from_numpy(taken).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([models.vae.encode(part.to(device)).cpu() for part in pixels.split(4)])
-        features = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
-        states = features.get_states(range(features.states)).cpu()
+        hearing = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
+        states = hearing.get_states(range(hearing.states)).cpu()
     mask = (255 * make_face_region_mask(union, crop)).round().astype(np.uint8)
     return {
         "latents": latents.half().numpy(),
@@ -117,8 +117,7 @@ def write_training_clips(
 ) -> int:
     """Write OUT/echomimic-clips/NAME.npz for every talking clip; resumes. Returns the number of files there.
 
-    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and audio
-    encoder; None is the cache.
+    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and ears; None is the cache.
     detail: side of the square, px, a multiple of 16.  device: one of DEVICE_CHOICES.  progress: called with (done,
     all).
     Raises MissingDependencyError for weights that are not there.
@@ -158,9 +157,7 @@ def sample_example(paths: list[Path], frames: int, rng: np.random.Generator) -> 
 
 
 class TrainableNetworks(torch.nn.Module):
-    """Hold the networks that are trained together. models: weights.Models, whose VAE and audio encoder stay
-    as they are.
-    """
+    """The networks that learn together. models: weights.Models, whose VAE and ears stay as they are."""
 
     def __init__(self, models: Any) -> None:
         super().__init__()
@@ -171,15 +168,15 @@ class TrainableNetworks(torch.nn.Module):
         self.requires_grad_(False)
         self.denoiser.use_motion = stage != "image"
         for name, parameter in self.named_parameters():
-            motion, audio = (
+            motion, ears = (
                 ".motion_modules." in name,
                 ".attn2." in name or ".norm2." in name and "transformer_blocks" in name,
             )
             speed = "speed_" in name
             of = {
-                "image": not (motion or audio or speed),
-                "video": (motion or audio) and not speed,
-                # audio layers are frozen on purpose: the head's speed must not steal the mouth's link to the sound
+                "image": not (motion or ears or speed),
+                "video": (motion or ears) and not speed,
+                # ears are held on purpose: the head's speed must not steal the mouth's link to the sound
                 "speed": motion or speed,
             }
             parameter.requires_grad_(of[stage])
@@ -190,7 +187,7 @@ class TrainableNetworks(torch.nn.Module):
 
         example: Example.  stage: one of STAGES.  generator: of the CPU, so that a run repeats.
         Source: v-prediction, 2202.00512; clean frames before the window: EMO's motion frames, shown to the network
-        itself.
+        itself: ours.
         """
         latents = example.latents.transpose(0, 1)[None]
         frames, device = latents.shape[2], latents.device
@@ -208,14 +205,14 @@ class TrainableNetworks(torch.nn.Module):
             )
         known = dropped >= CONDITION_DROP_SHARE
         audio = example.audio if known and stage != "image" else torch.zeros_like(example.audio)
-        conditions = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
+        told = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
         if stage == "speed":
-            conditions["speed"] = example.speed
-        made = self.denoiser(x, times, conditions, self.reference(example.portrait) if known else {})
+            told["speed"] = example.speed
+        made = self.denoiser(x, times, told, self.reference(example.portrait) if known else {})
         return F.mse_loss(made[:, :, kept:].float(), wanted[:, :, kept:])
 
 
-def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) -> Any:
+def add_speed_layers(models: Any, buckets: int = SPEED_BUCKETS) -> Any:
     """Return the Models with speed layers, which change nothing until they are trained; the same where they are there
     already.
     Source: EMO.
@@ -229,8 +226,11 @@ def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) ->
     return replace(models, denoiser=denoiser.to(models.denoiser.conv_in.weight.device), shape=shape)
 
 
-def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
-    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and audio encoder as they were."""
+def save_networks(networks: TrainableNetworks, shape: Any, start_files: dict[str, Path], folder: Path) -> None:
+    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were.
+
+    shape: NetworkConfig.  start_files: of `locate_files`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = networks.denoiser.state_dict()
     motion = {key: tensor for key, tensor in state.items() if ".motion_modules." in key}
@@ -245,7 +245,7 @@ def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, fol
     for name in ("vae", "ears"):
         if not (folder / f"{name}.safetensors").exists():
             with atomic_write(folder / f"{name}.safetensors") as part:
-                shutil.copyfile(start[name], part)
+                shutil.copyfile(start_files[name], part)
 
 
 def train(
