@@ -151,9 +151,9 @@ class CoreBatches:
             elif self.teacher and draw_uniform(0, 1, self.generator) < PSEUDO_LABEL_SHARE:
                 mel, code = self.sample_speech(), code.copy()
                 code[:, :BLINK_INDEX], counted[i, 0, BLINK_INDEX:] = self.teacher(mel), False
-            mel = torch.from_numpy(np.ascontiguousarray(mel))
+            clean = torch.from_numpy(np.ascontiguousarray(mel))
             codes.append(code)
-            mels.append(augment(mel, others, self.generator) if draw_uniform(0, 1, self.generator) < 0.8 else mel)
+            mels.append(augment(clean, others, self.generator) if draw_uniform(0, 1, self.generator) < 0.8 else clean)
         device = next(self.encoder.parameters()).device
         heard = augment_articulation(encode_articulation(self.encoder, torch.stack(mels).to(device)), self.generator)
         packed = pack_streams(torch.from_numpy(np.stack(codes)).to(device), heard)

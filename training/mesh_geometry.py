@@ -46,7 +46,7 @@ def get_lip_gap(p: np.ndarray) -> np.ndarray:
     return p[LOWER_LIP_EDGE] - p[UPPER_LIP_EDGE]
 
 
-def measure_mesh_opening(p: np.ndarray) -> float | np.ndarray:
+def measure_mesh_opening(p: np.ndarray) -> np.ndarray:
     """Return the mouth opening (...,) in units of the crop, downward; p (..., 468, 2)."""
     return p[..., 14, 1] - p[..., 13, 1]
 

@@ -36,7 +36,7 @@ def _open_face_mesh(video: bool) -> Any:
     return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, **sure)
 
 
-def _find_landmarks(mesh: Any, frame: np.ndarray, crop: Crop) -> np.ndarray:
+def _find_landmarks(mesh: Any, frame: np.ndarray, crop: Crop) -> np.ndarray | None:
     """Return (478, 3) landmarks in the unit square of a crop (z in the same unit), or None."""
     found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
     if not found:
@@ -89,7 +89,7 @@ def crop_clip(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return np.stack([crop.extract(f) for f in frames]), np.array(marks, np.float16)
 
 
-def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
     image = _pad_frame(read_image(path).pixels)
     faces = find_faces_mtcnn(image)

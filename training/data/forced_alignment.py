@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    # (name, speaker, log-mel, phone ids, F0)
+    LabelledClip = tuple[str, str, np.ndarray, np.ndarray, np.ndarray]
+
 UNKNOWN_PHONE = 255  # label of a tick nobody knows
 JOBS = 32  # parts that the recordings are aligned in
 # silence put at both ends: where the decoder loses its way without, it mostly finds it with
@@ -94,7 +97,7 @@ def label_sentence(wave: np.ndarray, text: str, decoder: Any) -> tuple[np.ndarra
     return mel.numpy().astype(np.float16), ids, track_pitch(wave, mel.shape[1] // 2).astype(np.float16)
 
 
-def _align_part(job: tuple) -> list[tuple]:
+def _align_part(job: tuple[Path, list[dict[str, str]]]) -> list[LabelledClip]:
     from pocketsphinx import Decoder
 
     data, rows = job
@@ -120,8 +123,8 @@ def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     jobs = [(data, part) for i in range(JOBS) if (part := rows[i::JOBS])]
     done = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for part in pool.imap_unordered(_align_part, jobs):
-            done += part
+        for labelled in pool.imap_unordered(_align_part, jobs):
+            done += labelled
             if progress:
                 progress(len(done), len(rows))
     if not done:
@@ -133,7 +136,7 @@ def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     return len(done), len(rows)
 
 
-def save_labels(path: Path, done: list[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]) -> None:
+def save_labels(path: Path, done: list[LabelledClip]) -> None:
     """Write phones.npz from rows (name, speaker, log-mel, phone ids, F0) of all clips."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.array([d[2].shape[1] for d in done])

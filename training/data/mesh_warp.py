@@ -42,7 +42,7 @@ def rasterize(points: np.ndarray, tris: np.ndarray, size_px: int) -> tuple[np.nd
     ids = np.full((size_px, size_px), -1, np.int32)
     corners = points[tris]
     for k, c in enumerate(np.round((corners * size_px - 0.5) * 16).astype(np.int32)):
-        cv2.fillConvexPoly(ids, c, k, lineType=cv2.LINE_8, shift=4)
+        cv2.fillConvexPoly(ids, c, (k,), lineType=cv2.LINE_8, shift=4)
     y, x = np.mgrid[0:size_px, 0:size_px]
     at = np.stack([(x + 0.5) / size_px, (y + 0.5) / size_px], -1)
     t = corners[ids]

@@ -307,16 +307,17 @@ def _write_part(job: tuple[Path, list[Path], int, int, list[Path]]) -> int:
     out, paths, part, poses, clips = job
     rng = np.random.default_rng(part)
     strange, common = ([c for c in clips if is_common_speaker(c.name) == which] for which in (False, True))
-    chosen = list(rng.choice(common, min(COMMON_SPEAKER_CLIPS, len(common)), replace=False)) + strange
+    picked = rng.choice(len(common), min(COMMON_SPEAKER_CLIPS, len(common)), replace=False)
+    chosen = [common[k] for k in picked] + strange
     actors = [a for a in map(load_driving_clip, chosen) if a is not None]
     for path in paths:
         target = Path(out) / "puppets" / path.name
         if not target.exists():
             who = load_portrait(path)
             (images, ids, weights, points, mouths), lids = sample_poses(who, actors, poses, rng)
-            with atomic_write(target) as part:
+            with atomic_write(target) as partial:
                 np.savez(
-                    part,
+                    partial,
                     images=images,
                     ids=ids,
                     weights=weights,
@@ -330,7 +331,7 @@ def _write_part(job: tuple[Path, list[Path], int, int, list[Path]]) -> int:
     return len(paths)
 
 
-def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress: Callable[..., Any] | None = None) -> None:
+def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress: Callable[..., Any] | None = None) -> int:
     """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns
     their number.
 
