@@ -59,7 +59,7 @@ class DialogueOptions(Options):
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
     sdh: str = option(
         "drop",
-        "captions for the deaf, such as [door slams], ♪ and >> NAME: leave sounds out and read names, or keep all as text",
+        "captions for the deaf, such as [door slams] and >> NAME: leave sounds out and read names, or keep all",
         choices=SDH_CHOICES,
     )
 

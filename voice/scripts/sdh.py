@@ -1,6 +1,6 @@
-"""Captions for the deaf and hard of hearing (SDH): sounds left out, names made speakers, turns made lines, songs marked.
+"""Captions for the deaf (SDH): sounds are left out, names become speakers, turns lines, and songs are marked.
 
-It works on the lines of any format after reading. Source: FCC 47 CFR 79.1 captions and the Netflix and BBC style guides.
+It works on the lines of any format after reading. Source: style guides for such captions of Netflix and the BBC.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mouthpiece.voice.scripts.script import Remark, clean_text, make_unique_ids
-from mouthpiece.voice.scripts.sdh_words import is_sentence, is_sound, is_speaker_name
+from mouthpiece.voice.scripts.sdh_words import MAX_ASIDE_WORDS, is_sentence, is_sound, is_speaker_name
 from mouthpiece.voice.scripts.speaker_prefix import is_upper_case, split_prefix
 from mouthpiece.voice.scripts.syllables import split_slot
 from mouthpiece.voice.scripts.timestamps import format_timestamp
@@ -61,8 +61,9 @@ def resolve_sdh(script: Script) -> Script:
     """Resolve the marks of captions for the deaf in a Script, each with a Remark; a text without marks stays as it is.
 
     script: Script whose times count from the start of the film.
-    "[door slams]", "(sighs)" and "♪ ♪" are left out, and a line that holds nothing else goes. "[MARTHA]", ">> JOHN:" and
-    names on a later row become speakers. Dashed rows, ">>" and named rows of one cue become lines that share its slot.
+    "[door slams]", "(sighs)" and "♪ ♪" are left out, and a line that holds nothing else goes. "[MARTHA]", ">> JOHN:"
+    and names on a later row become speakers. Dashed rows, ">>" and named rows of one cue become
+    lines that share its slot.
     "♪ words ♪" are spoken, with "sung" in the notes of the line.
     """
     known = _find_prefixed_names([line.text for line in script.lines])
@@ -283,11 +284,11 @@ def _is_left_out(group: re.Match[str], before: str, after: str) -> bool:
         return True
     if sign in "[［【":
         return before[-1:].isspace() or not before or not before[-1].isalnum()
-    if is_sound(content):
+    starts = not before.strip(" \t-–—♪♫") or before.rstrip(" \t-♪♫").endswith("\n")
+    if is_sound(content) if starts else is_sound(content, MAX_ASIDE_WORDS):
         return True
     if sign == "*" or is_sentence(content):
         return False
-    starts = not before.strip(" \t-–—♪♫") or before.rstrip(" \t-♪♫").endswith("\n")
     if not starts:
         return False
     alone = not after.split("\n")[0].strip(" \t♪♫.!?…")

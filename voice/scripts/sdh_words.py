@@ -10,16 +10,18 @@ if TYPE_CHECKING:
 
 # English sounds and manners, all of whose forms count ("sigh": sighs, sighed, sighing); words that are surnames, too
 # ("bell", "horn"), are left to the words beside them
-_ENGLISH = """applaud bang bark beep blare bleep breath breathe buzz cackle chant chatter cheer chime chirp chuckle clang
-clank clap clatter clear click clink close cough crack creak crunch cry cries cried crying ding drip echo exclaim exhale explode
-fade fart gasp giggle gibber grind groan growl grumble grunt gulp gurgle hiccup hiss honk hoot howl hum inhale jingle
-knock laugh meow moan mumble murmur mutter open pant pop play purr rattle retch ring roar rumble rustle scoff scrape
-scream screech shatter shout shriek shush sigh sing sizzle slam slurp smack smash snarl sneeze sniff sniffle snore snort
-sob speak spit splash splutter squeak squeal squelch stammer stutter swallow swoosh thud thump tick toot trickle trill
-tut tweet wail wheeze whimper whine whir whirr whisper whistle whoop whoosh yawn yell yelp""".split()
-_ENGLISH_NOUNS = """alarm ambience applause background breathing cheering clapping commotion crosstalk explosion
+_ENGLISH = """applaud bang bark beep blare bleep breath breathe buzz cackle chant chatter cheer chime chirp
+chuckle clang clank clap clatter click clink cough crack creak crunch cry cries cried crying ding
+drip echo exclaim exhale explode fade fart gasp giggle gibber grind groan growl grumble grunt gulp
+gurgle hiccup hiss honk hoot howl hum inhale jingle knock laugh meow moan mumble murmur mutter pant
+purr rattle retch roar rumble rustle scoff scrape scream screech shatter shout shriek shush sigh
+sizzle slam slurp smack smash snarl sneeze sniff sniffle snore snort sob spit splash splutter squeak
+squeal squelch stammer stutter swoosh thud thump tick toot trickle trill tut tweet wail wheeze
+whimper whine whir whirr whisper whistle whoop whoosh yawn yell yelp""".split()
+_ENGLISH_ACTIONS = "open close play clear speak pop sing ring swallow".split()  # as "opens" and "opening" alone
+_ENGLISH_NOUNS = """alarm ambience applause breathing cheering clapping commotion crosstalk explosion
 footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping ringtone
-silence siren sirens song sound sounds static thunder thunderclap unintelligible voiceover whispering""".split()
+silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
 _OTHER_LANGUAGES = """seufzt seufzer lacht lachen gelächter musik hustet husten schreit stöhnt flüstert weint schluchzt
 applaus jubel knallt klopft klingelt räuspert kichert keucht schnauft donner stille geräusch schüsse gähnt brüllt
 soupir soupire soupirs rire rires rit musique toux tousse crie cris sanglots murmure chuchote applaudissements
@@ -30,14 +32,15 @@ singhiozza sussurra applausi geme rumore tuono riso risos tosse chora soluça su
 _CASELESS_SOUNDS = re.compile("[音声聲息笑叹嘆哭咳鳴鸣吠泣曲]|拍手|音楽|音乐|掌声|叫び|웃음|음악|한숨|박수|소리|기침")
 _ENDINGS = ("", "s", "es", "ed", "d", "ing", "ter", "ming", "ging", "bing", "ping", "ting", "ning", "med", "ged", "bed")
 _SOUNDS = {word + ending for word in _ENGLISH for ending in _ENDINGS}
-_SOUNDS |= {word[:-1] + "ing" for word in _ENGLISH if word.endswith("e")}
+_SOUNDS |= {word + ending for word in _ENGLISH_ACTIONS for ending in ("s", "ing")}
+_SOUNDS |= {word[:-1] + "ing" for word in _ENGLISH + _ENGLISH_ACTIONS if word.endswith("e")}
 _SOUNDS |= set(_ENGLISH_NOUNS) | set(_OTHER_LANGUAGES)
 _MIN_PARTICIPLE_CHARACTERS = 6  # "LAUGHING", not "KING"
 _PEOPLE = set(
     """man men woman women boy girl child children kid baby guy lady male female voice narrator announcer reporter
 anchor newsreader host driver officer doctor nurse teacher waiter waitress soldier guard clerk operator dispatcher
-both all everybody everyone crowd mann frau junge mädchen kind erzähler homme femme garçon fille narrateur hombre mujer niño
-niña uomo donna homem mulher""".split()
+both all everybody everyone crowd mann frau junge mädchen kind erzähler homme femme garçon fille narrateur hombre mujer
+niño niña uomo donna homem mulher""".split()
 )
 _PARTICLES = set(
     """a an and at by for from in of off on over the through to via with & und am im von der die das auf über de du des
@@ -51,12 +54,16 @@ _WORDS = re.compile(r"[\w'’&.]+")
 _MAX_NAME_WORDS = 5
 _MAX_CASELESS_NAME = 8  # characters of a name in a script without capitals
 _MAX_SOUND_WORDS = 10
+MAX_ASIDE_WORDS = 3  # of a sound inside a sentence
 
 
-def is_sound(text: str) -> bool:
-    """Say whether a text in brackets has a word for a sound or a manner of speaking, and is no sentence."""
+def is_sound(text: str, max_words: int = _MAX_SOUND_WORDS) -> bool:
+    """Say whether a text in brackets has a word for a sound or a manner of speaking, and is no sentence.
+
+    max_words: a text of more words is none.
+    """
     words = _list_words(text)
-    if is_sentence(text) or len(words) > _MAX_SOUND_WORDS:
+    if is_sentence(text) or len(words) > max_words:
         return False
     return any(word in _SOUNDS for word in words) or bool(_CASELESS_SOUNDS.search(text))
 

@@ -135,7 +135,14 @@ def test_a_cue_of_sounds_alone_is_no_line(text):
 @pytest.mark.parametrize(
     "text",
     [
-        *("He (my brother) left.", "(I can't believe it.)", "Array[0] is first.", "*really* good", "#1 in the charts"),
+        *(
+            "He (my brother) left.",
+            "(I can't believe it.)",
+            "Array[0] is first.",
+            "*really* good",
+            "Shops (open daily) sell it.",
+            "#1 in the charts",
+        ),
         *("-5 degrees\n-10 tomorrow", "I thought\n—never mind", "- Hello.", "...", "Remember: be careful.", "a > b"),
     ],
 )
