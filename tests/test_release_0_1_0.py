@@ -136,3 +136,14 @@ def test_a_batch_file_is_read_with_its_former_names(tmp_path):
     assert (one.text, one.options.recognizer, one.settings.provenance) == ("Go on.", "off", False)
     assert (two.options.lip_timing, two.options.recognizer) == ("off", "off")
     assert two.inputs == (tmp_path / "film.mp4", tmp_path / "script.srt")
+
+
+def test_a_side_car_of_speak_is_a_preset_of_dub_and_not_of_animate():
+    from mouthpiece.use_cases import USE_CASES
+
+    fields = dict(output="out.mp4", preset=FILES / "speak.json")
+    with pytest.warns(RenamedOptionWarning):
+        request = USE_CASES["dub"].from_fields(fields | dict(video="film.mp4"))
+    assert (request.options.voice, request.options.recognizer) == ("hibari", "off")
+    with pytest.raises(UsageError, match="it belongs to 'speak', not to 'animate'"):
+        USE_CASES["animate"].from_fields(fields | dict(portrait="a.png", sound="b.wav"))

@@ -193,9 +193,15 @@ def denoise_latents(
     Source: EchoMimic v1: 30 steps at guidance 2.5, or 6 at 1.
     """
     return sample(
-        VelocityAdapter(network), noise, make_levels(steps), [make_condition(condition)],
-        null=make_null_condition(condition), guidance=Guidance((guidance,)), solver=make_published_ddim(steps), **more,
-    )  # fmt: skip
+        VelocityAdapter(network),
+        noise,
+        make_levels(steps),
+        [make_condition(condition)],
+        null=make_null_condition(condition),
+        guidance=Guidance((guidance,)),
+        solver=make_published_ddim(steps),
+        **more,
+    )
 
 
 def draw_published_noise(frames: int, size: Sequence[int], seed: int) -> Tensor:

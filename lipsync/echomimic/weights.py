@@ -290,9 +290,12 @@ def convert(
         out = target / f"{part}.safetensors"
         write_safetensors(out, state, config, LICENCES[PUBLISHED[part][1]])
         files[part] = {
-            "sha256": compute_sha256(out), "bytes": out.stat().st_size, "licence": LICENCES[PUBLISHED[part][1]],
-            "source": path.name, "source_sha256": compute_sha256(path),
-        }  # fmt: skip
+            "sha256": compute_sha256(out),
+            "bytes": out.stat().st_size,
+            "licence": LICENCES[PUBLISHED[part][1]],
+            "source": path.name,
+            "source_sha256": compute_sha256(path),
+        }
         with atomic_write(target / RECORD_FILE, overwrite=True) as beside:
             beside.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
         if progress is not None:

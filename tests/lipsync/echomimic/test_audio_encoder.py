@@ -56,7 +56,7 @@ def test_tokens_piece_by_piece_are_those_of_the_whole(small):
     assert torch.equal(gather_tokens(states, 2, 25)[0, 1].reshape(10, 5, -1), states[[0, 0, 0, 1, 2, 3, 4, 5, 6, 7]])
 
 
-def test_a_long_sound_is_heard_thirty_seconds_at_a_time_and_forgotten(small, monkeypatch):
+def test_a_long_sound_is_encoded_thirty_seconds_at_a_time_and_forgotten(small, monkeypatch):
     heard = []
     listen = AudioFeatures._encode_segment
     monkeypatch.setattr(
@@ -75,5 +75,5 @@ def test_frames_are_about_their_own_time():
     assert get_centre_tick(30_000, Fraction(30000, 1001)) == 50 * 1001
 
 
-def test_a_sound_shorter_than_a_mel_frame_is_heard_as_if_followed_by_silence(small):
+def test_a_sound_shorter_than_a_mel_frame_is_padded_with_silence(small):
     assert torch.isfinite(AudioFeatures(small, np.zeros(10, np.float32)).get_tokens(0, 2, 25)).all()

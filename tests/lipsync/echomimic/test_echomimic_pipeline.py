@@ -131,7 +131,7 @@ def test_the_reference_network_runs_once_and_the_denoiser_once_a_step_and_window
     assert calls == {"reference": 1, "denoiser": [1] * 4}
 
 
-def test_noise_and_music_are_silence_to_the_network():
+def test_noise_and_music_are_muted():
     rng = np.random.default_rng(0)
     assert np.abs(mute_silence((0.1 * rng.standard_normal(16_000)).astype(np.float32))).max() == 0
 

@@ -48,7 +48,7 @@ def old_names(state):
     return state
 
 
-def test_published_files_become_ours_tensor_by_tensor(published):
+def test_published_files_are_converted_tensor_by_tensor(published):
     folder = convert(published, shape=DEBUG_CONFIG)
     assert folder == published / "converted"
     assert {path.stem for path in folder.glob("*.safetensors")} == {

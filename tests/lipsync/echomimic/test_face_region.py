@@ -38,7 +38,7 @@ def test_the_region_is_the_box_and_a_tenth_more_with_fractions_at_its_edges():
     assert make_face_region_mask(BOX, crop, 8, 8).min() == 1
 
 
-def test_what_comes_back_leaves_the_rest_of_the_picture_untouched():
+def test_pasting_leaves_the_rest_of_the_picture_untouched():
     picture = np.random.default_rng(0).integers(0, 255, (HIGH, WIDE, 3), np.uint8)
     crop = make_square_crop(BOX, WIDE, HIGH, 64)
     out = make_paster(crop, WIDE, HIGH).paste(picture, np.full((64, 64, 3), 200, np.uint8))
@@ -48,7 +48,7 @@ def test_what_comes_back_leaves_the_rest_of_the_picture_untouched():
     assert (out[70:80, 95:105] == 200).all()
 
 
-def test_the_way_back_fades_at_its_sides_but_not_where_the_picture_ends():
+def test_the_paste_mask_fades_at_its_sides_but_not_where_the_picture_ends():
     inner = make_paste_mask(make_square_crop(BOX, WIDE, HIGH, 64), WIDE, HIGH)
     assert inner[0].max() == inner[-1].max() == inner[:, 0].max() == inner[:, -1].max() == 0 and inner[32, 32] == 1
     corner = make_paste_mask(make_square_crop((0, 0, 40, 50), WIDE, HIGH, 64), WIDE, HIGH)

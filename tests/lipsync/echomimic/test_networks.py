@@ -169,7 +169,7 @@ def test_tables_may_be_left_out_of_the_weights_and_nothing_else(nets):
     assert problem.value.message.count("is missing") == 5 and "more" in problem.value.message
 
 
-def test_the_shape_is_read_off_the_tensors(nets):
+def test_the_sizes_are_inferred_from_the_tensors(nets):
     state = nets[2].state_dict()
     assert infer_config(state, nets[1].state_dict(), DEBUG_CONFIG.heads, DEBUG_CONFIG.groups) == DEBUG_CONFIG
     with pytest.raises(Exception, match="holds? "):

@@ -1,4 +1,6 @@
-"""The published schedule and closed loop, and windows that stream: lists and numbers of the original, counts, memory."""
+"""The published schedule and closed loop, and windows that stream: lists and numbers of the original, counts,
+memory.
+"""
 
 from types import SimpleNamespace
 

@@ -45,7 +45,7 @@ def look(openings, shot=lambda index: 0):
     return finder
 
 
-def test_the_least_open_moment_of_every_stretch_is_kept_and_open_stretches_give_none():
+def test_the_least_open_moment_of_every_interval_is_kept_and_open_intervals_give_none():
     openings = np.r_[np.linspace(3, 4, 37), np.linspace(1, 2, 37)[::-1], np.linspace(4, 5, 50), np.linspace(1.1, 3, 76)]
     rests = look(openings).select_closed(0)
     kept = [rest.index for rest in rests]
@@ -57,7 +57,7 @@ def test_the_least_open_moment_of_every_stretch_is_kept_and_open_stretches_give_
     )
 
 
-def test_a_shot_has_its_own_rests_and_a_mouth_that_never_shuts_gives_its_best():
+def test_a_shot_has_its_own_closed_references_and_a_mouth_that_never_shuts_gives_its_most_closed():
     finder = look(np.r_[np.full(40, 1.0), np.linspace(5, 6, 160)], shot=lambda index: int(index >= 40))
     assert (
         finder.select_closed(0)[0].index == 0
@@ -66,7 +66,7 @@ def test_a_shot_has_its_own_rests_and_a_mouth_that_never_shuts_gives_its_best():
     )
 
 
-def test_a_turned_head_has_rests_of_its_own():
+def test_a_turned_head_has_reference_mouths_of_its_own():
     finder = ReferenceMouthCollector()
     for index in range(30):
         finder.add(
@@ -78,7 +78,7 @@ def test_a_turned_head_has_rests_of_its_own():
     assert [rest.index for rest in finder.select_closed(0)] == [0, 15]
 
 
-def test_how_a_head_is_held_is_told_by_its_nose(puppet):
+def test_the_head_descriptor_tells_a_shifted_face(puppet):
     face = make_crop(POINTS, 128).extract(puppet.pixels)
     same, moved = (
         head_descriptor(face) @ head_descriptor(face),
@@ -87,7 +87,7 @@ def test_how_a_head_is_held_is_told_by_its_nose(puppet):
     assert abs(same - 1) < 1e-5 and moved < 0.97
 
 
-def test_open_mouths_are_kept_apart_and_a_mouth_that_stays_shut_has_none():
+def test_open_references_are_collected_separately_and_a_mouth_that_stays_shut_has_none():
     openings = 1 + 4 * np.exp(-(((np.arange(200) - 60) / 8) ** 2))
     (opened,) = look(openings).select_open(0)
     assert opened.index == 60
@@ -99,7 +99,7 @@ def unit(values):
     return values / np.linalg.norm(values)
 
 
-def test_the_rest_in_which_the_head_is_held_alike_gives_the_lips_and_gives_way_little_by_little():
+def test_the_reference_with_the_most_similar_head_is_chosen_and_gives_way_gradually():
     rng = np.random.default_rng(0)
     left, right = unit(rng.standard_normal(88)), unit(rng.standard_normal(88))
     rests = [
@@ -115,7 +115,7 @@ def test_the_rest_in_which_the_head_is_held_alike_gives_the_lips_and_gives_way_l
     assert np.array_equal(sorted(found), np.arange(120))
 
 
-def test_of_rests_alike_the_nearer_one_gives_the_lips_and_far_ones_serve_where_there_is_no_other():
+def test_of_similar_references_the_nearer_one_is_chosen_and_far_ones_where_there_is_no_other():
     look = unit(np.arange(88))
     times = np.arange(1000) / 25
     rests = [SimpleNamespace(index=k, compute_head_descriptor=lambda: look) for k in (100, 300)]
@@ -188,7 +188,7 @@ def test_lips_lie_within_the_jaw_and_both_fade():
     assert max(np.abs(np.diff(lips, axis=0)).max(), np.abs(np.diff(jaw, axis=0)).max()) < 0.35
 
 
-def test_the_same_face_put_in_is_the_same_picture(sight, puppet):
+def test_blending_the_same_face_gives_the_same_picture(sight, puppet):
     parts = FrameParts(np.zeros((96, 96, 2), np.float32), np.zeros((64, 112, 4), np.float32))
     put, cover = sight.blend((puppet.pixels, sight.crop), parts)
     assert np.abs(put - sight.before).max() < 1.5 and cover.max() == 0
@@ -216,7 +216,7 @@ def test_paint_gets_the_grain_of_the_picture(sight, puppet):
     assert np.array_equal(smooth[cover[..., 0] == 0], grainy[cover[..., 0] == 0])
 
 
-def test_colours_are_shifted_by_a_plane_that_the_ring_says(sight):
+def test_colours_are_shifted_by_a_plane_fitted_to_the_ring(sight):
     lips = sight.lips[..., 0]
     h, w = lips.shape
     slope = np.linspace(-10, 10, w, dtype=np.float32)[None, :, None] + np.float32((5, 0, -5))

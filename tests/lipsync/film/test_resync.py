@@ -130,30 +130,59 @@ def test_the_films_own_sound_changes_nothing_and_the_picture_is_copied(film, own
     assert np.corrcoef(sound.samples[0][:19_000], read_sound(own_sound).samples[0][:19_000])[0, 1] > 0.5
 
 
-BASES = {}  # what an option is held against, made once
-FLIPS = {
+UNDIRECTED = {  # options that lead to another picture; the grain's direction is in test_reference_mouths.py
     "seed": {"seed": 1},
     "steps": {"steps": 4},
     "guidance": {"guidance": 5.0},
     "temperature": {"temperature": 1.0},
-    "expression": {"expression": 0.3},
-    "closure": {"closure": 0.0},
-    "normalize_mouth": {"normalize_mouth": 0.0},
-    "spans": {"spans": "0-0.2"},
-    "crossfade": {"crossfade": 0.2, "spans": "0.04-0.36"},
-    "gate": {"gate": True},
     "grain": {"grain": False},
-    "quality": {"quality": 40},
 }
 
 
-@pytest.mark.parametrize("name", FLIPS)
-def test_every_option_changes_the_picture(name, move):
-    base = {key: value for key, value in FLIPS[name].items() if key != name}
-    key = str(base)
-    if key not in BASES:
-        BASES[key] = move(**base)[0]
-    assert not np.array_equal(BASES[key], move(**FLIPS[name])[0])
+@pytest.fixture(scope="module")
+def plain_frames():
+    """Frames under PLAIN, made once."""
+    return {}
+
+
+@pytest.mark.parametrize("name", UNDIRECTED)
+def test_every_option_changes_the_picture(name, move, plain_frames):
+    if not plain_frames:
+        plain_frames["plain"] = move()[0]
+    assert not np.array_equal(plain_frames["plain"], move(**UNDIRECTED[name])[0])
+
+
+def measure_motion(frames, film):
+    """Mean deviation of the pixels over time."""
+    return frames.astype(float).std(0).mean()
+
+
+def measure_change(frames, film):
+    """Mean difference from the film."""
+    return np.abs(frames.astype(float) - film).mean()
+
+
+EFFECTS = {  # option -> (what grows, settings, others under which it is greater)
+    "expression": (measure_motion, {"expression": 0.3}, {}),
+    "closure": (measure_motion, {}, {"closure": 0.0}),
+    "normalize_mouth": (measure_motion, {}, {"normalize_mouth": 0.0}),
+    "spans": (measure_change, {"spans": "0-0.2"}, {}),
+    "crossfade": (measure_change, {"crossfade": 0.2, "spans": "0.04-0.36"}, {"crossfade": 0.0, "spans": "0.04-0.36"}),
+    "gate": (measure_motion, {"gate": True}, {}),
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_option_changes_the_picture_in_its_direction(name, move, film):
+    measure, *settings = EFFECTS[name]
+    less, more = (measure(move(**differing)[0], shown(film)) for differing in settings)
+    assert more > 1.01 * less
+
+
+def test_a_lower_quality_makes_a_smaller_file(move, tmp_path):
+    move("fine.mp4")
+    move("coarse.mp4", quality=40)
+    assert (tmp_path / "coarse.mp4").stat().st_size < 0.9 * (tmp_path / "fine.mp4").stat().st_size
 
 
 def test_batches_and_runs_change_nothing(move, tmp_path):
@@ -166,7 +195,7 @@ def test_batches_and_runs_change_nothing(move, tmp_path):
     assert off.max() <= 3 and (off > 0).mean() < 1e-3
 
 
-def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, models, monkeypatch):
+def test_a_reference_mouth_is_prepared_once_however_many_frames_use_it(move, models, monkeypatch):
     seen, survey = [], models.renderer.network.predict_teeth
     monkeypatch.setattr(
         models.renderer.network, "predict_teeth", lambda pixels: seen.append(len(pixels)) or survey(pixels)
@@ -175,7 +204,7 @@ def test_a_mouth_at_rest_is_looked_at_once_however_many_frames_it_serves(move, m
     assert move(batch=2)[1]["faces"][0]["frames_changed"] == FRAMES and 1 <= sum(seen) <= 2
 
 
-def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
+def test_saved_face_tracks_give_the_same_film(film, seen, move, tmp_path):
     save_face_tracks(tmp_path / "seen.npz", seen)
     again = load_face_tracks(tmp_path / "seen.npz", ["largest"])
     assert again.times == seen.times and again.end == seen.end
@@ -186,7 +215,7 @@ def test_a_look_is_kept_and_gives_the_same_film(film, seen, move, tmp_path):
     )
 
 
-def test_what_is_told_replaces_what_is_heard_and_gaps_are_heard(move):
+def test_a_planned_articulation_replaces_the_recognised_one_where_it_is_known(move):
     from mouthpiece.engine.contracts import ARTICULATION_WIDTH, PHONES, Articulation
 
     told = np.full((20, ARTICULATION_WIDTH), np.nan, np.float32)
@@ -200,7 +229,7 @@ def test_what_is_told_replaces_what_is_heard_and_gaps_are_heard(move):
         move(words={"articulation": Articulation(told[:, :7])})
 
 
-def test_the_lips_can_follow_another_recording_than_is_heard(move, own_sound, other_sound, tmp_path):
+def test_the_lips_can_follow_another_recording_than_the_one_in_the_output(move, own_sound, other_sound, tmp_path):
     first, _ = move("one.mp4", sound=other_sound, words={"spans": [(0, 1)]})
     second, _ = move("two.mp4", sound=own_sound, words={"spans": [(0, 1)], "lips_from": other_sound})
     assert np.array_equal(first, second)
@@ -236,7 +265,7 @@ def gap(clips, puppet):
     return clips / "gap.mp4"
 
 
-def test_frames_without_the_face_pass_and_are_told_of(gap, clips, move):
+def test_frames_without_the_face_are_left_alone_and_reported(gap, clips, move):
     sound = noise(clips / "gap.wav", 12 / 25, 2)
     before, (after, facts) = shown(gap), move(video=gap, sound=sound)
     assert np.array_equal(before[6:], after[6:]) and not np.array_equal(before[:6], after[:6])
@@ -287,7 +316,7 @@ def phone_film(path, puppet, stamps, rotation):
     return path
 
 
-def test_a_phones_film_keeps_its_times_and_its_turn(clips, puppet, move, tmp_path):
+def test_a_phone_video_keeps_its_time_stamps_and_its_rotation(clips, puppet, move, tmp_path):
     stamps = [0, 3003, 6010, 9000, 15_015, 18_000, 21_111, 27_000, 30_030, 33_033]
     video = phone_film(clips / "phone.mp4", puppet, stamps, 90)
     after, facts = move(video=video, sound=noise(clips / "phone.wav", 0.4, 3))
@@ -299,7 +328,7 @@ def test_a_phones_film_keeps_its_times_and_its_turn(clips, puppet, move, tmp_pat
     assert np.array_equal(before[outside], after[outside]) and (before != after).any() and facts["variable_rate"]
 
 
-def test_sound_that_goes_on_is_refused_unless_silent_or_to_be_cut(clips, film, move, tmp_path):
+def test_longer_sound_is_refused_unless_the_remainder_is_silent_or_may_be_cut(clips, film, move, tmp_path):
     long = noise(clips / "long.wav", 1.0, 4)
     with pytest.raises(InvalidInputError, match="goes on for 0.60 s after the film") as caught:
         move(sound=long)

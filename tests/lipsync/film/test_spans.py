@@ -24,7 +24,7 @@ def talk(seconds=4.0, seed=0):
     return 0.1 * np.random.default_rng(seed).standard_normal(int(seconds * RATE_HZ)).astype(np.float32)
 
 
-def test_spans_are_read_sorted_and_joined():
+def test_spans_are_parsed_sorted_and_merged():
     assert parse_spans(None) is None
     assert parse_spans("3-4, 0.5-1.25,3.5-5") == [(0.5, 1.25), (3.0, 5.0)]
     assert merge_spans([(0, 1), (1.3, 2)], 0.5) == [(0.0, 2.0)] and merge_spans([(0, 1), (1.3, 2)], 0.2) == [
@@ -34,7 +34,7 @@ def test_spans_are_read_sorted_and_joined():
 
 
 @pytest.mark.parametrize("text", ["", "2-1", "1-1", "a-b", "1.2", "1-2;3-4", "-1-2", "nan-3"])
-def test_spans_that_are_none_are_refused_in_words(text):
+def test_text_that_is_not_a_span_is_refused(text):
     with pytest.raises(UsageError, match="is not a span of time") as caught:
         parse_spans(text)
     assert "START-END" in caught.value.hint

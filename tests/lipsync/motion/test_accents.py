@@ -57,7 +57,7 @@ def test_silence_and_voiceless_noise_have_no_accent():
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 40, 3000])
-def test_summits_are_those_that_scipy_finds(length):
+def test_peaks_are_those_that_scipy_finds(length):
     import scipy.signal
 
     for seed in range(8):

@@ -107,12 +107,12 @@ def talking(deviation, ticks=400):
 
 
 @pytest.mark.parametrize("deviation", [0.012, 0.0155, 0.02])
-def test_a_faint_and_a_loud_performance_come_to_the_usual_opening(deviation):
+def test_a_faint_and_an_excessive_mouth_are_normalized_to_the_typical_opening(deviation):
     mouth, sound = talking(deviation)
     assert (normalize_opening(mouth, sound, LIPS) @ LIPS).std() == pytest.approx(TYPICAL_OPENING_DEVIATION, rel=0.06)
 
 
-def test_a_level_is_never_moved_beyond_its_limits_nor_by_a_word_alone():
+def test_the_gain_stays_within_its_limits_and_a_single_word_hardly_moves_it():
     for deviation, limit in ((0.001, LARGEST_GAIN), (0.1, SMALLEST_GAIN)):
         mouth, sound = talking(deviation)
         assert np.allclose(normalize_opening(mouth, sound, LIPS), limit * mouth, rtol=0.02)
@@ -120,7 +120,7 @@ def test_a_level_is_never_moved_beyond_its_limits_nor_by_a_word_alone():
     assert 1 <= (normalize_opening(mouth, sound, LIPS) @ LIPS).std() / (mouth @ LIPS).std() < 1.15
 
 
-def test_silence_says_nothing_of_the_level():
+def test_silence_does_not_change_the_gain():
     mouth, sound = talking(0.012)
     shut = np.concatenate([mouth, 0 * mouth])
     silent = 0 * sound

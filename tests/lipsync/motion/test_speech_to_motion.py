@@ -73,7 +73,7 @@ def test_there_is_one_code_a_tick_however_the_windows_fall(core, ticks):
     assert codes.shape == (ticks, CODE_WIDTH) and np.isfinite(codes).all()
 
 
-def test_each_window_hears_its_own_sound_knows_of_no_other_and_goes_over_into_the_next():
+def test_each_window_is_conditioned_on_its_own_sound_alone_and_blends_into_the_next():
     spy, sound, options = Spy(), sound_of(190), AnimateOptions(steps=2, guidance=1.0)
     codes = sample_motion_codes(spy, sound, options)
     packed = torch.from_numpy(sound.reshape(190, -1))
@@ -125,7 +125,7 @@ def test_sound_seed_steps_and_guidance_change_the_motion_and_nothing_else_does(c
     assert not np.allclose(first, sample_motion_codes(core, sound_of(80, 1), AnimateOptions(**options)))
 
 
-def test_silence_is_silent_whatever_was_heard_in_it():
+def test_gating_replaces_whatever_was_recognised_in_silence():
     sound = np.ones((4, ARTICULATION_WIDTH), np.float32)
     out = gate_articulation(sound, np.array([0, 0.5, 1, 0], np.float32))
     assert out[0, PHONES.index("SIL")] == 1 and out[0, : len(PHONES)].sum() == 1
@@ -133,20 +133,20 @@ def test_silence_is_silent_whatever_was_heard_in_it():
     assert np.allclose(out[1], (out[0] + out[2]) / 2)
 
 
-def test_a_silent_recording_is_heard_as_silence_for_as_long_as_asked(listener):
+def test_a_silent_recording_is_recognised_as_silence_of_the_wanted_length(listener):
     articulation, active = recognize_articulation(listener, np.zeros(8000, np.float32), 20)
     assert articulation.shape == (40, ARTICULATION_WIDTH) and not active.any()
     assert (articulation[:, PHONES.index("SIL")] == 1).all() and (articulation[:, -1] == -1.5).all()
     assert recognize_articulation(listener, np.zeros(8000, np.float32), 20, gate=False)[1].all()
 
 
-def test_a_track_is_cut_or_its_last_value_held():
+def test_a_track_is_trimmed_or_padded_with_its_last_value():
     track = np.arange(6).reshape(3, 2)
     assert pad_or_trim(track, 2).tolist() == [[0, 1], [2, 3]] and pad_or_trim(track, 5)[2:].tolist() == [[4, 5]] * 3
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 1.7, 3.0])
-def test_a_track_at_another_speed_turns_back_at_its_ends(speed):
+def test_retiming_reflects_at_the_ends(speed):
     track = np.stack([np.arange(11.0), 5 - np.arange(11.0)], 1)
     out = retime(track, speed)
     wanted = 10 - np.abs(np.arange(11) * speed % 20 - 10)
@@ -195,7 +195,7 @@ def test_head_blinks_and_speed_obey_their_options(core, listener, space):
     assert np.array_equal(slow[:, :BLINK_INDEX], fast[:, :BLINK_INDEX])
 
 
-def test_closure_level_accents_and_settling_can_be_switched_off_one_by_one(core, listener, space):
+def test_closure_normalization_accents_and_stabilization_can_be_switched_off_one_by_one(core, listener, space):
     wave = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
     plain = dict(
         steps=1,
@@ -248,7 +248,7 @@ def test_the_mouth_rests_in_silence_and_is_free_where_somebody_speaks():
     assert (np.diff(free[25:45]) >= 0).all() and np.abs(np.diff(free)).max() < 0.7
 
 
-def test_a_widened_track_holds_before_and_after_and_never_reaches_round_an_end():
+def test_dilation_holds_before_and_after_and_does_not_wrap():
     track = np.zeros(12)
     track[[4, 11]] = 0.5, 1.0
     assert dilate(track, 2, 1).tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0, 1, 1, 1]
@@ -256,7 +256,7 @@ def test_a_widened_track_holds_before_and_after_and_never_reaches_round_an_end()
     assert dilate(np.array([1.0, 0, 0]), 5, 1).tolist() == [1, 1, 0] and dilate(np.zeros(0), 2, 1).shape == (0,)
 
 
-def test_a_consonant_at_the_edge_of_a_voice_is_heard_and_what_is_heard_far_from_it_is_not(listener, monkeypatch):
+def test_a_consonant_at_the_edge_of_a_voice_is_kept_and_sound_far_from_it_is_not(listener, monkeypatch):
     active = np.zeros(60, np.float32)
     active[30:40] = 1
     monkeypatch.setattr("mouthpiece.lipsync.motion.speech_to_motion.detect_speech_activity", lambda wave: active)

@@ -257,13 +257,13 @@ def test_a_person_neither_folds_nor_tears_in_a_strong_pose():
 
 
 @pytest.mark.parametrize("matte", [np.zeros((120, 120), np.float32), np.ones((120, 120), np.float32)])
-def test_a_matte_that_parts_nothing_is_as_good_as_none(matte):
+def test_a_matte_without_background_or_person_is_as_good_as_none(matte):
     pixels = busy_picture(120, 120)
     canvas, plain = Canvas(pixels, crop_at((60, 60), 50), matte), Canvas(pixels, crop_at((60, 60), 50))
     assert np.array_equal(canvas.draw(NOTHING, STRONG), plain.draw(NOTHING, STRONG))
 
 
-def test_a_background_is_itself_where_it_is_seen_and_goes_on_where_it_is_hidden():
+def test_a_background_is_kept_where_it_is_visible_and_inpainted_where_it_is_hidden():
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[..., 0], pixels[:60, :, 1], pixels[60:, :, 1] = 50, 40, 200
     hidden = np.zeros((120, 160), bool)

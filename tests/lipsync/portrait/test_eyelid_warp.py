@@ -22,7 +22,7 @@ def column(x, low=0.2, high=0.45):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
-def test_a_lid_never_folds_and_its_edge_comes_down_as_far_as_it_is_told(share):
+def test_a_lid_warp_never_folds_and_its_edge_comes_down_as_far_as_its_share(share):
     y, at = column(0.36)
     rows, cover = lid().compute_warp(share, at, 0.001)
     assert (np.diff(rows[:, 0]) > 0).all()

@@ -25,7 +25,7 @@ def ellipse(wide=30, high=10, x=48, y=32):
     return np.clip(10 * (1 - ((column - x) / wide) ** 2 - ((row - y) / high) ** 2), 0, 1).astype(np.float32)
 
 
-def test_an_eye_is_found_where_its_share_says_in_units_of_the_crop():
+def test_an_eye_contour_follows_its_probabilities_in_units_of_the_crop():
     eye = to_eye_contour(ellipse(), False)
     assert eye.height == pytest.approx(20 / EYE_WINDOW.crop_px, rel=0.08)
     open_at = eye.x[eye.lower - eye.upper > eye.height / 4]
@@ -47,7 +47,7 @@ def test_the_other_eye_is_its_mirror_image():
 
 
 @pytest.mark.parametrize("share", [ellipse() * 0, ellipse(high=2), ellipse(wide=7), ellipse() * 0.4])
-def test_an_eye_that_is_shut_tiny_or_hidden_is_none(share):
+def test_a_shut_tiny_or_hidden_eye_has_no_contour(share):
     assert to_eye_contour(share, False) is None
 
 

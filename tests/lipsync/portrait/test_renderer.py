@@ -60,7 +60,7 @@ def test_a_new_renderer_gives_back_the_portrait_when_nothing_is_to_change(unborn
 
 @pytest.mark.parametrize("x_px, y_px", [(6, 0), (0, 6), (-4, 8)])
 @torch.no_grad()
-def test_a_wish_to_move_moves_the_picture_that_way(unborn, portrait, x_px, y_px):
+def test_the_picture_moves_towards_the_wanted_lattice(unborn, portrait, x_px, y_px):
     made = unborn(portrait, REST, moved(x_px / WORK_PX, y_px / WORK_PX), BARE)
     expected = torch.roll(portrait, (y_px, x_px), (2, 3))
     inside = (..., slice(10, -10), slice(10, -10))

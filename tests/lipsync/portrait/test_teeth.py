@@ -70,20 +70,20 @@ def test_placed_teeth_bite_a_little_below_where_the_lips_meet_at_any_size(regula
         assert edge / grow + top == pytest.approx((where.y + BITING_EDGE_OFFSET) * WORK_PX, abs=1.6)
 
 
-def test_turned_teeth_hang_lower_on_the_side_that_they_turn_to(regular):
+def test_tilted_teeth_hang_lower_on_the_side_of_the_tilt(regular):
     out = place_on_patch(regular, LipLine(tilt_rad=0.2), 192)[..., 3]
     left, right = (np.flatnonzero(out[:, column] > 0.5).max() for column in (46, 66))
     assert right - left == pytest.approx(20 * np.tan(0.2), abs=1.5)
 
 
 @pytest.mark.parametrize("where", [LipLine(), LipLine(0.48, 0.64, 0.12), LipLine(0.53, 0.70, -0.1)])
-def test_the_line_that_is_drawn_is_the_line_that_is_found(where):
+def test_the_lip_line_read_from_a_band_is_the_one_drawn(where):
     found = estimate_lip_line(draw_lip_band(where))
     assert found.x == pytest.approx(where.x, abs=0.004) and found.y == pytest.approx(where.y, abs=0.004)
     assert found.tilt_rad == pytest.approx(where.tilt_rad, abs=0.02)
 
 
-def test_where_no_line_is_seen_the_usual_one_is_taken():
+def test_without_a_band_the_default_lip_line_is_taken():
     assert estimate_lip_line(np.full((64, 112), 0.1)) == LipLine()
 
 
@@ -97,7 +97,7 @@ def test_teeth_cover_what_is_inside_and_nothing_else():
     assert (out[..., 20:30, 32:78] > -0.3).all() and out[0, 0, 28, 50] > out[0, 0, 20, 50]  # in the shade of the lip
 
 
-def test_laying_teeth_over_is_the_same_in_steps_of_eight_bits():
+def test_alpha_compositing_is_the_same_in_8_bit_units():
     teeth, inside = torch.rand(1, 5, 64, 112), torch.rand(1, 1, 64, 112)
     teeth[:, 4] = 0
     eight = teeth.clone()
@@ -163,7 +163,7 @@ def test_drawn_teeth_are_darker_in_a_darker_face():
     assert draw_teeth(LipLine(), dark)[..., :3].max() < 0.8 * draw_teeth(LipLine(), light)[..., :3].max()
 
 
-def test_as_the_renderer_takes_them_teeth_are_in_its_unit_and_their_cover_stays():
+def test_the_teeth_tensor_has_the_renderers_unit_and_the_same_cover():
     teeth = draw_teeth(LipLine(), np.full((192, 192, 3), 150, np.uint8))
     out = to_teeth_tensor(teeth)
     assert out.shape == (5, 64, 112) and -1 <= out[:3].min() and out[:3].max() <= 1
@@ -183,7 +183,7 @@ def test_teeth_in_a_blurred_picture_are_as_soft_and_in_a_sharp_one_left_as_they_
     assert soft[..., :3].max() <= teeth[..., :3].max() + 1 and abs(soft[..., 3].sum() / teeth[..., 3].sum() - 1) < 0.02
 
 
-def test_own_teeth_go_on_behind_the_lip_that_may_rise():
+def test_own_teeth_are_extended_behind_the_upper_lip():
     teeth = np.zeros((64, 112, 5), np.float32)
     teeth[30:40, 40:70, :3], teeth[30:40, 40:70, 3], teeth[..., 4] = 200, 1, 1
     out = extend_upward(teeth, 7)
@@ -208,7 +208,7 @@ def test_a_line_along_which_lips_meet_shows_no_teeth():
 
 
 @pytest.mark.parametrize("grow", [0.5, 1.0, 3.0])
-def test_what_a_warp_may_leave_of_photographed_teeth_is_lip(grow):
+def test_photographed_teeth_are_inpainted_with_lip(grow):
     side = round(WORK_PX * grow)
     points = np.array([[0.355, 0.34], [0.645, 0.34], [0.40, 0.64], [0.60, 0.64]]) * side - 0.5
     crop, cover = make_crop(points, WORK_PX), np.zeros((64, 112), np.float32)
