@@ -1,4 +1,4 @@
-"""A contact sheet for people who would rather look: frames and mouths above the waveform and the mouth's curve."""
+"""Contact sheet of a video: frames and mouths above the waveform and the mouth's curve."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def pick_cells(clip: VideoMetrics, moments: np.ndarray) -> list[Cell | None]:
     """Return one (frame, mouth) or None for each moment: the frame on screen then, small, and its mouth, large.
 
     clip: `Clip`.  moments: (M,) seconds, rising.
-    Source: ours; one pass, only what is shown is kept.
+    One pass, only what is shown is kept.
     """
     wanted: dict[int, list[int]] = {}
     for column, moment in enumerate(moments):
@@ -158,7 +158,7 @@ def _read_wave(path: Path) -> np.ndarray | None:
 def draw_contact_sheet(shown: list[SheetClip], strips: np.ndarray, columns: int, wave: np.ndarray | None) -> np.ndarray:
     """Return the sheet, uint8 (H, W, 3).
 
-    shown: one or two `Shown`, ours first.  strips: (N, 2) seconds.  columns: cells in a strip.
+    shown: one or two `Shown`, the evaluated video first.  strips: (N, 2) seconds.  columns: cells in a strip.
     wave: (S,) at 16 kHz, or None.
     """
     rows = 1 + len(shown)

@@ -39,7 +39,7 @@ def split_crop_files(out: Path, split: dict[str, Any] | None = None) -> dict[str
     out: working folder, crops named as `train crops` writes them.  split: of `load_held_out`; None reads the shipped
     one.
     Raises UsageError when there are no crops.
-    Source: ours; configs/held_out.toml.
+    Source: configs/held_out.toml.
     """
     split = split or load_held_out()
     parts: dict[str, list[Path]] = {
@@ -113,7 +113,7 @@ def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray]:
     lattice).
 
     Raises UsageError when there is nothing to build it from.
-    Source: PCA of teacher lattices after the head's affine part is taken out; ours.
+    Source: PCA of teacher lattices after the head's affine part is taken out.
     """
     parts = split_crop_files(out)
     motions = [extract_motion(marks) for _, marks in iterate_meshes(parts["clips"])]

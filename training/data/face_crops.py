@@ -57,7 +57,7 @@ def resample_to_clock(frames: Iterable[Frame], rate_hz: Fraction = MOTION_HZ) ->
     """Return pixels of the frame that is on screen at each tick of the clock, whatever the rate of the video.
 
     frames: Frames in order of time.  rate_hz: of the clock.
-    Source: ours; stamps may be a millisecond off and still count for their tick.
+    Stamps may be a millisecond off and still count for their tick.
     """
     shown, tick = None, 0
     for frame in frames:
@@ -122,7 +122,7 @@ def write_crops(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     there.
 
     data: folder with manifest.jsonl.  out: working folder.  workers: processes.  progress: called with (done, all).
-    Source: ours; portraits first, the speaker there is most of last.
+    Portraits first, the speaker there is most of last.
     """
     rows = read_rows(data, ("portrait", "talk", "talk-eval"))
     (Path(out) / "crops").mkdir(parents=True, exist_ok=True)

@@ -36,14 +36,14 @@ def split_words(text: str) -> list[str]:
 def align_phones(wave: np.ndarray, text: str, decoder: Any) -> list[tuple[str, int, int]] | None:
     """Return phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
 
-    wave: (S,) float32 at 16 kHz.  text: what is said.  decoder: a pocketsphinx Decoder without language model.
+    wave: (S,) float32 at 16 kHz.  text: its transcript.  decoder: a pocketsphinx Decoder without language model.
     Source: pocketsphinx two-pass alignment.
     """
-    said = split_words(text)
-    if not said or any(decoder.lookup_word(w) is None for w in said):
+    words = split_words(text)
+    if not words or any(decoder.lookup_word(w) is None for w in words):
         return None
     for quiet_s in PADDINGS_S:
-        found = _align_words(np.pad(wave, round(quiet_s * RATE_HZ)), said, decoder)
+        found = _align_words(np.pad(wave, round(quiet_s * RATE_HZ)), words, decoder)
         if found is not None:
             skipped, last = round(quiet_s * 100), len(wave) // HOP_SAMPLES
             spans = [(n, max(0, a - skipped), min(last, a + length - skipped)) for n, a, length in found]
@@ -51,11 +51,11 @@ def align_phones(wave: np.ndarray, text: str, decoder: Any) -> list[tuple[str, i
     return None
 
 
-def _align_words(wave: np.ndarray, said: list[str], decoder: Any) -> list[tuple[str, int, int]] | None:
+def _align_words(wave: np.ndarray, words: list[str], decoder: Any) -> list[tuple[str, int, int]] | None:
     """Return phones as [(name, start, length)] of words in a wave, or None where the decoder loses its way."""
     raw = (np.clip(wave, -1, 1) * 32767).astype(np.int16).tobytes()
     try:
-        decoder.set_align_text(" ".join(said))
+        decoder.set_align_text(" ".join(words))
         for prepare in (lambda: None, decoder.set_alignment):
             prepare()
             decoder.start_utt()
@@ -85,7 +85,7 @@ def label_sentence(wave: np.ndarray, text: str, decoder: Any) -> tuple[np.ndarra
     align.
 
     wave, text, decoder: as for `align_phones`; any level.
-    Source: ours; ticks between phones are silence.
+    Ticks between phones are silence.
     """
     found = align_phones(wave / (np.abs(wave).max() + 1e-6) * 0.5, text, decoder)
     if found is None:

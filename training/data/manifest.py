@@ -27,7 +27,7 @@ def read_rows(data: Path, kinds: tuple[str, ...]) -> list[dict[str, str]]:
     kinds: e.g. ("talk",) or ("speech", "portrait").
     Raises UsageError when the manifest is missing, InvalidInputError when a line is no JSON object or lacks a required
     field.
-    Source: ours; format documented in docs/training.md.
+    Format documented in docs/training.md.
     """
     path = Path(data) / "manifest.jsonl"
     if not path.is_file():

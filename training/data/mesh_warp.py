@@ -20,7 +20,7 @@ def triangulate_face(p_shut: np.ndarray) -> np.ndarray:
     other.
 
     For the triangulation everything below the line of the lips is lowered a little, most in the middle of the mouth.
-    Source: Delaunay 1934; ours.
+    Source: Delaunay 1934.
     """
     q = np.r_[p_shut, BORDER_POINTS].copy()
     order = np.argsort(p_shut[UPPER_LIP_EDGE, 0])

@@ -61,7 +61,7 @@ def synthesize_whisper(wave: np.ndarray, generator: torch.Generator) -> np.ndarr
     """Return the speech with breath in place of voice (S,) float32: the spectral envelope filled with noise.
 
     wave: (S,) float32 at 16 kHz.  generator: torch Generator.
-    Source: cepstral smoothing (Oppenheim and Schafer 1968); ours.
+    Source: cepstral smoothing (Oppenheim and Schafer 1968).
     """
     how = dict(nperseg=FRAME_SAMPLES, noverlap=FRAME_SAMPLES - STEP_SAMPLES)
     magnitude = np.log(np.abs(stft(wave, RATE_HZ, **how)[2]) + 1e-5)
@@ -241,9 +241,9 @@ def speak_foreign_lines(
 def speak_english_lines(
     texts: list[str], speak: Callable[..., Any], report: Callable[..., Any] | None = None
 ) -> list[tuple]:
-    """Return rows of synthetic speakers. texts: to be said in turn.  speak: (text, voice, seed) -> (Sound, ...), which
-    the
-    voices lend.
+    """Return rows of synthetic speakers.
+
+    texts: to be spoken in turn.  speak: (text, voice, seed) -> (Sound, ...) of a voice backend.
     """
     from pocketsphinx import Decoder
 

@@ -29,6 +29,7 @@ class ScriptReadOptions:
     language: which of several texts of a DAPT line is spoken; "" takes the translation.
     speakers: names that have a voice; None accepts every name.
     styles: names of the styles of an ASS file that are dialogue, "NAME,NAME"; None finds them out.
+    sdh: what becomes of the marks of captions for the deaf, "drop" or "keep" (mouthpiece.voice.scripts.sdh).
     """
 
     duration: Fraction | None = None
@@ -37,6 +38,7 @@ class ScriptReadOptions:
     language: str = ""
     speakers: tuple[str, ...] | None = None
     styles: str | None = None
+    sdh: str = "drop"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class ScriptFormat:
     read_only_suffixes: those of the suffixes under which it is never written.
     has_timecodes: True when times may need `ScriptReadOptions.cue_rate`.
     has_styles: True when lines have styles, of which `ScriptReadOptions.styles` chooses.
+    is_edited: True where every text is what is spoken, so that no marks of captions are looked for.
     """
 
     name: str
@@ -91,6 +94,7 @@ class ScriptFormat:
     read_only_suffixes: tuple[str, ...] = ()
     has_timecodes: bool = False
     has_styles: bool = False
+    is_edited: bool = False
 
     @property
     def written_suffixes(self) -> tuple[str, ...]:
