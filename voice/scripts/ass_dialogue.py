@@ -21,7 +21,8 @@ _NO_EFFECT = ("", "!effect")  # as SubStation Alpha 4 writes none
 _NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 _SIGN_WORDS = frozenset(
     "sign signs title titles opening ending karaoke lyric lyrics song songs insert credit credits staff romaji "
-    "furigana typeset typesetting onscreen logo watermark eyecatch chapter location fx sfx disclaimer "
+    "kanji furigana note notes theme chyron banner typeset typesetting onscreen "
+    "logo watermark eyecatch chapter location fx sfx disclaimer "
     "cartel carteles canción cancion letrero panneau chanson schild schilder lied cartello canzone placa "
     "надпись надписи песня 歌 歌詞 看板 注釈 歌词 注释 标题 字幕组".split()
 )

@@ -115,8 +115,8 @@ def _unroll_lines(lines: Sequence[Line], carries: Sequence[_Carry | None]) -> tu
             continue
         rows = line.text.split("\n")[carry.rows :]
         shown = unrolled[-1]
-        end = line.start if rows and not carry.grown else line.end
-        unrolled[-1] = replace(shown, text=shown.text + carry.grown, end=max(shown.end, end))
+        end = min(shown.end, line.start) if rows and not carry.grown else max(shown.end, line.end)
+        unrolled[-1] = replace(shown, text=shown.text + carry.grown, end=end)
         if rows:
             speaker, text = split_speakers(["\n".join(rows)])[0]
             unrolled.append(replace(line, speaker=speaker or line.speaker, text=text))

@@ -124,3 +124,7 @@ def test_layers_of_one_text_are_one_line_but_two_people_are_two(tmp_path):
     script = read_script(tmp_path / "a.ass")
     assert [line.speaker for line in script.lines] == ["Ben", "Ada"]
     assert "2 left out: the same text in another layer" in script.remarks[0].text
+
+
+def test_entities_that_a_converter_left_in_ass_are_resolved(read):
+    assert list_texts(read(("Default", "", "", "Salt &amp; pepper&nbsp;only"))) == ["Salt & pepper only"]
