@@ -131,11 +131,19 @@ def _find_place(event: SSAEvent, subs: SSAFile) -> str:
     if _TYPESET.search(event.text):
         return _PLACED_APART
     placed = _PLACED.search(event.text)
+    if placed is None:
+        return ""
+    height = _parse_number(subs.info.get("PlayResY", "")) or _DEFAULT_HEIGHT
+    y = _parse_number(placed["y"])
+    return _PLACED_APART if y is None or y < _LOWER_PART * height else _PLACED_LOW
+
+
+def _parse_number(text: str) -> float | None:
+    """Parse a number of a script; None for anything else."""
     try:
-        height = float(subs.info.get("PlayResY") or _DEFAULT_HEIGHT)
-        return "" if placed is None else _PLACED_APART if float(placed["y"]) < _LOWER_PART * height else _PLACED_LOW
+        return float(text)
     except ValueError:
-        return _PLACED_APART
+        return None
 
 
 def _find_sign_styles(events: Sequence[SSAEvent], subs: SSAFile) -> set[str]:
