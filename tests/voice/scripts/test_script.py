@@ -121,7 +121,7 @@ def test_older_character_sets_are_found_out_or_told(tmp_path):
     (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="soon" end="2s">x</p></div></body></tt>', "'soon' is not a time"),
     (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><tt><body><div><p begin="1s" end="2s">&x;</p></div></body></tt>', "document type"),
     (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"), (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is not a time"),
-    (b'{"lines": 1}', "project"), (b"{broken", "JSON"),
+    (b'{"lines": 1}', "project"), (b'{"broken', "JSON"),
 ])  # fmt: skip
 def test_what_is_no_script_is_refused_in_words(tmp_path, content, sentence):
     path = tmp_path / "a.srt"
