@@ -178,9 +178,8 @@ def write_picture(dub: DubJob, mix: DubMix, output: Path, tracker: FilmFaceTrack
     )
     lines = select_lip_lines(dub) if options.lips else []
     lips = DubLipsJob(dub.film, lines, mix.stems["mix"], mix.stems["dialogue"], lip_options, dub.picture_folder)
-    if not lines:
-        return copy_picture(lips, output, job.settings.overwrite)
-    return lipsync_dub(lips, output, tracker, job.progress, job.settings.overwrite)
+    picture = lipsync_dub(lips, output, tracker, job.progress, job.settings.overwrite) if lines else None
+    return picture or copy_picture(lips, output, job.settings.overwrite)
 
 
 def finalize_dub(

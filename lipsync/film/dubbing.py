@@ -24,7 +24,7 @@ from mouthpiece.engine.weights.records import record_models
 from mouthpiece.face.crop import crop_face, make_crop
 from mouthpiece.face.film_tracks import FilmFaceTracker, track_faces
 from mouthpiece.lipsync.film.cache import BlobStore, DubCache
-from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_lipsync
+from mouthpiece.lipsync.film.lipsync_job import FaceEdit, prepare_edits
 from mouthpiece.lipsync.film.mouth_compositor import get_mouth_box
 from mouthpiece.lipsync.film.resync import resync
 from mouthpiece.lipsync.models import load_models
@@ -87,8 +87,11 @@ class DubPicture:
 
 def lipsync_dub(
     job: DubLipsJob, output: Path, tracker: FilmFaceTracker, progress: Progress, overwrite: bool = False
-) -> DubPicture:
+) -> DubPicture | None:
     """Write OUTPUT, the film with the new sound and its lips moved.
+
+    Gives None, and writes nothing, where no face is in the film, none was asked for by name and frames without one may
+    pass: then copy_picture remains.
 
     tracker: of the faces in the job's film.
     overwrite: replace an existing file.
@@ -103,10 +106,10 @@ def lipsync_dub(
         settings = f"{sorted(record.sha256 for record in own_models)}{placement.as_dict()}{version('av')}"
         cache = DubCache(store, job.film.sha256, settings)
         edits = plan_face_edits(job.lines, lambda lines: DubMouthPredictor(lines, options, job.dialogue, cache))
-        task = prepare_lipsync(job.film.path, job.mix, options, faces=edits, info=job.film.info)
+        task = prepare_edits(job.film, job.mix, options, edits)
         tracks = _track_visible_faces(tracker, tuple(str(edit.face) for edit in edits), options, progress)
         if tracks is None:
-            return copy_picture(job, output, overwrite)
+            return None
         facts = resync(task, output, models, placement, progress, tracks=tracks, cache=cache, overwrite=overwrite)
         completed = True
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mouthpiece.engine.contracts import Articulation
+    from mouthpiece.engine.media.film import Film
     from mouthpiece.engine.types import MediaInfo
     from mouthpiece.lipsync.models import LipsyncModels
     from mouthpiece.lipsync.options import LipsyncOptions
@@ -94,7 +95,6 @@ def prepare_lipsync(
     *,
     faces: Sequence[FaceEdit] | None = None,
     lips_from: Path | None = None,
-    info: MediaInfo | None = None,
 ) -> LipsyncJob:
     """Check a film and its new sound as far as that needs no look at the frames, and return the job.
 
@@ -105,11 +105,10 @@ def prepare_lipsync(
     articulation: as in `LipsyncJob`.
     faces: edits of several faces; None: the face of the options in `spans`.
     lips_from: recording that the lips follow instead of the sound, such as the dialogue of a mix.
-    info: of the video where it was probed already.
     Raises InvalidInputError for a film without picture, a file without sound, sound longer than the film, spans beyond
     its end; UsageError for a choice of face that cannot be read.
     """
-    info = info or probe(video)
+    info = probe(video)
     if not info.has_video:
         raise InvalidInputError(
             f"{video}: no moving picture in it.", hint="Give a video; for a still picture use animate.", code="no_video"
@@ -123,11 +122,26 @@ def prepare_lipsync(
             original = read_sound(video, RATE_HZ, mono=True).samples[0]
             spans = find_changed_spans(original, read_sound(sound, RATE_HZ, mono=True).samples[0])
         faces = [FaceEdit(spans, options.face)]
-    edits = tuple(edit._replace(spans_s=None if edit.spans_s is None else merge_spans(edit.spans_s)) for edit in faces)
-    for edit in edits:
+    return LipsyncJob(Path(video), Path(sound), options, _check_edits(faces, info, video), info, wave, articulation)
+
+
+def prepare_edits(film: Film, sound: Path, options: LipsyncOptions, edits: Sequence[FaceEdit]) -> LipsyncJob:
+    """Return the job of edits that are already planned, in a film that was opened; its frames set the length.
+
+    sound: what is to be heard; what goes on after the film is cut.
+    Raises InvalidInputError for spans beyond the end of the film, UsageError for a choice of face that cannot be read.
+    """
+    wave = read_sound(sound, RATE_HZ, mono=True).samples[0]
+    return LipsyncJob(film.path, sound, options, _check_edits(edits, film.info, film.path), film.info, wave)
+
+
+def _check_edits(edits: Sequence[FaceEdit], info: MediaInfo, video: Path) -> tuple[FaceEdit, ...]:
+    """Check faces and spans of edits; return them with spans that overlap merged."""
+    merged = tuple(edit._replace(spans_s=None if edit.spans_s is None else merge_spans(edit.spans_s)) for edit in edits)
+    for edit in merged:
         parse_face_choice(edit.face)
         check_spans(edit.spans_s, info, video)
-    return LipsyncJob(Path(video), Path(sound), options, edits, info, wave, articulation)
+    return merged
 
 
 def check_spans(spans: Sequence[tuple[float, float]] | None, info: MediaInfo, video: Path) -> None:

@@ -85,7 +85,13 @@ def _parse_object(line: bytes) -> dict[str, Any]:
     for name, value in fields.items():
         if not _is_scalar(value) and not (isinstance(value, list) and all(map(_is_scalar, value))):
             raise InvalidRowError(f"{name}: need text, a number, true, false, or a list of those")
-    return {name: value for name, value in fields.items() if value is not None}
+    named = _reject_duplicates([(_get_field_name(name), value) for name, value in fields.items()])
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _get_field_name(title: str) -> str:
+    """Get the name of a field from a title or key as people type it: "ID" is "id", "Head speed" "head_speed"."""
+    return "_".join(title.lower().split())
 
 
 def _is_scalar(value: object) -> bool:
@@ -126,7 +132,7 @@ def _read_table(data: bytes) -> tuple[list[BatchRow], Faults]:
         if not any(cell.strip() for cell in cells):
             continue
         if names is None:
-            names = [cell.strip() for cell in cells]
+            names = [_get_field_name(cell) for cell in cells]
             twice = sorted({name for name in names if names.count(name) > 1 or not name})
             if twice:
                 return [], [(line, f"column '{twice[0]}': given twice or without a name")]

@@ -285,3 +285,16 @@ def test_the_command_refuses_before_anything_runs_and_lists_lines(call, desk):
     ):
         answer = call("batch", str(desk / "jobs.jsonl"), "-o", str(desk / "new"), *words)
         assert answer.code == 2 and wanted in answer.err
+
+
+def test_titles_of_columns_and_keys_are_read_as_people_type_them(read):
+    table = "ID,Command,SCRIPT,Output,Seed\none,speak,a.srt,a.wav,3\n"
+    for item in (
+        read(table, "jobs.csv")[0],
+        read(json.dumps({k.upper(): v for k, v in GOOD.items()} | {"Seed": 3}))[0],
+    ):
+        assert (item.id, item.command, item.request.options.seed) == ("one", "speak", 3)
+    with pytest.raises(UsageError, match="'id': given twice"):
+        read("ID,id,command\n1,2,speak\n", "jobs.csv")
+    with pytest.raises(UsageError, match="id: given twice"):
+        read(line(ID="two"))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.voice.scripts.script import clean_text
 from mouthpiece.voice.scripts.timestamps import format_timestamp
-from mouthpiece.voice.scripts.ttml import DAPTM, ID_PREFIX, TT, XML
+from mouthpiece.voice.scripts.ttml import ID_PREFIX
+from mouthpiece.voice.scripts.ttml_content import DAPTM, TT, XML
 
 if TYPE_CHECKING:
     from lxml import etree

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 _STAMP = r"(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?"
 TIMING = re.compile(rf"^[ \t]*({_STAMP})[ \t]*-+>[ \t]*({_STAMP})(?=\s|$)[^\n]*$", re.MULTILINE)
 VOICE_TAG = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]*))?>")
-PLAYER_MARKUP = re.compile(r"</?(?:[ibusvc]|font|ruby|rt|lang)(?:[\s.][^<>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
+PLAYER_MARKUP = re.compile(r"</?(?:[ibusvc]|font|ruby|r[bpt]|rtc|lang)(?:[\s.][^<>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
+_RUBY = re.compile(r"<ruby(?:[\s.][^<>]*)?>.*?(?:</ruby\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_RUBY_TEXT = re.compile(  # its end tag may be missing before the next part of the annotation
+    r"<(rtc|rt|rp)(?:[\s.][^<>]*)?>.*?(?:</\1\s*>|(?=</?(?:ruby|rb|rp|rt|rtc)[\s.>])|\Z)", re.IGNORECASE | re.DOTALL
+)
+_RUBY_TEXT_ALONE = re.compile(r"<(rtc|rt|rp)(?:[\s.][^<>]*)?>[^<>]*</\1\s*>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _MAX_INDEX_DIGITS = 9  # a longer number above a timing is text
 
 
@@ -136,8 +142,31 @@ def _split_speakers(cues: list[SrtCue]) -> list[tuple[str, str]]:
 
 
 def strip_player_markup(body: str) -> str:
-    """Strip the markup that players know from the text of a cue; other angle brackets are text."""
-    return clean_text(PLAYER_MARKUP.sub("", body))
+    """Strip the markup that players know from the text of a cue and resolve its entities.
+
+    Other angle brackets are text. Of ruby the base is kept: the reading says the same words once more. Files made from
+    WebVTT or HTML write "&amp;" and "&lt;i&gt;"; a name that HTML does not know, or without ";", is text.
+    """
+    text = _ENTITY.sub(_resolve_entity, PLAYER_MARKUP.sub("", strip_ruby_text(body)))
+    return clean_text(PLAYER_MARKUP.sub("", text))
+
+
+def strip_ruby_text(body: str) -> str:
+    """Strip the readings of ruby (`<rt>`, `<rtc>`) and their fallback brackets (`<rp>`), and keep the base.
+
+    Source: HTML, section 4.5.10; W3C WebVTT, section 4.2.2.
+    """
+    within = _RUBY.sub(lambda ruby: _RUBY_TEXT.sub("", ruby[0]), body)
+    return _RUBY_TEXT_ALONE.sub("", within)
+
+
+def _resolve_entity(entity: re.Match[str]) -> str:
+    return html.unescape(entity[0]).replace("\xa0", " ")
+
+
+def _escape_text(text: str) -> str:
+    """Escape what a reader would take for an entity, and nothing else: few players resolve entities in SRT."""
+    return _ENTITY.sub(lambda entity: "&amp;" + entity[0][1:], text)
 
 
 def _format_with_prefix(speaker: str, text: str) -> str:
@@ -155,5 +184,7 @@ def _format_cues(script: Script, format_body: Callable[[str, str], str]) -> str:
     blocks = []
     for number, line in enumerate(script.lines, 1):
         start, end = (format_timestamp(time, ",") for time in (line.start, line.end))
-        blocks.append(f"{number}\n{start} --> {end}\n{format_body(line.speaker, clean_text(line.text))}\n")
+        blocks.append(
+            f"{number}\n{start} --> {end}\n{format_body(line.speaker, _escape_text(clean_text(line.text)))}\n"
+        )
     return "\n".join(blocks)

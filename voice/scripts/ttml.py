@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.script import ON_SCREEN, Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
+from mouthpiece.voice.scripts.ttml_content import (
+    DAPTM,
+    XML,
+    drop_ruby_text,
+    get_attribute,
+    get_tag,
+    is_dialogue,
+    read_represents,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +31,12 @@ if TYPE_CHECKING:
 
     from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
 
-XML = "http://www.w3.org/XML/1998/namespace"
-TT = "http://www.w3.org/ns/ttml"
-DAPTM = "http://www.w3.org/ns/ttml/profile/dapt#metadata"
 UNKNOWN_LANGUAGES = ("", "und", "x-original")
 ID_PREFIX = "line-"  # an xml:id begins with a letter, an id of a line need not
 _CLOCK = re.compile(r"(\d{2,}):(\d\d):(\d\d)(?:\.(\d+)|:(\d{2,})(?:\.(\d+))?)?")
 _OFFSET = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
 _MAX_DEPTH = 64
+_MAX_EXCERPT = 60  # characters of a text in a remark
 _TIME_ATTRIBUTES = ("begin", "end", "dur")
 
 
@@ -75,6 +82,7 @@ class _Context:
 
     start, end: seconds; end None when open.  timed: True where any parent has times.  agents: ids of characters.
     language: of the text.  source: language it was translated from.  screen: onScreen.  keep_space: xml:space.
+    represents: daptm:represents, or a ttm:role that nobody says as "role.sound".
     """
 
     start: Fraction = Fraction(0)
@@ -84,6 +92,7 @@ class _Context:
     language: str = ""
     source: str = ""
     screen: str = ""
+    represents: str = ""
     keep_space: bool = False
     depth: int = 0
 
@@ -153,46 +162,56 @@ def parse_ttml(raw: bytes, name: str, language: str = "") -> Script:
     raw: all bytes of the file; XML states its own encoding.
     name: of the file.
     language: which of several texts of a line is spoken; "" takes the translation, else the original.
+    Events that are not dialogue are left out with a remark (`_select_dialogue`).
     Raises InvalidInputError for malformed XML, other XML and times that cannot be read.
     Source: W3C TTML2, sections 8, 12 and 14; W3C DAPT, sections 4 and 5.
     """
     root = parse_xml(raw, name)
-    if _tag(root) != "tt":
+    if get_tag(root) != "tt":
         raise InvalidInputError(
-            f"{name}: XML, but <{_tag(root)}> instead of a <tt> script.", hint="Give TTML or DAPT.", code="not_a_script"
+            f"{name}: XML, but <{get_tag(root)}> instead of a <tt> script.",
+            hint="Give TTML or DAPT.",
+            code="not_a_script",
         )
     clock = _read_time_base(root, name)
     top = _inherit(root, _Context())
-    body = next((child for child in root if _tag(child) == "body"), None)
-    dapt = any(key.startswith("{" + DAPTM) for key in root.attrib) or "dapt" in _get(root, "contentProfiles")
-    events = [] if body is None else list(_list_events(body, top, clock, dapt))
+    body = next((child for child in root if get_tag(child) == "body"), None)
+    dapt = any(key.startswith("{" + DAPTM) for key in root.attrib) or "dapt" in get_attribute(root, "contentProfiles")
+    drop_ruby_text(root)
+    events, remarks = _select_dialogue([] if body is None else list(_list_events(body, top, clock, dapt)), name)
     names, ids = _read_characters(root), make_unique_ids([event.id.removeprefix(ID_PREFIX) for event in events])
     lines = tuple(_make_line(i, event, _choose_texts(event, language, dapt), names) for i, event in zip(ids, events))
     languages = Counter(line.language for line in lines if line.language).most_common(1)
     spoken = languages[0][0] if languages else _clean_language(top.language)
     title = next((clean_text("".join(e.itertext())) for e in root.iter("{*}title")), "")
-    remarks: tuple[Remark, ...] = ()
-    if language and not any(_is_same_language(line.language, language) for line in lines):
-        remarks = (Remark("format", f"{name}: no text in '{language}'; other texts taken."),)
+    if language and lines and not any(_is_same_language(line.language, language) for line in lines):
+        remarks += (Remark("format", f"{name}: no text in '{language}'; other texts taken."),)
     return Script(lines, spoken, _clean_language(top.source), title, name, remarks)
 
 
-def _tag(element: etree._Element) -> str:
-    """Get the name of an element without its namespace; "" for comments and the like."""
-    return _local_name(element.tag) if isinstance(element.tag, str) else ""
+def _select_dialogue(events: list[_Event], name: str) -> tuple[list[_Event], tuple[Remark, ...]]:
+    """Select the events that are spoken; return (events, a remark for each of the others).
 
-
-def _local_name(name: str) -> str:
-    return name.rpartition("}")[2]
-
-
-def _get(element: etree._Element, name: str) -> str:
-    """Get an attribute whatever its namespace; "" when absent."""
-    return next((value for key, value in element.attrib.items() if _local_name(key) == name), "")
+    Sounds and what is written in the picture are not dialogue. A script without dialogue that describes the picture is
+    an audio description, whose texts are made to be spoken.
+    Source: W3C DAPT, section 4.2 (represents); W3C TTML2, section 14.3.1 (role).
+    """
+    spoken = [event for event in events if is_dialogue(event.context.represents)]
+    remarks: list[Remark] = []
+    if not spoken:
+        spoken = [event for event in events if event.context.represents.startswith("visual")]
+        if spoken:
+            remarks.append(Remark("format", f"{name}: no dialogue in it; its descriptions of the picture are spoken."))
+    kept = {id(event) for event in spoken}
+    for event in (event for event in events if id(event) not in kept):
+        text = " ".join(next((text.text for text in event.texts if text.text), "").split())
+        what = f"'{text[:_MAX_EXCERPT]}' is {event.context.represents}, not dialogue; left out."
+        remarks.append(Remark("left_out", f"{name}: {what}"))
+    return spoken, tuple(remarks)
 
 
 def _has_own_times(element: etree._Element) -> bool:
-    return any(_get(element, key) for key in _TIME_ATTRIBUTES)
+    return any(get_attribute(element, key) for key in _TIME_ATTRIBUTES)
 
 
 def _clean_language(language: str) -> str:
@@ -205,14 +224,14 @@ def _is_same_language(a: str, b: str) -> bool:
 
 def _read_time_base(root: etree._Element, name: str) -> _TimeBase:
     """Read the rates that times of a document count in. Raises InvalidInputError for impossible ones."""
-    if _get(root, "timeBase") == "clock":
+    if get_attribute(root, "timeBase") == "clock":
         raise InvalidInputError(
             f"{name}: its times are times of day.", hint="Export it with timeBase 'media'.", code="wall_clock"
         )
-    frame_rate, tick_rate = _get(root, "frameRate"), _get(root, "tickRate")
+    frame_rate, tick_rate = get_attribute(root, "frameRate"), get_attribute(root, "tickRate")
     try:
-        rate, sub_frames = Fraction(frame_rate or 30), int(_get(root, "subFrameRate") or 1)
-        up, down = (_get(root, "frameRateMultiplier") or "1 1").replace(":", " ").split()
+        rate, sub_frames = Fraction(frame_rate or 30), int(get_attribute(root, "subFrameRate") or 1)
+        up, down = (get_attribute(root, "frameRateMultiplier") or "1 1").replace(":", " ").split()
         tick_hz = Fraction(tick_rate) if tick_rate else rate * sub_frames if frame_rate else Fraction(1)
         rate *= Fraction(int(up), int(down))
         if rate <= 0 or sub_frames <= 0 or tick_hz <= 0:
@@ -234,20 +253,21 @@ def _inherit(
     clock: reads times; None ignores them.
     since: seconds at which the element starts when it does not say; None is the start of the parent.
     """
-    texts = (_get(element, key) for key in _TIME_ATTRIBUTES)
+    texts = (get_attribute(element, key) for key in _TIME_ATTRIBUTES)
     begin, end, dur = (clock.parse_time(text) if clock and text else None for text in texts)
     base = parent.start if since is None else since
     start = base + (begin or 0)
     ends = ([] if end is None else [base + end]) + ([] if dur is None else [start + dur])
-    screen = _get(element, "onScreen").lower()
+    screen = get_attribute(element, "onScreen").lower()
     return _Context(
         start,
         min(ends) if ends else parent.end,
         timed=parent.timed or any(time is not None for time in (begin, end, dur)),
-        agents=_get(element, "agent") or parent.agents,
+        agents=get_attribute(element, "agent") or parent.agents,
         language=element.get(f"{{{XML}}}lang", parent.language),
-        source=_get(element, "langSrc") or parent.source,
+        source=get_attribute(element, "langSrc") or parent.source,
         screen=screen if screen in ON_SCREEN and screen else parent.screen,
+        represents=read_represents(element) or parent.represents,
         keep_space=element.get(f"{{{XML}}}space", "preserve" if parent.keep_space else "") == "preserve",
         depth=parent.depth + 1,
     )
@@ -259,11 +279,11 @@ def _list_children(
     """List the children with these names and their contexts: one after another in a sequence, else side by side."""
     since = context.start
     for child in element:
-        if _tag(child) not in names:
+        if get_tag(child) not in names:
             continue
         own = _inherit(child, context, clock, since)
         yield child, own
-        if _get(element, "timeContainer") == "seq":
+        if get_attribute(element, "timeContainer") == "seq":
             since = own.end if own.end is not None else own.start
 
 
@@ -273,17 +293,19 @@ def _list_events(element: etree._Element, context: _Context, clock: _TimeBase, d
         raise InvalidInputError(
             f"{clock.name}: elements nested deeper than {_MAX_DEPTH}.", hint="Export it again.", code="malformed_xml"
         )
-    context = context if _tag(element) != "body" else _inherit(element, context, clock)
+    context = context if get_tag(element) != "body" else _inherit(element, context, clock)
     paragraphs = list(_list_children(element, context, clock, ("p",)))
     if paragraphs and _is_event(element, paragraphs, dapt):
         texts = tuple(_read_text(p, own) for p, own in paragraphs)
-        yield _Event(_get(element, "id"), context, texts, _read_notes(element, *(p for p, _ in paragraphs)))
-    elif not paragraphs and dapt and _tag(element) == "div" and context.timed and not len(element.findall("{*}div")):
-        yield _Event(_get(element, "id"), context, (), _read_notes(element))
+        represents = {own.represents for _, own in paragraphs}
+        context = replace(context, represents=represents.pop() if len(represents) == 1 else context.represents)
+        yield _Event(get_attribute(element, "id"), context, texts, _read_notes(element, *(p for p, _ in paragraphs)))
+    elif not paragraphs and dapt and get_tag(element) == "div" and context.timed and not len(element.findall("{*}div")):
+        yield _Event(get_attribute(element, "id"), context, (), _read_notes(element))
     else:
         for p, own in paragraphs:
             own = own if _has_own_times(p) else _find_span_times(p, own, clock)
-            yield _Event(_get(p, "id"), own, (_read_text(p, own),), _read_notes(p))
+            yield _Event(get_attribute(p, "id"), own, (_read_text(p, own),), _read_notes(p))
     for child, own in _list_children(element, context, clock, ("div",)):
         yield from _list_events(child, own, clock, dapt)
 
@@ -293,10 +315,10 @@ def _is_event(element: etree._Element, paragraphs: list[tuple[etree._Element, _C
 
     They are in DAPT, and where none has times of its own and no two share a language.
     """
-    if _tag(element) != "div" or any(_has_own_times(p) for p, _ in paragraphs):
+    if get_tag(element) != "div" or any(_has_own_times(p) for p, _ in paragraphs):
         return False
     languages = [own.language for _, own in paragraphs]
-    return dapt or bool(_get(element, "begin")) and len(set(languages)) == len(languages)
+    return dapt or bool(get_attribute(element, "begin")) and len(set(languages)) == len(languages)
 
 
 def _find_span_times(p: etree._Element, context: _Context, clock: _TimeBase) -> _Context:
@@ -321,9 +343,9 @@ def _list_texts(element: etree._Element, keep_space: bool) -> Iterator[str]:
 
     yield collapse(element.text)
     for child in element:
-        if _tag(child) == "br":
+        if get_tag(child) == "br":
             yield "\n"
-        elif _tag(child) == "span":
+        elif get_tag(child) == "span" and is_dialogue(read_represents(child)):
             yield from _list_texts(child, keep_space)
         yield collapse(child.tail)
 
@@ -331,8 +353,8 @@ def _list_texts(element: etree._Element, keep_space: bool) -> Iterator[str]:
 def _read_notes(*elements: etree._Element) -> str:
     """Read the descriptions of elements, one a row, after their types where they have one."""
     rows = []
-    for desc in (child for element in elements for child in element if _tag(child) == "desc"):
-        kind, note = _get(desc, "descType"), clean_text(" ".join("".join(desc.itertext()).split()))
+    for desc in (child for element in elements for child in element if get_tag(child) == "desc"):
+        kind, note = get_attribute(desc, "descType"), clean_text(" ".join("".join(desc.itertext()).split()))
         rows.append(f"{kind}: {note}" if kind else note)
     return "\n".join(filter(None, rows))
 
@@ -341,9 +363,11 @@ def _read_characters(root: etree._Element) -> dict[str, str]:
     """Read the characters: {xml:id: alias, else the first name given}."""
     characters = {}
     for agent in root.iter("{*}agent"):
-        names = {_get(e, "type"): clean_text("".join(e.itertext())) for e in reversed(agent.findall("{*}name"))}
+        names = {
+            get_attribute(e, "type"): clean_text("".join(e.itertext())) for e in reversed(agent.findall("{*}name"))
+        }
         first = next(iter(reversed(names.values())), "")
-        characters[_get(agent, "id")] = names.get("alias") or first or _get(agent, "id")
+        characters[get_attribute(agent, "id")] = names.get("alias") or first or get_attribute(agent, "id")
     return characters
 
 

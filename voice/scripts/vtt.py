@@ -13,7 +13,7 @@ from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
-from mouthpiece.voice.scripts.srt import TIMING, VOICE_TAG, has_cue_timing
+from mouthpiece.voice.scripts.srt import TIMING, VOICE_TAG, has_cue_timing, strip_ruby_text
 from mouthpiece.voice.scripts.syllables import split_slot
 from mouthpiece.voice.scripts.timestamps import format_timestamp, parse_timestamp
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SIGNATURE = "WEBVTT"
 _UNSPOKEN_BLOCKS = ("NOTE", "STYLE", "REGION")
-_EMPTY_ROWS = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_EMPTY_ROWS = re.compile(r"\n{2,}")  # a row of blanks is not empty: it belongs to the text of its cue
+_BLANKS = " \t"
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 # a block written where no cue has a voice tag, so that "Remember: be careful" does not become a speaker
 _VOICES_ONLY = "NOTE Speakers are named in voice tags only."
@@ -75,7 +76,7 @@ def parse_vtt(text: str, name: str) -> Script:
     Raises InvalidInputError for times that cannot be read.
     Source: W3C WebVTT, sections 4 and 6.
     """
-    blocks = [block for block in _EMPTY_ROWS.split(text.strip("\n")) if block.strip()]
+    blocks = _split_blocks(text)
     title, language = _parse_header(blocks)
     cues: list[VttCue] = []
     shared: list[tuple[int, int]] = []  # index of the first line of a cue with several voices, and how many
@@ -94,6 +95,34 @@ def parse_vtt(text: str, name: str) -> Script:
     return Script(lines, language=language, title=title, source=name, remarks=remarks)
 
 
+def _split_blocks(text: str) -> list[str]:
+    """Split a file into its blocks: at empty rows, and before the times of a further cue.
+
+    A row of blanks ends a cue only where the times of the next one follow, with or without a number before them.
+    """
+    blocks = []
+    for block in _EMPTY_ROWS.split(text.strip("\n")):
+        rows = block.split("\n")
+        while rows and not rows[0].strip():
+            rows.pop(0)
+        if not rows:
+            continue
+        timings = [] if _is_unspoken(rows) else [k for k, row in enumerate(rows) if TIMING.match(row)]
+        starts = [0, *(_find_cue_start(rows, k) for k in timings[1:])]
+        blocks += ["\n".join(rows[a:b]).rstrip("\n") for a, b in zip(starts, [*starts[1:], len(rows)])]
+    return blocks
+
+
+def _find_cue_start(rows: list[str], timing: int) -> int:
+    """Find the row where a cue begins whose times stand in rows[timing]: a number after a row of blanks is its id."""
+    has_id = timing >= 2 and rows[timing - 1].strip().isdigit() and not rows[timing - 2].strip(_BLANKS)
+    return timing - has_id
+
+
+def _is_unspoken(rows: list[str]) -> bool:
+    return rows[0].split(" ")[0].rstrip("\t") in _UNSPOKEN_BLOCKS
+
+
 def _parse_header(blocks: list[str]) -> tuple[str, str]:
     """Parse title and language from the first block; "" for what it does not say."""
     if not blocks or not blocks[0].startswith(SIGNATURE):
@@ -106,7 +135,7 @@ def _parse_header(blocks: list[str]) -> tuple[str, str]:
 def _parse_block(block: str, name: str) -> list[VttCue]:
     """Parse one block to its voices, which share the slot of the cue; [] for a block that is not a cue."""
     timing = TIMING.search(block)
-    if timing is None or block.split("\n", 1)[0].split(" ")[0] in _UNSPOKEN_BLOCKS:
+    if timing is None or _is_unspoken(block.split("\n", 1)):
         return []
     start, end = parse_timestamp(timing[1]), parse_timestamp(timing[2])
     if start is None or end is None:
@@ -137,8 +166,11 @@ def _split_voices(body: str) -> list[tuple[str, str]]:
 
 
 def strip_vtt_markup(body: str) -> str:
-    """Strip markup from the text of a cue and resolve character references. Source: W3C WebVTT, section 6.4."""
-    return clean_text(html.unescape(_TAG.sub("", body)))
+    """Strip markup and the readings of ruby from the text of a cue and resolve character references.
+
+    Source: W3C WebVTT, section 6.4.
+    """
+    return clean_text(html.unescape(_TAG.sub("", strip_ruby_text(body))))
 
 
 def _format_cue(line: Line) -> str:

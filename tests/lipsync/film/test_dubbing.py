@@ -19,7 +19,14 @@ from mouthpiece.engine.weights.records import record_models
 from mouthpiece.face import film_tracks
 from mouthpiece.face.film_tracks import FilmFaceTracker
 from mouthpiece.lipsync.film.cache import RETAINED_RUNS, BlobStore, DubCache, expand_to_blocks
-from mouthpiece.lipsync.film.dubbing import CACHE_FILE, DubLipsJob, DubMouthPredictor, lipsync_dub, make_box_lookup
+from mouthpiece.lipsync.film.dubbing import (
+    CACHE_FILE,
+    DubLipsJob,
+    DubMouthPredictor,
+    copy_picture,
+    lipsync_dub,
+    make_box_lookup,
+)
 from mouthpiece.lipsync.models import load_models
 from mouthpiece.lipsync.options import LipsyncOptions
 
@@ -261,3 +268,20 @@ def test_faces_that_are_kept_name_the_models_that_found_them(tracker):
 
     first = get_models()
     assert first and all(name.startswith("facenet-pytorch ") for name in first) and get_models() == first
+
+
+def test_a_film_without_a_face_is_left_to_be_copied_and_its_facts_say_so(debug_weights, tmp_path):
+    with VideoWriter(tmp_path / "empty.mp4", RATE, 64, 64) as writer:
+        for _ in range(25):
+            writer.write(np.full((64, 64, 3), 90, np.uint8))
+    film, mix, out = open_film(tmp_path / "empty.mp4"), tmp_path / "mix.wav", tmp_path / "out.mp4"
+    write_sound(mix, Sound(np.full((1, 48_000), 0.01, np.float32), 48_000))
+    tracker, options = FilmFaceTracker(film, tmp_path), LipsyncOptions(device="cpu", long_sound="cut")
+    job = DubLipsJob(film, [line("1", 0.1, 0.5)], mix, mix, options, tmp_path)
+    assert lipsync_dub(job, out, tracker, SILENT) is None and not out.exists()
+    facts = copy_picture(job, out).facts
+    assert facts["copied"] and facts["frames"] == 25 and "no face" in facts["lips"]
+    assert "copied" not in copy_picture(dataclasses.replace(job, lines=[]), out, overwrite=True).facts
+    strict = dataclasses.replace(job, options=dataclasses.replace(options, on_missing_face="fail"))
+    with pytest.raises(InvalidInputError, match="no face"):
+        lipsync_dub(strict, out, tracker, SILENT, overwrite=True)

@@ -130,30 +130,59 @@ def test_the_films_own_sound_changes_nothing_and_the_picture_is_copied(film, own
     assert np.corrcoef(sound.samples[0][:19_000], read_sound(own_sound).samples[0][:19_000])[0, 1] > 0.5
 
 
-BASES = {}  # what an option is held against, made once
-FLIPS = {
+UNDIRECTED = {  # options that lead to another picture; the grain's direction is in test_reference_mouths.py
     "seed": {"seed": 1},
     "steps": {"steps": 4},
     "guidance": {"guidance": 5.0},
     "temperature": {"temperature": 1.0},
-    "expression": {"expression": 0.3},
-    "closure": {"closure": 0.0},
-    "normalize_mouth": {"normalize_mouth": 0.0},
-    "spans": {"spans": "0-0.2"},
-    "crossfade": {"crossfade": 0.2, "spans": "0.04-0.36"},
-    "gate": {"gate": True},
     "grain": {"grain": False},
-    "quality": {"quality": 40},
 }
 
 
-@pytest.mark.parametrize("name", FLIPS)
-def test_every_option_changes_the_picture(name, move):
-    base = {key: value for key, value in FLIPS[name].items() if key != name}
-    key = str(base)
-    if key not in BASES:
-        BASES[key] = move(**base)[0]
-    assert not np.array_equal(BASES[key], move(**FLIPS[name])[0])
+@pytest.fixture(scope="module")
+def plain_frames():
+    """Frames under PLAIN, made once."""
+    return {}
+
+
+@pytest.mark.parametrize("name", UNDIRECTED)
+def test_every_option_changes_the_picture(name, move, plain_frames):
+    if not plain_frames:
+        plain_frames["plain"] = move()[0]
+    assert not np.array_equal(plain_frames["plain"], move(**UNDIRECTED[name])[0])
+
+
+def measure_motion(frames, film):
+    """Mean deviation of the pixels over time."""
+    return frames.astype(float).std(0).mean()
+
+
+def measure_change(frames, film):
+    """Mean difference from the film."""
+    return np.abs(frames.astype(float) - film).mean()
+
+
+EFFECTS = {  # option -> (what grows, settings, others under which it is greater)
+    "expression": (measure_motion, {"expression": 0.3}, {}),
+    "closure": (measure_motion, {}, {"closure": 0.0}),
+    "normalize_mouth": (measure_motion, {}, {"normalize_mouth": 0.0}),
+    "spans": (measure_change, {"spans": "0-0.2"}, {}),
+    "crossfade": (measure_change, {"crossfade": 0.2, "spans": "0.04-0.36"}, {"crossfade": 0.0, "spans": "0.04-0.36"}),
+    "gate": (measure_motion, {"gate": True}, {}),
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_option_changes_the_picture_in_its_direction(name, move, film):
+    measure, *settings = EFFECTS[name]
+    less, more = (measure(move(**differing)[0], shown(film)) for differing in settings)
+    assert more > 1.01 * less
+
+
+def test_a_lower_quality_makes_a_smaller_file(move, tmp_path):
+    move("fine.mp4")
+    move("coarse.mp4", quality=40)
+    assert (tmp_path / "coarse.mp4").stat().st_size < 0.9 * (tmp_path / "fine.mp4").stat().st_size
 
 
 def test_batches_and_runs_change_nothing(move, tmp_path):

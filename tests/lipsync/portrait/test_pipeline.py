@@ -1,6 +1,4 @@
-"""The whole pipeline at debug size, from the real classes: every option matters, time is exact, nothing is
-done twice.
-"""
+"""The whole pipeline at debug size, from the real classes: every option acts, time is exact, nothing is done twice."""
 
 import dataclasses
 from fractions import Fraction
@@ -58,36 +56,76 @@ def stressed():
     return Articulation(out)
 
 
-FLIPS = {
+def measure_motion(frames):
+    """Mean deviation of the pixels over time."""
+    return frames.astype(float).std(0).mean()
+
+
+def measure_speed(frames):
+    """Mean change of a pixel from one frame to the next."""
+    return np.abs(np.diff(frames.astype(float), axis=0)).mean()
+
+
+def measure_left_share(frames):
+    """Share of the motion that lies in the left half of the picture."""
+    spread = frames.astype(float).std(0).mean(-1)
+    return spread[:, : spread.shape[1] // 2].sum() / spread.sum()
+
+
+HELD_HEAD = {"gate": False, "pose_strength": 0.0}
+STILL = {"expression": 0.0, "pose_strength": 0.0, "accents": 0.0}
+SWAYING = {"expression": 0.0, "accents": 0.0, "stabilize_head": False, "pose_strength": 0.2}
+STRESSED = {"planned": stressed()}
+SAMPLING = {  # option -> (settings, others): they lead to another picture, in no direction
     "seed": ({}, {"seed": 1}),
     "steps": ({}, {"steps": 2}),
     "guidance": ({}, {"guidance": 4.0}),
     "temperature": ({}, {"temperature": 1.0}),
-    "fps": ({}, {"fps": Fraction(25)}),
-    "size": ({}, {"size": 128}),
-    "frame": ({}, {"frame": "crop"}),
-    "face": ({}, {"face": "40,200,60"}),
-    "expression": ({}, {"expression": 0.4}),
-    "closure": ({"gate": False}, {"gate": False, "closure": 0.0}),
-    "normalize_mouth": ({"gate": False}, {"gate": False, "normalize_mouth": 0.0}),
-    "stabilize_head": ({}, {"stabilize_head": False}),
-    "accents": ({"planned": stressed()}, {"planned": stressed(), "accents": 0.0}),
-    "pose_strength": ({}, {"pose_strength": 0.4}),
-    "head_speed": ({}, {"head_speed": 2.0}),
-    "blink_rate": ({"blink_rate": 60.0, "seed": 2}, {"blink_rate": 0.0, "seed": 2}),
-    "gate": ({}, {"gate": False}),
-    "quality": ({}, {"quality": 40}),
+}
+EFFECTS = {  # option -> (what grows, settings, others under which it is greater)
+    "fps": (len, {}, {"fps": Fraction(25)}),
+    "size": (lambda frames: frames.shape[1], {}, {"size": 128}),
+    "frame": (lambda frames: frames.shape[2], {"frame": "crop"}, {}),
+    "face": (measure_left_share, {}, {"face": "40,200,60"}),
+    "expression": (measure_motion, HELD_HEAD | {"expression": 0.4}, HELD_HEAD),
+    "closure": (measure_motion, HELD_HEAD, HELD_HEAD | {"closure": 0.0}),
+    "normalize_mouth": (measure_motion, HELD_HEAD, HELD_HEAD | {"normalize_mouth": 0.0}),
+    "stabilize_head": (measure_motion, {}, {"stabilize_head": False}),
+    "accents": (measure_motion, STRESSED | {"accents": 0.0}, STRESSED | {"accents": 3.0}),
+    "pose_strength": (measure_motion, {"gate": False, "pose_strength": 0.4}, {"gate": False}),
+    "head_speed": (measure_speed, SWAYING | {"head_speed": 0.25}, SWAYING),
+    "blink_rate": (measure_motion, STILL | {"blink_rate": 0.0, "seed": 2}, STILL | {"blink_rate": 60.0, "seed": 2}),
+    "gate": (measure_motion, {}, {"gate": False}),
 }
 
 
-@pytest.mark.parametrize("name", FLIPS)
-def test_every_option_changes_the_picture(make, name):
-    first, second = (make(**settings) for settings in FLIPS[name])
-    assert first.shape != second.shape or (first != second).any()
+@pytest.mark.parametrize("name", SAMPLING)
+def test_every_option_of_the_sampler_changes_the_picture(make, name):
+    first, second = (make(**settings) for settings in SAMPLING[name])
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_option_changes_the_picture_in_its_direction(make, name):
+    measure, *settings = EFFECTS[name]
+    less, more = (measure(make(**differing)) for differing in settings)
+    assert more > 1.01 * less
+
+
+def test_a_lower_quality_makes_a_smaller_file(make, desk):
+    make("fine.mp4")
+    make("coarse.mp4", quality=40)
+    assert (desk / "coarse.mp4").stat().st_size < 0.9 * (desk / "fine.mp4").stat().st_size
 
 
 def test_no_option_is_left_out_of_that_but_the_batch_and_those_with_one_choice_here():
-    assert set(AnimateOptions.__dataclass_fields__) - set(FLIPS) == {"model", "device", "batch", "text", "voice"}
+    assert set(AnimateOptions.__dataclass_fields__) - {*SAMPLING, *EFFECTS, "quality"} == {
+        "model",
+        "device",
+        "batch",
+        "text",
+        "voice",
+    }
 
 
 def test_a_planned_line_moves_the_mouth_by_its_plan_and_not_by_its_sound(desk, debug_weights):
