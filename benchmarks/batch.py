@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 
 def measure_run(folder, script, count, workers):
-    """Return (seconds of the whole run, seconds of a core that the driver itself took) of `count` items of one script."""
+    """Measure (seconds of the whole run, core seconds of the driver itself) of `count` items of one script."""
     import tiny_jobs
 
     from mouthpiece.batch import driver

@@ -48,7 +48,7 @@ def find_blink_frame(clip):
     """The frame whose eyes look least like they usually do: a blink, however well or badly the lids are drawn.
 
     clip: mouthpiece.evaluation.video_metrics.VideoMetrics with a face in it.
-    Source: ours; mean difference of the aligned strips from those a blink earlier and later.
+    Mean difference of the aligned strips from those a blink earlier and later.
     """
     strips, frames = [], []
     with VideoReader(clip.path) as reader:

@@ -135,13 +135,13 @@ def measure_redo(args, film, length_s):
     shutil.rmtree(out.with_suffix(".dub"), ignore_errors=True)
     lines = lay_out_lines(LINES, length_s, args.seed)
     write_srt(script, lines)
-    told = ("dub", film, script, "-o", out, "--force", "--voice", VOICE, *args.words)
-    first, report["full"] = run_cli(*told)
-    _, report["unchanged"] = run_cli(*told)
+    command = ("dub", film, script, "-o", out, "--force", "--voice", VOICE, *args.words)
+    first, report["full"] = run_cli(*command)
+    _, report["unchanged"] = run_cli(*command)
     at, old, new = CHANGED_WORD
     lines[at] = (*lines[at][:2], lines[at][2].replace(old, new))
     write_srt(script, lines)
-    second, report["one_word"] = run_cli(*told)
+    second, report["one_word"] = run_cli(*command)
     facts = second["facts"]
     report["spoken_again"] = facts["spoken_again"]
     for kind in ("cpu_s", "wall_s"):

@@ -43,7 +43,7 @@ def make_settings(**changes):
 
 
 class RandomNetworks:
-    """Networks with random weights and a portrait. shape: Shape.  px: side of the square.  placement: where they run."""
+    """Hold random networks and a portrait. shape: sizes.  px: side of the square.  placement: where they run."""
 
     def __init__(self, shape, px, placement):
         torch.manual_seed(0)
@@ -105,9 +105,9 @@ def run_baseline_loop(studio, frames, asked):
 
     parts = []
     for start, stop in plan_windows(frames, asked.window, asked.overlap):
-        told = studio.tell(start, stop) | {"face": studio.face}
-        trees = [make_null_condition(told), make_condition(told)]
-        both = {key: torch.cat([tree[key] for tree in trees]) for key in told | {"known": None}}
+        conditions = studio.tell(start, stop) | {"face": studio.face}
+        trees = [make_null_condition(conditions), make_condition(conditions)]
+        both = {key: torch.cat([tree[key] for tree in trees]) for key in conditions | {"known": None}}
 
         def network(x, t, _, both=both):
             null, real = studio.denoiser(x.expand(2, -1, -1, -1, -1), t.expand(2), both, studio.seen).chunk(2)
@@ -132,14 +132,20 @@ def measure_ratios(studio, rounds):
     one.
     """
     window, cached = 12, cache_keys_and_values(studio.denoiser, studio.seen)
-    told = make_condition(studio.tell(0, window) | {"face": studio.face})
+    conditions = make_condition(studio.tell(0, window) | {"face": studio.face})
     x = torch.randn(1, 4, window, *studio.face.shape[-2:], device=studio.placement.device)
     time_now = torch.full((1,), 500.0, device=studio.placement.device)
-    steps = measure_median_s(studio, {
-        "cached": lambda: studio.denoiser(x, time_now, told, cached),
-        "recomputed": lambda: studio.denoiser(x, time_now, told, studio.seen),
-        "published": lambda: studio.denoiser(x, time_now, told, {name: seen.expand(window, -1, -1) for name, seen in studio.seen.items()}),
-    }, rounds)  # fmt: skip
+    steps = measure_median_s(
+        studio,
+        {
+            "cached": lambda: studio.denoiser(x, time_now, conditions, cached),
+            "recomputed": lambda: studio.denoiser(x, time_now, conditions, studio.seen),
+            "published": lambda: studio.denoiser(
+                x, time_now, conditions, {name: seen.expand(window, -1, -1) for name, seen in studio.seen.items()}
+            ),
+        },
+        rounds,
+    )
     frames = 21
 
     def stream(**changes):
@@ -153,13 +159,19 @@ def measure_ratios(studio, rounds):
             )
         )
 
-    loops = measure_median_s(studio, {
-        "plain, guidance 2.5": lambda: run_baseline_loop(studio, frames, make_settings(steps=2)),
-        "ours, guidance 2.5": stream(),
-        "plain, guidance 1": lambda: run_baseline_loop(studio, frames, make_settings(steps=2, guidance=1.0)),
-        "ours, guidance 1": stream(guidance=1.0),
-        "closed loop, guidance 2.5": lambda: denoise_whole_clip(PortraitDenoiser(studio.denoiser, cached), studio.tell, studio.face, frames, make_settings(steps=2)),
-    }, max(1, rounds // 3))  # fmt: skip
+    loops = measure_median_s(
+        studio,
+        {
+            "plain, guidance 2.5": lambda: run_baseline_loop(studio, frames, make_settings(steps=2)),
+            "ours, guidance 2.5": stream(),
+            "plain, guidance 1": lambda: run_baseline_loop(studio, frames, make_settings(steps=2, guidance=1.0)),
+            "ours, guidance 1": stream(guidance=1.0),
+            "closed loop, guidance 2.5": lambda: denoise_whole_clip(
+                PortraitDenoiser(studio.denoiser, cached), studio.tell, studio.face, frames, make_settings(steps=2)
+            ),
+        },
+        max(1, rounds // 3),
+    )
     return {
         "step_s": steps,
         "step_cached_over_recomputed_each_step": steps["cached"] / steps["recomputed"],
@@ -173,18 +185,18 @@ def measure_ratios(studio, rounds):
 
 @torch.inference_mode()
 def measure_peak_mb(seconds):
-    """Peak memory in MB of this process after drawing a clip of so many seconds at debug size: ears, windows, decoder."""
+    """Measure the peak memory in MB of this process after drawing a clip of so many seconds at debug size."""
     from mouthpiece.lipsync.echomimic.vae import to_pixels
 
     placement = replace(choose_device("cpu"), dtype=torch.float32)
     studio = RandomNetworks(DEBUG_CONFIG, 64, placement)
     vae = Vae({"widths": (8, 8, 8, 8), "layers": 1}).eval()
-    ears = WhisperAudioEncoder(heads=2, width=DEBUG_CONFIG.audio_width).eval()
+    encoder = WhisperAudioEncoder(heads=2, width=DEBUG_CONFIG.audio_width).eval()
     wave = 0.1 * np.random.default_rng(0).standard_normal(16_000 * seconds).astype(np.float32)
-    hearing = AudioFeatures(ears, wave)
+    features = AudioFeatures(encoder, wave)
 
     def tell(start, stop):
-        return {"audio": hearing.get_tokens(start, stop, 25)}
+        return {"audio": features.get_tokens(start, stop, 25)}
 
     drawn = 0
     for piece in stream_latents(
@@ -220,9 +232,9 @@ def measure_full_size(placement, px, rounds):
     cached, out = cache_keys_and_values(studio.denoiser, studio.seen), {}
     for name, changes in {"echomimic": {}, "echomimic-acc": {"steps": 6, "guidance": 1.0}}.items():
         asked, frames = make_settings(**changes), 21
-        told = studio.tell(0, 12) | {"face": studio.face}
+        conditions = studio.tell(0, 12) | {"face": studio.face}
         noise = torch.randn(1, 4, 12, *studio.face.shape[-2:], device=placement.device)
-        denoise_latents(PortraitDenoiser(studio.denoiser, cached), noise, told, 1, asked.guidance)
+        denoise_latents(PortraitDenoiser(studio.denoiser, cached), noise, conditions, 1, asked.guidance)
         studio.wait()
         begun = time.perf_counter()
         for piece in stream_latents(PortraitDenoiser(studio.denoiser, cached), studio.tell, studio.face, frames, asked):

@@ -51,7 +51,7 @@ class HeldOutMaterial:
     """What is kept out of the training data.
 
     data: folder with manifest.jsonl.  out: folder in which pictures and sounds made for the purpose are put.
-    Source: ours; configs/held_out.toml.
+    Source: configs/held_out.toml.
     """
 
     def __init__(self, data, out):
@@ -66,7 +66,7 @@ class HeldOutMaterial:
         self.readers = split["readers"]
 
     def list_cases(self, part, most=None):
-        """Sittings of one of PARTS, at most so many."""
+        """Return the cases of one of PARTS, at most so many."""
         return getattr(self, f"_{part}")()[:most]
 
     def _held(self):

@@ -68,19 +68,19 @@ def list_phone_starts(plan):
     return out
 
 
-def measure_boundary_errors(ours, theirs):
+def measure_boundary_errors(found, reference):
     """|seconds| between beginnings of phones that two lists share, the first of all left out."""
     pairs = []
-    matcher = SequenceMatcher(None, [p[0] for p in ours], [p[0] for p in theirs], autojunk=False)
+    matcher = SequenceMatcher(None, [p[0] for p in found], [p[0] for p in reference], autojunk=False)
     for a, b, size in matcher.get_matching_blocks():
-        pairs += [abs(ours[a + k][1] - theirs[b + k][1]) for k in range(size) if a + k and b + k]
+        pairs += [abs(found[a + k][1] - reference[b + k][1]) for k in range(size) if a + k and b + k]
     return pairs
 
 
-def measure_clip(row, data, voice, ears):
+def measure_clip(row, data, voice, transcriber):
     """Facts of one clip, or None where its own sound does not align."""
     wave = read_sound(Path(data) / row["audio"], RATE_HZ, mono=True).samples[0]
-    text = row.get("text") or " ".join(p.text for p in ears.transcribe(Path(data) / row["audio"], "en"))
+    text = row.get("text") or " ".join(p.text for p in transcriber.transcribe(Path(data) / row["audio"], "en"))
     if not text.strip():
         return None
     found = align(wave, text, "en-us")
@@ -140,9 +140,9 @@ def main():
     parser.add_argument("--limit", type=int, default=30)
     parser.add_argument("--rows", action="store_true", help="every clip too")
     args = parser.parse_args()
-    voice, ears, parts, out = load_voice(args.voice), open_transcriber("auto", "en"), split_clips(args.data), {}
+    voice, transcriber, parts, out = load_voice(args.voice), open_transcriber("auto", "en"), split_clips(args.data), {}
     for part in args.parts:
-        rows = [m for m in (measure_clip(row, args.data, voice, ears) for row in parts[part][: args.limit]) if m]
+        rows = [m for m in (measure_clip(row, args.data, voice, transcriber) for row in parts[part][: args.limit]) if m]
         out[part] = summarize(rows) | (dict(rows=rows) if args.rows else {})
     print(json.dumps(out, indent=1))
 

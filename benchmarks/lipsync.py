@@ -63,9 +63,15 @@ def compare_mouths(result, old, new):
     best, lag = find_best_lag(real, made, MAX_LAG_FRAMES)
     sharp = [np.nanmedian(measure_video(path).sharpness[:, 0]) for path in (result, old)]
     return dict(
-        new_mouth=compute_correlation(made, real), new_mouth_best=best, lag_frames=lag, old_mouth=compute_correlation(made, before), real_mouths=compute_correlation(before, real),
-        old_mouth_partial=compute_partial_correlation(made, before, real), amplitude=float(np.nanstd(made) / np.nanstd(real)), sharpness=float(sharp[0] / sharp[1]),
-    )  # fmt: skip
+        new_mouth=compute_correlation(made, real),
+        new_mouth_best=best,
+        lag_frames=lag,
+        old_mouth=compute_correlation(made, before),
+        real_mouths=compute_correlation(before, real),
+        old_mouth_partial=compute_partial_correlation(made, before, real),
+        amplitude=float(np.nanstd(made) / np.nanstd(real)),
+        sharpness=float(sharp[0] / sharp[1]),
+    )
 
 
 def compare_pixels(plain, result, track):
@@ -100,7 +106,7 @@ def compare_pixels(plain, result, track):
 
 
 def measure_sound_error_ms(result, sound, duration_s):
-    """How much earlier or later the sound of a file is than the one it was made from, to a twentieth of a millisecond."""
+    """Measure the delay of a file's sound against the one it was made from, to a twentieth of a millisecond."""
     made, asked = (read_sound(path, 16_000, mono=True).samples[0] for path in (result, sound))
     n = min(len(made), len(asked), int(duration_s * 16_000))
     spectrum = np.fft.rfft(made[:n], 2 * n) * np.conj(np.fft.rfft(asked[:n], 2 * n))

@@ -116,10 +116,16 @@ def measure_ratios(models, repeats):
         takes: measure_fastest_s(lambda: generate_clip(models, chosen[takes]), device, repeats) for takes in chosen
     }
     return {
-        "conditions_once_s": once_s, "conditions_every_step_s": every_s, "every_over_once": every_s / once_s,
-        "three_takes_together_s": together_s, "three_takes_singly_s": singly_s, "together_over_singly": together_s / singly_s,
-        "one_take_8s_s": whole_s[1], "three_takes_8s_s": whole_s[3], "three_over_one": whole_s[3] / whole_s[1],
-    }  # fmt: skip
+        "conditions_once_s": once_s,
+        "conditions_every_step_s": every_s,
+        "every_over_once": every_s / once_s,
+        "three_takes_together_s": together_s,
+        "three_takes_singly_s": singly_s,
+        "together_over_singly": together_s / singly_s,
+        "one_take_8s_s": whole_s[1],
+        "three_takes_8s_s": whole_s[3],
+        "three_over_one": whole_s[3] / whole_s[1],
+    }
 
 
 def count_flops(name, seconds=8, steps=25):
@@ -146,10 +152,11 @@ def count_flops(name, seconds=8, steps=25):
         tree = network.compute_conditions(*given, latents)
         x, moment, window = torch.zeros(1, latents, size.latent_dim), torch.zeros(1), torch.zeros(1, 16, 3, 224, 224)
         works = {
-            "clip": (pictures, lambda: clip.vision_model(pixel_values=frame)), "sync": (features // 8, lambda: sync.window(window)),
+            "clip": (pictures, lambda: clip.vision_model(pixel_values=frame)),
+            "sync": (features // 8, lambda: sync.window(window)),
             "flow": (2 * steps, lambda: network(x, moment, tree)),
             "decode": (1, lambda: vocoder(vae.decode(x.transpose(1, 2)))),
-        }  # fmt: skip
+        }
         counted = {}
         for part, (times, work) in works.items():
             with FlopCounterMode(display=False) as counter:

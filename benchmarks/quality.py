@@ -10,8 +10,8 @@ Parts:
   long       one of them through a minute of reading
 Every video and its numbers stay in --out, named after the weights; a run that was cut off goes on from there. The code
 is not part of that
-name: take a new folder for new code. Identity is a cosine of embeddings where SFace is at hand (MOUTHPIECE_SFACE), else
-structural similarity.
+name: take a new folder for new code. Identity is a cosine of embeddings where SFace is available (MOUTHPIECE_SFACE),
+else structural similarity.
 Prints one JSON document: for each part a summary and its rows, and under "bars" what is asked for beside what was
 measured.
 
@@ -81,7 +81,7 @@ MARGIN_PX = 8
 # frames a video whose structure is compared, in which the background is looked for
 SIMILARITY_FRAMES, BACKGROUND_FRAMES = 12, 25
 
-# part, number, which of its statistics, what it shall be: (least, most)
+# part, number, which of its statistics, its target: (least, most)
 TARGETS = (
     ("held", "sync_correlation", "mean", (0.75, None)),
     ("held", "sync_correlation", "p10", (0.5, None)),
@@ -120,41 +120,39 @@ class AnimateBench:
         self.out = out / self.weights
         self.out.mkdir(parents=True, exist_ok=True)
 
-    def row(self, sitting):
-        """Numbers of one sitting, made now or found in the folder; a portrait or sound that is refused gives the
+    def row(self, case):
+        """Numbers of one case, made now or found in the folder; a portrait or sound that is refused gives the
         reason.
         """
-        kept = self.out / f"{sitting.name}.json"
+        kept = self.out / f"{case.name}.json"
         if kept.is_file():
             return json.loads(kept.read_text())
-        film = self.out / f"{sitting.name}.mp4"
+        film = self.out / f"{case.name}.mp4"
         try:
             if not film.is_file():
                 self._models = self._models or load_models(self.placement)
                 animate(
-                    prepare_animation(
-                        sitting.portrait, sitting.sound, AnimateOptions(**(sitting.asked | self.options))
-                    ),
+                    prepare_animation(case.portrait, case.sound, AnimateOptions(**(case.asked | self.options))),
                     film,
                     self._models,
                     self.placement,
                     Progress("none"),
                 )
-            row = measure_film(sitting, film)
+            row = measure_film(case, film)
         except MouthpieceError as error:
             row = dict(refused=str(error))
-        row = dict(name=sitting.name, **row)
+        row = dict(name=case.name, **row)
         kept.write_text(json.dumps(row))
         return row
 
 
-def measure_film(sitting, film):
+def measure_film(case, film):
     """Numbers of a video, JSON-ready, with all that is needed to sum up and to draw the album."""
-    facts = evaluate_video(film, against=sitting.against, portrait=sitting.portrait, sound=sitting.sound)
-    clip, wave = measure_video(film), read_sound(sitting.sound, RATE_HZ, mono=True).samples[0]
+    facts = evaluate_video(film, against=case.against, portrait=case.portrait, sound=case.sound)
+    clip, wave = measure_video(film), read_sound(case.sound, RATE_HZ, mono=True).samples[0]
     activity, spans = (
         detect_speech_activity(wave),
-        find_phone_spans(sitting.lines, len(wave) / RATE_HZ, sitting.name.startswith(("held", "portrait", "painting"))),
+        find_phone_spans(case.lines, len(wave) / RATE_HZ, case.name.startswith(("held", "portrait", "painting"))),
     )
     m, silent = clip.measures, find_silent_frames(activity, clip.times_s)[0]
     row = {key: facts.get(key) for key in KEYS} | dict(
@@ -163,12 +161,12 @@ def measure_film(sitting, film):
         blinks=len(find_blinks(m.eyes, clip.rate)),
         minutes=clip.duration_s / 60,
         moments=find_moments(clip, spans, silent),
-        structure_median=measure_similarity(sitting.portrait, clip),
-        **measure_background(sitting.portrait, clip),
+        structure_median=measure_similarity(case.portrait, clip),
+        **measure_background(case.portrait, clip),
     )
     rest = measure_rest_opening(clip)
-    if sitting.against is not None:
-        real = measure_video(sitting.against)
+    if case.against is not None:
+        real = measure_video(case.against)
         rest = measure_rest_opening(real)
         row |= measure_gaps(real, spans, rest, "real_")
         still, speaking = find_silent_frames(activity, real.times_s)
@@ -208,7 +206,7 @@ def measure_rest_opening(clip):
 
 
 def measure_gaps(clip, spans, rest, prefix=""):
-    """{gaps, gaps_above_rest}: gap of each p, b and m over the usual opening, as it is read and less that of shut lips."""
+    """Measure the gap of each p, b and m over the usual opening: {gaps, gaps_above_rest: less that of shut lips}."""
     both = (("gaps", 0.0), ("gaps_above_rest", rest))
     found = {
         name: measure_closures(clip.measures.opening, clip.times_s, spans.shut, spans.voiced, rest=least)
@@ -289,13 +287,14 @@ def write_sheets(part, sittings, rows, out):
             write_contact_sheet(out / f"{s.name}.mp4", out / f"{s.name}.png", against=s.against)
 
 
-def _format_caption(sitting, row):
+def _format_caption(case, row):
     def show(key):
         return "-" if row[key] is None else f"{row[key]:.2f}"
 
+    gaps = " ".join(f"{gap:.2f}" for gap in row["gaps_above_rest"])
     return (
-        f"{sitting.portrait.stem}   mouth sharpness {show('sharpness_mouth_ratio')}, identity {show('identity_median')}, "
-        f"blink {show('blink_openness')} uneven {show('blink_unevenness')}, gaps {' '.join(f'{g:.2f}' for g in row['gaps_above_rest'])}"
+        f"{case.portrait.stem}   mouth sharpness {show('sharpness_mouth_ratio')}, identity {show('identity_median')}, "
+        f"blink {show('blink_openness')} uneven {show('blink_unevenness')}, gaps {gaps}"
     )
 
 
@@ -304,7 +303,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
-    parser.add_argument("--most", type=int, help="sittings of a part")
+    parser.add_argument("--most", type=int, help="cases of a part")
     parser.add_argument(
         "--options",
         type=json.loads,

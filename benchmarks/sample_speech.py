@@ -69,8 +69,8 @@ def align_recording(path, text, grid):
     if text is None and grid:
         text = recognize_grid(wave)
     elif text is None:
-        ears = _get_recognizer()
-        text = "" if ears is None else " ".join(word.text for word in ears.transcribe(wave, "en")[0])
+        recognizer = _get_recognizer()
+        text = "" if recognizer is None else " ".join(word.text for word in recognizer.transcribe(wave, "en")[0])
     found = align(wave, text)
     return (found.phones if found.ok else ()), text
 
@@ -78,7 +78,7 @@ def align_recording(path, text, grid):
 def find_phone_spans(lines, duration_s, grid):
     """Spans of what is said.
 
-    lines: (path, text or None, start_s) as in `sitters.Sitting`.  duration_s: what of it is heard.
+    lines: (path, text or None, start_s) as in `held_out.HeldOutCase`.  duration_s: what of it is heard.
     grid: whether an unknown text is a sentence of GRID.
     Source: mouthpiece.voice.timing.align.
     """

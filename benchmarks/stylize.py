@@ -12,7 +12,7 @@ def stylize(pixels, style, seed=0):
     """The picture in one of STYLES, uint8 (H, W, 3) RGB.
 
     pixels: uint8 (H, W, 3) RGB.  style: its name.  seed: of grain and weave.
-    Source: OpenCV's non-photorealistic filters (Gastal and Oliveira 2011), Kuwahara 1976, and ours.
+    Source: OpenCV's non-photorealistic filters (Gastal and Oliveira 2011), Kuwahara 1976.
     """
     return {"oil": _oil, "watercolour": _watercolour, "pencil": _pencil, "comic": _comic, "canvas": _canvas}[style](
         pixels, np.random.default_rng(seed)

@@ -76,7 +76,7 @@ class Articulation:
         return np.isfinite(self.values).all(1)
 
     def place_in_silence(self, first_tick: int, ticks: int) -> Articulation:
-        """Place the articulation in `ticks` ticks of silence from `first_tick` on, which may be negative; cut the rest."""
+        """Place the articulation in `ticks` ticks of silence from `first_tick` on, which may be negative; cut it."""
         placed = Articulation.silence(ticks).values
         given = self.values[max(0, -first_tick) :]
         start = max(0, first_tick)

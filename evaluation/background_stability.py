@@ -75,7 +75,7 @@ def measure_background_motion(frames: Iterable[np.ndarray], background: np.ndarr
             "background: there are no frames.", code="bad_clip", hint="Give a clip with at least one frame."
         )
     steps = np.concatenate(moved) if moved else np.zeros(0)
-    if not len(steps):
+    if points is None or not len(steps):
         return BackgroundStability(0 if points is None else len(points), 0.0, *[float("nan")] * 3)
     numbers = (float(np.percentile(steps, share)) for share in (50, 95, 100))
     return BackgroundStability(len(points), len(steps) / (len(steps) + lost), *numbers)
@@ -93,7 +93,7 @@ def _find_corners(grey: np.ndarray, background: np.ndarray) -> np.ndarray | None
 def _measure_displacements(first: np.ndarray, grey: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return (N,) how far each corner has gone since the first frame, in pixels; NaN where it was not found again."""
     look = dict(winSize=(2 * HALF_WINDOW_PX + 1,) * 2, maxLevel=2)
-    there, found, _ = cv2.calcOpticalFlowPyrLK(first, grey, points, None, **look)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, first, there, None, **look)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(first, grey, points, None, **look)  # type: ignore[call-overload]  # OpenCV takes None
+    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, first, there, None, **look)  # type: ignore[call-overload]
     sure = (found & again).ravel().astype(bool) & (np.linalg.norm(back - points, axis=-1).ravel() < MAX_RETURN_ERROR_PX)
     return np.where(sure, np.linalg.norm(there - points, axis=-1).ravel(), np.nan)

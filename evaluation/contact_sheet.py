@@ -1,4 +1,4 @@
-"""A contact sheet for people who would rather look: frames and mouths above the waveform and the mouth's curve."""
+"""Contact sheet of a video: frames and mouths above the waveform and the mouth's curve."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from mouthpiece.evaluation.video_metrics import VideoMetrics
 
+    Cell = tuple[np.ndarray, np.ndarray | None]
+
 CELL_PX, GAP_PX, LEFT_MARGIN_PX, PLOT_PX, RULER_PX, HEADING_PX = 128, 4, 64, 120, 18, 24
 STRIP_S, MAX_STRIPS, MAX_COLUMNS = 4.0, 6, 60
 MOUTH_WIDTH_HEIGHTS = 0.42  # side of the mouth's cell in face heights
@@ -36,12 +38,13 @@ WAVE_COLOUR, SPEECH_COLOUR, OWN_COLOUR, OTHER_COLOUR = (150, 165, 190), (232, 24
 
 @dataclass(frozen=True, eq=False)
 class SheetClip:
-    """A clip and the frames of it that are shown. cells: list of (frame uint8, mouth uint8 or None), or None where it
-    has ended.
+    """A clip and the frames of it that are shown.
+
+    cells: (frame uint8, mouth uint8 or None without a face), or None where the clip has ended.
     """
 
-    clip: object
-    cells: list
+    clip: VideoMetrics
+    cells: list[Cell | None]
 
 
 def write_contact_sheet(
@@ -96,18 +99,18 @@ def list_column_times(strips: np.ndarray, columns: int) -> np.ndarray:
     return (strips[:, :1] + share * (strips[:, 1:] - strips[:, :1])).ravel()
 
 
-def pick_cells(clip: VideoMetrics, moments: np.ndarray) -> list:
+def pick_cells(clip: VideoMetrics, moments: np.ndarray) -> list[Cell | None]:
     """Return one (frame, mouth) or None for each moment: the frame on screen then, small, and its mouth, large.
 
     clip: `Clip`.  moments: (M,) seconds, rising.
-    Source: ours; one pass, only what is shown is kept.
+    One pass, only what is shown is kept.
     """
-    wanted = {}
+    wanted: dict[int, list[int]] = {}
     for column, moment in enumerate(moments):
         if moment < clip.duration_s:
             index = max(0, int(np.searchsorted(clip.times_s, moment + 1e-6, side="right")) - 1)
             wanted.setdefault(index, []).append(column)
-    cells = [None] * len(moments)
+    cells: list[Cell | None] = [None] * len(moments)
     with VideoReader(clip.path) as reader:
         for frame in reader:
             for column in wanted.get(frame.index, ()):
@@ -129,7 +132,7 @@ def fit_cell(pixels: np.ndarray) -> np.ndarray:
     return cell
 
 
-def crop_mouth(pixels: np.ndarray, clip: VideoMetrics, index: int) -> np.ndarray:
+def crop_mouth(pixels: np.ndarray, clip: VideoMetrics, index: int) -> np.ndarray | None:
     """Return the mouth of a frame, uint8 (CELL_PX, CELL_PX, 3), upright; None without a face."""
     points, height = clip.points[index], clip.measures.height_px[index]
     if not np.isfinite(height):
@@ -155,7 +158,7 @@ def _read_wave(path: Path) -> np.ndarray | None:
 def draw_contact_sheet(shown: list[SheetClip], strips: np.ndarray, columns: int, wave: np.ndarray | None) -> np.ndarray:
     """Return the sheet, uint8 (H, W, 3).
 
-    shown: one or two `Shown`, ours first.  strips: (N, 2) seconds.  columns: cells in a strip.
+    shown: one or two `Shown`, the evaluated video first.  strips: (N, 2) seconds.  columns: cells in a strip.
     wave: (S,) at 16 kHz, or None.
     """
     rows = 1 + len(shown)
@@ -185,7 +188,7 @@ def _load_font(size_px: int = 12) -> Any:
 
 
 def _draw_heading(draw: ImageDraw.ImageDraw, shown: list[SheetClip]) -> None:
-    x = GAP_PX
+    x: float = GAP_PX
     for part, colour, what in zip(shown, (OWN_COLOUR, OTHER_COLOUR), ("", "against ")):
         text = f"{what}{Path(part.clip.path).name}  {len(part.clip.times_s)} frames, {float(part.clip.rate):.5g} Hz"
         draw.text((x, 5), text, fill=colour, font=_load_font(13))
@@ -274,7 +277,7 @@ def _draw_curve(
     colour, top = style
     times, opening = clip.times_s, clip.measures.opening
     inside = np.flatnonzero((times >= span[0] - 0.2) & (times <= span[1] + 0.2))
-    x = _get_x(times, box, span)
+    x = np.asarray(_get_x(times, box, span))
     y = box[3] - 3 - (box[3] - box[1] - 6) * opening / top
     for a, b in zip(inside[:-1], inside[1:]):
         if np.isfinite(y[a]) and np.isfinite(y[b]) and x[b] >= box[0] and x[a] <= box[2]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -30,6 +31,9 @@ from mouthpiece.face.measure import (
     FaceMeshDetector,
     measure_landmarks,
 )
+
+if TYPE_CHECKING:
+    from mouthpiece.face.crop import Crop
 
 MIN_CROP_PX, MAX_CROP_PX = 64, 256
 WINDOW_PX = 384  # what the mesh sees of a face that it does not find in the whole frame
@@ -89,7 +93,8 @@ class _LandmarkFinder:
     """Landmarks of one face in frame pixels; a face too small for the mesh is seen through a window around it."""
 
     def __init__(self, mesh: FaceMeshDetector) -> None:
-        self._mesh, self._window, self._wait = mesh, None, 0
+        self._mesh, self._wait = mesh, 0
+        self._window: Crop | None = None
 
     def landmarks(self, frame: np.ndarray) -> np.ndarray | None:
         found = self._find_in_window(frame)
@@ -168,8 +173,13 @@ def measure_video(path: Path) -> VideoMetrics:
 
 
 @lru_cache(maxsize=4)
-def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
-    rows, steady, points, sharp, cheeks, times, looks = [], [], [], [], [], [], []
+def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics:
+    rows: list[np.ndarray] = []
+    steady: list[np.ndarray] = []
+    points: list[np.ndarray] = []
+    sharp: list[np.ndarray] = []
+    cheeks: list[np.ndarray] = []
+    times, looks = [], []
     crop_px, every, faces = None, 1, 0
     with VideoReader(path) as reader, FaceMeshDetector(follow=True) as mesh:
         finder = _LandmarkFinder(mesh)
@@ -198,7 +208,7 @@ def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics | None:
             if len(looks) > MAX_ALIGNED_FACES:
                 looks, every = looks[::2], 2 * every
             faces += 1
-        measures = FaceMeasurements(*np.array(rows).T.copy(), np.array(steady))
+        measures = FaceMeasurements(*(*np.array(rows).T.copy(), np.array(steady)))
         rate = reader.info.rate or MOTION_HZ
         return VideoMetrics(
             *(Path(path), rate, np.array(times), measures, np.array(points), np.array(sharp), np.array(cheeks)),

@@ -98,7 +98,8 @@ class CropCompositor:
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
         """Return left, top, right, bottom of the only pixels that are written, in the frame, ends excluded."""
-        return tuple(int(n) for n in self._box)
+        left, top, right, bottom = (int(n) for n in self._box)
+        return left, top, right, bottom
 
     def _find_ring(self, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find where the mask fades: crop pixels (N, 2) as (x, y) that lie in the frame, and their frame pixels."""

@@ -11,6 +11,8 @@ import numpy as np
 from mouthpiece.engine.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from mouthpiece.engine.contracts import FaceTrack
 
 # eye left, eye right, middle of the mouth corners, in units of the crop's side
@@ -44,7 +46,7 @@ def invert_affine(matrix: np.ndarray) -> np.ndarray:
     return np.linalg.inv(np.r_[matrix, [[0, 0, 1]]])[:2]
 
 
-def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def transform_points(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
     """Transform points (..., 2) by a matrix (2, 3)."""
     return np.asarray(points, float) @ matrix[:, :2].T + matrix[:, 2]
 

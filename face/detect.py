@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -31,7 +31,8 @@ FACE_HINT = (
 )
 
 
-class FaceChoice(NamedTuple):
+@dataclass(frozen=True)
+class FaceChoice:
     """Choice of a face by --face: the largest when all are None."""
 
     index: int | None = None
@@ -59,7 +60,7 @@ def parse_face_choice(choice: str | FaceChoice) -> FaceChoice:
             and all(math.isfinite(n) and n >= 0 for n in numbers)
             and (len(numbers) == 2 or numbers[2] > 0)
         ):
-            return FaceChoice(point=tuple(numbers[:2]), width_px=numbers[2] if len(numbers) == 3 else None)
+            return FaceChoice(point=(numbers[0], numbers[1]), width_px=numbers[2] if len(numbers) == 3 else None)
     except ValueError:
         pass
     raise UsageError(
@@ -69,7 +70,7 @@ def parse_face_choice(choice: str | FaceChoice) -> FaceChoice:
     )
 
 
-def check_image(image: np.ndarray | None) -> np.ndarray | None:
+def check_image(image: object) -> np.ndarray:
     """Check that an image is uint8 (H, W, 3), and return it; raise UsageError otherwise."""
     if (
         not isinstance(image, np.ndarray)
@@ -103,7 +104,7 @@ def confirm_face(
     return min(seen, key=lambda f: np.hypot(*(f.points - face.points).T).sum(), default=None)
 
 
-def _scan_picture(image: np.ndarray) -> tuple:
+def _scan_picture(image: np.ndarray) -> tuple[list[Face], float]:
     """Scan a still picture: (faces of MIN_FACE_SCORE or more, largest first; best score of all detections)."""
     small = _shrink_image(image, LONG_SIDE_PX)
     faces, best = _detect_with_both(small, MIN_FACE_SCORE)
@@ -117,7 +118,7 @@ def _scan_picture(image: np.ndarray) -> tuple:
     return sorted(faces, key=lambda f: -f.area_px), best
 
 
-def _detect_with_both(image: np.ndarray, min_score: float) -> tuple:
+def _detect_with_both(image: np.ndarray, min_score: float) -> tuple[list[Face], float]:
     """Detect with both detectors in one picture of a typical size: (faces, best score of all detections)."""
     faces = find_faces_mtcnn(image)
     best = max((f.score for f in faces), default=0.0)
@@ -151,7 +152,7 @@ def _find_rotated_faces(image: np.ndarray) -> list[Face]:
     ]
 
 
-def find_faces(image: np.ndarray | None) -> list[Face] | None:
+def find_faces(image: np.ndarray) -> list[Face]:
     """Find the faces of a still picture, largest first; empty when neither detector is confident.
 
     image: uint8 (H, W, 3) RGB, any size.
@@ -189,7 +190,7 @@ def choose_face(
     name: str,
     image: np.ndarray | None = None,
     best_score: float | None = None,
-) -> Face | None:
+) -> Face:
     """Choose the face that --face asks for.
 
     faces: from `find_faces`.  choice: `largest`, `INDEX`, `x,y[,width]` or a FaceChoice.
@@ -224,7 +225,7 @@ def choose_face(
     return face
 
 
-def pick_face(image: np.ndarray, choice: str | FaceChoice = "largest", name: str = "image") -> Face | None:
+def pick_face(image: np.ndarray, choice: str | FaceChoice = "largest", name: str = "image") -> Face:
     """Pick the face of a still picture that --face asks for: `find_faces` and `choose_face` in one step."""
     faces, best_score = _scan_picture(check_image(image))
     return choose_face(faces, choice, name, image, best_score)
@@ -273,7 +274,7 @@ def _search_around_point(image: np.ndarray, point: np.ndarray, width_px: float |
 
 
 def make_face_at_point(
-    shape: tuple[int, int, int], point: np.ndarray | tuple[int, int], width_px: float | None = None
+    shape: tuple[int, ...], point: np.ndarray | tuple[int, int], width_px: float | None = None
 ) -> Face:
     """Choose the face at a point, searched for more closely, or made there."""
     """Make a frontal, upright face at a point.

@@ -120,7 +120,7 @@ def find_faces_mediapipe(image: np.ndarray, min_score: float = MIN_FACE_SCORE) -
         "mediapipe",
         [f"modules/face_detection/face_detection_{kind}.tflite" for kind in ("short_range", "full_range_sparse")],
     )
-    found = []
+    found: list[Face] = []
     for model in (0, 1):
         with FaceDetection(model_selection=model, min_detection_confidence=max(min_score, 0.05)) as detector:
             for detection in detector.process(image).detections or []:

@@ -40,7 +40,7 @@ MIN_SHARE = 0.05  # shares below this become 0
 MAX_HALF_WIDTH = 0.75  # half width beside the face from which somebody else may be in the matte
 
 
-def get_head_window(crop: Crop, size: tuple[int, int]) -> tuple[slice, slice]:
+def get_head_window(crop: Crop, size: tuple[int, ...]) -> tuple[slice, slice]:
     """Get the part of a picture that a moving head can reach: (rows, columns) as slices.
 
     crop: of the face.  size: (width, height) of the picture in pixels.
@@ -140,7 +140,7 @@ def _recover_ears(share: np.ndarray, u: np.ndarray, pixels: np.ndarray) -> np.nd
     """Recover ears that the matte lost: what stands out from a plain wall on that side, float32 (H, W)."""
     r = _compute_elliptic_distance(u, EAR_ELLIPSE)
     colours = cv2.GaussianBlur(pixels, (0, 0), 1).astype(np.float32)
-    found = np.zeros(share.shape, np.uint8)
+    found: np.ndarray = np.zeros(share.shape, np.uint8)
     for side in (u[..., 0] < 0.5, u[..., 0] >= 0.5):
         wall, here = colours[side & (share < 0.02) & (r > 1) & (r < 1.5)], side & (r < 1) & (share < 0.9)
         if len(wall) >= 50:

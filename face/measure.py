@@ -13,6 +13,7 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from fractions import Fraction
+    from typing import Any
 
 # points of the mesh around the inner edge of the lips, in order
 INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95]
@@ -104,7 +105,8 @@ class FaceMeshDetector:
     """
 
     def __init__(self, follow: bool = True, border: float = 0.25, min_score: float = 0.3) -> None:
-        self._follow, self._border, self._needed, self._mesh = follow, border, min_score, None
+        self._follow, self._border, self._needed = follow, border, min_score
+        self._mesh: Any = None  # MediaPipe's FaceMesh while the context is open
 
     def __enter__(self) -> FaceMeshDetector:
         os.environ.setdefault("GLOG_minloglevel", "2")
@@ -149,7 +151,7 @@ def measure_frames(frames: Iterable[np.ndarray], *, follow: bool = True, border:
                 np.full((len(JITTER_POINTS), 2), np.nan) if landmarks is None else landmarks[JITTER_POINTS, :2]
             )
     table = np.array(rows, float).reshape(-1, 9)
-    return FaceMeasurements(*table.T.copy(), np.array(points, float).reshape(-1, len(JITTER_POINTS), 2))
+    return FaceMeasurements(*(*table.T.copy(), np.array(points, float).reshape(-1, len(JITTER_POINTS), 2)))
 
 
 def measure_landmarks(landmarks: np.ndarray) -> np.ndarray:
@@ -181,9 +183,8 @@ def measure_landmarks(landmarks: np.ndarray) -> np.ndarray:
 def _measure_eye(p: np.ndarray, corners: tuple[int, ...]) -> float:
     """Measure the gap of the lids over the width of an eye. corners: EYE_LEFT or EYE_RIGHT."""
     outer, inner, up_a, up_b, down_a, down_b = (p[i, :2] for i in corners)
-    return (
-        (np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2 / max(np.linalg.norm(outer - inner), 1e-6)
-    )
+    gap = float(np.linalg.norm(up_a - down_a) + np.linalg.norm(up_b - down_b)) / 2
+    return gap / max(float(np.linalg.norm(outer - inner)), 1e-6)
 
 
 def estimate_head_pose(landmarks: np.ndarray) -> np.ndarray:
@@ -228,7 +229,7 @@ def compute_jitter(points: np.ndarray, height_px: np.ndarray, where: np.ndarray 
     return float(values.mean()) if len(values) else float("nan")
 
 
-def find_blinks(openness: np.ndarray, rate_hz: Fraction, depth: float = 0.6) -> np.ndarray:
+def find_blinks(openness: np.ndarray, rate_hz: Fraction | int, depth: float = 0.6) -> np.ndarray:
     """Find blinks: the frame at which the eye is most shut in each dip below `depth` of the usual openness.
 
     openness: (T,) as `FaceMeasurements.eyes`; NaN where there is no face.

@@ -167,7 +167,8 @@ class Mtcnn:
         rows = []
         for scale in _plan_pyramid(min(height, width), min_face_px):
             level = _to_input(_resize(image, (int(height * scale + 1), int(width * scale + 1))))
-            found = _read_proposals(*self.proposal(level), scale)
+            offsets, probabilities = self.proposal(level)
+            found = _read_proposals(offsets, probabilities, scale)
             rows.append(found[suppress_overlaps(found[:, :4], found[:, 4], LEVEL_OVERLAP)])
         boxes = torch.cat(rows)
         boxes = boxes[suppress_overlaps(boxes[:, :4], boxes[:, 4], OVERLAP)]
@@ -313,8 +314,8 @@ def suppress_overlaps(boxes: Tensor, scores: Tensor, max_overlap: float) -> Tens
         shared = np.maximum(0, high - low).prod(1)
         order = order[~(shared / (areas[best] + areas[order] - shared) > max_overlap)]
     if boxes.numel() > _RESORTED_NUMBERS:
-        kept = torch.tensor(sorted(kept), dtype=torch.long)
-        return kept[scores[kept].sort(descending=True)[1]]
+        indices = torch.tensor(sorted(kept), dtype=torch.long)
+        return indices[scores[indices].sort(descending=True)[1]]
     return torch.tensor(kept, dtype=torch.long)
 
 

@@ -22,10 +22,14 @@ MIN_CORRELATION = 0.5  # correlation of the face with itself one frame earlier
 
 
 class FaceFlow:
-    """Estimate the motion of a face from frame to frame, from corners of its rigid part, as a similarity in pixels."""
+    """Estimate the motion of a face from frame to frame, from corners of its rigid part, as a similarity in pixels.
 
-    def __init__(self) -> None:
-        self._view = self._gray = self._first = None
+    `begin_run` comes first.
+    """
+
+    _view: Crop  # crop of the face in the newest frame
+    _gray: np.ndarray  # that crop in grey
+    _first: tuple[np.ndarray, np.ndarray]  # grey crop at the beginning of the run, and the face's points in it
 
     def begin_run(self, frame: np.ndarray, points: np.ndarray) -> None:
         """Begin a run at a frame; its first view is kept to come back to. points: (4, 2) of the face."""
@@ -74,8 +78,8 @@ def _estimate_motion(before: np.ndarray, now: np.ndarray, mask: np.ndarray) -> n
     if corners is None or len(corners) < MIN_INLIERS:
         return None
     needed = max(MIN_INLIERS, 0.4 * len(corners))
-    there, ok, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **LUCAS_KANADE_OPTIONS)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(now, before, there, None, **LUCAS_KANADE_OPTIONS)
+    there, ok, _ = cv2.calcOpticalFlowPyrLK(before, now, corners, None, **LUCAS_KANADE_OPTIONS)  # type: ignore[call-overload]  # OpenCV takes None
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(now, before, there, None, **LUCAS_KANADE_OPTIONS)  # type: ignore[call-overload]
     good = (ok & ok_back).ravel().astype(bool) & (np.abs(back - corners).max((1, 2)) < 1.0)
     if good.sum() < needed:
         return None

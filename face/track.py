@@ -108,8 +108,11 @@ class FaceTracker:
     ) -> None:
         self._choice, self._name, self._options, self._identity = parse_face_choice(choice), name, options, identity
         self._cuts, self._flow = ShotCutDetector(options.cut_level), FaceFlow()
-        self._shots, self._runs = [], []
-        self._run = self._last = self._reference = None
+        self._shots: list[int] = []  # number of the shot of each frame
+        self._runs: list[_TrackRun] = []
+        self._run: _TrackRun | None = None  # that goes on in the newest frame
+        self._last: np.ndarray | None = None  # points of the face where it was seen last in this shot
+        self._reference: np.ndarray | None = None  # identity of the chosen person
         self._missed_frames = self._most_faces = 0
 
     def push(self, frame: np.ndarray) -> None:
@@ -120,13 +123,12 @@ class FaceTracker:
         if cut:
             self._run = self._last = None
             self._missed_frames = 0
-        if self._run is None or not self._follow(frame):
+        if self._run is None or not self._follow(self._run, frame):
             self._run = None
             self._search(frame)
 
-    def _follow(self, frame: np.ndarray) -> bool:
-        """Continue the run in this frame; return False when the face is lost."""
-        run = self._run
+    def _follow(self, run: _TrackRun, frame: np.ndarray) -> bool:
+        """Continue a run in this frame; return False when the face is lost."""
         step = self._flow.track_points(frame, run.points)
         if step is None:
             return False
@@ -176,11 +178,12 @@ class FaceTracker:
             cosines = [float(self._reference @ self._identity.embed(frame, f)) for f in faces]
             best = int(np.argmax(cosines))
             return faces[best] if cosines[best] >= self._identity.same_person_cosine else None
-        if self._last is None:  # a new shot
+        last = self._last
+        if last is None:  # a new shot
             index = self._choice.index or 0
             return faces[min(index, len(faces) - 1)] if faces else None
-        near = [f for f in faces if 0.4 < _measure_size_px(f.points) / _measure_size_px(self._last) < 2.5]
-        return min(near, key=lambda f: np.hypot(*(f.points.mean(0) - self._last.mean(0))), default=None)
+        near = [f for f in faces if 0.4 < _measure_size_px(f.points) / _measure_size_px(last) < 2.5]
+        return min(near, key=lambda f: np.hypot(*(f.points.mean(0) - last.mean(0))), default=None)
 
     def finish(self) -> FaceTrack:
         """Finish: the track of all frames pushed.
@@ -211,7 +214,7 @@ class FaceTracker:
         return FaceTrack(smooth_points(rough, options.smooth_frames), shot, yaw)
 
 
-def _measure_size_px(points: np.ndarray) -> float:
+def _measure_size_px(points: np.ndarray) -> np.floating:
     """Measure the size of a face: mean of eye distance and eye-mouth distance."""
     return (np.linalg.norm(points[1] - points[0]) + np.linalg.norm(points[2:].mean(0) - points[:2].mean(0))) / 2
 

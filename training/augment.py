@@ -79,7 +79,7 @@ def augment(mel: torch.Tensor, others: list[torch.Tensor], generator: torch.Gene
     a narrow line.
 
     mel: (80, T).  others: list of log-mels to mix in.  generator: decides everything.
-    Source: ours; vocal tract length perturbation after Jaitly and Hinton 2013.
+    Source: vocal tract length perturbation after Jaitly and Hinton 2013.
     """
     u = partial(draw_uniform, generator=generator)
     m = (

@@ -151,12 +151,14 @@ class CoreBatches:
             elif self.teacher and draw_uniform(0, 1, self.generator) < PSEUDO_LABEL_SHARE:
                 mel, code = self.sample_speech(), code.copy()
                 code[:, :BLINK_INDEX], counted[i, 0, BLINK_INDEX:] = self.teacher(mel), False
-            mel = torch.from_numpy(np.ascontiguousarray(mel))
+            clean = torch.from_numpy(np.ascontiguousarray(mel))
             codes.append(code)
-            mels.append(augment(mel, others, self.generator) if draw_uniform(0, 1, self.generator) < 0.8 else mel)
+            mels.append(augment(clean, others, self.generator) if draw_uniform(0, 1, self.generator) < 0.8 else clean)
         device = next(self.encoder.parameters()).device
-        heard = augment_articulation(encode_articulation(self.encoder, torch.stack(mels).to(device)), self.generator)
-        packed = pack_streams(torch.from_numpy(np.stack(codes)).to(device), heard)
+        articulation = augment_articulation(
+            encode_articulation(self.encoder, torch.stack(mels).to(device)), self.generator
+        )
+        packed = pack_streams(torch.from_numpy(np.stack(codes)).to(device), articulation)
         return packed, StreamConditions(packed, motion.to(device), sound.to(device)), counted.to(device)
 
 
@@ -176,26 +178,23 @@ def normalize_code_opening(code: np.ndarray, opening: np.ndarray) -> np.ndarray:
     return out
 
 
-def augment_articulation(heard: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return the articulation (B, T, 43) as other ears would hear it from other voices: phones less sure, louder,
-    livelier,
-    higher.
-    """
+def augment_articulation(articulation: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Augment an articulation (B, T, 43): phones less certain; louder, livelier and higher voices."""
 
     def draw(low: float, high: float) -> torch.Tensor:
-        return (torch.rand((len(heard), 1, 1), generator=generator) * (high - low) + low).to(heard.device)
+        return (torch.rand((len(articulation), 1, 1), generator=generator) * (high - low) + low).to(articulation.device)
 
     count = len(PHONES)
     phones, voiced, pitch, energy = (
-        heard[..., :count],
-        heard[..., count : count + 1],
-        heard[..., count + 1 : count + 2],
-        heard[..., count + 2 :],
+        articulation[..., :count],
+        articulation[..., count : count + 1],
+        articulation[..., count + 1 : count + 2],
+        articulation[..., count + 2 :],
     )
     noise = (
-        torch.randn((len(heard), heard.shape[1] // 5 + 1, count), generator=generator)
-        .to(heard.device)
-        .repeat_interleave(5, 1)[:, : heard.shape[1]]
+        torch.randn((len(articulation), articulation.shape[1] // 5 + 1, count), generator=generator)
+        .to(articulation.device)
+        .repeat_interleave(5, 1)[:, : articulation.shape[1]]
     )
     unsure = (phones.clamp_min(1e-4).log() + PHONE_NOISE_STD * noise).softmax(-1)
     phones = torch.where(draw(0, 1) < PHONE_NOISE_SHARE, unsure, phones)

@@ -33,7 +33,7 @@ from mouthpiece.training.data.manifest import read_rows, require_stage
 from mouthpiece.training.training_run import TrainingRun, choose_training_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 STAGES = ("image", "video", "speed")
@@ -66,7 +66,7 @@ class EchoMimicExample:
         return EchoMimicExample(*(tensor.to(device) for tensor in vars(self).values()))
 
 
-def measure_head_speed(frames: np.ndarray) -> np.ndarray:
+def measure_head_speed(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Return (N,) rad a second: how fast the head turns in each frame at 25 Hz; 0 where no face is seen. Source: EMO
     section
     3.2.
@@ -90,7 +90,7 @@ def encode_training_clip(
     boxes = np.array([faces[0].box_xyxy for faces in map(find_faces_mtcnn, frames[::DETECT_EVERY_FRAMES]) if faces])
     if not len(boxes):
         return None
-    union = (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
+    union = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     crop = make_square_crop(union, frames[0].shape[1], frames[0].shape[0], detail)
     taken = np.stack([crop.extract(frame) for frame in frames])
     with torch.inference_mode():
@@ -212,7 +212,7 @@ class TrainableNetworks(torch.nn.Module):
         return F.mse_loss(made[:, :, kept:].float(), wanted[:, :, kept:])
 
 
-def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) -> Any:
+def add_speed_layers(models: Any, buckets: int = SPEED_BUCKETS) -> Any:
     """Return the Models with speed layers, which change nothing until they are trained; the same where they are there
     already.
     Source: EMO.
@@ -226,8 +226,11 @@ def add_speed_layers(models: Any, buckets: tuple[float, ...] = SPEED_BUCKETS) ->
     return replace(models, denoiser=denoiser.to(models.denoiser.conv_in.weight.device), shape=shape)
 
 
-def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, folder: Path) -> None:
-    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were."""
+def save_networks(networks: TrainableNetworks, shape: Any, start_files: dict[str, Path], folder: Path) -> None:
+    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were.
+
+    shape: NetworkConfig.  start_files: of `locate_files`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = networks.denoiser.state_dict()
     motion = {key: tensor for key, tensor in state.items() if ".motion_modules." in key}
@@ -242,7 +245,7 @@ def save_networks(networks: torch.nn.Module, shape: Any, start: Path | None, fol
     for name in ("vae", "ears"):
         if not (folder / f"{name}.safetensors").exists():
             with atomic_write(folder / f"{name}.safetensors") as part:
-                shutil.copyfile(start[name], part)
+                shutil.copyfile(start_files[name], part)
 
 
 def train(

@@ -68,7 +68,8 @@ class LipBatches:
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (motion (B, T, 32) float32, phone ids (B, 2 T))."""
         items = [self._sample_item(*self.rows[k][2:]) for k in self.rng.choice(len(self.rows), count, p=self.odds)]
-        return tuple(torch.from_numpy(np.stack(x)) for x in zip(*items))
+        motion, ids = (torch.from_numpy(np.stack(x)) for x in zip(*items))
+        return motion, ids
 
     def _sample_item(self, motion: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         start = int(self.rng.integers(0, max(1, len(motion) - self.ticks + 1)))
@@ -107,7 +108,7 @@ def measure_phone_lengths(
     """Return (ticks (40,), deviation of the logarithm (40,), share of ticks (40,)) of each phone in rows of
     `load_encoded_clips`.
     """
-    lengths = {}
+    lengths: dict[int, list[int]] = {}
     for *_, ids in rows:
         phones, edges = find_phone_runs(ids)
         for phone, length in zip(phones, np.diff(edges)):
@@ -161,14 +162,14 @@ def score_lips(
         ends.append(np.abs(made - edges)[[first, last]] / ARTICULATION_HZ)
     if not errors:
         return dict(lines=0)
-    ends = np.array(ends)
+    end_errors = np.array(ends)
     return dict(
-        lines=len(ends),
+        lines=len(end_errors),
         frames_right=float(np.mean(right)),
         boundary_s=float(np.median(np.concatenate(errors))),
         squeezed_s=float(np.median(np.concatenate(squeezed))),
-        onset_s=float(np.median(ends[:, 0])),
-        offset_s=float(np.median(ends[:, 1])),
-        onset_within_80_ms=float((ends[:, 0] <= 0.08).mean()),
-        offset_within_80_ms=float((ends[:, 1] <= 0.08).mean()),
+        onset_s=float(np.median(end_errors[:, 0])),
+        offset_s=float(np.median(end_errors[:, 1])),
+        onset_within_80_ms=float((end_errors[:, 0] <= 0.08).mean()),
+        offset_within_80_ms=float((end_errors[:, 1] <= 0.08).mean()),
     )

@@ -46,7 +46,7 @@ def get_lip_gap(p: np.ndarray) -> np.ndarray:
     return p[LOWER_LIP_EDGE] - p[UPPER_LIP_EDGE]
 
 
-def measure_mesh_opening(p: np.ndarray) -> float | np.ndarray:
+def measure_mesh_opening(p: np.ndarray) -> np.ndarray:
     """Return the mouth opening (...,) in units of the crop, downward; p (..., 468, 2)."""
     return p[..., 14, 1] - p[..., 13, 1]
 
@@ -58,7 +58,7 @@ def close_lips(p: np.ndarray) -> np.ndarray:
 
     p: (468, 2).
     Returns (468, 2).
-    Source: ours; looked at on unseen portraits, smiles with teeth too.
+    Checked by eye on unseen portraits, smiles with teeth too.
     """
     q, g = p.copy(), get_lip_gap(p)
     q[UPPER_LIP_EDGE] = q[LOWER_LIP_EDGE] = p[UPPER_LIP_EDGE] + g * 0.45
@@ -84,7 +84,7 @@ def close_lips(p: np.ndarray) -> np.ndarray:
 def compute_lid_motion(p: np.ndarray, amount: float) -> np.ndarray:
     """Return the displacement (468, 2) that closes the eyes of p (468, 2) by amount in [0, 1].
 
-    Source: ours; upper lashes meet the lower, the crease follows.
+    Upper lashes meet the lower, the crease follows.
     """
     d = np.zeros_like(p)
     for upper, lower, crease in zip(LID_UPPER, LID_LOWER, LID_CREASE):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from mouthpiece.voice.mmaudio.network import FlowNetwork
+
 DROP_VIDEO = DROP_TEXT = 0.1  # shares of items that learn the null side, independently
 
 
@@ -31,7 +33,7 @@ class FlowStep(NamedTuple):
 
 
 def compute_flow_step(
-    network: torch.nn.Module,
+    network: FlowNetwork,
     latents: torch.Tensor,
     features: tuple[torch.Tensor, ...],
     noise: torch.Tensor,
@@ -73,7 +75,7 @@ def sample_step_inputs(
 
 
 def fit(
-    network: torch.nn.Module,
+    network: FlowNetwork,
     batches: Iterator[tuple],
     steps: int,
     *,

@@ -80,7 +80,7 @@ class LatticeExamples:
     """Crops with teacher lattices: clips and puppets held in memory as uint8 at the encoder's size.
 
     matrix: of `load_space`.  clips, puppets: paths of crop and puppet files.
-    Source: ours; the speaker there is most of is thinned out.
+    The speaker there is most of is thinned out.
     """
 
     def __init__(self, out: Path, matrix: np.ndarray, clips: list[Path], puppets: list[Path]) -> None:

@@ -24,7 +24,7 @@ from mouthpiece.training.mesh_geometry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 BLINK_UNIT = 0.5  # a code of 2 is a shut eye
@@ -32,17 +32,19 @@ MIN_FRAMES = 60  # of talking clips; every second one is used, and 21 numbers ar
 HALF_LATTICE = LATTICE_NODES // 2  # lattice rows above belong to eyes and brows
 
 
-def split_crop_files(out: Path, split: dict[str, Any] | None = None) -> dict[str, list[Path]] | None:
+def split_crop_files(out: Path, split: dict[str, Any] | None = None) -> dict[str, list[Path]]:
     """Crop files by part: {"clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval"} -> list of
     paths.
 
     out: working folder, crops named as `train crops` writes them.  split: of `load_held_out`; None reads the shipped
     one.
     Raises UsageError when there are no crops.
-    Source: ours; configs/held_out.toml.
+    Source: configs/held_out.toml.
     """
     split = split or load_held_out()
-    parts = {k: [] for k in ("clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval")}
+    parts: dict[str, list[Path]] = {
+        k: [] for k in ("clips", "held_clips", "known_clips", "portraits", "held_portraits", "eval")
+    }
     known = stills = 0
     for path in sorted(require_stage("crops", Path(out) / "crops").glob("[!.]*__*.npz")):
         kind, speaker, name = path.stem.split("__", 2)
@@ -68,7 +70,7 @@ def load_mesh_points(path: Path) -> np.ndarray:
     return np.load(path)["marks"][..., :POINT_COUNT, :].astype(float)
 
 
-def iterate_meshes(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+def iterate_meshes(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
     """Return (path, mesh (N, 468, 3)) of every crop file that has a mesh in each of its frames."""
     for path in paths:
         marks = load_mesh_points(path)
@@ -105,13 +107,13 @@ def project_to_lattice(displacement: np.ndarray, matrix: np.ndarray) -> np.ndarr
     return z.reshape(len(matrix), n, 2).transpose(1, 2, 0).reshape(n, 2, LATTICE_NODES, LATTICE_NODES)
 
 
-def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray] | None:
+def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray]:
     """Return the motion space from the talking clips and portraits of OUT/crops: (MotionSpace, lattice matrix (1024,
     468), blink
     lattice).
 
     Raises UsageError when there is nothing to build it from.
-    Source: PCA of teacher lattices after the head's affine part is taken out; ours.
+    Source: PCA of teacher lattices after the head's affine part is taken out.
     """
     parts = split_crop_files(out)
     motions = [extract_motion(marks) for _, marks in iterate_meshes(parts["clips"])]
@@ -156,7 +158,7 @@ def build_space(out: Path) -> tuple[MotionSpace, np.ndarray, np.ndarray] | None:
     return space, matrix, canonical
 
 
-def load_space(out: Path) -> tuple[MotionSpace, np.ndarray] | None:
+def load_space(out: Path) -> tuple[MotionSpace, np.ndarray]:
     """Return (MotionSpace, lattice matrix (1024, 468)) of OUT/space.npz, built and written on first use. Source:
     `build_space`.
     """

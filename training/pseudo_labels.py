@@ -1,4 +1,4 @@
-"""A plain teacher for speech without picture: mouth and jaw as a linear map of what is heard around each tick."""
+"""A plain teacher for speech without picture: mouth and jaw as a linear map of the articulation around each tick."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
 
 CONTEXT_TICKS = 10  # 0.4 s to each side
-RIDGE_PENALTY = 0.1  # of the variance of what is heard
+RIDGE_PENALTY = 0.1  # of the variance of the articulation
 
 
-def stack_context(heard: np.ndarray) -> np.ndarray:
-    """Return what the teacher sees (T, 43 (2 REACH_TICKS + 1)) of articulation (2 T, 43): phones as likenesses, and the
-    ticks
-    around.
+def stack_context(articulation: np.ndarray) -> np.ndarray:
+    """Return the input of the teacher (T, 43 (2 CONTEXT_TICKS + 1)) from an articulation (2 T, 43): phones as
+    similarities, and the ticks around.
     """
-    heard = np.asarray(heard, np.float32)
-    alike = np.concatenate([heard[:, : len(PHONES)] @ phone_similarity().numpy(), heard[:, len(PHONES) :]], 1)
+    articulation = np.asarray(articulation, np.float32)
+    alike = np.concatenate(
+        [articulation[:, : len(PHONES)] @ phone_similarity().numpy(), articulation[:, len(PHONES) :]], 1
+    )
     ticks = alike.reshape(len(alike) // 2, 2, -1).mean(1)
     padded = np.pad(ticks, ((CONTEXT_TICKS, CONTEXT_TICKS), (0, 0)), mode="edge")
     return np.concatenate([padded[k : k + len(ticks)] for k in range(2 * CONTEXT_TICKS + 1)], 1)

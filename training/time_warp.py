@@ -24,7 +24,7 @@ def make_singing_warp(phones: np.ndarray, generator: torch.Generator) -> np.ndar
     """Return where speech is read when its vowels are held, each for its own time: (N,) float frames.
 
     phones: (T,) ids a frame.
-    Source: ours; singers lengthen vowels and hardly anything else.
+    Singers lengthen vowels and hardly anything else.
     """
     phones = np.asarray(phones)
     slow, vowel = np.ones(len(phones)), np.isin(phones, VOWEL_INDICES)

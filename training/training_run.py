@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_GRADIENT_NORM = 1.0
 
 
-def choose_training_device(device: str) -> Placement | None:
+def choose_training_device(device: str) -> Placement:
     """Choose the Placement of a training: as `choose_device`, but float32 in place of float16, which underflows small
     gradients.
 

@@ -4,7 +4,7 @@ framed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -122,7 +122,7 @@ def _to_read_pixels(text: str, input_scale: float) -> FaceChoice:
         return choice
     width_px = None if choice.width_px is None else choice.width_px * input_scale
     x, y = choice.point
-    return choice._replace(point=(input_scale * x, input_scale * y), width_px=width_px)
+    return replace(choice, point=(input_scale * x, input_scale * y), width_px=width_px)
 
 
 def frame_portrait(pixels: np.ndarray, points: np.ndarray, options: PortraitOptions) -> tuple[np.ndarray, np.ndarray]:

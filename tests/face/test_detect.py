@@ -6,6 +6,7 @@ from mouthpiece.engine.errors import ExitCode, InvalidInputError, UsageError
 from mouthpiece.face.crop import transform_points
 from mouthpiece.face.detect import (
     Face,
+    FaceChoice,
     choose_face,
     confirm_face,
     find_faces,
@@ -135,9 +136,9 @@ def test_a_choice_of_face_that_means_nothing_is_a_usage_problem(choice):
 
 
 def test_choices_are_read_as_written():
-    assert parse_face_choice("largest") == (None, None, None)
+    assert parse_face_choice("largest") == FaceChoice(index=None, point=None, width_px=None)
     assert parse_face_choice(" 2 ").index == 2
-    assert parse_face_choice("10.5,20") == (None, (10.5, 20), None)
+    assert parse_face_choice("10.5,20") == FaceChoice(index=None, point=(10.5, 20), width_px=None)
     assert parse_face_choice("10,20,80").width_px == 80
 
 

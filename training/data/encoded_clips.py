@@ -53,16 +53,17 @@ def encode_clip_motion(path: Path, portraits: list[Path], models: Any) -> dict[s
     rng = np.random.default_rng(zlib.crc32(path.stem.encode()))
     out = {"own": _encode_crops(models, np.load(path)["frames"])}
     actor = load_driving_clip(path) if portraits else None
-    for k, portrait in enumerate(portraits if actor else ()):
-        out[str(k)] = _encode_crops(
-            models, reenact_portrait(load_portrait(portrait), actor, rng.uniform(*OPENING_GAIN_RANGE))
-        )
+    if actor is not None:
+        for k, portrait in enumerate(portraits):
+            crops = reenact_portrait(load_portrait(portrait), actor, rng.uniform(*OPENING_GAIN_RANGE))
+            out[str(k)] = _encode_crops(models, crops)
     return {name: code.astype(np.float16) for name, code in out.items()}
 
 
 def _encode_crops(models: Any, crops: np.ndarray) -> np.ndarray:
+    encoder, space = models
     with torch.autocast("cpu", torch.bfloat16):
-        return encode_crops(*models, crops)
+        return encode_crops(encoder, space, crops)
 
 
 def _encode_part(job: tuple) -> int:

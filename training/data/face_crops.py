@@ -36,7 +36,7 @@ def _open_face_mesh(video: bool) -> Any:
     return mp.solutions.face_mesh.FaceMesh(static_image_mode=not video, refine_landmarks=True, **sure)
 
 
-def _find_landmarks(mesh: Any, frame: np.ndarray, crop: Crop) -> np.ndarray:
+def _find_landmarks(mesh: Any, frame: np.ndarray, crop: Crop) -> np.ndarray | None:
     """Return (478, 3) landmarks in the unit square of a crop (z in the same unit), or None."""
     found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
     if not found:
@@ -57,7 +57,7 @@ def resample_to_clock(frames: Iterable[Frame], rate_hz: Fraction = MOTION_HZ) ->
     """Return pixels of the frame that is on screen at each tick of the clock, whatever the rate of the video.
 
     frames: Frames in order of time.  rate_hz: of the clock.
-    Source: ours; stamps may be a millisecond off and still count for their tick.
+    Stamps may be a millisecond off and still count for their tick.
     """
     shown, tick = None, 0
     for frame in frames:
@@ -89,7 +89,7 @@ def crop_clip(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     return np.stack([crop.extract(f) for f in frames]), np.array(marks, np.float16)
 
 
-def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def crop_portrait(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (crop uint8 (320, 320, 3), marks float16 (478, 3)) of a portrait, or None without a face."""
     image = _pad_frame(read_image(path).pixels)
     faces = find_faces_mtcnn(image)
@@ -122,7 +122,7 @@ def write_crops(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     there.
 
     data: folder with manifest.jsonl.  out: working folder.  workers: processes.  progress: called with (done, all).
-    Source: ours; portraits first, the speaker there is most of last.
+    Portraits first, the speaker there is most of last.
     """
     rows = read_rows(data, ("portrait", "talk", "talk-eval"))
     (Path(out) / "crops").mkdir(parents=True, exist_ok=True)

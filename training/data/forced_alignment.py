@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    # (name, speaker, log-mel, phone ids, F0)
+    LabelledClip = tuple[str, str, np.ndarray, np.ndarray, np.ndarray]
+
 UNKNOWN_PHONE = 255  # label of a tick nobody knows
 JOBS = 32  # parts that the recordings are aligned in
 # silence put at both ends: where the decoder loses its way without, it mostly finds it with
@@ -33,14 +36,14 @@ def split_words(text: str) -> list[str]:
 def align_phones(wave: np.ndarray, text: str, decoder: Any) -> list[tuple[str, int, int]] | None:
     """Return phones of a sentence as [(name, start, length)] in 10 ms frames, or None where words and sound do not fit.
 
-    wave: (S,) float32 at 16 kHz.  text: what is said.  decoder: a pocketsphinx Decoder without language model.
+    wave: (S,) float32 at 16 kHz.  text: its transcript.  decoder: a pocketsphinx Decoder without language model.
     Source: pocketsphinx two-pass alignment.
     """
-    said = split_words(text)
-    if not said or any(decoder.lookup_word(w) is None for w in said):
+    words = split_words(text)
+    if not words or any(decoder.lookup_word(w) is None for w in words):
         return None
     for quiet_s in PADDINGS_S:
-        found = _align_words(np.pad(wave, round(quiet_s * RATE_HZ)), said, decoder)
+        found = _align_words(np.pad(wave, round(quiet_s * RATE_HZ)), words, decoder)
         if found is not None:
             skipped, last = round(quiet_s * 100), len(wave) // HOP_SAMPLES
             spans = [(n, max(0, a - skipped), min(last, a + length - skipped)) for n, a, length in found]
@@ -48,11 +51,11 @@ def align_phones(wave: np.ndarray, text: str, decoder: Any) -> list[tuple[str, i
     return None
 
 
-def _align_words(wave: np.ndarray, said: list[str], decoder: Any) -> list[tuple[str, int, int]] | None:
+def _align_words(wave: np.ndarray, words: list[str], decoder: Any) -> list[tuple[str, int, int]] | None:
     """Return phones as [(name, start, length)] of words in a wave, or None where the decoder loses its way."""
     raw = (np.clip(wave, -1, 1) * 32767).astype(np.int16).tobytes()
     try:
-        decoder.set_align_text(" ".join(said))
+        decoder.set_align_text(" ".join(words))
         for prepare in (lambda: None, decoder.set_alignment):
             prepare()
             decoder.start_utt()
@@ -82,7 +85,7 @@ def label_sentence(wave: np.ndarray, text: str, decoder: Any) -> tuple[np.ndarra
     align.
 
     wave, text, decoder: as for `align_phones`; any level.
-    Source: ours; ticks between phones are silence.
+    Ticks between phones are silence.
     """
     found = align_phones(wave / (np.abs(wave).max() + 1e-6) * 0.5, text, decoder)
     if found is None:
@@ -94,7 +97,7 @@ def label_sentence(wave: np.ndarray, text: str, decoder: Any) -> tuple[np.ndarra
     return mel.numpy().astype(np.float16), ids, track_pitch(wave, mel.shape[1] // 2).astype(np.float16)
 
 
-def _align_part(job: tuple) -> list[tuple]:
+def _align_part(job: tuple[Path, list[dict[str, str]]]) -> list[LabelledClip]:
     from pocketsphinx import Decoder
 
     data, rows = job
@@ -120,8 +123,8 @@ def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     jobs = [(data, part) for i in range(JOBS) if (part := rows[i::JOBS])]
     done = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for part in pool.imap_unordered(_align_part, jobs):
-            done += part
+        for labelled in pool.imap_unordered(_align_part, jobs):
+            done += labelled
             if progress:
                 progress(len(done), len(rows))
     if not done:
@@ -133,7 +136,7 @@ def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[...,
     return len(done), len(rows)
 
 
-def save_labels(path: Path, done: list[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]) -> None:
+def save_labels(path: Path, done: list[LabelledClip]) -> None:
     """Write phones.npz from rows (name, speaker, log-mel, phone ids, F0) of all clips."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.array([d[2].shape[1] for d in done])

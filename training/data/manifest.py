@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 FIELDS = ("path", "kind", "licence", "source")  # of every row
-KIND_FIELDS = {"talk": ("audio",), "talk-eval": ("audio",)}
+KIND_FIELDS: dict[str, tuple[str, ...]] = {"talk": ("audio",), "talk-eval": ("audio",)}
 # one man speaks most of the talking clips: he is drawn less often than the others
 COMMON_SPEAKER = "grid_s1"
 _FORMAT = "docs/training.md shows the format."
 _FORMAT_HINT = f"Write one JSON object a line; {_FORMAT}"
 
 
-def read_rows(data: Path, kinds: tuple[str, str]) -> list[dict[str, str]]:
+def read_rows(data: Path, kinds: tuple[str, ...]) -> list[dict[str, str]]:
     """Return rows of DATA/manifest.jsonl of the given kinds, in file order.
 
     data: folder that holds manifest.jsonl; paths in it are relative to that folder.
     kinds: e.g. ("talk",) or ("speech", "portrait").
     Raises UsageError when the manifest is missing, InvalidInputError when a line is no JSON object or lacks a required
     field.
-    Source: ours; format documented in docs/training.md.
+    Format documented in docs/training.md.
     """
     path = Path(data) / "manifest.jsonl"
     if not path.is_file():
@@ -51,7 +51,7 @@ def _parse_row(line: str, place: str) -> dict[str, str]:
         ) from error
     if not isinstance(row, dict):
         raise InvalidInputError(f"{place}: {type(row).__name__} instead of an object.", hint=_FORMAT_HINT)
-    needed = FIELDS + KIND_FIELDS.get(row.get("kind"), ())
+    needed = FIELDS + KIND_FIELDS.get(row.get("kind", ""), ())
     missing = [field for field in needed if field not in row]
     if missing:
         raise InvalidInputError(
@@ -60,7 +60,7 @@ def _parse_row(line: str, place: str) -> dict[str, str]:
     return row
 
 
-def require_stage(stage: str, path: Path) -> Path | None:
+def require_stage(stage: str, path: Path) -> Path:
     """Return the path, which an earlier stage of the training wrote.
 
     Raises UsageError when it is not there.

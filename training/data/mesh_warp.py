@@ -20,7 +20,7 @@ def triangulate_face(p_shut: np.ndarray) -> np.ndarray:
     other.
 
     For the triangulation everything below the line of the lips is lowered a little, most in the middle of the mouth.
-    Source: Delaunay 1934; ours.
+    Source: Delaunay 1934.
     """
     q = np.r_[p_shut, BORDER_POINTS].copy()
     order = np.argsort(p_shut[UPPER_LIP_EDGE, 0])
@@ -42,7 +42,7 @@ def rasterize(points: np.ndarray, tris: np.ndarray, size_px: int) -> tuple[np.nd
     ids = np.full((size_px, size_px), -1, np.int32)
     corners = points[tris]
     for k, c in enumerate(np.round((corners * size_px - 0.5) * 16).astype(np.int32)):
-        cv2.fillConvexPoly(ids, c, k, lineType=cv2.LINE_8, shift=4)
+        cv2.fillConvexPoly(ids, c, (k,), lineType=cv2.LINE_8, shift=4)
     y, x = np.mgrid[0:size_px, 0:size_px]
     at = np.stack([(x + 0.5) / size_px, (y + 0.5) / size_px], -1)
     t = corners[ids]

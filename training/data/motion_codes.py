@@ -51,7 +51,8 @@ def write_motion_codes(data: Path, out: Path) -> dict[str, int]:
     """
     space, matrix = load_space(out)
     sound = {Path(r["path"]).stem: r["audio"] for r in read_rows(data, ("talk", "talk-eval"))}
-    rows, counts = {}, {}
+    rows = {}
+    counts: dict[str, int] = {}
     for part, paths in split_crop_files(out).items():
         for path, marks in iterate_meshes(paths if "portraits" not in part else ()):
             name = path.stem.split("__", 2)[2]

@@ -67,7 +67,7 @@ def mask_inner_mouth(ring: np.ndarray, size_px: int) -> np.ndarray:
     the unit
     square.
 
-    Source: ours; in each column the share of a pixel between the lips.
+    In each column the share of a pixel between the lips.
     """
     top, bottom, beside = (size_px * v for v in _measure_lip_heights(ring, size_px))
     y = np.arange(size_px, dtype=np.float32)[:, None]
@@ -115,7 +115,7 @@ def draw_mouth_cavity(ring: np.ndarray, size_px: int, light: float) -> np.ndarra
     is wide open.
 
     ring: (20, 2) inner lips in the unit square.  light: of the face, 1 for a usual portrait.
-    Source: ours, drawn; a function of the lips alone, so that it can be learned.
+    Drawn, as a function of the lips alone, so that it can be learned.
     """
     x = (np.arange(size_px) + 0.5) / size_px
     y = x[:, None]
@@ -212,7 +212,7 @@ def warp_portrait(
     inner mouth of the patch uint8 (64, 112).
     displacement: (468, 2) from rest.  lids: (0 open … 1 shut) put on the portrait.  teeth: (64, 112, 5) as `add_teeth`
     takes them, or none.
-    Source: ours; piecewise affine warp, the inside of the mouth drawn.
+    Piecewise affine warp, the inside of the mouth drawn.
     """
     t = who.shut + displacement
     t[LID_POINTS] = who.points[LID_POINTS] + compute_lid_motion(who.points, lids)[LID_POINTS]
@@ -268,7 +268,7 @@ def estimate_teeth_cover(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return the cover (64, 112) uint8 of a portrait's own teeth: what is bright between its lips.
 
     image: (192, 192, 3) uint8.  inside: (64, 112) uint8 of `make_original_pose`.
-    Source: ours; looked at on smiling portraits.
+    Checked by eye on smiling portraits.
     """
     top, bottom, left, right = MOUTH_PATCH
     gray = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -287,7 +287,7 @@ def sample_poses(
     (count + 1,).
 
     who: Portrait.  actors: list of Actor.
-    Source: ours; open mouths come oftener than in speech, and so do lips that meet.
+    Open mouths come oftener than in speech, and so do lips that meet.
     """
     made, lids = [make_original_pose(who)], [0.0]
     while len(made) <= count:
@@ -307,16 +307,17 @@ def _write_part(job: tuple[Path, list[Path], int, int, list[Path]]) -> int:
     out, paths, part, poses, clips = job
     rng = np.random.default_rng(part)
     strange, common = ([c for c in clips if is_common_speaker(c.name) == which] for which in (False, True))
-    chosen = list(rng.choice(common, min(COMMON_SPEAKER_CLIPS, len(common)), replace=False)) + strange
+    picked = rng.choice(len(common), min(COMMON_SPEAKER_CLIPS, len(common)), replace=False)
+    chosen = [common[k] for k in picked] + strange
     actors = [a for a in map(load_driving_clip, chosen) if a is not None]
     for path in paths:
         target = Path(out) / "puppets" / path.name
         if not target.exists():
             who = load_portrait(path)
             (images, ids, weights, points, mouths), lids = sample_poses(who, actors, poses, rng)
-            with atomic_write(target) as part:
+            with atomic_write(target) as partial:
                 np.savez(
-                    part,
+                    partial,
                     images=images,
                     ids=ids,
                     weights=weights,
@@ -330,7 +331,7 @@ def _write_part(job: tuple[Path, list[Path], int, int, list[Path]]) -> int:
     return len(paths)
 
 
-def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress: Callable[..., Any] | None = None) -> None:
+def write_puppets(out: Path, poses: int = 16, workers: int = 2, progress: Callable[..., Any] | None = None) -> int:
     """Write OUT/puppets/*.npz: every portrait (also those kept out, for measuring) with its poses; resumes. Returns
     their number.
 

@@ -61,7 +61,7 @@ def synthesize_whisper(wave: np.ndarray, generator: torch.Generator) -> np.ndarr
     """Return the speech with breath in place of voice (S,) float32: the spectral envelope filled with noise.
 
     wave: (S,) float32 at 16 kHz.  generator: torch Generator.
-    Source: cepstral smoothing (Oppenheim and Schafer 1968); ours.
+    Source: cepstral smoothing (Oppenheim and Schafer 1968).
     """
     how = dict(nperseg=FRAME_SAMPLES, noverlap=FRAME_SAMPLES - STEP_SAMPLES)
     magnitude = np.log(np.abs(stft(wave, RATE_HZ, **how)[2]) + 1e-5)
@@ -95,7 +95,8 @@ def synthesize_singing(
         call("Create DurationTier", "held", 0, len(wave) / RATE_HZ),
     )
     edges = np.flatnonzero(np.diff(phones.astype(np.int64), prepend=-1))
-    first, slow = draw_uniform(*np.log2(FIRST_NOTE_RANGE_HZ), generator) - 0.5, np.ones(len(phones))
+    lowest, highest = np.log2(FIRST_NOTE_RANGE_HZ)
+    first, slow = draw_uniform(lowest, highest, generator) - 0.5, np.ones(len(phones))
     for start, stop in zip(edges, [*edges[1:], len(phones)]):
         held = draw_uniform(*VOWEL_STRETCH_RANGE, generator) if phones[start] in VOWEL_INDICES else 1.0
         slow[start:stop] = held
@@ -240,9 +241,9 @@ def speak_foreign_lines(
 def speak_english_lines(
     texts: list[str], speak: Callable[..., Any], report: Callable[..., Any] | None = None
 ) -> list[tuple]:
-    """Return rows of synthetic speakers. texts: to be said in turn.  speak: (text, voice, seed) -> (Sound, ...), which
-    the
-    voices lend.
+    """Return rows of synthetic speakers.
+
+    texts: to be spoken in turn.  speak: (text, voice, seed) -> (Sound, ...) of a voice backend.
     """
     from pocketsphinx import Decoder
 
@@ -284,7 +285,7 @@ def write_synthetic_voices(
     texts = [r["text"] for r in rows if LINE_CHARACTERS[0] <= len(r.get("text") or "") <= LINE_CHARACTERS[1]] or [
         r["text"] for r in rows
     ]
-    by_speaker = {}
+    by_speaker: dict[str, list[dict[str, str]]] = {}
     for k in rng.permutation(len(rows)):
         by_speaker.setdefault(rows[k].get("speaker") or "", []).append(rows[k])
     turns = [
