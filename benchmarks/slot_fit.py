@@ -122,7 +122,7 @@ def main():
     parser.add_argument("--hear", action="store_true", help="count words and score quality too")
     args = parser.parse_args()
     rows = list(
-        fit_lines(args.line_voices.split(","), args.lines, args.seed, SpeechScorer() if args.transcribe else None)
+        fit_lines(args.voices.split(","), args.lines, args.seed, SpeechScorer() if args.hear else None)
     )
     fitted = [r for r in rows if r["kind"] == "fitted"]
     edges = {

@@ -27,6 +27,7 @@ class VideoCodec:
     reorder_frames: frames by which a packet may be decoded before its frame is shown, because of B-frames.
     max_bits: bits of a component of the deepest pixel format, 8 or 10.
     full_range_formats: whether the encoder knows the pixel formats of full range by their own names ("yuvj420p").
+    slice_threads: threads of the encoder, each with a slice of the picture; fixed, because the bits depend on it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class VideoCodec:
     reorder_frames: int
     max_bits: int
     full_range_formats: bool
+    slice_threads: int = 1
 
     def make_options(self, crf: int) -> dict[str, str]:
         """Make the encoder's settings for a constant rate factor, in the encoder's own scale, less is better."""
@@ -88,6 +90,7 @@ class Container:
     output: how it is written; None for a container that is only read.
     holds_any_codec: whether a picture stream of nearly any codec can be copied into it.
     exact_duration: whether the header says exactly how long the sound is; others estimate.
+    decoding_times: whether its time stamps say when packets are decoded, not when their frames are shown.
     c2pa_type: media type under which C2PA embeds a manifest; None for a container that cannot carry one inside.
     """
 
@@ -96,6 +99,7 @@ class Container:
     output: OutputFormat | None = None
     holds_any_codec: bool = False
     exact_duration: bool = False
+    decoding_times: bool = False
     c2pa_type: str | None = None
 
 
@@ -109,11 +113,13 @@ H264 = VideoCodec(
     reorder_frames=2,
     max_bits=10,
     full_range_formats=True,
+    slice_threads=2,
 )
 AAC = AudioCodec(name="AAC", encoder="aac", base_bits_per_s=96_000, channel_bits_per_s=96_000)
 
 _ISO_MEDIA = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg reads all ISO base media files by one demuxer
 _INDEX_FIRST = {"movflags": "+faststart"}  # players can begin before the whole file is there
+_NO_RANDOM_NUMBER = {"fflags": "+bitexact"}  # Matroska's writer numbers file and tracks at random otherwise
 
 CONTAINERS: tuple[Container, ...] = (
     Container(
@@ -134,12 +140,14 @@ CONTAINERS: tuple[Container, ...] = (
     Container(
         suffixes=(".mkv",),
         demuxer="matroska,webm",
-        output=OutputFormat("matroska", H264, AAC),
+        output=OutputFormat("matroska", H264, AAC, _NO_RANDOM_NUMBER),
         holds_any_codec=True,
     ),
     Container(suffixes=(".m4v",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="video/mp4"),
     Container(suffixes=(".m4a",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="audio/mp4"),
-    Container(suffixes=(".avi",), demuxer="avi", c2pa_type="video/avi"),
+    Container(suffixes=(".avi",), demuxer="avi", decoding_times=True, c2pa_type="video/avi"),
+    Container(suffixes=(".wmv", ".asf"), demuxer="asf", decoding_times=True),
+    Container(suffixes=(".m2v",), demuxer="mpegvideo", decoding_times=True),
     Container(suffixes=(".wav",), demuxer="wav", exact_duration=True, c2pa_type="audio/wav"),
     Container(suffixes=(".mp3",), demuxer="mp3", c2pa_type="audio/mpeg"),
     Container(suffixes=(".flac",), demuxer="flac", exact_duration=True, c2pa_type="audio/flac"),
@@ -188,6 +196,11 @@ def has_exact_duration(demuxer: str) -> bool:
     demuxer: FFmpeg's name, as an opened file has it.
     """
     return any(row.exact_duration and row.demuxer == demuxer for row in CONTAINERS)
+
+
+def has_decoding_times(demuxer: str) -> bool:
+    """Return whether a kind of file stores the times of decoding alone. demuxer: as for has_exact_duration."""
+    return any(row.decoding_times and row.demuxer == demuxer for row in CONTAINERS)
 
 
 VIDEO_SUFFIXES = list_video_suffixes()

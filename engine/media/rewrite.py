@@ -19,6 +19,7 @@ from mouthpiece.engine.media.streams import get_colour_matrix
 from mouthpiece.engine.media.writing import (
     BT709,
     VideoOutput,
+    fix_threads,
     pad_or_trim_blocks,
     read_delivery_blocks,
 )
@@ -221,6 +222,7 @@ class VideoRewriter(VideoOutput):
         like: the stream's own, from which one of a segment takes everything that stands in the file's header.
         """
         encoder.options = self._codec.make_options(self._crf) if self._crf else self._codec.make_lossless_options()
+        fix_threads(encoder, self._codec)
         encoder.time_base, encoder.framerate = self._info.time_base, self.rate
         if encoder is not like:
             for name in _HEADER_FIELDS:

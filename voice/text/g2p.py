@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from hibari.g2p import G2P
+    from misaki.zh import ZHG2P
 
 _ESPEAK_VOICES = {"es": "es", "fr": "fr", "it": "it", "pt-br": "pt-br", "hi": "hi"}
 _PACKAGES = {"ja": "misaki pyopenjtalk-plus sudachipy sudachidict_core", "zh": "misaki[zh]"}
@@ -204,9 +205,17 @@ def _phonemize_chinese(text: str, pronunciations: Mapping[str, str]) -> list[Pho
             *before, last = _phonemize_english(part, False, {})
             tokens += [*before, last._replace(followed_by_space=True)]
         else:
-            tokens += [PhonemizedToken(word, g2p.word2ipa(word), True) for word in jieba.lcut(part)]
+            tokens += [PhonemizedToken(word, _read_chinese_word(g2p, word), True) for word in jieba.lcut(part)]
     syllabic = [token._replace(phones=token.phones.replace(_NON_SYLLABIC, "")) for token in tokens]
     return _drop_spaces_before_marks(syllabic)
+
+
+def _read_chinese_word(g2p: type[ZHG2P], word: str) -> str:
+    """Read a word with misaki, without the characters that have no reading in Chinese: those raise a bare ValueError."""
+    try:
+        return g2p.word2ipa(word)
+    except ValueError:
+        return "".join(_read_chinese_word(g2p, char) for char in word) if len(word) > 1 else ""
 
 
 def _phonemize_japanese(text: str, pronunciations: Mapping[str, str]) -> list[PhonemizedToken]:

@@ -16,7 +16,7 @@ from mouthpiece.voice.text.text_normalization import LANGUAGES, normalize_text, 
 from mouthpiece.voice.text.word_mapping import map_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mouthpiece.voice.text.g2p import PhonemizedToken
@@ -91,12 +91,25 @@ def make_utterance(text: str, language: str, dictionary: DictionarySource = None
             phones += [PAUSE, " "]
     while phones[-1] == " ":
         phones.pop()
-    if not words:
+    if not words or _is_mostly_foreign(words, normalized.omitted_words):
         raise _make_nothing_error(text, omitted, language)
     notes = normalized.notes
     if unknown:
         notes += (f"sounds that the voices do not have, left out: {' '.join(sorted(unknown))}",)
     return Utterance(text, language, (*phones, PAUSE), tuple(words), tuple(pauses), notes, tuple(omitted))
+
+
+def _is_mostly_foreign(words: Sequence[Word], foreign: Sequence[str]) -> bool:
+    """Find out whether more letters are left unsaid, in foreign scripts, than are said: digits and signs do not count.
+
+    words: that are said.
+    foreign: words in scripts that the language is not written in.
+    """
+    return _count_letters(foreign) > _count_letters(word.text for word in words)
+
+
+def _count_letters(words: Iterable[str]) -> int:
+    return sum(char.isalpha() for word in words for char in word)
 
 
 def _to_dictionary(source: DictionarySource) -> PronunciationDictionary | None:
@@ -158,11 +171,15 @@ def _make_nothing_error(text: str, omitted: Sequence[str], language: str) -> Inv
 
 @dataclass(frozen=True)
 class _SplitSettings:
-    """How utterances of a text are made, and how long they may be."""
+    """How utterances of a text are made, and how long they may be.
+
+    unsaid: takes the parts of the text that cannot be spoken.
+    """
 
     language: str
     dictionary: PronunciationDictionary | None
     max_phones: int
+    unsaid: list[str]
 
 
 def split_into_utterances(
@@ -172,10 +189,11 @@ def split_into_utterances(
 
     text, language, dictionary: as for `make_utterance`.
     Parts without anything to say, such as a line of emoji, are left out; their signs are in the notes of the part
-    before or after.
-    Raises what `make_utterance` raises, InvalidInputError when no part can be spoken.
+    before or after, their words among the omitted ones of the last.
+    Raises what `make_utterance` raises, InvalidInputError when no part can be spoken, or nothing but numbers of a text
+    whose words are in another script.
     """
-    settings = _SplitSettings(language, _to_dictionary(dictionary), max_phones)
+    settings = _SplitSettings(language, _to_dictionary(dictionary), max_phones, [])
     utterances: list[Utterance] = []
     notes: list[str] = []
     unspeakable: InvalidInputError | None = None
@@ -188,6 +206,7 @@ def split_into_utterances(
             if error.code != "no_text":
                 unspeakable = unspeakable or error
                 notes.append(f"not said: {text[start:stop].strip()[:_MAX_SHOWN_CHARACTERS]}")
+                settings.unsaid.append(text[start:stop])
             continue
         for part in parts:
             if utterances and len(utterances[-1].phones) + len(part.phones) - 1 <= max_phones + 2:
@@ -196,8 +215,12 @@ def split_into_utterances(
                 utterances.append(part)
     if not utterances:
         raise unspeakable or _make_nothing_error(text, (), language)
+    unsaid = tuple(word for part in settings.unsaid for word in part.split() if any(c.isalnum() for c in word))
+    if _count_letters(unsaid) and not _count_letters(word.text for one in utterances for word in one.words):
+        raise _make_nothing_error(text, unsaid, language)
     last = utterances[-1]
-    return (*utterances[:-1], replace(last, notes=(*last.notes, *dict.fromkeys(notes))))
+    all_notes, omitted_words = (*last.notes, *dict.fromkeys(notes)), (*last.omitted_words, *unsaid)
+    return (*utterances[:-1], replace(last, notes=all_notes, omitted_words=omitted_words))
 
 
 def _split_at(text: str, pattern: re.Pattern[str], start: int, stop: int) -> Iterator[Span]:
@@ -236,15 +259,18 @@ def _split_to_length(text: str, start: int, stop: int, settings: _SplitSettings,
     else:
         parts = [(a, min(a + _MAX_CHARACTERS, stop)) for a in range(start, stop, _MAX_CHARACTERS)]
     next_level = level + (len(parts) == 1 or level != _SPACE_LEVEL)
-    utterances = []
+    utterances: list[Utterance] = []
+    dropped: list[str] = []
     for a, b in parts:
         try:
             utterances += _split_to_length(text, a, b, settings, next_level)
         except InvalidInputError as error:
             if error.code not in _UNSPEAKABLE:
                 raise
+            dropped.append(text[a:b])
     if not utterances:
         raise _make_nothing_error(text[start:stop], (text[start:stop],), settings.language)
+    settings.unsaid.extend(dropped)
     return utterances
 
 

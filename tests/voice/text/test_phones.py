@@ -101,6 +101,35 @@ def test_a_script_that_the_language_is_not_written_in_is_refused_or_told():
     assert any("שלום" in note for note in one.notes)
 
 
+@pytest.mark.parametrize(
+    "text, language",
+    [
+        ("मेरे पास 7 किताबें हैं", "en-us"),
+        ("لدي 5 كتب", "en-us"),
+        ("ฉันมี 3 เล่ม", "fr"),
+        ("У меня 7 книг, OK?", "en-gb"),
+        ("Привет, как дела? 7.", "en-us"),
+        ("こんにちは 5", "zh"),
+    ],
+)
+def test_digits_do_not_carry_a_line_of_another_script(text, language):
+    for module in ("misaki", "jieba", "cn2an") if language == "zh" else ("espeakng_loader",) * (language == "fr"):
+        pytest.importorskip(module, reason="comes with the extra 'voices'")
+    with pytest.raises(InvalidInputError, match="script.*Choose the language"):
+        split_into_utterances(text, language)
+
+
+def test_a_sentence_of_another_script_is_among_the_words_left_out():
+    *_, last = split_into_utterances("Good morning, everybody. Доброе утро.", "en-us")
+    assert last.omitted_words == ("Доброе", "утро.")
+
+
+def test_signs_that_chinese_has_no_reading_for_are_no_error():
+    for module in ("misaki", "jieba", "cn2an"):
+        pytest.importorskip(module, reason="comes with the extra 'voices'")
+    assert [word for word, _ in spoken("你好 ☰ ⨁ 世界", "zh")] == ["你好", "世界"]
+
+
 def test_a_language_without_voice_is_told_which_ones_have_one():
     with pytest.raises(UsageError, match="'de'.*en-us.*pt-br"):
         make_utterance("Guten Tag", "de")
