@@ -123,10 +123,13 @@ def test_timecodes_follow_their_rate_and_dropped_numbers(tmp_path):
 DAPT = """<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="http://www.w3.org/ns/ttml#metadata" xmlns:ttp="http://www.w3.org/ns/ttml#parameter"
  xmlns:d="http://www.w3.org/ns/ttml/profile/dapt#metadata" ttp:contentProfiles="http://www.w3.org/ns/ttml/profile/dapt1.0/content"
  xml:lang="en" d:langSrc="fr" d:scriptRepresents="audio.dialogue" d:scriptType="preRecording">
-<head><metadata><ttm:agent type="character" xml:id="c1"><ttm:name type="full">Assane Diop</ttm:name><ttm:name type="alias">ASSANE</ttm:name>
-</ttm:agent></metadata></head><body begin="1h"><div begin="10s" end="13.5s" xml:id="d1" ttm:agent="c1" d:onScreen="ON_OFF">
+<head><metadata><ttm:agent type="character" xml:id="c1"><ttm:name type="full">Assane Diop</ttm:name>
+<ttm:name type="alias">ASSANE</ttm:name>
+</ttm:agent></metadata></head><body begin="1h"><div begin="10s" end="13.5s"
+xml:id="d1" ttm:agent="c1" d:onScreen="ON_OFF">
 <ttm:desc d:descType="scene">A garden</ttm:desc><p xml:lang="fr"><span>C'est ça.</span></p>
-<p><metadata><ttm:desc>no</ttm:desc></metadata><span begin="0s">That's</span><span begin="1.5s"> it<br/>then.</span></p></div>
+<p><metadata><ttm:desc>no</ttm:desc></metadata><span
+begin="0s">That's</span><span begin="1.5s"> it<br/>then.</span></p></div>
 <div begin="20s" end="22s" xml:id="d2"/></body></tt>"""
 
 
@@ -148,7 +151,8 @@ def test_dapt_keeps_character_both_languages_screen_and_notes(tmp_path):
 
 def test_ttml_times_in_every_notation(tmp_path):
     text = """<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="30"
-    ttp:frameRateMultiplier="1000 1001" ttp:tickRate="10000000"><body><div begin="10s"><p begin="00:00:01:15" end="00:00:02.25">a</p>
+    ttp:frameRateMultiplier="1000 1001" ttp:tickRate="10000000"><body><div begin="10s">
+    <p begin="00:00:01:15" end="00:00:02.25">a</p>
     <p begin="50000000t" dur="500ms">b</p><p><span begin="1m" end="1.5m">c</span></p></div>
     <div timeContainer="seq"><p dur="1s">d</p><p begin="0.5s" dur="30f">e</p></div></body></tt>"""
     times = [(line.start, line.end) for line in read(tmp_path, "a.xml", text).lines]
