@@ -16,6 +16,7 @@ from mouthpiece.voice.scripts import ass, cue_sheet, dapt, plain_text, project_f
 from mouthpiece.voice.scripts.script import Remark, Script, clean_text
 from mouthpiece.voice.scripts.script_checks import align_to_film, check_script
 from mouthpiece.voice.scripts.script_format import Match, ScriptFile, ScriptFormat, ScriptReadOptions
+from mouthpiece.voice.scripts.sdh import DROP, resolve_sdh
 from mouthpiece.voice.scripts.text_decoding import decode_text, read_bytes
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ FORMATS: tuple[ScriptFormat, ...] = (
         write=dapt.write,
         read_only_suffixes=(".dfxp",),
     ),
-    ScriptFormat("project", "project file", (".json",), project_file.read, project_file.sniff),
+    ScriptFormat("project", "project file", (".json",), project_file.read, project_file.sniff, is_edited=True),
 )
 
 
@@ -125,6 +126,14 @@ def read_script(
     script = replace(script, lines=lines, remarks=remarks + script.remarks)
     if options.duration is not None:
         script = align_to_film(script, path, options.duration)
+    if options.sdh == DROP and not file.format.is_edited:
+        script = resolve_sdh(script)
+        if not script.lines:
+            raise InvalidInputError(
+                f"{path}: sounds and music alone, no line of dialogue.",
+                hint="--sdh keep speaks what stands in brackets.",
+                code="empty_script",
+            )
     return script.add_remarks(*check_script(script, options.duration, options.speakers))
 
 
