@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
 MATCH_VOICE = "match"  # the voice that is nearest to the actor's
-SCRIPT_OPTIONS = ("cue_rate", "encoding", "sdh")  # how a script file is read
+SCRIPT_OPTIONS = ("cue_rate", "encoding", "styles", "sdh")  # how a script file is read
 FILM_OPTIONS = ("prosody", "register", "register_shift", "lip_timing", "face")  # how the actor in a film is followed
 
 
@@ -57,6 +57,9 @@ class DialogueOptions(Options):
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
+    styles: str | None = option(
+        None, "the styles of an ASS script that are dialogue: NAME,NAME; by default all but signs and karaoke"
+    )
     sdh: str = option(
         "drop",
         "captions for the deaf, such as [door slams] and >> NAME: leave sounds out and read names, or keep all",
@@ -74,7 +77,9 @@ class DialogueOptions(Options):
         """Get how a script file is read. duration: of the film, exact seconds."""
         from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
-        return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding, sdh=self.sdh)
+        return ScriptReadOptions(
+            duration=duration, cue_rate=self.cue_rate, encoding=self.encoding, styles=self.styles, sdh=self.sdh
+        )
 
     def reject_unused_prosody(self, flags: Mapping[str, Any]) -> None:
         """Reject options that rest on the actor's own line where it is not followed. Raises UsageError.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMATS: tuple[ScriptFormat, ...] = (
     ScriptFormat("txt", "plain text", (".txt",), plain_text.read),
     ScriptFormat("srt", "SRT", (".srt",), srt.read, srt.sniff, write=srt.write),
-    ScriptFormat("ass", "ASS", (".ass", ".ssa"), ass.read, ass.sniff),
+    ScriptFormat("ass", "ASS", (".ass", ".ssa"), ass.read, ass.sniff, has_styles=True),
     ScriptFormat("vtt", "WebVTT", (".vtt",), vtt.read, vtt.sniff, write=vtt.write),
     ScriptFormat(
         "csv",
@@ -118,6 +118,8 @@ def read_script(
     script, remarks = file.format.read(file, options), file.remarks
     if options.cue_rate is not None and not file.format.has_timecodes:
         remarks += (Remark("format", f"{path.name}: not a cue sheet; --cue-rate is not used."),)
+    if options.styles is not None and not file.format.has_styles:
+        remarks += (Remark("format", f"{path.name}: no ASS script; --styles is not used."),)
     if not script.lines:
         raise InvalidInputError(
             f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script"
