@@ -16,6 +16,7 @@ from mouthpiece.voice.scripts import ass, cue_sheet, dapt, plain_text, project_f
 from mouthpiece.voice.scripts.script import Remark, Script, clean_text
 from mouthpiece.voice.scripts.script_checks import align_to_film, check_script
 from mouthpiece.voice.scripts.script_format import Match, ScriptFile, ScriptFormat, ScriptReadOptions
+from mouthpiece.voice.scripts.sdh import DROP, resolve_sdh
 from mouthpiece.voice.scripts.text_decoding import decode_text, read_bytes
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FORMATS: tuple[ScriptFormat, ...] = (
     ScriptFormat("txt", "plain text", (".txt",), plain_text.read),
     ScriptFormat("srt", "SRT", (".srt",), srt.read, srt.sniff, write=srt.write),
-    ScriptFormat("ass", "ASS", (".ass", ".ssa"), ass.read, ass.sniff),
+    ScriptFormat("ass", "ASS", (".ass", ".ssa"), ass.read, ass.sniff, has_styles=True),
     ScriptFormat("vtt", "WebVTT", (".vtt",), vtt.read, vtt.sniff, write=vtt.write),
     ScriptFormat(
         "csv",
@@ -45,7 +46,7 @@ FORMATS: tuple[ScriptFormat, ...] = (
         write=dapt.write,
         read_only_suffixes=(".dfxp",),
     ),
-    ScriptFormat("project", "project file", (".json",), project_file.read, project_file.sniff),
+    ScriptFormat("project", "project file", (".json",), project_file.read, project_file.sniff, is_edited=True),
 )
 
 
@@ -117,6 +118,8 @@ def read_script(
     script, remarks = file.format.read(file, options), file.remarks
     if options.cue_rate is not None and not file.format.has_timecodes:
         remarks += (Remark("format", f"{path.name}: not a cue sheet; --cue-rate is not used."),)
+    if options.styles is not None and not file.format.has_styles:
+        remarks += (Remark("format", f"{path.name}: no ASS script; --styles is not used."),)
     if not script.lines:
         raise InvalidInputError(
             f"{path}: no line of dialogue in it.", hint="Look whether the file is complete.", code="empty_script"
@@ -125,6 +128,14 @@ def read_script(
     script = replace(script, lines=lines, remarks=remarks + script.remarks)
     if options.duration is not None:
         script = align_to_film(script, path, options.duration)
+    if options.sdh == DROP and not file.format.is_edited:
+        script = resolve_sdh(script)
+        if not script.lines:
+            raise InvalidInputError(
+                f"{path}: sounds and music alone, no line of dialogue.",
+                hint="--sdh keep speaks what stands in brackets.",
+                code="empty_script",
+            )
     return script.add_remarks(*check_script(script, options.duration, options.speakers))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Line, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
@@ -52,7 +53,7 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of an SRT file. Raises InvalidInputError for impossible times."""
-    return parse_srt(file.text, file.name)
+    return unroll_captions(parse_srt(file.text, file.name))
 
 
 def write(script: Script, suffix: str) -> str:

@@ -159,3 +159,35 @@ def test_sounds_of_ttml_are_known_by_their_role(tmp_path):
     rows = '<p begin="1s" end="2s" ttm:role="sound">door</p><p begin="3s" end="4s" ttm:role="dialog">Hello.</p>'
     script = read(tmp_path, "a.ttml", TTML.format(rows))
     assert list_texts(script) == [(3, "Hello.")] and "'door' is role.sound" in list_remarks(script, "left_out")[0]
+
+
+# rows in two writing systems
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("你好，今天天气很好。\nHello, the weather is fine today.", "Chinese or Japanese and Latin"),
+        ("Привет, как дела?\nHello, how are you?", "Cyrillic and Latin"),
+        ("Where to?\nمرحبا بكم هنا", "Latin and Arabic"),
+        ("नमस्ते दुनिया\n안녕하세요", "Devanagari and Hangul"),
+    ],
+)
+def test_a_line_whose_rows_are_in_two_writing_systems_is_remarked(tmp_path, text, names):
+    script = read(tmp_path, "a.srt", SRT_CUE + text + "\n")
+    assert script.lines[0].text == text
+    assert [(r.kind, r.line_id) for r in script.remarks] == [("two_scripts", "1")] and names in script.remarks[0].text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "週末は晴れ\nです。OK!",
+        "今日は\nカフェで",
+        "iPhoneを買った\nNHK",
+        "Ça va ?\nNaïve, très naïve",
+        "Привет\n12 + 3 = 15",
+    ],
+)
+def test_a_line_in_one_writing_system_is_not_remarked(tmp_path, text):
+    assert read(tmp_path, "a.srt", SRT_CUE + text + "\n").remarks == ()
