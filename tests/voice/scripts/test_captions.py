@@ -71,7 +71,9 @@ def test_words_with_ruby_are_read_once(tmp_path, name, head, body):
 TTML = (
     '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" xmlns:ttm="http://www.w3.org/ns/ttml#metadata"'
     ' xml:lang="ja"><head><styling><style xml:id="reading" tts:ruby="text"/>'
-    '<style xml:id="small" style="reading" tts:fontSize="50%"/><style xml:id="a" style="b"/><style xml:id="b" style="a"/></styling></head><body><div>{}</div></body></tt>'
+    '<style xml:id="small" style="reading" tts:fontSize="50%"/>'
+    '<style xml:id="a" style="b"/>'
+    '<style xml:id="b" style="a"/></styling></head><body><div>{}</div></body></tt>'
 )
 
 
