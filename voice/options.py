@@ -136,7 +136,7 @@ class DubOptions(DialogueOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from mouthpiece.engine.audio.mastering import parse_loudness_target
+        from mouthpiece.engine.audio.loudness_targets import parse_loudness_target
 
         parse_loudness_target(self.loudness)
         parse_face_map(self.faces)

@@ -15,6 +15,10 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mouthpiece.engine.types import MediaInfo
+
+TOP_FIELD_FIRST = (2, 5)  # FFmpeg's numbers of the orders of fields that show the top one first; 3 and 4 the bottom one
+
 
 @dataclass(frozen=True)
 class VideoCodec:
@@ -28,6 +32,8 @@ class VideoCodec:
     max_bits: bits of a component of the deepest pixel format, 8 or 10.
     full_range_formats: whether the encoder knows the pixel formats of full range by their own names ("yuvj420p").
     slice_threads: threads of the encoder, each with a slice of the picture; fixed, because the bits depend on it.
+    interlaced: whether it codes interlaced pictures as such.
+    film_option: setting that takes the order of fields and HDR10's metadata by x264's names, or None.
     """
 
     name: str
@@ -39,6 +45,8 @@ class VideoCodec:
     max_bits: int
     full_range_formats: bool
     slice_threads: int = 1
+    interlaced: bool = False
+    film_option: str | None = None
 
     def make_options(self, crf: int) -> dict[str, str]:
         """Make the encoder's settings for a constant rate factor, in the encoder's own scale, less is better."""
@@ -47,6 +55,21 @@ class VideoCodec:
     def make_lossless_options(self) -> dict[str, str]:
         """Make the encoder's settings for a lossless stream."""
         return {**self.lossless_options, **self.options}
+
+    def make_film_options(self, info: MediaInfo) -> dict[str, str]:
+        """Make the settings that write a film's order of fields and HDR10 metadata, beside those of the same names."""
+        if self.film_option is None:
+            return {}
+        settings = []
+        if info.field_order:
+            settings.append("tff=1" if info.field_order in TOP_FIELD_FIRST else "bff=1")
+        if info.hdr.mastering_display is not None:
+            display = "G({},{})B({},{})R({},{})WP({},{})L({},{})".format(*info.hdr.mastering_display)
+            settings.append(f"mastering-display={display}")
+        if info.hdr.light_level is not None:
+            settings.append("cll={},{}".format(*info.hdr.light_level))
+        others = [self.options[self.film_option]] if self.film_option in self.options else []
+        return {self.film_option: ":".join([*others, *settings])} if settings else {}
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,8 @@ H264 = VideoCodec(
     max_bits=10,
     full_range_formats=True,
     slice_threads=2,
+    interlaced=True,
+    film_option="x264-params",
 )
 AAC = AudioCodec(name="AAC", encoder="aac", base_bits_per_s=96_000, channel_bits_per_s=96_000)
 

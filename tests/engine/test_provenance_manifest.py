@@ -276,10 +276,17 @@ def lone_certificate(key):
     return signing._sign_certificate(built, private, private).public_bytes(Encoding.PEM)
 
 
-@pytest.mark.parametrize("spoil, wanted", [
-    ("none", "key.pem: no such file"), ("text", "not a private key that can be read"), ("locked", "not a private key that can be read"),
-    ("other", "belongs to another key"), ("nocert", "no certificate in it"), ("lone", "--signing-cert: cannot sign with it"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, wanted",
+    [
+        ("none", "key.pem: no such file"),
+        ("text", "not a private key that can be read"),
+        ("locked", "not a private key that can be read"),
+        ("other", "belongs to another key"),
+        ("nocert", "no certificate in it"),
+        ("lone", "--signing-cert: cannot sign with it"),
+    ],
+)
 def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, spoil, wanted):
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
