@@ -1,4 +1,4 @@
-"""Packages of the wheel: the folders at the root are installed below `mouthpiece`; the rest stands in pyproject.toml."""
+"""Packages of the wheel: the folders at the root, installed below `mouthpiece`. The rest: pyproject.toml."""
 
 from setuptools import find_packages, setup
 

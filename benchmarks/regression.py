@@ -48,9 +48,22 @@ from regression_workspace import THREADS, JobFailed, Workspace
 RECORD = Path(__file__).with_suffix(".json")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd")
 LIBRARIES = (
-    "torch", "numpy", "av", "onnxruntime", "mediapipe", "silero-vad", "pocketsphinx", "hibari", "scipy",
-    "opencv-python-headless", "opencv-python", "opencv-contrib-python", "praat-parselmouth", "scikit-image", "pillow",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "av",
+    "onnxruntime",
+    "mediapipe",
+    "silero-vad",
+    "pocketsphinx",
+    "hibari",
+    "scipy",
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+    "praat-parselmouth",
+    "scikit-image",
+    "pillow",
+)
 
 
 def describe_machine() -> dict:

@@ -13,9 +13,13 @@ SCRIPT = Path(sys.executable).parent / "mouthpiece"
 THREADS = "2"  # of every job's numeric libraries
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FOREIGN_VARIABLES = (
-    "MOUTHPIECE_WEIGHTS_DIR", "MOUTHPIECE_SIGNING_KEY", "MOUTHPIECE_SIGNING_CERT", "MOUTHPIECE_WHISPER",
-    "MOUTHPIECE_FACENET", "MOUTHPIECE_SFACE",
-)  # fmt: skip
+    "MOUTHPIECE_WEIGHTS_DIR",
+    "MOUTHPIECE_SIGNING_KEY",
+    "MOUTHPIECE_SIGNING_CERT",
+    "MOUTHPIECE_WHISPER",
+    "MOUTHPIECE_FACENET",
+    "MOUTHPIECE_SFACE",
+)
 TIMEOUT_S = 600  # of one command
 NOT_MEASURED = ("settings", "picture", "spoken_again")  # facts of a dub: what was asked for, what was kept
 SPOKEN = "Hello there. We made this film today."

@@ -121,9 +121,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hear", action="store_true", help="count words and score quality too")
     args = parser.parse_args()
-    rows = list(
-        fit_lines(args.line_voices.split(","), args.lines, args.seed, SpeechScorer() if args.transcribe else None)
-    )
+    rows = list(fit_lines(args.voices.split(","), args.lines, args.seed, SpeechScorer() if args.hear else None))
     fitted = [r for r in rows if r["kind"] == "fitted"]
     edges = {
         key: [round(float(q), 1) for q in np.quantile(np.abs([r[key] for r in fitted]), (0.5, 0.95, 1))]

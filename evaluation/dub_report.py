@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
-from mouthpiece.engine.audio.mastering import parse_loudness_target
+from mouthpiece.engine.audio.loudness_targets import parse_loudness_target
 from mouthpiece.engine.media.reading import read_sound
 from mouthpiece.evaluation.dub_metrics import MeasuredLine, measure_line, summarize_lines
 from mouthpiece.evaluation.report_page import write_page

@@ -62,8 +62,8 @@ def measure_sync(wanted: np.ndarray, opening: np.ndarray, max_lag_frames: int = 
     near, _ = find_best_lag(wanted, opening, min(NEAR_LAG_FRAMES, reach))
     sides = [correlate_at_lag(wanted, opening, lag + d) if abs(lag) < reach else math.nan for d in (-1, 0, 1)]
     step_ms = 1000 / float(MOTION_HZ)
-    near = check_finite(near, "the mouth or its reference does not move")
-    values = (usual, near, best, lag, lag * step_ms, (lag + interpolate_peak(*sides)) * step_ms)
+    near_or_missing = check_finite(near, "the mouth or its reference does not move")
+    values = (usual, near_or_missing, best, lag, lag * step_ms, (lag + interpolate_peak(*sides)) * step_ms)
     return dict(zip(SYNC_KEYS, values))
 
 

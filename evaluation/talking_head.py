@@ -69,7 +69,8 @@ def evaluate_video(
     docs/evaluate.md defines each number.
     """
     clip = measure_video(video_path)
-    facts, reasons = {"video": str(video_path)}, {}
+    facts: dict[str, Any] = {"video": str(video_path)}
+    reasons: dict[str, str] = {}
     wave = _read_wave(video_path if sound is None else sound, reasons, sound is not None)
     activity = None if wave is None else detect_speech_activity(wave)
     for part in (
@@ -88,7 +89,7 @@ def evaluate_video(
     return facts | {"reasons": reasons}
 
 
-def _convert_to_json(value: str | float | None) -> str | float | None:
+def _convert_to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -165,9 +166,12 @@ def _measure_sync(
         return fill_missing(keys, "no face found in any frame")
     if real is not None and not real.measures.present.any():
         return fill_missing(keys, f"no face found in any frame of {against}")
-    if real is None and wave is None:
+    if real is not None:
+        wanted = OpeningCurve(real.opening, "against")
+    elif wave is None or activity is None:
         return fill_missing(keys, "no sound, and no clip to compare with")
-    wanted = OpeningCurve(real.opening, "against") if real is not None else estimate_opening(wave, activity)
+    else:
+        wanted = estimate_opening(wave, activity)
     facts = {"sync_reference": wanted.source} | measure_sync(wanted.opening, clip.opening, max_lag_frames)
     if real is None:
         return facts | {"amplitude_ratio": NotMeasured("needs a real clip to compare with: --against VIDEO")}
@@ -179,7 +183,7 @@ def _measure_stillness(clip: VideoMetrics, activity: np.ndarray | None) -> dict[
     keys = ("speech_share", "stillness_ratio", "jitter_silent_heights_per_frame2")
     if activity is None:
         return fill_missing(keys, "no sound")
-    facts = {"speech_share": float(activity.mean())}
+    facts: dict[str, Any] = {"speech_share": float(activity.mean())}
     if not clip.measures.present.any():
         return facts | fill_missing(keys[1:], "no face found in any frame")
     silent, speech = find_silent_frames(activity, clip.times_s)
@@ -219,9 +223,9 @@ def _measure_portrait(clip: VideoMetrics, portrait: Path | None) -> dict[str, An
     look = measure_portrait(portrait, clip.crop_px)
     if look is None:
         return fill_missing(PORTRAIT_KEYS, f"no face found in {portrait}")
-    name, same, similarity = measure_identity(look, clip.aligned_faces)
+    name, same, similarities = measure_identity(look, clip.aligned_faces)
     sharp = np.nanmedian(clip.sharpness, 0) / np.maximum(measure_sharpness(look.pixels), 1e-6)
-    similarity = np.array(similarity)
+    similarity = np.array(similarities)
     values = (
         name,
         float(np.median(similarity)),
@@ -292,7 +296,8 @@ def _measure_loudness(path: Path) -> dict[str, Any]:
 
 def format_table(facts: dict[str, Any]) -> str:
     """Format facts of `evaluate_video` as a table: a line a fact, then what could not be measured and why."""
-    reasons, missing, lines = facts["reasons"], {}, []
+    reasons, lines = facts["reasons"], []
+    missing: dict[str, list[str]] = {}
     width = max(map(len, facts))
     for key, value in facts.items():
         if key == "reasons":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TranscribeOptions(Options):
     """Options of `mouthpiece transcribe`.
 
-    Raises UsageProblem naming the flag, the value and what is accepted.
+    Raises UsageError naming the flag, the value and what is accepted.
     """
 
     model: str = option(

@@ -41,7 +41,7 @@ def make_kokoro_plan():
 
 
 def render_plan(plan, cut_units=0):
-    """(1, S) float32: noise as loud as the plan's energy says; cut_units of the sound's end are lost, as a voice might."""
+    """Render (1, S) float32: noise as loud as the plan's energy says; cut_units of its end are lost, as voices do."""
     curve = np.repeat((plan.energy - LOUD) / (LOUD - FLOOR) * UNITS_DB, UNIT_SAMPLES // 2)
     wave = 0.3 * 10 ** (curve / 20) * np.sign(np.sin(np.arange(plan.samples) * 0.3))
     if cut_units:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def limit_file_size(size_bytes):
-    """No file of this process grows beyond size_bytes; ends with the block, before the test runner writes its own log."""
+    """Let no file of this process grow beyond size_bytes, within the block alone: the test runner writes a log."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""What release 0.1.0 wrote still loads: side-cars, project, ledger, batch file; its option names work and name the new."""
+"""What release 0.1.0 wrote still loads: side-cars, project, ledger, batch file; its option names still work."""
 
 import json
 import shutil
@@ -54,7 +54,10 @@ def test_takes_of_a_project_are_current():
 def test_a_ledger_is_read(tmp_path):
     shutil.copy(FILES / "results.jsonl", tmp_path)
     ledger = Ledger(tmp_path).read()
-    assert {record["id"]: record["state"] for record in ledger.latest_records.values()} == {"one": "done", "two": "done"}
+    assert {record["id"]: record["state"] for record in ledger.latest_records.values()} == {
+        "one": "done",
+        "two": "done",
+    }
     assert ledger.started_outputs == {"one.wav", "two.wav"}
 
 

@@ -12,6 +12,8 @@ from mouthpiece.engine.encoders.motion import BLINK_INDEX
 from mouthpiece.engine.encoders.phonetic import PHONES, encode_articulation
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mouthpiece.engine.encoders.phonetic import PhoneticEncoder
 
 CONTEXT_TICKS = 10  # 0.4 s to each side
@@ -48,7 +50,10 @@ class RidgeTeacher:
         self.mean = sum(w * x.sum(0) for (x, _), w in zip(rows, weights)) / total
         self.output_mean = sum(w * y.sum(0) for (_, y), w in zip(rows, weights)) / total
         self.spread = np.sqrt(sum(w * ((x - self.mean) ** 2).sum(0) for (x, _), w in zip(rows, weights)) / total) + 1e-3
-        inner, outer, size = 0.0, 0.0, 0.0
+        # sums over the clips: (F, F), (F, B) and (B,)
+        inner: Any = 0.0
+        outer: Any = 0.0
+        size: Any = 0.0
         for (x, y), w in zip(rows, weights):
             x, y = (x - self.mean) / self.spread, y - self.output_mean
             inner, outer, size = inner + w * x.T @ x, outer + w * x.T @ y, size + w * (y**2).sum(0)

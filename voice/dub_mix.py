@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mouthpiece.engine.audio.mastering import parse_loudness_target
+from mouthpiece.engine.audio.loudness_targets import parse_loudness_target
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.engine.files import atomic_write
 from mouthpiece.engine.media.reading import read_sound

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.engine.config import Options, option, reject_unused_options
 from mouthpiece.engine.errors import UsageError
 from mouthpiece.voice.asr.recognizers import REVIEW_CHOICES
+from mouthpiece.voice.scripts.sdh import SDH_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.timing.prosody_transfer import ProsodyOptions
 
 MATCH_VOICE = "match"  # the voice that is nearest to the actor's
-SCRIPT_OPTIONS = ("cue_rate", "encoding")  # how a script file is read
+SCRIPT_OPTIONS = ("cue_rate", "encoding", "styles", "sdh")  # how a script file is read
 FILM_OPTIONS = ("prosody", "register", "register_shift", "lip_timing", "face")  # how the actor in a film is followed
 
 
@@ -56,6 +57,14 @@ class DialogueOptions(Options):
     dictionary: Path | None = option(None, "file with pronunciations of your own words")
     cue_rate: Fraction | None = option(None, "frames a second of timecodes in a cue sheet, such as 25 or 24000/1001")
     encoding: str | None = option(None, "character set of the script, when it is guessed wrongly")
+    styles: str | None = option(
+        None, "the styles of an ASS script that are dialogue: NAME,NAME; by default all but signs and karaoke"
+    )
+    sdh: str = option(
+        "drop",
+        "captions for the deaf, such as [door slams] and >> NAME: leave sounds out and read names, or keep all",
+        choices=SDH_CHOICES,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +77,9 @@ class DialogueOptions(Options):
         """Get how a script file is read. duration: of the film, exact seconds."""
         from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 
-        return ScriptReadOptions(duration=duration, cue_rate=self.cue_rate, encoding=self.encoding)
+        return ScriptReadOptions(
+            duration=duration, cue_rate=self.cue_rate, encoding=self.encoding, styles=self.styles, sdh=self.sdh
+        )
 
     def reject_unused_prosody(self, flags: Mapping[str, Any]) -> None:
         """Reject options that rest on the actor's own line where it is not followed. Raises UsageError.
@@ -125,7 +136,7 @@ class DubOptions(DialogueOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from mouthpiece.engine.audio.mastering import parse_loudness_target
+        from mouthpiece.engine.audio.loudness_targets import parse_loudness_target
 
         parse_loudness_target(self.loudness)
         parse_face_map(self.faces)

@@ -15,6 +15,10 @@ from mouthpiece.engine.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mouthpiece.engine.types import MediaInfo
+
+TOP_FIELD_FIRST = (2, 5)  # FFmpeg's numbers of the orders of fields that show the top one first; 3 and 4 the bottom one
+
 
 @dataclass(frozen=True)
 class VideoCodec:
@@ -27,6 +31,9 @@ class VideoCodec:
     reorder_frames: frames by which a packet may be decoded before its frame is shown, because of B-frames.
     max_bits: bits of a component of the deepest pixel format, 8 or 10.
     full_range_formats: whether the encoder knows the pixel formats of full range by their own names ("yuvj420p").
+    slice_threads: threads of the encoder, each with a slice of the picture; fixed, because the bits depend on it.
+    interlaced: whether it codes interlaced pictures as such.
+    film_option: setting that takes the order of fields and HDR10's metadata by x264's names, or None.
     """
 
     name: str
@@ -37,6 +44,9 @@ class VideoCodec:
     reorder_frames: int
     max_bits: int
     full_range_formats: bool
+    slice_threads: int = 1
+    interlaced: bool = False
+    film_option: str | None = None
 
     def make_options(self, crf: int) -> dict[str, str]:
         """Make the encoder's settings for a constant rate factor, in the encoder's own scale, less is better."""
@@ -45,6 +55,21 @@ class VideoCodec:
     def make_lossless_options(self) -> dict[str, str]:
         """Make the encoder's settings for a lossless stream."""
         return {**self.lossless_options, **self.options}
+
+    def make_film_options(self, info: MediaInfo) -> dict[str, str]:
+        """Make the settings that write a film's order of fields and HDR10 metadata, beside those of the same names."""
+        if self.film_option is None:
+            return {}
+        settings = []
+        if info.field_order:
+            settings.append("tff=1" if info.field_order in TOP_FIELD_FIRST else "bff=1")
+        if info.hdr.mastering_display is not None:
+            display = "G({},{})B({},{})R({},{})WP({},{})L({},{})".format(*info.hdr.mastering_display)
+            settings.append(f"mastering-display={display}")
+        if info.hdr.light_level is not None:
+            settings.append("cll={},{}".format(*info.hdr.light_level))
+        others = [self.options[self.film_option]] if self.film_option in self.options else []
+        return {self.film_option: ":".join([*others, *settings])} if settings else {}
 
 
 @dataclass(frozen=True)
@@ -88,6 +113,7 @@ class Container:
     output: how it is written; None for a container that is only read.
     holds_any_codec: whether a picture stream of nearly any codec can be copied into it.
     exact_duration: whether the header says exactly how long the sound is; others estimate.
+    decoding_times: whether its time stamps say when packets are decoded, not when their frames are shown.
     c2pa_type: media type under which C2PA embeds a manifest; None for a container that cannot carry one inside.
     """
 
@@ -96,6 +122,7 @@ class Container:
     output: OutputFormat | None = None
     holds_any_codec: bool = False
     exact_duration: bool = False
+    decoding_times: bool = False
     c2pa_type: str | None = None
 
 
@@ -109,11 +136,15 @@ H264 = VideoCodec(
     reorder_frames=2,
     max_bits=10,
     full_range_formats=True,
+    slice_threads=2,
+    interlaced=True,
+    film_option="x264-params",
 )
 AAC = AudioCodec(name="AAC", encoder="aac", base_bits_per_s=96_000, channel_bits_per_s=96_000)
 
 _ISO_MEDIA = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg reads all ISO base media files by one demuxer
 _INDEX_FIRST = {"movflags": "+faststart"}  # players can begin before the whole file is there
+_NO_RANDOM_NUMBER = {"fflags": "+bitexact"}  # Matroska's writer numbers file and tracks at random otherwise
 
 CONTAINERS: tuple[Container, ...] = (
     Container(
@@ -134,12 +165,14 @@ CONTAINERS: tuple[Container, ...] = (
     Container(
         suffixes=(".mkv",),
         demuxer="matroska,webm",
-        output=OutputFormat("matroska", H264, AAC),
+        output=OutputFormat("matroska", H264, AAC, _NO_RANDOM_NUMBER),
         holds_any_codec=True,
     ),
     Container(suffixes=(".m4v",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="video/mp4"),
     Container(suffixes=(".m4a",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="audio/mp4"),
-    Container(suffixes=(".avi",), demuxer="avi", c2pa_type="video/avi"),
+    Container(suffixes=(".avi",), demuxer="avi", decoding_times=True, c2pa_type="video/avi"),
+    Container(suffixes=(".wmv", ".asf"), demuxer="asf", decoding_times=True),
+    Container(suffixes=(".m2v",), demuxer="mpegvideo", decoding_times=True),
     Container(suffixes=(".wav",), demuxer="wav", exact_duration=True, c2pa_type="audio/wav"),
     Container(suffixes=(".mp3",), demuxer="mp3", c2pa_type="audio/mpeg"),
     Container(suffixes=(".flac",), demuxer="flac", exact_duration=True, c2pa_type="audio/flac"),
@@ -188,6 +221,11 @@ def has_exact_duration(demuxer: str) -> bool:
     demuxer: FFmpeg's name, as an opened file has it.
     """
     return any(row.exact_duration and row.demuxer == demuxer for row in CONTAINERS)
+
+
+def has_decoding_times(demuxer: str) -> bool:
+    """Return whether a kind of file stores the times of decoding alone. demuxer: as for has_exact_duration."""
+    return any(row.decoding_times and row.demuxer == demuxer for row in CONTAINERS)
 
 
 VIDEO_SUFFIXES = list_video_suffixes()

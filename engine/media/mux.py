@@ -12,6 +12,7 @@ import soundfile
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, get_part_path, make_output_error
 from mouthpiece.engine.media.containers import CONTAINERS, get_output_format, list_video_suffixes
+from mouthpiece.engine.media.frame_times import read_presentation_stamps
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input
 from mouthpiece.engine.media.streams import find_video_stream
 from mouthpiece.engine.media.writing import SoundTrack, open_output, pad_or_trim_blocks, read_delivery_blocks
@@ -81,12 +82,16 @@ def _copy_packets(
     with open_output(part) as container:
         copy, packets = _add_copied_stream(container, picture, target), 0
         track = SoundTrack(container, get_output_format(target).audio_codec, blocks)
-        start = picture.start_time or 0
+        shown = read_presentation_stamps(source, picture)
+        start = picture.start_time or 0 if shown is None else min(shown, default=0)
+        delay = 0 if shown is None else max((decoded - stamp for decoded, stamp in shown.items()), default=0)
         try:
             container.start_encoding()
         except READ_ERRORS as error:
             raise _make_codec_error(picture, target) from error
         for packet in _stamp_packets(source, picture):
+            if shown is not None and packet.dts is not None:
+                packet.pts, packet.dts = shown.get(packet.dts, packet.dts), packet.dts - delay
             packet.pts, packet.dts = (None if stamp is None else stamp - start for stamp in (packet.pts, packet.dts))
             track.write(until=count_samples(max(0, packet.dts) * packet.time_base, DELIVERY_HZ))
             packet.stream = copy

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 
@@ -17,6 +17,7 @@ from mouthpiece.engine.files import check_input_file
 from mouthpiece.engine.media.containers import list_video_names
 from mouthpiece.engine.media.streams import (
     find_video_stream,
+    get_time_base,
     has_variable_rate,
     make_undecodable_error,
     read_picture_facts,
@@ -26,7 +27,9 @@ from mouthpiece.engine.types import MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -68,32 +71,31 @@ def probe(path: str | Path) -> MediaInfo:
                 f"{path}: neither sound nor moving picture in it.", hint="Give a recording or a video."
             )
         main = video or audio
-        facts = {"path": Path(path), "has_video": video is not None, "has_audio": audio is not None}
-        if main.duration is not None:
+        facts: dict[str, Any] = {"path": Path(path), "has_video": video is not None, "has_audio": audio is not None}
+        if main is not None and main.duration is not None and main.time_base is not None:
             facts["duration"] = main.duration * main.time_base
         elif container.duration is not None:
             facts["duration"] = Fraction(container.duration, av.time_base)
         if audio is not None:
-            facts |= read_sound_facts(audio)
+            facts |= read_sound_facts(cast("AudioStream", audio))
         if video is not None:
-            rotation_degrees, stamps = _scan_frames(container, video)
-            if rotation_degrees is None:
+            frame, stamps = _scan_frames(container, video)
+            if frame is None:
                 raise make_undecodable_error(path)
-            facts |= read_picture_facts(video, rotation_degrees, has_variable_rate(stamps, video.time_base))
+            facts |= read_picture_facts(video, frame, has_variable_rate(stamps, get_time_base(video)))
         return MediaInfo(**facts)
 
 
-def _scan_frames(container: InputContainer, stream: VideoStream) -> tuple[int | None, list[int]]:
-    """Scan the first frames: (rotation in degrees of the first that decodes or None, time stamps in stream units)."""
-    rotation_degrees, stamps = None, []
+def _scan_frames(container: InputContainer, stream: VideoStream) -> tuple[av.VideoFrame | None, list[int]]:
+    """Scan the first frames: (the first that decodes or None, time stamps in stream units)."""
+    first, stamps = None, []
     with suppress(*READ_ERRORS):
         for packet in container.demux(stream):
             if packet.pts is not None:
                 stamps.append(packet.pts)
-            if rotation_degrees is None:
+            if first is None:
                 with suppress(*READ_ERRORS):
-                    for frame in packet.decode():
-                        rotation_degrees = frame.rotation
+                    first = next(iter(packet.decode()), None)
             elif len(stamps) >= _MAX_SCANNED_FRAMES:
                 break
-    return rotation_degrees, stamps
+    return first, stamps

@@ -23,6 +23,7 @@ from mouthpiece.engine.audio.sound import (
     place_blocks,
 )
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
+from mouthpiece.engine.media.frame_times import make_clock
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input, probe
 from mouthpiece.engine.media.streams import (
     find_video_stream,
@@ -209,16 +210,23 @@ class VideoReader:
         stream = find_video_stream(self._container)
         stream.thread_type = "AUTO"
         zero, step = get_time_origin(self._container, stream), 1 / (self.info.rate or _ASSUMED_RATE)
-        index, time, packets = 0, -step, 0
+        clock, index, time, packets = make_clock(self._container), 0, -step, 0
         for packet in self._demux(stream):
             packets += packet.size > 0
+            if clock is not None:
+                clock.register(packet)
             try:
                 frames = packet.decode()
             except READ_ERRORS:
                 self.truncated = True
+                if clock is not None:
+                    clock.discard(packet)
                 continue
             for frame in frames:
-                time = time + step if frame.pts is None else frame.pts * frame.time_base - zero
+                stamp, start = frame.pts, zero
+                if clock is not None:
+                    stamp, start = clock.take_stamp(), (clock.first or 0) * frame.time_base
+                time = time + step if stamp is None else stamp * frame.time_base - start
                 yield index, time, frame
                 index += 1
         if packets < (stream.frames or 0):

@@ -7,18 +7,21 @@ run can append as they are.
 
 from __future__ import annotations
 
+import shlex
 import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import av
+from av.codec.context import Flags
 
-from mouthpiece.engine.errors import MouthpieceError
+from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
 from mouthpiece.engine.media.patches import FULL_RANGE, apply_patch, copy_colour_tags, pad_to_even
 from mouthpiece.engine.media.streams import get_colour_matrix
 from mouthpiece.engine.media.writing import (
     BT709,
     VideoOutput,
+    fix_threads,
     pad_or_trim_blocks,
     read_delivery_blocks,
 )
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 _TEN_BIT_SUFFIX = "10le"
 SEGMENT_FRAMES = 96  # frames of a segment, about four seconds
+_INTERLACED = Flags.interlaced_dct | Flags.interlaced_me
 _GLOBAL_HEADER = 1 << 22  # flag of an encoder: what all segments share stands in the container's header
 # what the file's header says of the pictures of all segments
 _HEADER_FIELDS = (
@@ -112,6 +116,8 @@ class VideoRewriter(VideoOutput):
         patches: changes of it.
         Raises OutputError for the disk.
         """
+        if self._container is None:
+            self._check_fields(frame)
         matrix, frame = _to_encodable(frame, self._codec)
         if self._container is None:
             self._start(frame)
@@ -144,11 +150,30 @@ class VideoRewriter(VideoOutput):
         if self.frames % SEGMENT_FRAMES:
             raise MouthpieceError(f"{self._info.path}: a segment appended after {self.frames} frames.")
         if self._container is None:
+            self._check_fields(frame)
             self._start(_to_encodable(frame, self._codec)[1])
         for time in times:
             self._next_stamp(time)
         self.frames += len(times)
         self._mux_packets(unpack_segment(segment))
+
+    def _check_fields(self, frame: av.VideoFrame) -> None:
+        """Check that the fields of an interlaced film survive. frame: the first, as decoded.
+
+        Raises InvalidInputError where its pixels would have to be converted or padded, which takes both fields for one
+        picture, and where the encoder knows no fields.
+        """
+        if self._info.field_order is None:
+            return
+        lines = frame.height * frame.format.chroma_height(16) // 16  # of a chroma plane
+        kept = frame.format.name == choose_pixel_format(frame.format, self._codec)
+        if not self._codec.interlaced or not kept or frame.width % 2 or lines % 2 or frame.height % 2:
+            path = self._info.path
+            raise InvalidInputError(
+                f"{path}: interlaced, {frame.width} x {frame.height} px as {frame.format.name}: fields cannot be kept.",
+                hint=f"Deinterlace it first: ffmpeg -i {shlex.quote(str(path))} -vf bwdif -c:a copy progressive.mov",
+                code="interlaced",
+            )
 
     def _next_stamp(self, time: Fraction) -> int:
         """Round the next frame's time to the film's own clock, always later than that of the frame before."""
@@ -207,6 +232,8 @@ class VideoRewriter(VideoOutput):
         context.pix_fmt = frame.format.name
         context.colorspace, context.color_primaries = colour["matrix"], colour["primaries"]
         context.color_trc, context.color_range = colour["transfer"], colour["range"]
+        if info.field_order:
+            context.field_order = info.field_order
         if info.pixel_aspect != 1:
             context.sample_aspect_ratio = info.pixel_aspect
         self._configure_encoder(context, context)
@@ -221,6 +248,10 @@ class VideoRewriter(VideoOutput):
         like: the stream's own, from which one of a segment takes everything that stands in the file's header.
         """
         encoder.options = self._codec.make_options(self._crf) if self._crf else self._codec.make_lossless_options()
+        encoder.options |= self._codec.make_film_options(self._info)
+        fix_threads(encoder, self._codec)
+        if self._info.field_order is not None:
+            encoder.flags |= _INTERLACED
         encoder.time_base, encoder.framerate = self._info.time_base, self.rate
         if encoder is not like:
             for name in _HEADER_FIELDS:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.media.containers import has_exact_duration
 from mouthpiece.engine.timeline import count_samples, round_half_up, snap_to_standard_rate
+from mouthpiece.engine.types import HdrMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +26,19 @@ if TYPE_CHECKING:
 
 _STILL_FORMATS = ("image2", "tty")  # tty: text taken for a screen
 _SWS_FROM_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # matrix tag -> what the scaler calls it
+_FIELD_ORDERS = (2, 3, 4, 5)  # FFmpeg's numbers of the orders of fields of interlaced pictures
+_MASTERING_DISPLAY = struct.Struct(
+    "@20i2i"
+)  # red, green, blue, white, least and most luminance as fractions; two flags
+_LIGHT_LEVEL = struct.Struct("@2I")
+_DYNAMIC_METADATA = {
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "STEREO3D": "the arrangement of a stereoscopic picture",
+    "SPHERICAL": "the projection of a spherical picture",
+}
 _ATTACHED_PICTURE = 0x400  # disposition of cover art
 
 
@@ -46,14 +62,19 @@ def get_time_origin(container: InputContainer, fallback: AudioStream | VideoStre
 
 def _get_start(stream: AudioStream | VideoStream) -> Fraction:
     """Get the start of a stream in seconds."""
-    return (stream.start_time or 0) * stream.time_base
+    return (stream.start_time or 0) * get_time_base(stream)
+
+
+def get_time_base(stream: AudioStream | VideoStream) -> Fraction:
+    """Get the unit of a stream's time stamps, in seconds; a file that is open for reading always says it."""
+    return stream.time_base or Fraction(1, av.time_base)
 
 
 def get_announced_samples(container: InputContainer, stream: AudioStream) -> int:
     """Get how many samples from time zero the header announces; 0 where headers only estimate."""
     if stream.duration is None or not has_exact_duration(container.format.name):
         return 0
-    end = _get_start(stream) + stream.duration * stream.time_base
+    end = _get_start(stream) + stream.duration * get_time_base(stream)
     return count_samples(end - get_time_origin(container, stream), stream.codec_context.sample_rate)
 
 
@@ -69,12 +90,12 @@ def has_variable_rate(stamps: Sequence[int], time_base: Fraction) -> bool:
     return len(steps) > 0 and int(steps.max() - steps.min()) > rounding
 
 
-def read_picture_facts(stream: VideoStream, rotation_degrees: int, variable_rate: bool) -> dict[str, Any]:
+def read_picture_facts(stream: VideoStream, frame: VideoFrame, variable_rate: bool) -> dict[str, Any]:
     """Read the picture fields of types.MediaInfo.
 
-    rotation_degrees: from a decoded frame.  variable_rate: from has_variable_rate.
+    frame: decoded, the first one.  variable_rate: from has_variable_rate.
     """
-    context = stream.codec_context
+    context, rotation_degrees = stream.codec_context, frame.rotation
     size = (context.width, context.height)
     rate = stream.average_rate or stream.guessed_rate
     return {
@@ -93,7 +114,43 @@ def read_picture_facts(stream: VideoStream, rotation_degrees: int, variable_rate
             "matrix": int(context.colorspace),
             "range": int(context.color_range),
         },
+        "field_order": _read_field_order(stream, frame),
+        "hdr": read_hdr_metadata(frame),
+        "dynamic_metadata": tuple(
+            dict.fromkeys(_DYNAMIC_METADATA[name] for name in _list_side_data(frame) if name in _DYNAMIC_METADATA)
+        ),
     }
+
+
+def _read_field_order(stream: VideoStream, frame: VideoFrame) -> int | None:
+    """Read the field of types.MediaInfo of that name."""
+    order = int(stream.codec_context.field_order)
+    if not frame.interlaced_frame and order not in _FIELD_ORDERS:
+        return None
+    return order if order in _FIELD_ORDERS else 0
+
+
+def _list_side_data(frame: VideoFrame) -> dict[str, bytes]:
+    """List the side data of a decoded frame by FFmpeg's names."""
+    return {data.type.name: bytes(data) for data in frame.side_data}
+
+
+def read_hdr_metadata(frame: VideoFrame) -> HdrMetadata:
+    """Read what a decoded frame says of mastering display and light level.
+
+    Source: FFmpeg's AVMasteringDisplayMetadata and AVContentLightMetadata.
+    """
+    data = _list_side_data(frame)
+    light, mastering = data.get("CONTENT_LIGHT_LEVEL"), data.get("MASTERING_DISPLAY_METADATA")
+    display = None
+    if mastering is not None:
+        *pairs, has_primaries, has_luminance = _MASTERING_DISPLAY.unpack(mastering)
+        values = [Fraction(top, bottom or 1) for top, bottom in zip(pairs[::2], pairs[1::2])]
+        red, green, blue, white = (values[start : start + 2] for start in range(0, 8, 2))
+        if has_primaries and has_luminance:
+            colours = (round_half_up(value * 50_000) for value in (*green, *blue, *red, *white))
+            display = (*colours, *(round_half_up(value * 10_000) for value in values[:7:-1]))
+    return HdrMetadata(display, None if light is None else _LIGHT_LEVEL.unpack(light))
 
 
 def read_sound_facts(stream: AudioStream) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
-    from mouthpiece.engine.media.containers import AudioCodec
+    from mouthpiece.engine.media.containers import AudioCodec, VideoCodec
 
 BT709 = 1  # number of ITU-R BT.709 as matrix, primaries and transfer, in ITU-T H.273; of limited range too, in FFmpeg
 
@@ -38,6 +38,11 @@ def open_output(part: Path) -> OutputContainer:
     """Open a container for writing, of the kind that the name of `part` ends in, one of list_video_suffixes()."""
     output = get_output_format(part)
     return av.open(f"file:{part}", "w", format=output.muxer, options=dict(output.muxer_options))
+
+
+def fix_threads(context: VideoCodecContext, codec: VideoCodec) -> None:
+    """Fix how an encoder shares a picture among threads: left alone it looks at the cores, and so do its bits."""
+    context.thread_type, context.thread_count = "SLICE", codec.slice_threads
 
 
 class SoundTrack:
@@ -222,6 +227,7 @@ class VideoWriter(VideoOutput):
         context.width, context.height = (side + side % 2 for side in self.size_px)
         context.pix_fmt, context.time_base = "yuv420p", 1 / self.rate
         context.options = self._codec.make_options(self._crf)
+        fix_threads(context, self._codec)
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = BT709
         self._add_sound()
 

@@ -12,7 +12,7 @@ from mouthpiece.engine.audio.loudness import (
     measure_stereo_lufs,
     measure_wave_lufs,
 )
-from mouthpiece.engine.audio.mastering import compute_limiter_gain, compute_mastering, parse_loudness_target
+from mouthpiece.engine.audio.loudness_targets import compute_limiter_gain, compute_mastering, parse_loudness_target
 from mouthpiece.engine.audio.resample import resample
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import UsageError

@@ -158,13 +158,23 @@ def test_in_filling_keeps_what_stands_and_the_core_sees_it_clean(core):
     known.motion[:, :4], known.articulation[:, 7:] = GIVEN, GIVEN
     mask = torch.zeros(1, 12, PACKED_WIDTH, dtype=torch.bool)
     mask[:, :4, :CODE_WIDTH], mask[:, 7:, SOUND] = True, True
-    out = sample(FlowAdapter(network), draw_item_noise((12, PACKED_WIDTH), 0, [0]), make_flow_levels(4), known,
-                 given=KnownValues(known.values, mask))  # fmt: skip
+    out = sample(
+        FlowAdapter(network),
+        draw_item_noise((12, PACKED_WIDTH), 0, [0]),
+        make_flow_levels(4),
+        known,
+        given=KnownValues(known.values, mask),
+    )
     assert torch.equal(out[mask], known.values[mask]) and not torch.isclose(out, known.values)[~mask].all()
     changed = known.values.clone()
     changed[:, 4:, :CODE_WIDTH] += 1  # what is not given is not read
-    again = sample(FlowAdapter(core), draw_item_noise((12, PACKED_WIDTH), 0, [0]), make_flow_levels(4),
-                   known._replace(values=changed), given=KnownValues(known.values, mask))  # fmt: skip
+    again = sample(
+        FlowAdapter(core),
+        draw_item_noise((12, PACKED_WIDTH), 0, [0]),
+        make_flow_levels(4),
+        known._replace(values=changed),
+        given=KnownValues(known.values, mask),
+    )
     assert torch.equal(out, again) and len(seen) == 4
 
 

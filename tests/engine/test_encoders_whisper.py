@@ -12,8 +12,18 @@ from mouthpiece.engine.encoders.whisper import (
 )
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError
 
-SIZES = dict(n_mels=80, n_audio_ctx=60, n_audio_state=16, n_audio_head=4, n_audio_layer=2,
-             n_vocab=51, n_text_ctx=12, n_text_state=16, n_text_head=2, n_text_layer=3)  # fmt: skip
+SIZES = dict(
+    n_mels=80,
+    n_audio_ctx=60,
+    n_audio_state=16,
+    n_audio_head=4,
+    n_audio_layer=2,
+    n_vocab=51,
+    n_text_ctx=12,
+    n_text_state=16,
+    n_text_head=2,
+    n_text_layer=3,
+)
 
 
 def toy(seed=0, **sizes):
@@ -74,8 +84,12 @@ def test_a_file_that_does_not_fit_is_named_not_half_loaded(tmp_path, model, spoi
 
 def ctranslate2_tensors(state, sizes):
     """A whisper state dict under CTranslate2's names: what belongs together stacked, keys with a bias of zeros."""
-    out = {"encoder/num_heads": np.int16(sizes["n_audio_head"]), "decoder/num_heads": np.int16(sizes["n_text_head"]),
-           "decoder/pre_norm": np.int8(1), "decoder/alignment_heads": np.array([1, 0], np.int16)}  # fmt: skip
+    out = {
+        "encoder/num_heads": np.int16(sizes["n_audio_head"]),
+        "decoder/num_heads": np.int16(sizes["n_text_head"]),
+        "decoder/pre_norm": np.int8(1),
+        "decoder/alignment_heads": np.array([1, 0], np.int16),
+    }
 
     def layer(target, *sources, names=("weight", "bias")):
         zeros = torch.zeros(len(state[f"{sources[0]}.weight"]), dtype=state[f"{sources[0]}.weight"].dtype)
@@ -116,8 +130,12 @@ def ctranslate2_bytes(tensors, version=6, spec="WhisperSpec"):
 
     parts = [struct.pack("<I", version), text(spec), struct.pack("<II", 3, len(tensors))]
     for name, value in sorted(tensors.items()):
-        parts += [text(name), struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape),
-                  struct.pack("<BI", kinds[value.dtype], value.nbytes), value.tobytes()]  # fmt: skip
+        parts += [
+            text(name),
+            struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape),
+            struct.pack("<BI", kinds[value.dtype], value.nbytes),
+            value.tobytes(),
+        ]
     return b"".join(
         [*parts, struct.pack("<I", 1), text("decoder/projection/weight"), text("decoder/embeddings/weight")]
     )
@@ -152,9 +170,17 @@ def test_tensors_are_read_with_their_shapes_and_types():
 
 @pytest.mark.parametrize(
     "spoil, wanted",
-    [("version", "version 5"), ("spec", "TransformerSpec"), ("cut", "not Whisper weights"), ("text", "not Whisper weights"),
-     ("int8", "int8, need float16 or float32"), ("lost", "Missing key"), ("more", "not known: encoder/more"), ("wide", "size mismatch")],
-)  # fmt: skip
+    [
+        ("version", "version 5"),
+        ("spec", "TransformerSpec"),
+        ("cut", "not Whisper weights"),
+        ("text", "not Whisper weights"),
+        ("int8", "int8, need float16 or float32"),
+        ("lost", "Missing key"),
+        ("more", "not known: encoder/more"),
+        ("wide", "size mismatch"),
+    ],
+)
 def test_a_binary_that_cannot_be_converted_is_refused_and_nothing_written(tmp_path, model, spoil, wanted):
     tensors = ctranslate2_tensors(model.state_dict(), SIZES)
     if spoil == "int8":

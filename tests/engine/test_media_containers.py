@@ -1,4 +1,4 @@
-"""A container is one row: WebM, which no row has, is written, read, rewritten, copied and verified once a row is added."""
+"""A container is one row: WebM, which has none, works as soon as a row is added: written, read, copied, verified."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -12,6 +12,7 @@ from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError, OutputError, UsageError
 from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
+from mouthpiece.engine.media.rewrite import VideoRewriter
 from mouthpiece.engine.media.writing import VideoWriter
 from mouthpiece.engine.timeline import count_frames
 
@@ -238,3 +239,32 @@ def test_sound_is_written_with_the_bits_asked_for_and_under_wav_only(tmp_path):
         Sound(np.zeros(100), 16_000)
     with pytest.raises(MouthpieceError, match="float32"):
         Sound(np.zeros((1, 100)), 16_000)
+
+
+def encode_noise(path, suffix):
+    """A film that is written, and the same written again from its frames."""
+    rng = np.random.default_rng(1)
+    with VideoWriter(path / f"a{suffix}", Fraction(25), 96, 160, tone(0.4, 48_000)) as writer:
+        for _ in range(10):
+            writer.write(rng.integers(0, 255, (160, 96, 3), np.uint8))
+    with VideoReader(path / f"a{suffix}") as reader:
+        with VideoRewriter(path / f"b{suffix}", reader.info, None, Fraction(2, 5)) as writer:
+            for _, time, frame in reader.read_native_frames():
+                writer.write(frame, time)
+    return (path / f"a{suffix}").read_bytes(), (path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that says which cores are used")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_bytes_of_a_film_depend_neither_on_the_cores_nor_on_the_run(tmp_path, suffix):
+    cores, films = os.sched_getaffinity(0), []
+    for number, chosen in enumerate(({min(cores)}, cores)):
+        os.sched_setaffinity(0, chosen)
+        try:
+            (tmp_path / str(number)).mkdir()
+            films.append(encode_noise(tmp_path / str(number), suffix))
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert films[0] == films[1]
+    for film in films[0]:  # x264 says in the stream how it was set: as on two cores, however many there are
+        assert b" threads=2 " in film and b" slices=2 " in film

@@ -282,17 +282,26 @@ def lone_certificate(key, email_protection=False):
 def test_a_bare_self_signed_certificate_signs_and_the_refusal_says_what_is_taken(own):
     key, certificates = own
     certificates.write_bytes(lone_certificate(key.read_bytes(), email_protection=True))
-    assert make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak").credentials.signer == "alone"
+    assert (
+        make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak").credentials.signer == "alone"
+    )
     certificates.write_bytes(lone_certificate(key.read_bytes()))
     with pytest.raises(InvalidInputError) as caught:
         make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak")
     assert "self-signed or with its chain" in caught.value.hint and "e-mail protection" in caught.value.hint
 
 
-@pytest.mark.parametrize("spoil, wanted", [
-    ("none", "key.pem: no such file"), ("text", "not a private key that can be read"), ("locked", "not a private key that can be read"),
-    ("other", "belongs to another key"), ("nocert", "no certificate in it"), ("lone", "--signing-cert: cannot sign with it"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, wanted",
+    [
+        ("none", "key.pem: no such file"),
+        ("text", "not a private key that can be read"),
+        ("locked", "not a private key that can be read"),
+        ("other", "belongs to another key"),
+        ("nocert", "no certificate in it"),
+        ("lone", "--signing-cert: cannot sign with it"),
+    ],
+)
 def test_keys_and_certificates_that_do_not_do_are_refused_before_the_work(own, spoil, wanted):
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,

@@ -183,7 +183,10 @@ def test_anything_at_all_is_answered_in_words(call, tmp_path, name, text):
 @pytest.mark.parametrize("name", ["a.txt", "a.mp4", "a.png", "a.wav"])
 def test_what_is_no_media_is_refused_as_such_without_loading_networks(tmp_path, name):
     (tmp_path / name).write_text("Hello there, this is a text.\n" * 3000)
-    code = "import sys; from mouthpiece import command_line; code = command_line.main(['verify', sys.argv[1], '-q']); sys.exit(99 if 'torch' in sys.modules else code)"
+    code = (
+        "import sys; from mouthpiece import command_line; code = command_line.main(['verify', sys.argv[1], '-q']);"
+        " sys.exit(99 if 'torch' in sys.modules else code)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / name)],
         capture_output=True,

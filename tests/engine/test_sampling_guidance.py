@@ -56,9 +56,19 @@ def test_batched_and_sequential_guidance_agree(scales, rescale):
 
 @pytest.mark.parametrize(
     ("scales", "networks"),
-    [((1.0,), 1), ((0.0,), 1), ((2.0,), 2), ((0.5,), 2), ((1.0, 0.0), 1), ((0.0, 0.0), 1), ((2.0, 0.0), 2),
-     ((0.5, 0.5), 2), ((1.0, 1.0), 3), ((2.0, 3.0), 3)],
-)  # fmt: skip
+    [
+        ((1.0,), 1),
+        ((0.0,), 1),
+        ((2.0,), 2),
+        ((0.5,), 2),
+        ((1.0, 0.0), 1),
+        ((0.0, 0.0), 1),
+        ((2.0, 0.0), 2),
+        ((0.5, 0.5), 2),
+        ((1.0, 1.0), 3),
+        ((2.0, 3.0), 3),
+    ],
+)
 def test_what_has_no_weight_is_not_computed(scales, networks):
     _, network = ask(Guidance(scales, mode="sequential"), [SOUND, TEXT][: len(scales)])
     assert network.calls == networks

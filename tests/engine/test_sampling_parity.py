@@ -68,9 +68,12 @@ def test_ddim_with_zero_snr_and_trailing_follows_diffusers(kind, steps):
 @pytest.mark.parametrize("eta", [0.4, 1.0])
 def test_stochastic_ddim_follows_diffusers_given_the_same_noise(eta):
     scheduler = DDIMScheduler(
-        **STABLE, prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False,
+        **STABLE,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
         rescale_betas_zero_snr=True,
-    )  # fmt: skip
+    )
     scheduler.set_timesteps(10)
     fresh = torch.randn(10, 2, 3, 4, generator=torch.Generator().manual_seed(1))
     theirs = iter(fresh)

@@ -1,4 +1,4 @@
-"""The version of the code: what caches and batches keep stays valid after a comment, and not after a change of results."""
+"""The version of the code: what caches and batches keep survives a comment, and no change of results."""
 
 import os
 import shutil

@@ -13,21 +13,11 @@ from mouthpiece.engine.media.probing import probe
 from mouthpiece.engine.media.reading import VideoReader, read_sound
 from mouthpiece.engine.media.writing import VideoWriter
 
-SRT = "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the old table.\n"
-QUIET = (
-    "--voice",
-    "hibari",
-    "--recognizer",
-    "off",
-    "--bed",
-    "keep",
-    "--no-lips",
-    "--lip-timing",
-    "off",
-    "-q",
-    "--no-provenance",
-    "--force",
+SRT = (
+    "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the"
+    " old table.\n"
 )
+QUIET = "--voice hibari --recognizer off --bed keep --no-lips --lip-timing off -q --no-provenance --force".split()
 
 
 @pytest.fixture(scope="module")
@@ -145,27 +135,40 @@ def test_without_a_script_and_without_speech_nothing_is_drafted(stage):
     assert answer.code == 5 and "nobody speaks" in answer.err and not (stage.folder / "out.srt").exists()
 
 
-@pytest.mark.parametrize("words, said", [
-    (("--loudness", "loud"), "--loudness"),
-    (("--bed", "nowhere.wav"), "nowhere.wav"),
-    (("--faces", "ANNA"), "--faces"),
-    (("--faces", "CARL=0", "--lip-timing", "auto"), "--faces: the script has no speaker 'CARL'. Its speakers: ANNA, BOB."),
-    (("--lines", "x-"), "--lines"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--loudness", "loud"), "--loudness"),
+        (("--bed", "nowhere.wav"), "nowhere.wav"),
+        (("--faces", "ANNA"), "--faces"),
+        (
+            ("--faces", "CARL=0", "--lip-timing", "auto"),
+            "--faces: the script has no speaker 'CARL'. Its speakers: ANNA, BOB.",
+        ),
+        (("--lines", "x-"), "--lines"),
+    ],
+)
 def test_bad_options_are_refused_with_what_is_accepted(stage, words, said):
     answer = stage(*words)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.mp4").exists()
 
 
-@pytest.mark.parametrize("words, script, said", [
-    (("--slot", "2"), "script.srt", "no option --slot"),
-    (("--auto",), "script.srt", "--auto: has no meaning with a SCRIPT"),
-    (("--cue-rate", "25"), None, "--cue-rate: has no meaning without a SCRIPT"),
-    (("--quality", "12"), "script.srt", "--quality: has no meaning with --no-lips"),
-    (("--on-missing-face", "hold"), "script.srt", "--on-missing-face: has no meaning with --no-lips"),
-    (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --lip-timing off"),
-    (("--prosody", "neutral", "--register", "voice"), "script.srt", "--register: has no meaning with --prosody neutral"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, script, said",
+    [
+        (("--slot", "2"), "script.srt", "no option --slot"),
+        (("--auto",), "script.srt", "--auto: has no meaning with a SCRIPT"),
+        (("--cue-rate", "25"), None, "--cue-rate: has no meaning without a SCRIPT"),
+        (("--quality", "12"), "script.srt", "--quality: has no meaning with --no-lips"),
+        (("--on-missing-face", "hold"), "script.srt", "--on-missing-face: has no meaning with --no-lips"),
+        (("--face", "0"), "script.srt", "--face: has no meaning with --no-lips and --lip-timing off"),
+        (
+            ("--prosody", "neutral", "--register", "voice"),
+            "script.srt",
+            "--register: has no meaning with --prosody neutral",
+        ),
+    ],
+)
 def test_options_that_would_do_nothing_are_refused(stage, words, script, said):
     answer = stage(*words, script=script)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.dub").exists()

@@ -122,17 +122,23 @@ def test_older_bytes_and_line_ends_read_alike(dub, encoding, end):
     assert answer.code == 0 and json.loads(answer.out)["result"]["facts"]["lines"] == 1
 
 
-BOMB = '<?xml version="1.0"?><!DOCTYPE tt [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="0s" end="1s">&b;</p></div></body></tt>'
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE tt [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><tt'
+    ' xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="0s" end="1s">&b;</p></div></body></tt>'
+)
 
 
-@pytest.mark.parametrize("content, suffix, code", [
-    ("<tt xmlns='http://www.w3.org/ns/ttml'><body><div><p begin='0s' end='1s'>Hello", ".ttml", 5),
-    (BOMB, ".ttml", 5),
-    ("", ".srt", 5),
-    (b"\x00\x01\x02\xff" * 200, ".srt", 5),
-    ('{"format": "mouthpiece project", "lines": [', ".json", 5),
-    ("1\n00:10:00,000 --> 00:10:02,000\nOf another film.\n", ".srt", 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, suffix, code",
+    [
+        ("<tt xmlns='http://www.w3.org/ns/ttml'><body><div><p begin='0s' end='1s'>Hello", ".ttml", 5),
+        (BOMB, ".ttml", 5),
+        ("", ".srt", 5),
+        (b"\x00\x01\x02\xff" * 200, ".srt", 5),
+        ('{"format": "mouthpiece project", "lines": [', ".json", 5),
+        ("1\n00:10:00,000 --> 00:10:02,000\nOf another film.\n", ".srt", 5),
+    ],
+)
 def test_what_is_no_script_of_this_film_is_refused_with_a_remedy_and_leaves_nothing(dub, content, suffix, code):
     before = sorted(path.name for path in dub.folder.iterdir())
     answer = dub(content, suffix=suffix)

@@ -163,15 +163,18 @@ def test_lines_that_cannot_be_spoken_are_named_and_the_others_go_on(stage):
     assert read_facts(stage.folder)["needs_review"] == ["3", "4"]
 
 
-@pytest.mark.parametrize("words, code, said", [
-    (("--voice", "no_such"), 2, "no voice 'no_such'"),
-    (("--prosody", "loud"), 2, "need source, neutral or a number from 0 to 1"),
-    (("--slot", "-1"), 2, "--slot"),
-    (("--takes", "0"), 2, "--takes"),
-    (("--dictionary", "nowhere.toml"), 5, "nowhere.toml"),
-    (("--language", "xx"), 2, "xx"),
-    (("--language", "fr"), 2, "it speaks en-us, the text is fr"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (("--voice", "no_such"), 2, "no voice 'no_such'"),
+        (("--prosody", "loud"), 2, "need source, neutral or a number from 0 to 1"),
+        (("--slot", "-1"), 2, "--slot"),
+        (("--takes", "0"), 2, "--takes"),
+        (("--dictionary", "nowhere.toml"), 5, "nowhere.toml"),
+        (("--language", "xx"), 2, "xx"),
+        (("--language", "fr"), 2, "it speaks en-us, the text is fr"),
+    ],
+)
 def test_bad_options_are_refused_before_work(stage, words, code, said):
     answer = stage(*words, text="Hello.")
     assert answer.code == code and said in answer.err, answer.err
@@ -189,15 +192,18 @@ def test_a_slot_for_a_script_which_has_its_own_is_refused(stage):
     assert not (stage.folder / "out.wav").exists()
 
 
-@pytest.mark.parametrize("words, text, said", [
-    (("--cue-rate", "25"), "Hello.", "--cue-rate: has no meaning with --text"),
-    (("--encoding", "cp1252"), "Hello.", "--encoding: has no meaning with --text"),
-    (("--prosody", "0.5"), "Hello.", "--prosody: has no meaning with --text"),
-    (("--lip-timing", "off"), "Hello.", "--lip-timing: has no meaning with --text"),
-    (("--face", "1", "--lip-timing", "off"), None, "--face: has no meaning with --lip-timing off"),
-    (("--face", "1"), None, "There is no picture in it"),
-    (("--register-shift", "2", "--prosody", "0"), None, "--register-shift: has no meaning with --prosody 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, text, said",
+    [
+        (("--cue-rate", "25"), "Hello.", "--cue-rate: has no meaning with --text"),
+        (("--encoding", "cp1252"), "Hello.", "--encoding: has no meaning with --text"),
+        (("--prosody", "0.5"), "Hello.", "--prosody: has no meaning with --text"),
+        (("--lip-timing", "off"), "Hello.", "--lip-timing: has no meaning with --text"),
+        (("--face", "1", "--lip-timing", "off"), None, "--face: has no meaning with --lip-timing off"),
+        (("--face", "1"), None, "There is no picture in it"),
+        (("--register-shift", "2", "--prosody", "0"), None, "--register-shift: has no meaning with --prosody 0"),
+    ],
+)
 def test_options_that_would_do_nothing_are_refused(stage, words, text, said):
     answer = stage(*words, text=text)
     assert answer.code == 2 and said in answer.err and not (stage.folder / "out.wav").exists()

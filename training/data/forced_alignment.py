@@ -116,7 +116,7 @@ def align_clips(data: Path, out: Path, workers: int = 2, progress: Callable[...,
 
     data: folder with manifest.jsonl.  out: working folder.  workers: processes.
     progress: called with (aligned, all).
-    Raises what `read_batch_rows` raises, InvalidInputError when nothing aligns.
+    Raises what `read_rows` raises, InvalidInputError when nothing aligns.
     """
     rows = [dict(r, sound=r["path"]) for r in read_rows(data, ("speech",)) if r.get("language") == "en"]
     rows += [dict(r, sound=r["audio"]) for r in read_rows(data, ("talk",))]

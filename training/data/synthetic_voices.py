@@ -266,7 +266,7 @@ def write_synthetic_voices(
 
     data: folder with manifest.jsonl.  out: working folder with phones.npz.
     speak: as for `spoken`.  report: called with (lines tried, aligned).
-    Raises what `read_batch_rows`, `sample_lines` and speak raise; InvalidInputError when no speech aligned.
+    Raises what `read_rows`, `sample_lines` and speak raise; InvalidInputError when no speech aligned.
     """
     import torch
 

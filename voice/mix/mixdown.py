@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mouthpiece.engine.audio.loudness import RATE_HZ, Loudness, LoudnessMeter
-from mouthpiece.engine.audio.mastering import Mastering, compute_mastering
+from mouthpiece.engine.audio.loudness_targets import Mastering, compute_mastering
 from mouthpiece.engine.audio.resample import iterate_delivery_blocks
 from mouthpiece.engine.audio.sound import CHANNEL_NAMES, LAYOUTS, Sound, make_mix_matrix
 from mouthpiece.engine.errors import InvalidInputError, UsageError
@@ -21,7 +21,7 @@ from mouthpiece.engine.media.reading import open_sound_stream
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mouthpiece.engine.audio.mastering import LoudnessTarget
+    from mouthpiece.engine.audio.loudness_targets import LoudnessTarget
 
 BLOCK_SAMPLES = RATE_HZ
 PAN_GAIN = 0.5**0.5  # one voice on two loudspeakers, as loud as on one

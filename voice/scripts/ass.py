@@ -7,9 +7,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.voice.scripts.ass_dialogue import select_dialogue
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
+from mouthpiece.voice.scripts.srt import resolve_entities
 
 if TYPE_CHECKING:
     from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
@@ -25,16 +27,18 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of an ASS or SSA file. Raises InvalidInputError for a broken one."""
-    return parse_ass(file.text, file.name)
+    return parse_ass(file.text, file.name, options.styles)
 
 
-def parse_ass(text: str, name: str) -> Script:
-    """Parse the text of an ASS or SSA file to a Script: its Dialogue, without comments and drawings.
+def parse_ass(text: str, name: str, styles: str | None = None) -> Script:
+    """Parse the text of an ASS or SSA file to a Script: its dialogue, without signs, karaoke, comments and drawings.
 
     text: of the whole file.
     name: of the file.
+    styles: names of the styles that are dialogue, "NAME,NAME"; None finds them out (`select_dialogue`).
     Speakers are the Name of a line; where no line has one, what stands before a colon (`split_speakers`).
-    Raises InvalidInputError for a file that pysubs2 cannot read.
+    Raises InvalidInputError for a file that pysubs2 cannot read and for one without dialogue, UsageError for a style
+    that it does not have.
     Source: Advanced SubStation Alpha, as pysubs2 reads it.
     """
     import pysubs2
@@ -47,14 +51,17 @@ def parse_ass(text: str, name: str) -> Script:
         raise InvalidInputError(
             f"{name}: no ASS script can be read from it ({error}).", hint="Export it again.", code="broken_script"
         ) from error
-    events = [event for event in subs if event.type == "Dialogue" and not event.is_drawing]
-    spoken = [(event.name.strip(), clean_text(event.plaintext)) for event in events]
+    choice = select_dialogue(subs, name, styles)
+    events = choice.events
+    spoken = [(event.name.strip(), clean_text(resolve_entities(event.plaintext))) for event in events]
     if not any(speaker for speaker, _ in spoken):
         spoken = split_speakers([said for _, said in spoken])
     lines = tuple(
         Line(line_id, speaker, Fraction(event.start, 1000), Fraction(event.end, 1000), said)
         for line_id, event, (speaker, said) in zip(make_unique_ids([""] * len(events)), events, spoken)
     )
-    unspoken = len(subs) - len(events)
-    remarks = (Remark("format", f"{name}: {unspoken} comments and drawings left out."),) if unspoken else ()
+    notes = [f"{name}: {count} left out: {reason}." for reason, count in choice.left_out.items()]
+    hint = " --styles NAME,NAME names the styles that are spoken."
+    notes = [note if "comments" in note or styles else note + hint for note in notes]
+    remarks = tuple(Remark("left_out", note) for note in notes)
     return Script(lines, title=subs.info.get("Title", ""), source=name, remarks=remarks)

@@ -12,7 +12,9 @@ from mouthpiece.engine.errors import MouthpieceError
 ON_SCREEN = ("", "on", "off", "on_off", "off_on")
 REMARK_KINDS = (
     *("encoding", "format", "origin", "split", "unit", "placed", "left_out"),  # on the whole script: good to know
-    *("overlap", "beyond_end", "zero_length", "reversed", "empty", "unknown_speaker", "no_time"),  # look at the line
+    # look at the line
+    *("overlap", "beyond_end", "zero_length", "reversed", "empty", "unknown_speaker", "no_time", "two_scripts"),
+    *("sound", "speaker", "song"),  # marks of captions for the deaf that are not spoken
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROW_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HOUR_S = 3600
+_EAST_ASIAN = ("Cjk", "Hiragana", "Katakana", "Bopomofo")
+_LATIN_FORMS = ("Fullwidth", "Feminine", "Masculine", "Modifier", "Mathematical")
+_ROW_SHARE = 0.8  # of the letters of a row, which makes it a row in their writing system
+_MIN_LETTERS = {"Chinese or Japanese": 2, "Hangul": 2}
+_MIN_LETTERS_ELSEWHERE = 5
 
 
 def align_to_film(script: Script, path: Path, duration: Fraction) -> Script:
@@ -71,6 +78,9 @@ def _find_issues(line: Line, duration: Fraction | None, speakers: Collection[str
     """Yield (kind of Remark, sentence) for one line."""
     if not line.text.strip():
         yield "empty", "no text; nothing will be spoken."
+    systems = list_writing_systems(line.text)
+    if len(systems) > 1:
+        yield "two_scripts", f"its rows are in {' and '.join(systems)} script; a voice speaks one of them."
     if speakers is not None and line.speaker not in speakers:
         known = f"no voice is given for speaker '{line.speaker}'." if line.speaker else ""
         yield "unknown_speaker", known or "no speaker and no voice for it."
@@ -83,6 +93,29 @@ def _find_issues(line: Line, duration: Fraction | None, speakers: Collection[str
         yield "zero_length", f"it has no length ({span})."
     if duration is not None and max(line.start, line.end) > duration:
         yield "beyond_end", f"{span} goes beyond the end of the film ({format_timestamp(duration)})."
+
+
+def list_writing_systems(text: str) -> list[str]:
+    """List the writing systems of the rows of a text, such as ["Latin", "Cyrillic"], in their order.
+
+    A row is in a system when nearly all of its letters are and when it has several of them: "OK" is no row of its own.
+    Kana and Chinese characters are one system.
+    """
+    systems = []
+    for row in text.split("\n"):
+        letters = Counter(_get_writing_system(letter) for letter in row if letter.isalpha())
+        if not letters:
+            continue
+        system, count = letters.most_common(1)[0]
+        if count >= _ROW_SHARE * letters.total() and count >= _MIN_LETTERS.get(system, _MIN_LETTERS_ELSEWHERE):
+            systems.append(system)
+    return list(dict.fromkeys(systems))
+
+
+def _get_writing_system(letter: str) -> str:
+    """Get the writing system of a letter, the first word of its name in Unicode."""
+    system = unicodedata.name(letter, "UNKNOWN").split("-")[0].split()[0].capitalize()
+    return "Chinese or Japanese" if system in _EAST_ASIAN else "Latin" if system in _LATIN_FORMS else system
 
 
 def _find_overlaps(lines: Sequence[Line]) -> list[Remark]:

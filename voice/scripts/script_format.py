@@ -28,6 +28,8 @@ class ScriptReadOptions:
     encoding: name of a character set; None detects it.
     language: which of several texts of a DAPT line is spoken; "" takes the translation.
     speakers: names that have a voice; None accepts every name.
+    styles: names of the styles of an ASS file that are dialogue, "NAME,NAME"; None finds them out.
+    sdh: what becomes of the marks of captions for the deaf, "drop" or "keep" (mouthpiece.voice.scripts.sdh).
     """
 
     duration: Fraction | None = None
@@ -35,6 +37,8 @@ class ScriptReadOptions:
     encoding: str | None = None
     language: str = ""
     speakers: tuple[str, ...] | None = None
+    styles: str | None = None
+    sdh: str = "drop"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class ScriptFormat:
     is only read.
     read_only_suffixes: those of the suffixes under which it is never written.
     has_timecodes: True when times may need `ScriptReadOptions.cue_rate`.
+    has_styles: True when lines have styles, of which `ScriptReadOptions.styles` chooses.
+    is_edited: True where every text is what is spoken: neither marks of captions nor rolling rows are looked for.
     """
 
     name: str
@@ -87,6 +93,8 @@ class ScriptFormat:
     write: Callable[[Script, str], str | bytes] | None = None
     read_only_suffixes: tuple[str, ...] = ()
     has_timecodes: bool = False
+    has_styles: bool = False
+    is_edited: bool = False
 
     @property
     def written_suffixes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-_PREFIX = re.compile(r"(?P<name>[^\W\d_][\w .'’()&/-]{0,39}?)\s*(?::\s+|：\s*)(?P<rest>\S.*)", re.DOTALL)
+_PREFIX = re.compile(r"(?P<name>[^\W\d_][\w .'’()&/#-]{0,39}?)\s*(?::\s+|：\s*)(?P<rest>\S.*)", re.DOTALL)
 MAX_NAME_WORDS = 4
 
 
@@ -15,21 +15,22 @@ def split_speakers(texts: list[str]) -> list[tuple[str, str]]:
     A word and a colon are a name when the word is written in capitals, begins two texts, or when all texts begin so;
     "Remember: be careful." once in a script stays as it is.
     """
-    found = [_split_prefix(text) for text in texts]
+    found = [split_prefix(text) for text in texts]
     counts = Counter(name for name, _ in filter(None, found))
     spoken = sum(1 for text in texts if text)
-    everywhere = sum(counts.values()) == spoken > 1 and not any(map(_is_upper_case, counts))
+    everywhere = sum(counts.values()) == spoken > 1 and not any(map(is_upper_case, counts))
     return [
-        parts if parts and (everywhere or counts[parts[0]] > 1 or _is_upper_case(parts[0])) else ("", text)
+        parts if parts and (everywhere or counts[parts[0]] > 1 or is_upper_case(parts[0])) else ("", text)
         for text, parts in zip(texts, found)
     ]
 
 
-def _is_upper_case(name: str) -> bool:
+def is_upper_case(name: str) -> bool:
+    """Say whether a name is written in capitals."""
     return name.upper() == name != name.lower()
 
 
-def _split_prefix(text: str) -> tuple[str, str] | None:
+def split_prefix(text: str) -> tuple[str, str] | None:
     """Split a text at what may be a name and a colon; None where nothing may."""
     match = _PREFIX.fullmatch(text)
     if match is None or len(match["name"].split()) > MAX_NAME_WORDS:

@@ -147,7 +147,7 @@ def strip_player_markup(body: str) -> str:
     Other angle brackets are text. Of ruby the base is kept: the reading says the same words once more. Files made from
     WebVTT or HTML write "&amp;" and "&lt;i&gt;"; a name that HTML does not know, or without ";", is text.
     """
-    text = _ENTITY.sub(_resolve_entity, PLAYER_MARKUP.sub("", strip_ruby_text(body)))
+    text = resolve_entities(PLAYER_MARKUP.sub("", strip_ruby_text(body)))
     return clean_text(PLAYER_MARKUP.sub("", text))
 
 
@@ -160,8 +160,9 @@ def strip_ruby_text(body: str) -> str:
     return _RUBY_TEXT_ALONE.sub("", within)
 
 
-def _resolve_entity(entity: re.Match[str]) -> str:
-    return html.unescape(entity[0]).replace("\xa0", " ")
+def resolve_entities(text: str) -> str:
+    """Resolve the entities of HTML in a text of a format that has none, such as "&amp;"; "&nbsp;" is a space."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]).replace("\xa0", " "), text)
 
 
 def _escape_text(text: str) -> str:

@@ -200,8 +200,16 @@ def test_a_kept_patch_makes_the_same_change(store):
 
 def test_names_tell_apart_everything_that_they_are_of(store):
     array = np.arange(6, dtype=np.float32)
-    names = {store.make_key("k", array), store.make_key("k", array + 1), store.make_key("k", array.reshape(2, 3)), store.make_key("j", array), store.make_key("k", array, 1),
-             store.make_key("k", array.astype(np.float64)), DubCache(None, "other film").make_key("k", array), DubCache(None, "film", "other weights").make_key("k", array)}  # fmt: skip
+    names = {
+        store.make_key("k", array),
+        store.make_key("k", array + 1),
+        store.make_key("k", array.reshape(2, 3)),
+        store.make_key("j", array),
+        store.make_key("k", array, 1),
+        store.make_key("k", array.astype(np.float64)),
+        DubCache(None, "other film").make_key("k", array),
+        DubCache(None, "film", "other weights").make_key("k", array),
+    }
     assert len(names) == 8 and store.make_key("k", array) == store.make_key("k", array.copy())
 
 

@@ -190,7 +190,10 @@ def test_whisper_refuses_a_language_it_does_not_know(small_whisper):
 
 
 def test_a_draft_is_cut_at_sentences_and_pauses_and_no_line_is_too_long():
-    texts = "Yes, I think so. Mr. Smith came home late that night, and nobody in the whole house had heard the door, or so they said".split()
+    texts = (
+        "Yes, I think so. Mr. Smith came home late that night, and nobody in the whole house had heard the door, or so"
+        " they said".split()
+    )
     words = tuple(RecognizedWord(text, 0.4 * k, 0.4 * k + 0.35) for k, text in enumerate(texts))
     script = draft_script(
         [TranscribedPhrase(" ".join(texts), 0.0, words[-1].stop_s, words, "en")], max_line_s=5.0, max_line_characters=60

@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from mouthpiece.engine.audio.loudness import measure_loudness
-from mouthpiece.engine.audio.mastering import parse_loudness_target
+from mouthpiece.engine.audio.loudness_targets import parse_loudness_target
 from mouthpiece.engine.audio.sound import Sound, write_sound
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.voice.mix.mixdown import STEM_NAMES, PlacedSound, Programme, mix_programme, pan_to_layout, write_stems

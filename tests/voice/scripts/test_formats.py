@@ -19,7 +19,10 @@ def said(script):
 
 
 def test_srt_keeps_numbers_that_are_words(tmp_path):
-    text = "1\n00:00:01,000 --> 00:00:02,000\nHow many?\n42\n\n2\n00:00:03,000 --> 00:00:04,000\n7\n3\n00:00:05,5 --> 0:0:6 X1:0\nand\n42"
+    text = (
+        "1\n00:00:01,000 --> 00:00:02,000\nHow many?\n42\n\n2\n00:00:03,000 --> 00:00:04,000\n7\n3\n00:00:05,5 -->"
+        " 0:0:6 X1:0\nand\n42"
+    )
     script = read(tmp_path, "a.srt", text)
     assert said(script) == [("", "How many?\n42"), ("", "7"), ("", "and\n42")]
     assert [line.id for line in script.lines] == ["1", "2", "3"] and script.lines[2].start == F(11, 2)
@@ -51,8 +54,9 @@ def test_a_rate_of_timecodes_for_what_has_none_is_remarked(tmp_path):
 
 def test_vtt_keeps_voices_and_leaves_notes_names_and_styles_unspoken(tmp_path):
     text = (
-        "WEBVTT - A film\nLanguage: fr\n\nSTYLE\n::cue { color: red }\n\nNOTE\nnot spoken\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
-        "<v.loud Anna Á>Fish &amp; <i>chips</i>\n\nNOTE 00:03 no\n\n1:00:03.000 --> 1:00:04.500\n<v Bob>yes yes yes</v> <v Anna Á>no <00:03.5><c.x>two</c>\n"
+        "WEBVTT - A film\nLanguage: fr\n\nSTYLE\n::cue { color: red }\n\nNOTE\nnot spoken\n\nintro\n00:01.000 -->"
+        " 00:02.000 align:start\n<v.loud Anna Á>Fish &amp; <i>chips</i>\n\nNOTE 00:03 no\n\n1:00:03.000 -->"
+        " 1:00:04.500\n<v Bob>yes yes yes</v> <v Anna Á>no <00:03.5><c.x>two</c>\n"
     )
     script = read(tmp_path, "a.vtt", text)
     assert said(script) == [("Anna Á", "Fish & chips"), ("Bob", "yes yes yes"), ("Anna Á", "no two")]
@@ -66,7 +70,10 @@ def test_ass_keeps_names_and_leaves_comments_out(tmp_path):
         "Dialogue: 0,0:00:01.23,0:00:02.00,Default,Anna,0,0,0,,{\\i1}Hi{\\i0}, you\\Nthere",
         "Comment: 0,0:00:01.23,0:00:02.00,Default,B,0,0,0,,no",
     ]
-    head = "[Script Info]\nTitle: Foo\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+    head = (
+        "[Script Info]\nTitle: Foo\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL,"
+        " MarginR, MarginV, Effect, Text\n"
+    )
     script = read(tmp_path, "a.ass", head + "\n".join(rows))
     assert (
         said(script) == [("Anna", "Hi, you\nthere")] and script.lines[0].start == F(123, 100) and script.title == "Foo"
@@ -74,7 +81,10 @@ def test_ass_keeps_names_and_leaves_comments_out(tmp_path):
 
 
 def test_cue_sheets_in_all_the_ways_studios_write_them(tmp_path):
-    sheet = 'Cue Sheet of the film;;;;;\n\nCue;Character;TC in;TC out;Text;On/Off Screen;Prefix\n1;ANNA;00:00:01:00;00:00:02:12;"Hi; you";OFF;MX\n'
+    sheet = (
+        "Cue Sheet of the film;;;;;\n\nCue;Character;TC in;TC out;Text;On/Off"
+        ' Screen;Prefix\n1;ANNA;00:00:01:00;00:00:02:12;"Hi; you";OFF;MX\n'
+    )
     script = read(tmp_path, "a.csv", sheet, cue_rate=F(25))
     line = script.lines[0]
     assert (line.speaker, line.start, line.end, line.text, line.on_screen, line.notes) == (
@@ -113,10 +123,13 @@ def test_timecodes_follow_their_rate_and_dropped_numbers(tmp_path):
 DAPT = """<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttm="http://www.w3.org/ns/ttml#metadata" xmlns:ttp="http://www.w3.org/ns/ttml#parameter"
  xmlns:d="http://www.w3.org/ns/ttml/profile/dapt#metadata" ttp:contentProfiles="http://www.w3.org/ns/ttml/profile/dapt1.0/content"
  xml:lang="en" d:langSrc="fr" d:scriptRepresents="audio.dialogue" d:scriptType="preRecording">
-<head><metadata><ttm:agent type="character" xml:id="c1"><ttm:name type="full">Assane Diop</ttm:name><ttm:name type="alias">ASSANE</ttm:name>
-</ttm:agent></metadata></head><body begin="1h"><div begin="10s" end="13.5s" xml:id="d1" ttm:agent="c1" d:onScreen="ON_OFF">
+<head><metadata><ttm:agent type="character" xml:id="c1"><ttm:name type="full">Assane Diop</ttm:name>
+<ttm:name type="alias">ASSANE</ttm:name>
+</ttm:agent></metadata></head><body begin="1h"><div begin="10s" end="13.5s"
+xml:id="d1" ttm:agent="c1" d:onScreen="ON_OFF">
 <ttm:desc d:descType="scene">A garden</ttm:desc><p xml:lang="fr"><span>C'est ça.</span></p>
-<p><metadata><ttm:desc>no</ttm:desc></metadata><span begin="0s">That's</span><span begin="1.5s"> it<br/>then.</span></p></div>
+<p><metadata><ttm:desc>no</ttm:desc></metadata><span
+begin="0s">That's</span><span begin="1.5s"> it<br/>then.</span></p></div>
 <div begin="20s" end="22s" xml:id="d2"/></body></tt>"""
 
 
@@ -138,7 +151,8 @@ def test_dapt_keeps_character_both_languages_screen_and_notes(tmp_path):
 
 def test_ttml_times_in_every_notation(tmp_path):
     text = """<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="30"
-    ttp:frameRateMultiplier="1000 1001" ttp:tickRate="10000000"><body><div begin="10s"><p begin="00:00:01:15" end="00:00:02.25">a</p>
+    ttp:frameRateMultiplier="1000 1001" ttp:tickRate="10000000"><body><div begin="10s">
+    <p begin="00:00:01:15" end="00:00:02.25">a</p>
     <p begin="50000000t" dur="500ms">b</p><p><span begin="1m" end="1.5m">c</span></p></div>
     <div timeContainer="seq"><p dur="1s">d</p><p begin="0.5s" dur="30f">e</p></div></body></tt>"""
     times = [(line.start, line.end) for line in read(tmp_path, "a.xml", text).lines]
@@ -146,12 +160,18 @@ def test_ttml_times_in_every_notation(tmp_path):
 
 
 def test_ttml_rows_at_the_same_time_stay_two_lines(tmp_path):
-    text = '<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="1s" end="2s">a</p><p begin="1s" end="2s">b</p></div></body></tt>'
+    text = (
+        '<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="1s" end="2s">a</p><p begin="1s"'
+        ' end="2s">b</p></div></body></tt>'
+    )
     assert said(read(tmp_path, "a.ttml", text)) == [("", "a"), ("", "b")]
 
 
 def test_times_of_day_are_refused(tmp_path):
-    text = '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:timeBase="clock"><body/></tt>'
+    text = (
+        '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:ttp="http://www.w3.org/ns/ttml#parameter"'
+        ' ttp:timeBase="clock"><body/></tt>'
+    )
     with pytest.raises(InvalidInputError, match="times of day"):
         read(tmp_path, "a.ttml", text)
 

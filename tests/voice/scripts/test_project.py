@@ -88,13 +88,20 @@ def test_a_project_is_a_script_too(tmp_path, spoken):
     assert read_script(write_script(read_script(tmp_path / "a.json"), tmp_path / "b.vtt")).lines == LINES
 
 
-@pytest.mark.parametrize("change, sentence", [
-    (lambda p: p.pop("lines"), "'lines' is a required"), (lambda p: p.update(version=9), "version: 1 was expected"),
-    (lambda p: p["lines"][2].update(start="soon"), r"lines\[2\].start"), (lambda p: p["lines"][2].update(voise="x"), "voise"),
-    (lambda p: p["lines"][1].update(id="1"), "two lines have the id '1'"), (lambda p: p["lines"][0].update(end=None), "its times are"),
-    (lambda p: p["lines"][0].update(start=-1), "its times are"), (lambda p: p["lines"][0].update(take=5), "take 5 of 1"),
-    (lambda p: p["lines"][0].update(status="done"), "'done' is not one of"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda p: p.pop("lines"), "'lines' is a required"),
+        (lambda p: p.update(version=9), "version: 1 was expected"),
+        (lambda p: p["lines"][2].update(start="soon"), r"lines\[2\].start"),
+        (lambda p: p["lines"][2].update(voise="x"), "voise"),
+        (lambda p: p["lines"][1].update(id="1"), "two lines have the id '1'"),
+        (lambda p: p["lines"][0].update(end=None), "its times are"),
+        (lambda p: p["lines"][0].update(start=-1), "its times are"),
+        (lambda p: p["lines"][0].update(take=5), "take 5 of 1"),
+        (lambda p: p["lines"][0].update(status="done"), "'done' is not one of"),
+    ],
+)
 def test_a_project_against_its_schema_is_refused_with_the_place(tmp_path, spoken, change, sentence):
     facts = json.loads(json.dumps(convert_to_dict(spoken)))
     change(facts)

@@ -114,15 +114,36 @@ def test_older_character_sets_are_found_out_or_told(tmp_path):
         read_script(path, options=ScriptReadOptions(encoding="klingon"))
 
 
-@pytest.mark.parametrize("content, sentence", [
-    (b"", "empty"), (b" \n\r\n", "white space"), (bytes(range(256)) * 20, "binary"), (b"PK\x03\x04" + b"x" * 99, "spreadsheet"),
-    (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 99, "video"), (b"\xff\xfe1", "utf-16"), (b"WEBVTT\n\nNOTE nothing\n", "no line"),
-    (b"1\n00:00:99,000 --> 00:01:00,000\nx\n", "beyond 59"), (b"<tt><body>", "malformed XML"), (b"<html></html>", "<html>"),
-    (b'<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="soon" end="2s">x</p></div></body></tt>', "'soon' is not a time"),
-    (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><tt><body><div><p begin="1s" end="2s">&x;</p></div></body></tt>', "document type"),
-    (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"), (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is not a time"),
-    (b'{"lines": 1}', "project"), (b"{broken", "JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"", "empty"),
+        (b" \n\r\n", "white space"),
+        (bytes(range(256)) * 20, "binary"),
+        (b"PK\x03\x04" + b"x" * 99, "spreadsheet"),
+        (b"\x00\x00\x00\x18ftypmp42" + b"\0" * 99, "video"),
+        (b"\xff\xfe1", "utf-16"),
+        (b"WEBVTT\n\nNOTE nothing\n", "no line"),
+        (b"1\n00:00:99,000 --> 00:01:00,000\nx\n", "beyond 59"),
+        (b"<tt><body>", "malformed XML"),
+        (b"<html></html>", "<html>"),
+        (
+            b'<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="soon" end="2s">x</p></div></body></tt>',
+            "'soon' is not a time",
+        ),
+        (
+            (
+                b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><tt><body><div><p begin="1s"'
+                b' end="2s">&x;</p></div></body></tt>'
+            ),
+            "document type",
+        ),
+        (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"),
+        (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is not a time"),
+        (b'{"lines": 1}', "project"),
+        (b'{"broken', "JSON"),
+    ],
+)
 def test_what_is_no_script_is_refused_in_words(tmp_path, content, sentence):
     path = tmp_path / "a.srt"
     path.write_bytes(content)
