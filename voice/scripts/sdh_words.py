@@ -20,7 +20,7 @@ squeal squelch stammer stutter swoosh thud thump tick toot trickle trill tut twe
 whimper whine whir whirr whisper whistle whoop whoosh yawn yell yelp""".split()
 _ENGLISH_ACTIONS = "open close play clear speak pop sing ring swallow".split()  # as "opens" and "opening" alone
 _ENGLISH_NOUNS = """alarm ambience applause breathing cheering clapping commotion crosstalk explosion
-footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping ringtone
+footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping pause ringtone
 silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
 _OTHER_LANGUAGES = """seufzt seufzer lacht lachen gelächter musik hustet husten schreit stöhnt flüstert weint schluchzt
 applaus jubel knallt klopft klingelt räuspert kichert keucht schnauft donner stille geräusch schüsse gähnt brüllt
@@ -86,6 +86,18 @@ def is_sentence(text: str) -> bool:
     """Say whether a text in brackets is something that somebody says: it has persons, or ends as sentences do."""
     words = _list_words(text)
     return any(word in _PERSONAL for word in words) or len(words) > 1 and text.rstrip().endswith((".", "?", "!", "。"))
+
+
+def get_speaker_name(text: str, known: Collection[str]) -> str:
+    """Get the name in a text that names a speaker: without what follows a comma, or a place where it is known without.
+
+    known: names that speak elsewhere in the script, case folded: "JOHN ON PHONE" is JOHN where he speaks, else himself.
+    """
+    head = text.split(",")[0].strip()
+    words = head.split(" ")
+    at = next((k for k, word in enumerate(words) if k and word.casefold() in _PLACES), 0)
+    alone = " ".join(words[:at])
+    return alone if alone.casefold() in known and alone.casefold() not in _PEOPLE else head
 
 
 def is_speaker_name(text: str, known: Collection[str]) -> bool:
