@@ -219,7 +219,7 @@ def _begins_with_name(row: str, known: Mapping[str, str]) -> bool:
     if parts is not None:
         return is_upper_case(parts[0]) or parts[0].casefold() in known
     group = _GROUP.match(row)
-    return bool(group) and _is_name(group, row[group.end() :], known)
+    return group is not None and _is_name(group, row[group.end() :], known)
 
 
 def _is_name(group: re.Match[str], rest: str, known: Mapping[str, str]) -> bool:
@@ -240,8 +240,10 @@ def _read_content(group: re.Match[str]) -> str:
 
 def _read_turn(mark: str, text: str, known: Mapping[str, str]) -> _Turn:
     """Read the marks in the text of one turn."""
-    speaker, sounds, kept, singing = "", [], [], False
-    names, at = [], 0
+    speaker, singing, at = "", False, 0
+    sounds: list[str] = []
+    names: list[str] = []
+    kept: list[str] = []
     for group in _GROUP.finditer(text):
         before = "".join((*kept, text[at : group.start()]))
         if not speaker and not _WORD.search(before) and _is_name(group, text[group.end() :], known):
