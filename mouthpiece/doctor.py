@@ -36,6 +36,7 @@ PACKAGES = (
     ("pocketsphinx", "alignment, recognition of English"),
     ("pysubs2", "ASS scripts"),
     ("lxml", "DAPT and TTML scripts"),
+    ("ttconv", "SCC and EBU STL scripts"),
     ("jsonschema", "project files, consents"),
     ("pyloudnorm", "loudness"),
     ("platformdirs", "folders of cache and settings"),

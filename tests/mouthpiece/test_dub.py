@@ -17,20 +17,7 @@ SRT = (
     "1\n00:00:00,300 --> 00:00:01,300\nANNA: Where is the map?\n\n2\n00:00:01,700 --> 00:00:02,900\nBOB: It lies on the"
     " old table.\n"
 )
-QUIET = (
-    "--voice",
-    "hibari",
-    "--recognizer",
-    "off",
-    "--bed",
-    "keep",
-    "--no-lips",
-    "--lip-timing",
-    "off",
-    "-q",
-    "--no-provenance",
-    "--force",
-)
+QUIET = "--voice hibari --recognizer off --bed keep --no-lips --lip-timing off -q --no-provenance --force".split()
 
 
 @pytest.fixture(scope="module")

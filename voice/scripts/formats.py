@@ -12,12 +12,26 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write
-from mouthpiece.voice.scripts import ass, cue_sheet, dapt, plain_text, project_file, srt, ttml, vtt
+from mouthpiece.voice.scripts import (
+    ass,
+    broadcast_captions,
+    cue_sheet,
+    dapt,
+    lrc,
+    plain_text,
+    project_file,
+    sbv,
+    srt,
+    ttml,
+    vtt,
+)
+from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Remark, Script, clean_text
 from mouthpiece.voice.scripts.script_checks import align_to_film, check_script
 from mouthpiece.voice.scripts.script_format import Match, ScriptFile, ScriptFormat, ScriptReadOptions
 from mouthpiece.voice.scripts.sdh import DROP, resolve_sdh
 from mouthpiece.voice.scripts.text_decoding import decode_text, read_bytes
+from mouthpiece.voice.scripts.unread_formats import reject_broken_cue_times, reject_timed_text, reject_unread_format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +39,12 @@ if TYPE_CHECKING:
 # From the general to the specific. Detection starts at the last row; what no row claims is read by the first.
 FORMATS: tuple[ScriptFormat, ...] = (
     ScriptFormat("txt", "plain text", (".txt",), plain_text.read),
+    ScriptFormat("lrc", "LRC", (".lrc",), lrc.read, lrc.sniff),
+    ScriptFormat("sbv", "SBV", (".sbv",), sbv.read, sbv.sniff),
+    ScriptFormat("scc", "SCC", (".scc",), broadcast_captions.read_scc, broadcast_captions.sniff_scc),
+    ScriptFormat(
+        "stl", "EBU STL", (".stl",), broadcast_captions.read_ebu_stl, sniff_bytes=broadcast_captions.sniff_ebu_stl
+    ),
     ScriptFormat("srt", "SRT", (".srt",), srt.read, srt.sniff, write=srt.write),
     ScriptFormat("ass", "ASS", (".ass", ".ssa"), ass.read, ass.sniff, has_styles=True),
     ScriptFormat("vtt", "WebVTT", (".vtt",), vtt.read, vtt.sniff, write=vtt.write),
@@ -48,6 +68,7 @@ FORMATS: tuple[ScriptFormat, ...] = (
     ),
     ScriptFormat("project", "project file", (".json",), project_file.read, project_file.sniff, is_edited=True),
 )
+_ARROW_FORMATS = ("txt", "srt", "vtt")  # where a row of times that is none would become text
 
 
 def describe_formats() -> str:
@@ -66,8 +87,8 @@ def read_script_file(path: str | Path, encoding: str | None = None) -> ScriptFil
 
     path: of a file in any of the FORMATS.
     encoding: name of a character set for text formats; None detects it.
-    Raises InvalidInputError for a file that is missing, empty, too large, or neither text nor a known binary format;
-    UsageError for an unknown encoding.
+    Raises InvalidInputError for a file that is missing, empty, too large, neither text nor a known binary format, in a
+    format that is not read, or with times that cannot be read; UsageError for an unknown encoding.
     """
     hint = f"Give {describe_formats()}; from a spreadsheet export CSV."
     path, raw = read_bytes(path, hint)
@@ -75,7 +96,13 @@ def read_script_file(path: str | Path, encoding: str | None = None) -> ScriptFil
         if row.sniff_bytes is not None and row.sniff_bytes(raw):
             return ScriptFile(path, raw, "", (), row)
     text, remarks = decode_text(path, raw, encoding, hint)
-    return ScriptFile(path, raw, text, remarks, detect_format(text, path.suffix.lower()))
+    reject_unread_format(path, text)
+    format = detect_format(text, path.suffix.lower())
+    if format.name in _ARROW_FORMATS:
+        reject_broken_cue_times(path, text)
+    if format is FORMATS[0]:
+        reject_timed_text(path, text, hint)
+    return ScriptFile(path, raw, text, remarks, format)
 
 
 def detect_format(text: str, suffix: str) -> ScriptFormat:
@@ -126,6 +153,8 @@ def read_script(
         )
     lines = tuple(replace(line, speaker=" ".join(clean_text(line.speaker).split())) for line in script.lines)
     script = replace(script, lines=lines, remarks=remarks + script.remarks)
+    if not file.format.is_edited:
+        script = unroll_captions(script)
     if options.duration is not None:
         script = align_to_film(script, path, options.duration)
     if options.sdh == DROP and not file.format.is_edited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 from fractions import Fraction
 from functools import cache
@@ -29,13 +30,14 @@ _SCHEMA = Path(__file__).parents[1] / "schemas" / "project.schema.json"
 _LINE_FIELDS = tuple(f.name for f in fields(Line))
 _ENTRY_FIELDS = ("voice", "status", "locked", "revision", "take", "hash", "hashes", "settings_hash")
 _PROJECT_FIELDS = ("title", "source", "language", "original_language", "film", "speakers")
+_JSON_START = re.compile(r"\s*(?:\[\s*)?\{\s*[\"}]")  # an object with a name, or an empty one: not "{1}" or "{sighs}"
 _MAX_MESSAGE_CHARACTERS = 200
 _HINT = "docs/project-file.md says what a project holds; mend the file or start again from the script."
 
 
 def sniff(text: str, suffix: str) -> Match:
     """Recognise JSON, of which project files are the only scripts."""
-    return Match.YES if text.lstrip().startswith(("{", "[{")) else Match.NO
+    return Match.YES if _JSON_START.match(text) else Match.NO
 
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:

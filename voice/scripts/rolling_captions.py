@@ -114,29 +114,39 @@ def _unroll_lines(lines: Sequence[Line], carries: Sequence[_Carry | None]) -> tu
             unrolled.append(line)
             continue
         rows = line.text.split("\n")[carry.rows :]
-        shown = unrolled[-1]
-        end = line.start if rows and not carry.grown else line.end
-        unrolled[-1] = replace(shown, text=shown.text + carry.grown, end=max(shown.end, end))
+        unrolled[-1] = _extend_line(unrolled[-1], line, carry.grown, bool(rows))
         if rows:
             speaker, text = split_speakers(["\n".join(rows)])[0]
             unrolled.append(replace(line, speaker=speaker or line.speaker, text=text))
     return tuple(unrolled)
 
 
+def _extend_line(shown: Line, line: Line, grown: str, is_followed: bool) -> Line:
+    """Extend a line by a cue that still shows it: by the words that came, to the cue's end, or to the next row's start.
+
+    grown: words that were added.
+    is_followed: True where the cue also shows a further row.
+    """
+    ends = [time for time in (shown.end, line.start if is_followed and not grown else line.end) if time is not None]
+    return replace(shown, text=shown.text + grown, end=min(ends) if is_followed and not grown else max(ends))
+
+
 def _clip_two_row_windows(script: Script) -> Script:
     """Clip lines that stay until the line after the next comes, as in a window of two rows, to the next one's start."""
-    lines = script.lines
-    if len(lines) < _MIN_WINDOW_LINES or any(line.start is None or line.end is None for line in lines):
+    times = [line.times for line in script.lines]
+    spans = [span for span in times if span is not None]
+    if len(spans) < max(_MIN_WINDOW_LINES, len(times)):
         return script
+    overlaps = [end > after > start for (start, end), (after, _) in zip(spans, spans[1:])]
     staying = [
-        line.end > after.start > line.start and abs(line.end - last.start) <= _WINDOW_TOLERANCE_S
-        for line, after, last in zip(lines, lines[1:], lines[2:])
+        overlap and abs(end - last) <= _WINDOW_TOLERANCE_S
+        for overlap, (_, end), (last, _) in zip(overlaps, spans, spans[2:])
     ]
     if sum(staying) < _WINDOW_SHARE * len(staying):
         return script
-    clipped = [
-        replace(line, end=after.start) if line.end > after.start > line.start else line
-        for line, after in zip(lines, lines[1:])
+    lines = [
+        replace(line, end=after) if overlap else line
+        for line, overlap, (after, _) in zip(script.lines, overlaps, spans[1:])
     ]
     note = f"{script.source}: every row stays while the next one is spoken; each line ends where the next begins."
-    return replace(script, lines=(*clipped, lines[-1]), remarks=(*script.remarks, Remark("format", note)))
+    return replace(script, lines=(*lines, script.lines[-1]), remarks=(*script.remarks, Remark("format", note)))

@@ -13,6 +13,7 @@ _WORD = re.compile(r"[\w'’]+")
 _SILENT_E = re.compile(r"[^aeiouy\W]e[ds]?$", re.IGNORECASE)
 _SPOKEN_E = re.compile(r"[td]ed$|[sxzc]es$|[^aeiou]les?$")
 _SYLLABLES_PER_DIGIT = 2
+_S_PER_SYLLABLE = Fraction(1, 4)
 
 
 def count_syllables(text: str, language: str = "en") -> int:
@@ -30,6 +31,11 @@ def count_syllables(text: str, language: str = "en") -> int:
             groups -= 1
         total += max(1, signs + groups + _SYLLABLES_PER_DIGIT * sum(c.isdigit() for c in word))
     return total
+
+
+def estimate_duration(text: str) -> Fraction:
+    """Estimate how long it takes to say a text without haste, seconds; at least one."""
+    return max(Fraction(1), count_syllables(text) * _S_PER_SYLLABLE)
 
 
 def split_slot(start: Fraction, end: Fraction, texts: list[str]) -> list[tuple[Fraction, Fraction]]:

@@ -51,20 +51,9 @@ def outputs(**shapes):
     }
 
 
-def parts():
-    """name of a part -> (config, inputs, outputs with their shapes); what the outputs are is filled in later."""
-    h, w = SIZE
-    rng = torch.Generator().manual_seed(11)
-
-    def draw(*shape):
-        return torch.randn(shape, generator=rng)
-
-    frames = count_published_frames(STATES, FPS, CAP)
-    windows, times = (
-        make_circular_windows(frames, CONTEXT, OVERLAP),
-        [int(level.time) for level in make_levels(STEPS)[:-1]],
-    )
-    loop = dict(
+def loop_settings(frames):
+    windows = make_circular_windows(frames, CONTEXT, OVERLAP)
+    return dict(
         fps=FPS,
         cap=CAP,
         frames=frames,
@@ -74,89 +63,81 @@ def parts():
         overlap=OVERLAP,
         window_starts=[x[0] for x in windows],
         window=CONTEXT,
-        timesteps=times,
+        timesteps=[int(level.time) for level in make_levels(STEPS)[:-1]],
     )
-    mask = torch.randint(0, 255, (8 * h, 8 * w), generator=rng).to(torch.uint8)
+
+
+def denoise_part(draw):
+    h, w = SIZE
     mid = {**outputs(**{"a.tap.mid_block": (1, 32, 1, 1, 1), "a.tap.conv_in": (1, 16, 1, 2, 3)})}
     mid["a.tap.conv_in"]["meaning"] = "middle frame (index 1) only, every 2nd row and column"
     mid["a.tap.mid_block"]["meaning"] = "middle frame (index 1) only"
+    units = {"motion": "up_blocks.2.motion_modules.1"}
+    inputs = {
+        "a.in.latents": draw(1, 4, 2, h, w),
+        "a.in.audio": draw(1, 2, 50, 24),
+        "b.in.latents": draw(1, 4, 3, h, w),
+        "b.in.audio": draw(1, 1, 50, 24),
+        "unit.in.motion": draw(1, 32, 2, h, w),
+        "unit.in.temb": draw(1, 64),
+    }
+    made = {
+        "a.out.v": (1, 4, 2, h, w),
+        "b.out.v": (2, 4, 3, h, w),
+        "b.out.v_cfg1.7": (1, 4, 3, h, w),
+        "unit.out.motion": (1, 32, 2, h, w),
+    }
+    config = {"t": {"a": 321, "b": 77}, "heads": 4, "norm_num_groups": 4, "units": units}
+    return config, inputs, mid | outputs(**made)
+
+
+def loop_part(draw, mask, frames):
+    h, w = SIZE
     clip = (1, 4, frames, h, w)
+    inputs = {
+        "in.audio_states": draw(STATES, 5, 24),
+        "in.mask": mask,
+        "in.noise": 2 * draw(*clip),
+        "in.ref_latents": draw(1, 4, h, w),
+    }
+    window = (2, 4, CONTEXT, h, w)
+    made = {"out.final": clip, "out.step0.v": clip, "out.step1.latents": clip, "out.step1.window1.v": window}
+    return loop_settings(frames), inputs, outputs(**made)
+
+
+def audio_part(draw):
+    one = {"samples": 4000, "mel_frames": 25, "states": 12, "frames_fps30": count_published_frames(12, 30.0)}
+    inputs = {
+        "one.in.pcm8": (60 * draw(4000)).clamp(-127, 127).to(torch.int8),
+        "one.frame_index.fps30": torch.tensor([0, 5], dtype=torch.int32),
+    }
+    made = {"one.out.logmel": (80, 25), "one.out.states": (12, 5, 16), "one.out.tokens.fps30": (2, 50, 16)}
+    return {"clips": {"one": one}, "model": EARS}, inputs, outputs(**made)
+
+
+def parts():
+    """name of a part -> (config, inputs, outputs with their shapes); what the outputs are is filled in later."""
+    h, w = SIZE
+    rng = torch.Generator().manual_seed(11)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=rng)
+
+    frames = count_published_frames(STATES, FPS, CAP)
+    mask = torch.randint(0, 255, (8 * h, 8 * w), generator=rng).to(torch.uint8)
+    face = {"out.face": (1, 16, 1, h, w), "tap.blocks.3": (1, 4, h, 2 * w)[:1] + (4, 1, 2 * h, 2 * w)}
+    bank = {"bank.mid_block.attentions.0": (1, 1, 32), "tap.up_blocks.0": (1, 32, 1, 2)}
     return {
-        "locator": (
-            {},
-            {"in.mask": mask},
-            outputs(**{"out.face": (1, 16, 1, h, w), "tap.blocks.3": (1, 4, h, 2 * w)[:1] + (4, 1, 2 * h, 2 * w)}),
-        ),
-        "reference": (
-            {},
-            {"in.latents": draw(1, 4, h, w)},
-            outputs(**{"bank.mid_block.attentions.0": (1, 1, 32), "tap.up_blocks.0": (1, 32, 1, 2)}),
-        ),
-        "denoise": (
-            {
-                "t": {"a": 321, "b": 77},
-                "heads": 4,
-                "norm_num_groups": 4,
-                "units": {"motion": "up_blocks.2.motion_modules.1"},
-            },
-            {
-                "a.in.latents": draw(1, 4, 2, h, w),
-                "a.in.audio": draw(1, 2, 50, 24),
-                "b.in.latents": draw(1, 4, 3, h, w),
-                "b.in.audio": draw(1, 1, 50, 24),
-                "unit.in.motion": draw(1, 32, 2, h, w),
-                "unit.in.temb": draw(1, 64),
-            },
-            mid
-            | outputs(
-                **{
-                    "a.out.v": (1, 4, 2, h, w),
-                    "b.out.v": (2, 4, 3, h, w),
-                    "b.out.v_cfg1.7": (1, 4, 3, h, w),
-                    "unit.out.motion": (1, 32, 2, h, w),
-                }
-            ),
-        ),
+        "locator": ({}, {"in.mask": mask}, outputs(**face)),
+        "reference": ({}, {"in.latents": draw(1, 4, h, w)}, outputs(**bank)),
+        "denoise": denoise_part(draw),
         "ddim": (
             {"steps": [7]},
             {"in.sample": draw(1, 4, 2, h, w), "in.v": draw(1, 4, 2, h, w)},
             outputs(**{"out.steps7.t142": (1, 4, 2, h, w)}),
         ),
-        "loop_own": (
-            loop,
-            {
-                "in.audio_states": draw(STATES, 5, 24),
-                "in.mask": mask,
-                "in.noise": 2 * draw(*clip),
-                "in.ref_latents": draw(1, 4, h, w),
-            },
-            outputs(
-                **{
-                    "out.final": clip,
-                    "out.step0.v": clip,
-                    "out.step1.latents": clip,
-                    "out.step1.window1.v": (2, 4, CONTEXT, h, w),
-                }
-            ),
-        ),
-        "audio": (
-            {
-                "clips": {
-                    "one": {
-                        "samples": 4000,
-                        "mel_frames": 25,
-                        "states": 12,
-                        "frames_fps30": count_published_frames(12, 30.0),
-                    }
-                },
-                "model": EARS,
-            },
-            {
-                "one.in.pcm8": (60 * draw(4000)).clamp(-127, 127).to(torch.int8),
-                "one.frame_index.fps30": torch.tensor([0, 5], dtype=torch.int32),
-            },
-            outputs(**{"one.out.logmel": (80, 25), "one.out.states": (12, 5, 16), "one.out.tokens.fps30": (2, 50, 16)}),
-        ),
+        "loop_own": loop_part(draw, mask, frames),
+        "audio": audio_part(draw),
     }
 
 

@@ -141,7 +141,7 @@ def test_older_character_sets_are_found_out_or_told(tmp_path):
         (b"[Script Info]\n[Events]\nDialogue: 0,soon", "no ASS script"),
         (b"character,in,out,text\nA,soon,later,hi\n", "row 2: 'soon' is not a time"),
         (b'{"lines": 1}', "project"),
-        (b"{broken", "JSON"),
+        (b'{"broken', "JSON"),
     ],
 )
 def test_what_is_no_script_is_refused_in_words(tmp_path, content, sentence):
