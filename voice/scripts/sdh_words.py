@@ -50,6 +50,9 @@ _PERSONAL = set(
     """i i'm i've i'll i'd you you're you've your we we're us my me mine it's that's don't can't isn't won't let's
 ich du wir ihr mir mich dich je j'ai tu nous vous moi yo tú nosotros io noi eu você nós я ты мы вы""".split()
 )
+_SINGING = set("singing sings sing sung singt singend chante chantant canta cantando cantano поёт поет".split())
+_OFF_SCREEN = ("v.o.", "vo", "o.s.", "os", "o.c.", "off", "cont'd", "cont’d", "contd", "cont.")
+_PLACES = ("on", "over", "in", "through", "from", "off", "via", "into", "to")  # "on phone", "to himself"
 _WORDS = re.compile(r"[\w'’&.]+")
 _MAX_NAME_WORDS = 5
 _MAX_CASELESS_NAME = 8  # characters of a name in a script without capitals
@@ -66,6 +69,17 @@ def is_sound(text: str, max_words: int = _MAX_SOUND_WORDS) -> bool:
     if is_sentence(text) or len(words) > max_words:
         return False
     return any(word in _SOUNDS for word in words) or bool(_CASELESS_SOUNDS.search(text))
+
+
+def is_singing(text: str) -> bool:
+    """Say whether a text in brackets says that what follows is sung."""
+    return not _SINGING.isdisjoint(_list_words(text))
+
+
+def is_direction(text: str) -> bool:
+    """Say whether a text in brackets behind a name says how or where its owner speaks: "whispering", "V.O."."""
+    plain = text.strip().casefold()
+    return is_sound(plain) or plain in _OFF_SCREEN or plain.split(" ")[0] in _PLACES
 
 
 def is_sentence(text: str) -> bool:

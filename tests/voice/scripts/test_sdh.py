@@ -151,8 +151,21 @@ def test_words_without_marks_stay_as_they_are(text):
     assert said(script) == [("", text)] and script.remarks == ()
 
 
+def test_songs_are_marked_however_they_are_written():
+    for text in ("♪ La la ♪", "# La la #", "♫ La\nla", "[singing] La la", "¶ La la ¶"):
+        (line,) = resolve(text).lines
+        assert (line.notes, line.text.replace("\n", " ")) == ("sung", "La la"), text
+    assert resolve("# Row #\n# boat #").lines[0].text == "Row\nboat"
+
+
+def test_entities_and_numbered_speakers_are_read(tmp_path):
+    path = write_srt(tmp_path / "a.srt", ["&gt;&gt; MAN #1: Hi.", "MAN #1: Ho.", "-[Martha] Wait!\n-[John] No!"])
+    assert said(read_script(path)) == [("MAN #1", "Hi."), ("MAN #1", "Ho."), ("Martha", "Wait!"), ("John", "No!")]
+
+
 def test_a_direction_in_the_name_is_not_another_speaker():
     assert said(resolve("Hush.", speaker="MARTHA (whispering)")) == [("MARTHA", "Hush.")]
+    assert said(resolve("Hush.", speaker="JOHN (on phone)")) == [("JOHN", "Hush.")]
     assert said(resolve("Hush.", speaker="ANNA (child)")) == [("ANNA (child)", "Hush.")]
     assert said(resolve("Hi.\nBOB: Ho.", speaker="ANNA")) == [("ANNA", "Hi."), ("BOB", "Ho.")]
 
