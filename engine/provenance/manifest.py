@@ -89,7 +89,9 @@ def check_credentials(credentials: Credentials) -> None:
         )
     except MouthpieceError as error:
         hint = (
-            "C2PA wants a chain, not one self-signed certificate, with the use digitalSignature and e-mail protection."
+            "C2PA's library takes a certificate, self-signed or with its chain, that is valid today, is not an "
+            "authority's (CA), and has the key use digitalSignature, the extended use e-mail protection and an "
+            "authority key identifier."
         )
         raise InvalidInputError(
             f"--signing-cert: cannot sign with it ({error.message.rstrip('.')}).", hint=hint, code="bad_certificate"
