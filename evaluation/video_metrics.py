@@ -62,7 +62,7 @@ class VideoMetrics:
     sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
     cheeks: (T, 3) mean CIE Lab of both cheeks in it, NaN without a face.
     crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
-    looks: up to 64 `Look`s, evenly spread over the frames with a face.
+    aligned_faces: up to 64, evenly spread over the frames with a face.
     truncated: whether announced frames are missing.
     """
 
@@ -217,7 +217,7 @@ def _measure_video(path: str, _: tuple[int, int]) -> VideoMetrics:
 
 
 def measure_portrait(path: Path, size_px: int) -> AlignedFace | None:
-    """Return the `Look` of a still picture's face, or None when the mesh finds none.
+    """Measure the `AlignedFace` of a still picture, or None when the mesh finds none.
 
     path: image file.  size_px: side of the crop.
     Raises InvalidInputError for what is no picture.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mouthpiece.voice.scripts.script import Script
 
 _MAX_GAP_S = Fraction(1, 2)  # between two cues of which the second still shows rows of the first
+_MAX_WORD_S = 1  # a cue that is there for one word
 _MIN_CARRIES = 2  # pairs of cues that share rows, where some cue adds a row or a word
 _MIN_REPEATS = 4  # pairs of equal cues, where none adds anything: one word after the other is highlighted
 _CARRY_SHARE = Fraction(1, 2)  # of all pairs that follow each other
@@ -31,11 +32,13 @@ class _Carry:
     """What a cue shows again of the cue before it.
 
     rows: how many of its first rows.  grown: words that were added to the last of them.  is_all: nothing else is in it.
+    is_telling: one of the two has several rows or lasts no longer than a word; lines of a song are also sung twice.
     """
 
     rows: int
     grown: str = ""
     is_all: bool = False
+    is_telling: bool = False
 
     @property
     def adds(self) -> bool:
@@ -63,7 +66,7 @@ def unroll_captions(script: Script) -> Script:
 def _is_rolling(carries: Sequence[_Carry | None]) -> bool:
     """Decide from all pairs of cues that follow each other; None for a pair that does not."""
     pairs = [carry for carry in carries if carry is not None]
-    carried = [carry for carry in pairs if carry.rows]
+    carried = [carry for carry in pairs if carry.rows and carry.is_telling]
     if any(carry.adds for carry in carried):
         return len(carried) >= _MIN_CARRIES and len(carried) >= _CARRY_SHARE * len(pairs)
     return len(carried) >= _MIN_REPEATS and len(carried) >= _REPEAT_SHARE * len(pairs)
@@ -71,18 +74,21 @@ def _is_rolling(carries: Sequence[_Carry | None]) -> bool:
 
 def _find_carry(before: Line, line: Line) -> _Carry | None:
     """Find what a line shows again of the line before it; None where it does not follow at once or has no text."""
-    if before.start is None or before.end is None or line.start is None or not before.text or not line.text:
+    if before.start is None or before.end is None or line.start is None or line.end is None:
+        return None
+    if not before.text or not line.text:
         return None
     if not before.start <= line.start <= before.end + _MAX_GAP_S:
         return None
     old, new = _list_rows(before), _list_rows(line)
+    is_telling = len(old) + len(new) > 2 or min(before.end - before.start, line.end - line.start) <= _MAX_WORD_S
     for count in range(min(len(old), len(new)), 0, -1):
         if all(a & b for a, b in zip(old[-count:-1], new[: count - 1])):
             if old[-1] & new[count - 1]:
-                return _Carry(count, "", count == len(new))
+                return _Carry(count, "", count == len(new), is_telling)
             grown = _find_growth(old[-1], new[count - 1])
             if grown:
-                return _Carry(count, grown, count == len(new))
+                return _Carry(count, grown, count == len(new), is_telling)
     return _Carry(0)
 
 

@@ -132,3 +132,12 @@ def test_sounds_between_rolling_rows_are_left_out_as_elsewhere(tmp_path):
     ]
     script = read_script(write_cues(tmp_path, "a.vtt", cues))
     assert list_lines(script) == [(0.24, ROWS[0]), (2.32, ROWS[1]), (6.81, ROWS[2])]
+
+
+def test_lines_of_a_song_that_are_sung_again_stay(tmp_path):
+    texts = ["Let it be", "Let it be", "Let it be, let it be", "Let it be", "Let it be", "Let it be", "Whisper words"]
+    script = read_script(write_cues(tmp_path, "a.srt", [(k * 2500, k * 2500 + 2500, t) for k, t in enumerate(texts)]))
+    assert [line.text for line in script.lines] == texts
+    lrc = tmp_path / "a.lrc"
+    lrc.write_text("".join(f"[00:{k * 3:02d}.00]{text}\n" for k, text in enumerate(texts)))
+    assert [line.text for line in read_script(lrc, F(30)).lines] == texts
