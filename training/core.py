@@ -47,7 +47,8 @@ def load_codes(path: Path) -> dict[str, dict[str, dict]]:
     """Return {part: {name: dict(code (N, 32), opening (N,), mel (80, 4 N))}} of codes.npz. Source:
     training/data/motion_codes.py.
     """
-    d, out = np.load(path), {}
+    d = np.load(path)
+    out: dict[str, dict[str, dict]] = {}
     for key in d.files:
         part, name, field = key.split("|")
         out.setdefault(part, {}).setdefault(name, {})[field] = d[key].astype(np.float32)
@@ -89,8 +90,8 @@ def compute_flow_loss(
 
 def _average_generated(error: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     """Return the mean of an error (B, T, D) over the ticks that are generated; 0 when none is."""
-    wanted = (state == GENERATED)[..., None].float()
-    return (error * wanted).sum() / (wanted.sum() * error.shape[-1]).clamp_min(1)
+    generated = (state == GENERATED)[..., None].float()
+    return (error * generated).sum() / (generated.sum() * error.shape[-1]).clamp_min(1)
 
 
 @torch.inference_mode()
@@ -105,8 +106,10 @@ def sample_motion(
     sound = torch.as_tensor(articulation)[None]
     ticks = sound.shape[1] // 2
     values = pack_streams(torch.zeros(1, ticks, CODE_WIDTH), sound)
-    wanted = torch.full((1, ticks), GENERATED)
-    condition, null = (StreamConditions(values, wanted, torch.full_like(wanted, state)) for state in (GIVEN, ABSENT))
+    motion_state = torch.full((1, ticks), GENERATED)
+    condition, null = (
+        StreamConditions(values, motion_state, torch.full_like(motion_state, state)) for state in (GIVEN, ABSENT)
+    )
     noise = draw_item_noise(values.shape[1:], seed, [item])
     if guidance == 1.0:
         out = sample(FlowAdapter(net), noise, make_flow_levels(steps), condition)
@@ -161,7 +164,8 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
         )
         for module in (net, average):
             with torch.no_grad():
-                weight = module.sound_in[0].weight[:, : len(turn)]
+                convolution: Any = module.sound_in[0]
+                weight = convolution.weight[:, : len(turn)]
                 weight.copy_(torch.einsum("okt,jk->ojt", weight, turn))
 
 
@@ -195,12 +199,12 @@ def train(
     weights: Path | None = None,
     *,
     device: str = "auto",
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Train on OUT/codes.npz, OUT/phones.npz and what `train voices` made, if it is there, with
     OUT/phonetic.safetensors; returns scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
-    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
+    report: as for `TrainingRun.advance`.  batch: items a step.  weights: file to write; None is OUT/core.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A core.safetensors that is there without a checkpoint is trained on.
     Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is

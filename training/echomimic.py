@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STAGES = ("image", "video", "speed")
 MOTION_FRAMES = 4  # shown clean before a window, EMO's motion frames
 MOTION_FRAMES_SHARE = 0.5  # of the windows that have them
-CONDITION_DROP_SHARE = 0.1  # of the items that are told nothing, so that guidance works
+CONDITION_DROP_SHARE = 0.1  # of the items that are given no conditions, so that guidance works
 PEAK_RATE = 1e-5  # EMO's learning rate in all stages
 SPEED_BUCKETS, SPEED_MEDIAN_FRAMES = 9, 5
 MAX_CLIP_FRAMES = 300
@@ -82,7 +82,7 @@ def encode_training_clip(
 ) -> dict[str, np.ndarray] | None:
     """Return arrays of a talking clip for training: latents, states, mask, speed; None without a face.
 
-    video, sound: paths.  models: weights.Models.  detail: side of the square, px.  device: torch.device of the VAE.
+    video, sound: paths.  models: EchoMimicModels.  detail: side of the square, px.  device: torch.device of the VAE.
     Source: EMO, 2402.17485 section 4.1: the region is the union of the face's boxes.
     """
     with VideoReader(video) as reader:
@@ -96,8 +96,8 @@ def encode_training_clip(
     with torch.inference_mode():
         pixels = torch.from_numpy(taken).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = torch.cat([models.vae.encode(part.to(device)).cpu() for part in pixels.split(4)])
-        hearing = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
-        states = hearing.get_states(range(hearing.states)).cpu()
+        features = AudioFeatures(models.audio_encoder, read_sound(sound, RATE_HZ, mono=True).samples[0])
+        states = features.get_states(range(features.states)).cpu()
     mask = (255 * make_face_region_mask(union, crop)).round().astype(np.uint8)
     return {
         "latents": latents.half().numpy(),
@@ -117,7 +117,8 @@ def write_training_clips(
 ) -> int:
     """Write OUT/echomimic-clips/NAME.npz for every talking clip; resumes. Returns the number of files there.
 
-    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and ears; None is the cache.
+    data: folder with manifest.jsonl.  out: working folder.  start: folder with VAE and audio encoder; None is the
+    cache.
     detail: side of the square, px, a multiple of 16.  device: one of DEVICE_CHOICES.  progress: called with (done,
     all).
     Raises MissingDependencyError for weights that are not there.
@@ -141,8 +142,10 @@ def write_training_clips(
 
 
 def sample_example(paths: list[Path], frames: int, rng: np.random.Generator) -> EchoMimicExample:
-    """Return an Example of so many frames from one of the files of `clips`. rng: numpy Generator. Source: EMO section
-    4.1.
+    """Draw an EchoMimicExample of so many frames from one of the files of `write_training_clips`.
+
+    rng: decides everything.
+    Source: EMO, 2402.17485 section 4.1.
     """
     saved = np.load(paths[rng.integers(len(paths))])
     count = len(saved["latents"])
@@ -157,7 +160,7 @@ def sample_example(paths: list[Path], frames: int, rng: np.random.Generator) -> 
 
 
 class TrainableNetworks(torch.nn.Module):
-    """The networks that learn together. models: weights.Models, whose VAE and ears stay as they are."""
+    """Hold the networks that learn together. models: EchoMimicModels, whose VAE and audio encoder stay as they are."""
 
     def __init__(self, models: Any) -> None:
         super().__init__()
@@ -168,15 +171,15 @@ class TrainableNetworks(torch.nn.Module):
         self.requires_grad_(False)
         self.denoiser.use_motion = stage != "image"
         for name, parameter in self.named_parameters():
-            motion, ears = (
+            motion, audio = (
                 ".motion_modules." in name,
                 ".attn2." in name or ".norm2." in name and "transformer_blocks" in name,
             )
             speed = "speed_" in name
             of = {
-                "image": not (motion or ears or speed),
-                "video": (motion or ears) and not speed,
-                # ears are held on purpose: the head's speed must not steal the mouth's link to the sound
+                "image": not (motion or audio or speed),
+                "video": (motion or audio) and not speed,
+                # audio attention is held on purpose: the head's speed must not steal the mouth's link to the sound
                 "speed": motion or speed,
             }
             parameter.requires_grad_(of[stage])
@@ -185,9 +188,9 @@ class TrainableNetworks(torch.nn.Module):
     def loss(self, example: EchoMimicExample, stage: str, generator: torch.Generator) -> torch.Tensor:
         """Return the mean squared error of v over the frames that are not shown clean.
 
-        example: Example.  stage: one of STAGES.  generator: of the CPU, so that a run repeats.
+        stage: one of STAGES.  generator: of the CPU, so that a run repeats.
         Source: v-prediction, 2202.00512; clean frames before the window: EMO's motion frames, shown to the network
-        itself: ours.
+        itself.
         """
         latents = example.latents.transpose(0, 1)[None]
         frames, device = latents.shape[2], latents.device
@@ -205,16 +208,17 @@ class TrainableNetworks(torch.nn.Module):
             )
         known = dropped >= CONDITION_DROP_SHARE
         audio = example.audio if known and stage != "image" else torch.zeros_like(example.audio)
-        told = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
+        condition = {"audio": audio, "face": self.locator(example.mask) * known, "known": torch.tensor([known])}
         if stage == "speed":
-            told["speed"] = example.speed
-        made = self.denoiser(x, times, told, self.reference(example.portrait) if known else {})
+            condition["speed"] = example.speed
+        made = self.denoiser(x, times, condition, self.reference(example.portrait) if known else {})
         return F.mse_loss(made[:, :, kept:].float(), wanted[:, :, kept:])
 
 
 def add_speed_layers(models: Any, buckets: int = SPEED_BUCKETS) -> Any:
-    """Return the Models with speed layers, which change nothing until they are trained; the same where they are there
-    already.
+    """Add speed layers to models, which change nothing until they are trained; return the same models where they are
+    there already.
+
     Source: EMO.
     """
     if models.shape.speed_buckets:
@@ -227,7 +231,8 @@ def add_speed_layers(models: Any, buckets: int = SPEED_BUCKETS) -> Any:
 
 
 def save_networks(networks: TrainableNetworks, shape: Any, start_files: dict[str, Path], folder: Path) -> None:
-    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and ears as they were.
+    """Write what `animate --weights FOLDER` takes: the networks as they are now, VAE and audio encoder
+    as they were.
 
     shape: NetworkConfig.  start_files: of `locate_files`.
     """
@@ -261,11 +266,11 @@ def train(
     steps: int | None = None,
     peak: float = PEAK_RATE,
 ) -> dict[str, float]:
-    """Train one of STAGES on OUT/echomimic-clips and writes OUT/echomimic; returns steps and mean loss of the last
+    """Train one of STAGES on OUT/echomimic-clips and write OUT/echomimic; return steps and mean loss of the last
     tenth.
 
     out: working folder.  stage: one of STAGES, in this order.  minutes: budget of the stage, earlier parts included.
-    report: as for `Run.advance`.
+    report: as for `TrainingRun.advance`.
     start: folder of weights to begin with; None continues OUT/echomimic where it is there, else the pulled ones.
     device: one of DEVICE_CHOICES.  batch: windows a step.  steps: stop after so many, None for the budget alone.
     peak: highest learning rate.

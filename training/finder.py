@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from mouthpiece.lipsync.portrait.opening_segmenter import (
     HEIGHT_PX,
     MOUTH_WINDOW,
     WIDTH_PX,
+    NetworkWindow,
     OpeningSegmenter,
     measure_opening,
 )
@@ -48,7 +51,7 @@ EYE_EVERY_TICKS, MOUTH_EVERY_TICKS = 25, 6
 CLIP_ODDS = dict(eyes=0.25, mouth=0.08)  # a clip's picture is drawn so much less often than a portrait's
 COMMON_SPEAKER_ODDS = 0.1  # the speaker there is most of, less often again
 OCCLUDED_SHARE = 0.04  # share of eyes behind something dark
-SUPERSAMPLING = 4  # the wanted share is drawn so much larger
+SUPERSAMPLING = 4  # the target share is drawn so much larger
 # area that both sides of the overlap are given, so that something shut counts too
 DICE_SMOOTHING_PX = 8.0
 
@@ -92,10 +95,11 @@ class OutlineExamples:
             if kind == "eyes"
             else (list_mouth_items, MOUTH_EVERY_TICKS, measure_mesh_opening)
         )
-        self.items, odds = [], []
+        self.items: list[tuple[np.ndarray, np.ndarray]] = []  # crop and outline
+        odds: list[float] = []
         for path, marks in iterate_meshes(clips):
             frames = np.load(path)["frames"]
-            for t in sorted({*range(0, len(marks), every), int(wide(marks[..., :2]).argmin())}):
+            for t in sorted({*range(0, len(marks), every), int(np.argmin(wide(marks[..., :2])))}):
                 self.items += items_in(frames[t].copy(), marks[t, :, :2].astype(np.float32))
                 odds += [CLIP_ODDS[kind] * (COMMON_SPEAKER_ODDS if is_common_speaker(path.name) else 1.0)] * 2
         for path in portraits:
@@ -105,29 +109,45 @@ class OutlineExamples:
         self.odds = torch.tensor(odds)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pictures (B, 3, 64, 96) in [0, 1] and the shares wanted of them (B, 1, 64, 96)."""
+        """Return pictures (B, 3, 64, 96) in [0, 1] and the target shares of them (B, 1, 64, 96)."""
         drawn = torch.multinomial(self.odds, count, replacement=True, generator=generator).tolist()
-        pictures, shares = zip(*(render_example(*self.items[k], self.view, sample_placement(generator)) for k in drawn))
+        items = (self.items[k] for k in drawn)
+        pictures, shares = zip(
+            *(render_example(frame, points, self.view, sample_placement(generator)) for frame, points in items)
+        )
         x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         y = torch.from_numpy(np.stack(shares))[:, None]
         x = degrade(jitter_colour(x, generator), generator)
         return occlude(x, y, generator) if self.occludes else (x, y)
 
 
-def sample_placement(generator: torch.Generator) -> tuple[float, float, float, float]:
-    """Return (scale, turn, right, down) of a picture against where it is cut at inference, in units of the crop."""
+class CutPlacement(NamedTuple):
+    """Say where a training picture is cut, against where it is cut at inference.
+
+    scale: factor.  turn: rad.  right, down: shift in units of the crop.
+    """
+
+    scale: float = 1.0
+    turn: float = 0.0
+    right: float = 0.0
+    down: float = 0.0
+
+
+def sample_placement(generator: torch.Generator) -> CutPlacement:
+    """Sample where a training picture is cut. generator: decides everything."""
     a, b, c, d = (2 * torch.rand(4, generator=generator) - 1).tolist()
-    return 1.2**a, 0.25 * b, 0.02 * c, 0.015 * d
+    return CutPlacement(1.2**a, 0.25 * b, 0.02 * c, 0.015 * d)
 
 
 def render_example(
-    frame: np.ndarray, points: np.ndarray, view: Any, how: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    frame: np.ndarray, points: np.ndarray, view: NetworkWindow, placement: CutPlacement = CutPlacement()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the picture uint8 (64, 96, 3) and share (64, 96) float32 of what an outline holds.
 
-    frame: (S, S, 3) crop.  points: (N, 2) outline.  view: View.  how: (scale, turn, right, down).
+    frame: (S, S, 3) crop.  points: (N, 2) outline.  view: window of the network.
+    placement: where the picture is cut.
     """
-    scale, turn, right, down = how
+    scale, turn, right, down = placement
     # picture from unit square
     m = view.crop_px * scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     t = np.array([WIDTH_PX, HEIGHT_PX]) / 2 - m @ (np.array(view.at) + [right, down])
@@ -142,7 +162,7 @@ def render_example(
     )
     large = np.zeros((HEIGHT_PX * SUPERSAMPLING, WIDTH_PX * SUPERSAMPLING), np.uint8)
     corners = np.round(((points @ m.T + t) * SUPERSAMPLING - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(large, [corners], 255, shift=4)
+    cv2.fillPoly(large, [corners], (255,), shift=4)
     return picture, cv2.resize(large, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
@@ -170,32 +190,32 @@ def occlude(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> tup
     return torch.where(covered, glass, x), torch.where(covered, torch.zeros_like(y), y)
 
 
-def compute_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy, with the overlap besides, for eyes are small. logits, wanted: (B, 1, 64, 96). Source:
+def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy, with the overlap besides, for eyes are small. logits, target: (B, 1, 64, 96). Source:
     V-Net's
     dice, 1606.04797.
     """
     share = logits.sigmoid()
-    both = (share * wanted).sum((1, 2, 3))
-    dice = 1 - (2 * both + DICE_SMOOTHING_PX) / (share.sum((1, 2, 3)) + wanted.sum((1, 2, 3)) + DICE_SMOOTHING_PX)
-    return 4 * F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
+    both = (share * target).sum((1, 2, 3))
+    dice = 1 - (2 * both + DICE_SMOOTHING_PX) / (share.sum((1, 2, 3)) + target.sum((1, 2, 3)) + DICE_SMOOTHING_PX)
+    return 4 * F.binary_cross_entropy_with_logits(logits, target) + dice.mean()
 
 
 @torch.inference_mode()
-def score_finder(network: torch.nn.Module, examples: Any) -> dict[str, float]:
+def score_finder(network: Callable[[torch.Tensor], torch.Tensor], examples: OutlineExamples) -> dict[str, float | None]:
     """Return the overlap over union in plain pictures, and of the greatest opening its error and its correlation with
     the mesh's;
     in units of the crop.
     """
     unions, openings = [], []
     for frame, points in examples.items:
-        picture, wanted = render_example(frame, points, examples.view)
+        picture, target = render_example(frame, points, examples.view)
         share = network(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1).sigmoid()[0, 0].numpy()
         unions.append(
-            (np.minimum(share, wanted).sum() + DICE_SMOOTHING_PX)
-            / (np.maximum(share, wanted).sum() + DICE_SMOOTHING_PX)
+            (np.minimum(share, target).sum() + DICE_SMOOTHING_PX)
+            / (np.maximum(share, target).sum() + DICE_SMOOTHING_PX)
         )
-        openings.append([measure_opening(s) * MOUTH_WINDOW.crop_px / examples.view.crop_px for s in (share, wanted)])
+        openings.append([measure_opening(s) * MOUTH_WINDOW.crop_px / examples.view.crop_px for s in (share, target)])
     found, true = np.array(openings).T
     alike = float(np.corrcoef(found, true)[0, 1]) if min(found.std(), true.std()) > 0 else None
     return dict(
@@ -215,11 +235,11 @@ def train(
     weights: Path | None = None,
     *,
     device: str = "auto",
-) -> dict[str, float]:
+) -> dict[str, dict[str, float | None] | None]:
     """Train on OUT/crops; writes the weights and returns their scores on portraits and clips kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
-    report: as for `Run.advance`.  batch: eyes, and mouths, a step.  weights: file to write; None is
+    report: as for `TrainingRun.advance`.  batch: eyes, and mouths, a step.  weights: file to write; None is
     OUT/finder.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A finder.safetensors that is there without a checkpoint is trained on.
@@ -230,7 +250,7 @@ def train(
     placement, out = choose_training_device(device), Path(out)
     parts = split_crop_files(out)
     examples = {kind: OutlineExamples(kind, parts["clips"], parts["portraits"]) for kind in CLIP_ODDS}
-    net = OpeningSegmenter().to(placement.device, memory_format=torch.channels_last)
+    net = OpeningSegmenter().to(placement.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.02)
     average = WeightAverage(net)
     load_earlier_weights(out / "finder.safetensors", "finder", net, average.module)
@@ -244,10 +264,10 @@ def train(
             with placement.autocast():
                 logits = getattr(net, f"segment_{kind}")(2 * x - 1)
             losses[kind] = compute_loss(logits, y)
-        return sum(losses.values()), losses
+        return reduce(operator.add, losses.values()), losses
 
     segmenter = fit(run, average, compute_step, PEAK_RATE, report)
-    facts = {}
+    facts: dict[str, dict[str, float | None] | None] = {}
     for kind in CLIP_ODDS:
         for name in ("held_portraits", "held_clips"):
             kept = OutlineExamples(kind, *([], parts[name]) if name == "held_portraits" else (parts[name], []))

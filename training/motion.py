@@ -68,7 +68,9 @@ def jitter_alignment(x: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     )
     c, s = (1 + scale) * turn.cos(), (1 + scale) * turn.sin()
     t = torch.stack([torch.stack([c, -s, right], 1), torch.stack([s, c, down], 1)], 1)
-    return F.grid_sample(x, F.affine_grid(t, x.shape, align_corners=False), padding_mode="border", align_corners=False)
+    return F.grid_sample(
+        x, F.affine_grid(t, list(x.shape), align_corners=False), padding_mode="border", align_corners=False
+    )
 
 
 def resize_to_encoder(frames: np.ndarray) -> np.ndarray:
@@ -84,24 +86,24 @@ class LatticeExamples:
     """
 
     def __init__(self, out: Path, matrix: np.ndarray, clips: list[Path], puppets: list[Path]) -> None:
-        self.pictures, self.lattices, self.odds = [], [], []
+        pictures: list[np.ndarray] = []
+        lattices: list[np.ndarray] = []
+        odds: list[np.ndarray] = []
         for path, marks in iterate_meshes(clips):
             displacement, closed, _, _, rest = extract_motion(marks)
             z = make_teacher_lattices(displacement, closed, matrix, rest[:, :2]).astype(np.float32)
-            step, odds = (3, 0.15) if is_common_speaker(path.name) else (1, 1.0)
-            self._add(resize_to_encoder(np.load(path)["frames"][::step]), z[::step], odds)
+            step, clip_odds = (3, 0.15) if is_common_speaker(path.name) else (1, 1.0)
+            pictures.append(resize_to_encoder(np.load(path)["frames"][::step]))
+            lattices.append(z[::step])
+            odds.append(np.full(len(lattices[-1]), clip_odds))
         for path in puppets:
             d = np.load(path)
-            odds = np.where(np.arange(len(d["images"])) == 0, ORIGINAL_POSE_ODDS, 1.0)
-            self._add(resize_to_encoder(d["images"]), compute_puppet_lattices(d, matrix), odds)
-        self.pictures, self.lattices = np.concatenate(self.pictures), np.concatenate(self.lattices)
-        self.odds = np.concatenate(self.odds)
+            pictures.append(resize_to_encoder(d["images"]))
+            lattices.append(compute_puppet_lattices(d, matrix))
+            odds.append(np.where(np.arange(len(d["images"])) == 0, ORIGINAL_POSE_ODDS, 1.0))
+        self.pictures, self.lattices = np.concatenate(pictures), np.concatenate(lattices)
+        self.odds = np.concatenate(odds)
         self.odds /= self.odds.sum()
-
-    def _add(self, pictures: np.ndarray, z: np.ndarray, odds: float | np.ndarray) -> None:
-        self.pictures.append(pictures)
-        self.lattices.append(z)
-        self.odds.append(np.broadcast_to(odds, len(z)))
 
     def draw(
         self, count: int, rng: np.random.Generator, generator: torch.Generator
@@ -170,12 +172,12 @@ def train(
     weights: Path | None = None,
     *,
     device: str = "auto",
-) -> dict[str, float] | None:
+) -> dict[str, float]:
     """Build the motion space and train the encoder on OUT/crops and OUT/puppets; writes the weights, returns their
     scores by part.
 
     out: working folder.  minutes: whole budget, earlier parts included.
-    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/motion.safetensors.
+    report: as for `TrainingRun.advance`.  batch: items a step.  weights: file to write; None is OUT/motion.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
     not there.
@@ -185,7 +187,7 @@ def train(
     (space, matrix), parts = load_space(out), split_crop_files(out)
     puppets = [Path(out) / "puppets" / p.name for p in parts["portraits"]]
     examples = LatticeExamples(out, matrix, parts["clips"], [p for p in puppets if p.exists()])
-    net = MotionEncoder().to(placement.device, memory_format=torch.channels_last)
+    net = MotionEncoder().to(placement.device).to(memory_format=torch.channels_last)
     optimizer, average = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01), WeightAverage(net)
     run = TrainingRun(Path(out) / "motion.ckpt", dict(net=net, average=average.module), dict(net=optimizer), minutes)
     rng, generator = np.random.default_rng(seed + run.step), torch.Generator().manual_seed(seed + run.step)

@@ -26,11 +26,11 @@ from mouthpiece.training.training_run import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 ITEM_TICKS = 150  # 3 s a training item
-SPEAKER_BALANCE = 0.35  # a speaker of n clips is drawn as often as n ** EVENNESS says
+SPEAKER_BALANCE = 0.35  # a speaker of n clips is drawn as often as n ** SPEAKER_BALANCE says
 SINGING_SHARE = 0.12  # share of items whose vowels are held
 PEAK_RATE = 1.5e-3  # learning rate
 
@@ -56,10 +56,10 @@ def sample_batch(
 
     clips: of `load_labelled_clips`.  names: which of them.  count: B.
     plain: True leaves out disguise, song and change of tempo.
-    odds: (len(names),) of `odds_of`; None draws all alike.
+    odds: (len(names),) of `compute_clip_odds`; None draws all alike.
     """
-    odds = torch.ones(len(names)) if odds is None else torch.from_numpy(odds)
-    drawn = [names[k] for k in torch.multinomial(odds, count + 4, replacement=True, generator=generator)]
+    weights = torch.ones(len(names)) if odds is None else torch.from_numpy(odds)
+    drawn = [names[k] for k in torch.multinomial(weights, count + 4, replacement=True, generator=generator)]
     others = [torch.from_numpy(clips[n]["mel"]) for n in drawn[count:]]
     items = [_sample_item(clips[n], others, generator, plain) for n in drawn[:count]]
     mel, phones, f0 = (torch.stack(x) for x in zip(*items))
@@ -69,7 +69,7 @@ def sample_batch(
 
 
 def _sample_item(
-    clip: dict[str, Any], others: list[dict[str, Any]], generator: torch.Generator, plain: bool
+    clip: dict[str, Any], others: list[torch.Tensor], generator: torch.Generator, plain: bool
 ) -> tuple[torch.Tensor, ...]:
     """Return (mel (80, 300), phones (150,) with -1 unknown, F0 (150,) Hz with -1 unknown) of a stretch of a clip."""
     tempo = 1.0 if plain else draw_uniform(0.75, 1.35, generator)
@@ -102,10 +102,10 @@ def _sample_item(
     )
 
 
-def compute_losses(net: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
-    """Return the phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks, by name; batch as
-    `draw` gives
-    it.
+def compute_losses(net: torch.nn.Module, batch: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the phone cross-entropy, voicing cross-entropy, F0 error in octaves on voiced ticks, by name.
+
+    batch: of `sample_batch`.
     """
     mel, phones, octaves, voiced, known = batch
     logits, voicing, f0 = net(mel)
@@ -142,12 +142,13 @@ def train(
     weights: Path | None = None,
     *,
     device: str = "auto",
-) -> None:
+) -> dict[str, Any]:
     """Train on OUT/phones.npz, and OUT/voices.npz where there is one; writes the weights and returns their scores on
     readers kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
-    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/phonetic.safetensors.
+    report: as for `TrainingRun.advance`.  batch: items a step.
+    weights: file to write; None is OUT/phonetic.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     A phonetic.safetensors that is there without a checkpoint is trained on.
     Raises UsageError when an earlier stage is missing or for another device, MissingDependencyError for a GPU that is
@@ -176,9 +177,9 @@ def train(
 
     encoder = fit(run, average, compute_step, PEAK_RATE, report)
     readers = [n for n in kept if clips[n]["speaker"] in split["readers"]]
-    facts = {}
+    facts: dict[str, Any] = {}
     if readers:
-        facts = score_encoder(encoder, clips, readers)
+        facts |= score_encoder(encoder, clips, readers)
         facts["disguised"] = score_encoder(encoder, clips, readers, plain=False)
     save_state(
         weights or out / "phonetic.safetensors", encoder.state_dict(), dict(net.config, facts=facts, steps=run.step)

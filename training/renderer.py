@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +78,7 @@ class PuppetPairs:
             d = dict(np.load(path))
             teacher = space.to_code(torch.from_numpy(compute_puppet_lattices(d, matrix)))
             seen = torch.from_numpy(encode_puppet(path, d["images"], encoder, space))
-            lattices = dict(
+            lattices: dict[str, Any] = dict(
                 teacher=space.to_lattice(F.pad(teacher, (0, POSE_WIDTH))),
                 seen=space.to_lattice(F.pad(seen, (0, POSE_WIDTH))),
             )
@@ -181,9 +183,9 @@ def encode_puppet(path: Path, images: np.ndarray, encoder: MotionEncoder, space:
 
 
 def collate(items: list[dict[str, Any]], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Return tensors of drawn items by name as `Puppets.draw` has them, channels first, under the same mirror and light
-    for
-    all that is one item's.
+    """Collate drawn items into tensors by name as `PuppetPairs.draw` has them, channels first.
+
+    Mirror and light are the same for all that belongs to one item.
 
     items: dicts of `draw`.  generator: decides mirror and light.
     """
@@ -260,11 +262,12 @@ def train(
     *,
     device: str = "auto",
     limit: int | None = None,
-) -> dict[str, float] | None:
+) -> dict[str, float]:
     """Train on OUT/puppets with OUT/motion.safetensors; writes the weights, returns errors on people kept out.
 
     out: working folder.  minutes: whole budget, earlier parts included.
-    report: as for `Run.advance`.  batch: items a step.  weights: file to write; None is OUT/renderer.safetensors.
+    report: as for `TrainingRun.advance`.  batch: items a step.
+    weights: file to write; None is OUT/renderer.safetensors.
     device: one of DEVICE_CHOICES; what is saved lies on the CPU.
     limit: portraits to use; None uses all.
     A renderer.safetensors that is there without a checkpoint is trained on.
@@ -274,7 +277,7 @@ def train(
     torch.manual_seed(seed)
     out, placement = Path(out), choose_training_device(device)
     puppets, held = load_puppet_pairs(out, limit)
-    net = Renderer().to(placement.device, memory_format=torch.channels_last)
+    net = Renderer().to(placement.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=0.01)
     load_earlier_weights(out / "renderer.safetensors", "renderer", net)  # one that saw no teeth will do
     average = WeightAverage(net)
@@ -286,7 +289,7 @@ def train(
         items = [puppets.draw(rng) for _ in range(batch)]
         data = {k: x.to(placement.device) for k, x in collate(items, generator).items()}
         losses, _ = compute_render_losses(net, data, weight, placement)
-        return sum(losses.values()), losses
+        return reduce(operator.add, losses.values()), losses
 
     renderer = fit(run, average, compute_step, PEAK_RATE, report, every=50)
     facts = score_renderer(renderer, held, weight.cpu()) if held.portraits else {}
@@ -296,8 +299,12 @@ def train(
     return facts
 
 
-def load_puppet_pairs(out: Path, limit: int | None) -> tuple[PuppetPairs, PuppetPairs] | None:
-    """Return (Puppets to learn from, Puppets kept out) of a working folder. limit: portraits of each; None uses all."""
+def load_puppet_pairs(out: Path, limit: int | None) -> tuple[PuppetPairs, PuppetPairs]:
+    """Load the pairs to learn from and the pairs kept out of a working folder.
+
+    limit: portraits of each; None uses all.
+    Raises UsageError when an earlier stage is missing.
+    """
     encoder, space = load_motion_encoder(require_stage("motion", out / "motion.safetensors"))
     matrix, parts, made = (
         np.load(out / "space.npz")["matrix"],
@@ -321,7 +328,7 @@ def load_puppet_pairs(out: Path, limit: int | None) -> tuple[PuppetPairs, Puppet
 def score_renderer(net: Renderer, people: PuppetPairs, weight: torch.Tensor, count: int = 160) -> dict[str, float]:
     """Return the weighted pixel error of the result, of the untouched reference, and flow error in units of the crop.
 
-    people: Puppets kept out.  count: pairs.
+    people: pairs of people kept out.  count: how many are drawn.
     """
     rng, g, rows = np.random.default_rng(7), torch.Generator().manual_seed(7), []
     for _ in range(count // 8):

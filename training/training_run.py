@@ -6,7 +6,7 @@ import copy
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Report = Callable[[int, float, dict[str, float]], object]
     Losses = dict[str, torch.Tensor]
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -72,15 +74,16 @@ def load_earlier_weights(path: Path, name: str, *modules) -> None:
             module.load_state_dict(initial)
 
 
-class WeightAverage:
+class WeightAverage(Generic[Network]):
     """Keep the exponential moving average of a module's weights, in evaluation mode.
 
     module: to follow.  decay: share that stays in one step, once there have been many.
     Source: Polyak and Juditsky 1992.
     """
 
-    def __init__(self, module: torch.nn.Module, decay: float = 0.998) -> None:
-        self.module, self.decay = copy.deepcopy(module).eval(), decay
+    def __init__(self, module: Network, decay: float = 0.998) -> None:
+        self.module: Network = copy.deepcopy(module).eval()
+        self.decay = decay
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module, step: int) -> None:
@@ -178,13 +181,13 @@ class TrainingRun:
 
 def fit(
     run: TrainingRun,
-    average: WeightAverage,
+    average: WeightAverage[Network],
     compute_losses: Callable[[int], tuple[torch.Tensor, Losses]],
     peak_rate: float,
     report: Report | None = None,
     *,
     every: int = 100,
-) -> torch.nn.Module:
+) -> Network:
     """Train the network of a run until its budget is spent: the one training loop of the recipes.
 
     run: with one network and one optimizer, both named "net"; saved at the end.  average: of that network's weights.

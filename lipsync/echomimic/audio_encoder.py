@@ -83,8 +83,9 @@ class AudioFeatures:
     """
 
     def __init__(self, audio_encoder: WhisperAudioEncoder, wave: np.ndarray) -> None:
-        wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
-        self.audio_encoder, self.wave = audio_encoder, F.pad(wave, (0, max(0, FFT_SAMPLES + HOP_SAMPLES - len(wave))))
+        samples = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
+        self.audio_encoder = audio_encoder
+        self.wave = F.pad(samples, (0, max(0, FFT_SAMPLES + HOP_SAMPLES - len(samples))))
         self.mel_frames = count_mel_frames(len(self.wave))
         self.peak = max(float(compute_log_power(self.wave, a, b).max()) for a, b in self._get_segments())
         self.states = sum((b - a) // 2 for a, b in self._get_segments())
@@ -112,8 +113,8 @@ class AudioFeatures:
 
     def get_states(self, ticks: range | list[int]) -> Tensor:
         """Return the states (N, 5, width) at ticks (N,) of 20 ms; those beyond an end are those of the end."""
-        ticks = np.clip(np.asarray(ticks), 0, self.states - 1)
-        return torch.stack([self._segment(int(t) // SEGMENT_STATES)[int(t) % SEGMENT_STATES] for t in ticks])
+        inside = np.clip(np.asarray(ticks), 0, self.states - 1)
+        return torch.stack([self._segment(int(t) // SEGMENT_STATES)[int(t) % SEGMENT_STATES] for t in inside])
 
     def get_tokens(self, start: int, stop: int, fps: Fraction | int) -> Tensor:
         """Return the audio tokens (1, stop - start, 50, width) of frames. fps: frames a second. Source:

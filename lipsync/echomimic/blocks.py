@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mouthpiece.lipsync.echomimic.config import NetworkConfig
 
 RESNET_EPS = 1e-5  # of the group norms in resnets
@@ -45,15 +47,15 @@ class BlockContext:
     time: Tensor
     frames: int = 1
     tokens: Tensor | None = None
-    portrait: dict = field(default_factory=dict)
+    portrait: dict[str, Any] = field(default_factory=dict)
     unconditional_rows: int = 0
-    captured: dict | None = None
+    captured: dict[str, Tensor] | None = None
     speed: Tensor | None = None
     use_motion: bool = True
 
 
-class CrossAttention(nn.Module):
-    """Attend with several heads, without biases on the way in.
+class MultiHeadAttention(nn.Module):
+    """Hold the projections of an attention with several heads, without biases on the way in.
 
     width: of the queries.  heads: divides it.  source_width: of what is attended to; None: the same.
     Source: 1706.03762; names of diffusers.
@@ -71,7 +73,7 @@ class CrossAttention(nn.Module):
         """Compute keys and values of a source (B, N, source_width); of a portrait once a clip."""
         return KeyValue(self.to_k(source), self.to_v(source))
 
-    def forward(self, x: Tensor, source: Tensor | None = None, beside: Tensor | KeyValue | None = None) -> Tensor:
+    def attend(self, x: Tensor, source: Tensor | None = None, beside: Tensor | KeyValue | None = None) -> Tensor:
         """Attend from each token, (B, N, width).
 
         x: (B, N, width).
@@ -85,6 +87,14 @@ class CrossAttention(nn.Module):
             key, value = (torch.cat([a, b.expand(len(a), -1, -1)], 1) for a, b in zip((key, value), more))
         split = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), key, value))
         return self.to_out[0](F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
+
+
+class CrossAttention(MultiHeadAttention):
+    """Attend to a source, or to the tokens themselves. Source: 1706.03762; names of diffusers."""
+
+    def forward(self, x: Tensor, source: Tensor | None = None, beside: Tensor | KeyValue | None = None) -> Tensor:
+        """Attend from each token, (B, N, width). Parameters as of `attend`."""
+        return self.attend(x, source, beside)
 
 
 class GEGLU(nn.Module):
@@ -161,7 +171,7 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         """Map x (B f, width, h, w) to the same shape; features are captured where the pass asks for it."""
-        block = self.transformer_blocks[0]
+        block: Any = self.transformer_blocks[0]  # the only one; the published files number it
         y = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
         if context.captured is not None:
             context.captured[self.name] = block.norm1(y)
@@ -173,6 +183,8 @@ class SpatialTransformer(nn.Module):
 
 class PositionTable(nn.Module):
     """Hold the table of sinusoids for the frames of a window, (1, places, width). Source: 1706.03762."""
+
+    pe: Tensor
 
     def __init__(self, width: int, places: int) -> None:
         super().__init__()
@@ -188,7 +200,7 @@ def make_position_table(width: int, places: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
 
 
-class TemporalAttention(CrossAttention):
+class TemporalAttention(MultiHeadAttention):
     """Attend among the frames at each place; the table enters queries, keys and values. Source: AnimateDiff,
     2307.04725.
     """
@@ -201,7 +213,7 @@ class TemporalAttention(CrossAttention):
         """Map x (B f, N, width), items of f frames, to the same shape."""
         places = x.shape[1]
         y = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
-        y = super().forward(y + self.pos_encoder.pe[:, :frames])
+        y = self.attend(y + self.pos_encoder.pe[:, :frames])
         return y.unflatten(0, (-1, places)).transpose(1, 2).flatten(0, 1)
 
 
@@ -220,8 +232,8 @@ class TemporalBlock(nn.Module):
         if shape.speed_buckets:
             self.speed_norm = nn.LayerNorm(width)
             self.speed_attention = CrossAttention(width, shape.heads, SPEED_WIDTH)
-            nn.init.zeros_(self.speed_attention.to_out[0].weight)
-            nn.init.zeros_(self.speed_attention.to_out[0].bias)
+            for parameter in self.speed_attention.to_out.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, context: BlockContext) -> Tensor:
         """Map y (B f, N, width) to the same shape."""
@@ -235,7 +247,9 @@ class TemporalBlock(nn.Module):
         """Attend from each frame's places to all frames' speeds, (B f, N, width). Source: EMO, 2402.17485
         section 3.2.
         """
-        table = self.attention_blocks[0].pos_encoder.pe[0, : context.frames, None]
+        assert self.speed_attention is not None  # forward has asked
+        attention: Any = self.attention_blocks[0]
+        table = attention.pos_encoder.pe[0, : context.frames, None]
         queries = self.speed_norm(y).unflatten(0, (-1, context.frames)) + table
         gathered = self.speed_attention(queries.flatten(1, 2), context.speed)
         return gathered.unflatten(1, queries.shape[1:3]).flatten(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from mouthpiece.lipsync.echomimic.blocks import (
     make_position_table,
 )
 from mouthpiece.lipsync.echomimic.config import LATENT_CHANNELS, SPATIAL_LEVELS, NetworkConfig
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SPEED_CONTEXT_FRAMES = 2  # frames on each side whose speed a frame is conditioned on
 
@@ -148,7 +152,6 @@ class EchoMimicUNet(nn.Module):
         super().__init__()
         self.shape = shape
         widths, count = shape.widths, len(shape.widths)
-        more = dict(audio_width=audio_width)
         self.conv_in = nn.Conv2d(LATENT_CHANNELS, widths[0], 3, padding=1)
         self.time_proj = TimeProjection(widths[0])
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
@@ -156,8 +159,11 @@ class EchoMimicUNet(nn.Module):
         kept = [widths[0]]
         for i, width in enumerate(widths):
             last, ins = i == count - 1, [widths[max(i - 1, 0)]] + [width] * (shape.layers - 1)
-            where = dict(last=last, spatial=i in SPATIAL_LEVELS)
-            self.down_blocks.append(DownBlock(f"down_blocks.{i}", ins, width, shape, **where, **more))
+            spatial = i in SPATIAL_LEVELS
+            name = f"down_blocks.{i}"
+            self.down_blocks.append(
+                DownBlock(name, ins, width, shape, last=last, spatial=spatial, audio_width=audio_width)
+            )
             kept += [width] * (shape.layers + (not last))
         self.mid_block = MidBlock(widths[-1], shape, audio_width)
         before = widths[-1]
@@ -166,8 +172,9 @@ class EchoMimicUNet(nn.Module):
             for _ in range(shape.layers + 1):
                 ins.append(before + kept.pop())
                 before = width
-            where = dict(last=i == count - 1, spatial=count - 1 - i in SPATIAL_LEVELS)
-            self.up_blocks.append(UpBlock(f"up_blocks.{i}", ins, width, shape, **where, **more))
+            last, spatial = i == count - 1, count - 1 - i in SPATIAL_LEVELS
+            name = f"up_blocks.{i}"
+            self.up_blocks.append(UpBlock(name, ins, width, shape, last=last, spatial=spatial, audio_width=audio_width))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -195,7 +202,8 @@ class ReferenceNet(EchoMimicUNet):
 
     def __init__(self, shape: NetworkConfig) -> None:
         super().__init__(shape, None)
-        self.up_blocks[-1].attentions[-1].last = True
+        last_block: Any = self.up_blocks[-1]
+        last_block.attentions[-1].last = True
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
         """Extract the input of each attention, name of the block -> (B, N, C).
@@ -224,8 +232,8 @@ class FaceLocator(nn.Module):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(widths[-1], shape.widths[0], 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, mask: Tensor) -> Tensor:
         """Encode masks (B, 1, 8 h, 8 w) in [0, 1], 1 where the face may be, to (B, C0, h, w)."""
@@ -243,7 +251,9 @@ class SpeedLayers(nn.Module):
     EMO's.
     """
 
-    FASTEST = 2.0
+    FASTEST = 2.0  # highest speed told apart, rad a second
+
+    centres: Tensor
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
@@ -262,7 +272,7 @@ class SpeedLayers(nn.Module):
         near = F.pad(speed[:, None], (SPEED_CONTEXT_FRAMES,) * 2, mode="replicate")[:, 0]
         near = near.unfold(1, 2 * SPEED_CONTEXT_FRAMES + 1, 1)
         codes = torch.tanh(3 * (near[..., None] - self.centres) / self.radius)
-        tokens = self.mlp(codes.flatten(2).to(self.mlp[0].weight.dtype))
+        tokens = self.mlp(codes.flatten(2).to(next(self.mlp.parameters()).dtype))
         return tokens + make_position_table(SPEED_WIDTH, speed.shape[1]).to(tokens)
 
 
@@ -329,10 +339,12 @@ def cache_keys_and_values(denoiser: Denoiser, features: dict[str, Tensor]) -> di
 
     denoiser: whose attentions will use them.  features: of ReferenceNet, (1, N, C) each.
     """
-    attentions = {
-        m.name: m.transformer_blocks[0].attn1 for m in denoiser.modules() if isinstance(m, SpatialTransformer)
-    }
-    return {name: attention.project(features[name]) for name, attention in attentions.items()}
+    cached: dict[str, KeyValue] = {}
+    for module in denoiser.modules():
+        if isinstance(module, SpatialTransformer):
+            block: Any = module.transformer_blocks[0]
+            cached[module.name] = block.attn1.project(features[module.name])
+    return cached
 
 
 __all__ = [

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     import numpy as np
@@ -23,6 +24,8 @@ class Vae(nn.Module):
     sizes: widths, channels of each level, and layers, resnets of a level; None: the published size.
     Source: LDM, 2112.10752; diffusers.
     """
+
+    net: Any  # diffusers' AutoencoderKL, of which a type checker sees the placeholder for a missing torch
 
     def __init__(self, sizes: dict[str, Any] | None = None) -> None:
         from diffusers import AutoencoderKL  # slow to import
@@ -40,13 +43,13 @@ class Vae(nn.Module):
             scaling_factor=LATENT_SCALE,
         )
 
-    def state_dict(self, *args: Any, **settings: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **settings: Any) -> Any:
         """Return the tensors under the published names, without a prefix."""
         return self.net.state_dict(*args, **settings)
 
-    def load_state_dict(self, state: dict[str, torch.Tensor], strict: bool = True) -> Any:
-        """Load tensors of the published names."""
-        return self.net.load_state_dict(state, strict)
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors of the published names. strict, assign: as for every Module."""
+        return self.net.load_state_dict(state_dict, strict, assign)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Encode pictures (B, 3, 8 h, 8 w) in [-1, 1] to the means of their latents (B, 4, h, w). Source:
@@ -61,7 +64,7 @@ class Vae(nn.Module):
 
 def infer_vae_sizes(state: dict[str, torch.Tensor]) -> dict[str, Any] | None:
     """Infer the sizes of a Vae from the shapes of its tensors; None where there are none of its kind."""
-    widths = []
+    widths: list[int] = []
     while (weight := state.get(f"encoder.down_blocks.{len(widths)}.resnets.0.conv2.weight")) is not None:
         widths.append(weight.shape[0])
     layers = sum(bool(re.fullmatch(r"encoder\.down_blocks\.0\.resnets\.\d+\.conv2\.weight", key)) for key in state)

@@ -99,8 +99,9 @@ def build_network(
     tables = {key: make_position_table(sizes[key].shape[2], sizes[key].shape[1]) for key in missing}
     module = empty.to_empty(device="cpu")
     for part in module.modules():
-        if hasattr(part, "reset_constants"):  # what is computed, not stored
-            part.reset_constants()
+        reset_constants = getattr(part, "reset_constants", None)  # of what is computed, not stored
+        if reset_constants is not None:
+            reset_constants()
     return load_state_into(module, state | tables, name)
 
 
@@ -152,12 +153,12 @@ def load_models(placement: Placement, variant: str = "echomimic", folder: Path |
     *_, first, second = paths
     denoising, config = read(first)
     state = merge_states(denoising, read(second)[0])
-    locator = read("locator")[0]
-    shape = read_config(config) if config else infer_config(state, locator)
+    locator_state = read("locator")[0]
+    shape = read_config(config) if config else infer_config(state, locator_state)
     denoiser = place(build_network(Denoiser, shape, state, f"{name} denoising and motion"))
     del denoising, state  # gigabytes
     reference = place(build_network(ReferenceNet, shape, read("reference")[0], f"{name} reference"))
-    locator = place(build_network(FaceLocator, shape, locator, f"{name} locator"))
+    locator = place(build_network(FaceLocator, shape, locator_state, f"{name} locator"))
     vae = place(build_vae(read("vae")[0]))
     state, config = read("ears")
     encoder = load_state_into(WhisperAudioEncoder(**config), state, f"{name} audio encoder").eval().float()

@@ -177,7 +177,7 @@ class DubCache:
         tracks: FaceTracks,
         wanted: Sequence[np.ndarray],
         models: LipsyncModels,
-        advance: Callable[[int], None] = lambda n: None,
+        advance: Callable[[int], object] = lambda n: None,
     ) -> list[MouthScan]:
         """Scan mouths as mouth_scan.scan_mouths does, in whole blocks of SCAN_BLOCK_S, unless an earlier run has.
 

@@ -197,8 +197,8 @@ def assign_shot_references(
 def summarize_edits(job: LipsyncJob, tracks: FaceTracks | None, plans: list[FaceEditPlan]) -> dict[str, Any]:
     """Summarize what was changed and what was not, JSON-ready; changed_s: the seconds of all faces together."""
     facts, changed, rows, notes = job.plan(), [], [], []
-    for edit, plan in zip(job.edits, plans if tracks is not None else []):
-        spans = to_spans(tracks.times_s, tracks.end, plan.weight > 0)
+    edited = [] if tracks is None else [to_spans(tracks.times_s, tracks.end, plan.weight > 0) for plan in plans]
+    for edit, plan, spans in zip(job.edits, plans, edited):
         changed += spans
         requested = int(plan.requested.sum())
         counts = {

@@ -153,8 +153,8 @@ def _sample_paint(paint: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.clip(part[..., :3], 0, 255 * cover), cover
 
 
-def _make_grain(before: np.ndarray, lips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw noise (h, w, 1) in 8-bit steps, as strong as the grain of the picture beside the lips."""
+def _make_grain(before: np.ndarray, lips: np.ndarray, rng: np.random.Generator) -> np.ndarray | float:
+    """Draw noise (h, w, 1) in 8-bit steps, as strong as the grain of the picture beside the lips; 0 for few pixels."""
     gray = cv2.cvtColor(before, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine = (gray - cv2.GaussianBlur(gray, (0, 0), GRAIN_BLUR_PX))[lips[..., 0] < 0.05]
     if fine.size < SMALLEST_GRAIN_PX:

@@ -76,11 +76,11 @@ WeightedReferences: TypeAlias = list[tuple[ReferenceMouth, float]]  # shares sum
 class FaceSighting(NamedTuple):
     """Say where a face is in one frame.
 
-    index: of the frame.  shot: its number.  time_s: start of the frame, seconds.
+    frame_index: from 0.  shot: its number.  time_s: start of the frame, seconds.
     points: (4, 2) eyes and corners of the mouth, frame pixels.  yaw_deg: turn of the head; NaN where it is not known.
     """
 
-    index: int
+    frame_index: int
     shot: int
     time_s: float
     points: np.ndarray

@@ -17,6 +17,8 @@ from mouthpiece.lipsync.portrait.mouth_patch import MOUTH_PATCH, WORK_PX
 from mouthpiece.lipsync.portrait.mouth_shading import visibility
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mouthpiece.lipsync.portrait.frame_parts import FrameParts
     from mouthpiece.lipsync.portrait.opening_segmenter import EyeContour
 
@@ -121,7 +123,7 @@ class Canvas:
         light = crop.with_size(BROW_CROP_PX).extract(pixels).mean(-1) if eyes else None
         self._lids = tuple(UpperEyelid(eye, light) for eye in eyes)
 
-    def _get_frame_box(self, part: tuple[int, int, int, int], reach_px: float) -> tuple[slice, slice]:
+    def _get_frame_box(self, part: Sequence[float], reach_px: float) -> tuple[slice, slice]:
         """Return the rows and columns of the frame that a part of the crop reaches when the head moves by reach_px.
 
         part: (top, bottom, left, right), px of the working crop.
@@ -211,7 +213,7 @@ class Canvas:
     def _compose_frame(self, read: np.ndarray) -> np.ndarray:
         """Compose the frame whose window reads the picture at (h, w, 2); with layers the background stays."""
         if self._layers is None:
-            return cv2.remap(
+            return cv2.remap(  # type: ignore[call-overload]  # the stub lacks map2=None, which OpenCV documents as empty
                 self._upsampled,
                 read * np.float32(self._upsampling),
                 None,

@@ -103,5 +103,7 @@ def draw_eyelid(
     rows, cover = lid.compute_warp(share, at, LID_EDGE_PX * crop.scale / crop.size_px)
     m = crop.frame_from_crop
     there = (np.stack([at[..., 0], rows], -1) * crop.size_px - 0.5) @ m[:, :2].T + m[:, 2]
-    skin = cv2.remap(portrait, there.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    skin = cv2.remap(  # type: ignore[call-overload]  # the stub lacks map2=None, which OpenCV documents as empty
+        portrait, there.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
     frame[:] = np.clip(frame + (skin.astype(np.float32) - frame) * cover[..., None] + 0.5, 0, 255).astype(np.uint8)

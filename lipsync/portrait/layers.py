@@ -27,7 +27,7 @@ class PortraitLayers:
     upsampling: pixels of the person for one of the background, 1 or 2.
     """
 
-    window: tuple
+    window: tuple[slice, slice]
     person: np.ndarray
     background: np.ndarray
     upsampling: int = 1
@@ -41,7 +41,7 @@ class PortraitLayers:
         step = max(1, STRIP_PX // read.shape[1])
         for top in range(0, len(read), step):
             rows = slice(top, top + step)
-            moved = cv2.remap(
+            moved = cv2.remap(  # type: ignore[call-overload]  # the stub lacks map2=None, which OpenCV documents as empty
                 self.person,
                 read[rows] * np.float32(self.upsampling),
                 None,
@@ -75,7 +75,7 @@ def separate_layers(
                 min(whole.stop, whole.start + where[-1] + 1 + reach_px),
             )
         )
-    window = tuple(spans)
+    window = (spans[0], spans[1])
     view, share = pixels[window], matte[window]
     behind = inpaint_background(view, share > 0, side_px)
     if behind is None:
@@ -119,9 +119,10 @@ def inpaint_background(pixels: np.ndarray, hidden: np.ndarray, side_px: float) -
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     mirror = 2 * nearest - np.stack([x, y], -1)
     mirror = np.clip(mirror, 0, [w - 1, h - 1]).astype(np.float32)
-    visible = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST) == 0
+    beyond = cv2.remap(hidden, mirror, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]  # as above
+    visible = beyond == 0
     read = np.where(visible[..., None], mirror, nearest)
-    sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR)
+    sharp = cv2.remap(pixels, read, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]  # as above
     soft = cv2.GaussianBlur(sharp, (0, 0), max(1.0, 0.5 * BACKGROUND_BLUR_DEPTH * side_px))
     share = np.clip(depth_px / (BACKGROUND_BLUR_DEPTH * side_px), 0, 1)
     mixed = cv2.blendLinear(soft, sharp, share, 1 - share)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    import numpy as np
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 DRAWN_LIP_SHADE = 0.35  # share of light that drawn teeth lose right below the upper lip
 OWN_LIP_SHADE = 0.12  # the same of a portrait's own teeth, which were photographed with their shade
@@ -35,7 +35,7 @@ def alpha_composite(
     return colours * (1 - share) + ((teeth[:, :3] - black) * shading(inside, teeth[:, 4:]) + black) * share
 
 
-def visibility(inside: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def visibility(inside: Array) -> Array:
     """Compute how much of the teeth shows in an inner mouth, both in [0, 1], of any shape, torch or numpy.
 
     A line along which lips meet has an inner mouth of a half, and shows none.

@@ -41,12 +41,13 @@ class NetworkWindow:
     """
 
     crop_px: int
-    at: tuple
+    at: tuple[float, float]
 
     @property
     def corner(self) -> tuple[int, int]:
         """Return (row, column) of its first pixel in that crop."""
-        return tuple(round(v * self.crop_px - side / 2) for v, side in zip(self.at[::-1], (HEIGHT_PX, WIDTH_PX)))
+        x, y = self.at
+        return round(y * self.crop_px - HEIGHT_PX / 2), round(x * self.crop_px - WIDTH_PX / 2)
 
     def cut(self, taken: np.ndarray) -> np.ndarray:
         """Cut its picture (64, 96, 3) out of a crop (crop_px, crop_px, 3)."""
@@ -83,13 +84,14 @@ class OpeningSegmenter(nn.Module):
     widths: channels of both U-Nets, from fine to coarse.
     """
 
-    def __init__(self, widths: tuple[int, int] | list[int] = (16, 32, 48, 64)) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 48, 64)) -> None:
         super().__init__()
         self.config = dict(widths=list(widths))
         self.eye_net, self.mouth_net = ResidualUNet(3, widths), ResidualUNet(3, widths)
         self.eye_out, self.mouth_out = (nn.Conv2d(widths[0], 1, 3, padding=1) for _ in range(2))
         for layer in (self.eye_out, self.mouth_out):
             nn.init.zeros_(layer.weight)
+            assert layer.bias is not None  # a convolution's default
             nn.init.constant_(layer.bias, -2.0)
 
     def segment_eyes(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -116,18 +118,20 @@ def keep_largest_component(share: np.ndarray) -> np.ndarray | None:
     return share * cv2.dilate((parts == largest).astype(np.uint8), np.ones((COMPONENT_MARGIN_PX,) * 2, np.uint8))
 
 
-def to_eye_contour(share: np.ndarray, mirrored: bool) -> EyeContour:
+def to_eye_contour(share: np.ndarray, mirrored: bool) -> EyeContour | None:
     """Convert probabilities (64, 96) of open eye to a contour; None where it is shut, hidden or hardly open.
 
     mirrored: whether it is the one at the right of the picture.
     The sum of a column is its height, to fractions of a pixel.
     """
-    share = keep_largest_component(share)
-    height = np.zeros(WIDTH_PX) if share is None else share.sum(0)
+    component = keep_largest_component(share)
+    if component is None:
+        return None
+    height = component.sum(0)
     sure = np.flatnonzero(height > 1)
     if len(sure) < 2:
         return None
-    middle, columns = (np.arange(HEIGHT_PX) @ share)[sure] / height[sure] + 0.5, np.arange(WIDTH_PX)
+    middle, columns = (np.arange(HEIGHT_PX) @ component)[sure] / height[sure] + 0.5, np.arange(WIDTH_PX)
     middle, height = (gaussian_filter1d(track, SMOOTH_PX) for track in (np.interp(columns, sure, middle), height))
     y, x = (
         (EYE_WINDOW.corner[0] + middle) / EYE_WINDOW.crop_px,
@@ -143,8 +147,10 @@ def to_eye_contour(share: np.ndarray, mirrored: bool) -> EyeContour:
 
 def measure_opening(share: np.ndarray) -> float:
     """Measure how far a mouth is open, in units of the crop, from probabilities (64, 96); 0 shut."""
-    share = keep_largest_component(share)
-    return 0.0 if share is None else float(gaussian_filter1d(share.sum(0), SMOOTH_PX).max()) / MOUTH_WINDOW.crop_px
+    component = keep_largest_component(share)
+    if component is None:
+        return 0.0
+    return float(gaussian_filter1d(component.sum(0), SMOOTH_PX).max()) / MOUTH_WINDOW.crop_px
 
 
 def _predict_shares(network: Callable, pictures: np.ndarray) -> np.ndarray:
@@ -153,7 +159,7 @@ def _predict_shares(network: Callable, pictures: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def find_eyes(segmenter: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> tuple[EyeContour, EyeContour]:
+def find_eyes(segmenter: OpeningSegmenter, pixels: np.ndarray, crop: Crop) -> tuple[EyeContour, ...]:
     """Find the eyes of a portrait that are open and visible: none, one or two.
 
     pixels: (H, W, 3) uint8.  crop: of its face, any size.

@@ -112,9 +112,9 @@ class Renderer(nn.Module):
 
     def __init__(
         self,
-        flow_widths: tuple[int, int, int] | list[int] = (32, 64, 96, 128),
-        paint_widths: tuple[int, int, int] | list[int] = (32, 64, 96),
-        survey_widths: tuple[int, int] | list[int] = (24, 40, 64),
+        flow_widths: Sequence[int] = (32, 64, 96, 128),
+        paint_widths: Sequence[int] = (32, 64, 96),
+        survey_widths: Sequence[int] = (24, 40, 64),
     ) -> None:
         super().__init__()
         self.config = dict(
@@ -128,8 +128,9 @@ class Renderer(nn.Module):
         self.survey_net = ResidualUNet(3 + 2, survey_widths)
         self.survey_out = nn.Conv2d(survey_widths[0], 2, 3, padding=1)
         for layer in (self.flow_out, self.paint_out, self.survey_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        assert self.paint_out.bias is not None and self.survey_out.bias is not None  # a convolution's default
         self.paint_out.bias.data[3] = -2.0
         self.survey_out.bias.data[:] = -2.0
 
@@ -300,4 +301,4 @@ def load_face_renderer(placement: Placement) -> FaceRenderer:
     state, config = load_state("renderer")
     network = Renderer(config["flow_widths"], config["paint_widths"], config["survey_widths"])
     network = load_state_into(network, state, "renderer").eval().float()
-    return FaceRenderer(network.to(placement.device, memory_format=torch.channels_last), placement)
+    return FaceRenderer(network.to(placement.device).to(memory_format=torch.channels_last), placement)

@@ -171,9 +171,9 @@ def inpaint_teeth(pixels: np.ndarray, crop: Crop, mouth: MouthLogits) -> np.ndar
     mask[row[beside], column[beside]] = 0
     if mask.sum() < SMALLEST_INPAINT_PX:
         return pixels
-    mask = cv2.dilate(mask, np.ones((3, 3), np.uint8))
-    filled = cv2.inpaint(np.ascontiguousarray(crop.extract(pixels)), mask, INPAINT_RADIUS_PX, cv2.INPAINT_TELEA)
-    return CropCompositor(pixels.shape, crop, cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)).paste(
+    dilated = cv2.dilate(mask, np.ones((3, 3), np.uint8))
+    filled = cv2.inpaint(np.ascontiguousarray(crop.extract(pixels)), dilated, INPAINT_RADIUS_PX, cv2.INPAINT_TELEA)
+    return CropCompositor(pixels.shape, crop, cv2.GaussianBlur(dilated.astype(np.float32), (0, 0), 0.7)).paste(
         pixels, filled
     )
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from mouthpiece.engine.encoders.motion import ResBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ResidualUNet(nn.Module):
@@ -17,7 +22,7 @@ class ResidualUNet(nn.Module):
     Source: U-Net, 1505.04597, with pre-activation residual blocks.
     """
 
-    def __init__(self, channels_in: int, widths: list[int] | tuple[int, ...], depth: int = 2) -> None:
+    def __init__(self, channels_in: int, widths: Sequence[int], depth: int = 2) -> None:
         super().__init__()
         steps = list(zip(widths, widths[1:]))
         self.inlet = nn.Conv2d(channels_in, widths[0], 3, padding=1)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.voice.scripts.ass_dialogue import select_dialogue
-from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
+from mouthpiece.voice.scripts.srt import resolve_entities
 
 if TYPE_CHECKING:
     from mouthpiece.voice.scripts.script_format import ScriptFile, ScriptReadOptions
@@ -27,7 +27,7 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of an ASS or SSA file. Raises InvalidInputError for a broken one."""
-    return unroll_captions(parse_ass(file.text, file.name, options.styles))
+    return parse_ass(file.text, file.name, options.styles)
 
 
 def parse_ass(text: str, name: str, styles: str | None = None) -> Script:
@@ -53,7 +53,7 @@ def parse_ass(text: str, name: str, styles: str | None = None) -> Script:
         ) from error
     choice = select_dialogue(subs, name, styles)
     events = choice.events
-    spoken = [(event.name.strip(), clean_text(event.plaintext)) for event in events]
+    spoken = [(event.name.strip(), clean_text(resolve_entities(event.plaintext))) for event in events]
     if not any(speaker for speaker, _ in spoken):
         spoken = split_speakers([said for _, said in spoken])
     lines = tuple(

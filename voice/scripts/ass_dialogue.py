@@ -21,7 +21,8 @@ _NO_EFFECT = ("", "!effect")  # as SubStation Alpha 4 writes none
 _NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 _SIGN_WORDS = frozenset(
     "sign signs title titles opening ending karaoke lyric lyrics song songs insert credit credits staff romaji "
-    "furigana typeset typesetting onscreen logo watermark eyecatch chapter location fx sfx disclaimer "
+    "kanji furigana note notes theme chyron banner typeset typesetting onscreen "
+    "logo watermark eyecatch chapter location fx sfx disclaimer "
     "cartel carteles canción cancion letrero panneau chanson schild schilder lied cartello canzone placa "
     "надпись надписи песня 歌 歌詞 看板 注釈 歌词 注释 标题 字幕组".split()
 )
@@ -130,11 +131,19 @@ def _find_place(event: SSAEvent, subs: SSAFile) -> str:
     if _TYPESET.search(event.text):
         return _PLACED_APART
     placed = _PLACED.search(event.text)
+    if placed is None:
+        return ""
+    height = _parse_number(subs.info.get("PlayResY", "")) or _DEFAULT_HEIGHT
+    y = _parse_number(placed["y"])
+    return _PLACED_APART if y is None or y < _LOWER_PART * height else _PLACED_LOW
+
+
+def _parse_number(text: str) -> float | None:
+    """Parse a number of a script; None for anything else."""
     try:
-        height = float(subs.info.get("PlayResY") or _DEFAULT_HEIGHT)
-        return "" if placed is None else _PLACED_APART if float(placed["y"]) < _LOWER_PART * height else _PLACED_LOW
+        return float(text)
     except ValueError:
-        return _PLACED_APART
+        return None
 
 
 def _find_sign_styles(events: Sequence[SSAEvent], subs: SSAFile) -> set[str]:

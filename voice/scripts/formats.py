@@ -25,6 +25,7 @@ from mouthpiece.voice.scripts import (
     ttml,
     vtt,
 )
+from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Remark, Script, clean_text
 from mouthpiece.voice.scripts.script_checks import align_to_film, check_script
 from mouthpiece.voice.scripts.script_format import Match, ScriptFile, ScriptFormat, ScriptReadOptions
@@ -152,6 +153,8 @@ def read_script(
         )
     lines = tuple(replace(line, speaker=" ".join(clean_text(line.speaker).split())) for line in script.lines)
     script = replace(script, lines=lines, remarks=remarks + script.remarks)
+    if not file.format.is_edited:
+        script = unroll_captions(script)
     if options.duration is not None:
         script = align_to_film(script, path, options.duration)
     if options.sdh == DROP and not file.format.is_edited:

@@ -81,7 +81,7 @@ class ScriptFormat:
     read_only_suffixes: those of the suffixes under which it is never written.
     has_timecodes: True when times may need `ScriptReadOptions.cue_rate`.
     has_styles: True when lines have styles, of which `ScriptReadOptions.styles` chooses.
-    is_edited: True where every text is what is spoken, so that no marks of captions are looked for.
+    is_edited: True where every text is what is spoken: neither marks of captions nor rolling rows are looked for.
     """
 
     name: str

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mouthpiece.voice.scripts.script import Remark, clean_text, make_unique_ids
-from mouthpiece.voice.scripts.sdh_words import MAX_ASIDE_WORDS, is_sentence, is_sound, is_speaker_name
+from mouthpiece.voice.scripts.sdh_words import (
+    MAX_ASIDE_WORDS,
+    get_speaker_name,
+    is_direction,
+    is_sentence,
+    is_singing,
+    is_sound,
+    is_speaker_name,
+)
 from mouthpiece.voice.scripts.speaker_prefix import is_upper_case, split_prefix
 from mouthpiece.voice.scripts.syllables import split_slot
 from mouthpiece.voice.scripts.timestamps import format_timestamp
@@ -27,13 +35,13 @@ KEEP = "keep"
 SDH_CHOICES = (DROP, KEEP)
 SUNG_NOTE = "sung"  # in the notes of a line
 _GROUP = re.compile(r"\[([^\[\]]*)\]|［([^［］]*)］|【([^【】]*)】|\(([^()]*)\)|（([^（）]*)）|\*([^*\n]+)\*")
+_EMPTY_GROUP = re.compile(r"\[\s*\]|\(\s*\)")  # around a group that was left out
 _MUSIC = re.compile("[♩♪♫♬¶\U0001f3b5\U0001f3b6]")
 _HASHED_SONG = re.compile(r"#\s+(.*\S)\s+#|#\s+(.*\S)#", re.DOTALL)  # as the BBC marks songs
 _TURN = re.compile(r"(?:^|(?<=\s))>{2,3}[ \t]*", re.MULTILINE)
 _DASH = re.compile(r"(--|[-‐‑–—])(?:[ \t]*(?=[^\W\d_]|[\"'“‘«¿¡♪♫\[(（［…])|[ \t]+(?=\d))")  # not "-5"
 _TIGHT_DASHES = ("-", "‐", "‑", "–")  # em dashes and "--" go on with a sentence as often as they change the speaker
 _DIRECTED_NAME = re.compile(r"(.*\S)\s*[(（]([^()（）]+)[)）]")
-_CUE_NAME_DIRECTIONS = ("v.o.", "vo", "o.s.", "os", "o.c.", "off", "cont'd", "cont’d", "contd", "cont.")
 _WORD = re.compile(r"\w")
 
 
@@ -168,7 +176,7 @@ def _read_turns(text: str, speaker: str, known: Mapping[str, str]) -> list[_Turn
 def _split_direction(speaker: str) -> tuple[str, tuple[str, ...]]:
     """Split "MARTHA (whispering)" into the name and the direction; a part of the name stays: "ANNA (child)"."""
     found = _DIRECTED_NAME.fullmatch(speaker)
-    if found and (is_sound(found[2]) or found[2].strip().casefold() in _CUE_NAME_DIRECTIONS):
+    if found and is_direction(found[2]):
         return found[1], (f"({found[2]})",)
     return speaker, ()
 
@@ -211,7 +219,7 @@ def _begins_with_name(row: str, known: Mapping[str, str]) -> bool:
     if parts is not None:
         return is_upper_case(parts[0]) or parts[0].casefold() in known
     group = _GROUP.match(row)
-    return bool(group) and _is_name(group, row[group.end() :], known)
+    return group is not None and _is_name(group, row[group.end() :], known)
 
 
 def _is_name(group: re.Match[str], rest: str, known: Mapping[str, str]) -> bool:
@@ -232,20 +240,24 @@ def _read_content(group: re.Match[str]) -> str:
 
 def _read_turn(mark: str, text: str, known: Mapping[str, str]) -> _Turn:
     """Read the marks in the text of one turn."""
-    speaker, sounds, kept = "", [], []
-    names, at = [], 0
+    speaker, singing, at = "", False, 0
+    sounds: list[str] = []
+    names: list[str] = []
+    kept: list[str] = []
     for group in _GROUP.finditer(text):
         before = "".join((*kept, text[at : group.start()]))
         if not speaker and not _WORD.search(before) and _is_name(group, text[group.end() :], known):
-            speaker = _read_content(group).split(",")[0].strip()
+            speaker = get_speaker_name(_read_content(group), known)
             names.append(group[0])
         elif _is_left_out(group, before, text[group.end() :]):
+            singing = singing or is_singing(_read_content(group))
             sounds.append(" ".join(group[0].split()))
         else:
             continue
         kept.append(text[at : group.start()])
         at = group.end()
     rest = "".join((*kept, text[at:]))
+    rest = _EMPTY_GROUP.sub("", rest) if kept else rest
     rest, sung = _strip_music(rest)
     if kept:
         rest = re.sub(r"[ \t]+(?=[:：,.!?;…])", "", rest)
@@ -262,14 +274,14 @@ def _read_turn(mark: str, text: str, known: Mapping[str, str]) -> _Turn:
         names.append(f"{mark} {speaker}:" if mark.startswith(">") else f"{speaker}:")
     elif mark.startswith(">"):
         names.append(mark)
-    return _Turn(rest, speaker, tuple(sounds), tuple(names), sung)
+    return _Turn(rest, speaker, tuple(sounds), tuple(names), sung or singing)
 
 
 def _strip_music(text: str) -> tuple[str, bool]:
     """Strip the signs of a song; return the text and whether it had any."""
     hashed = _HASHED_SONG.fullmatch(text.strip())
     if hashed:
-        return hashed[1] or hashed[2], True
+        return re.sub(r"(?:^|(?<=\s))#(?=\s|$)", "", hashed[1] or hashed[2]), True
     stripped = _MUSIC.sub(" ", text)
     return (stripped, True) if stripped != text else (text, False)
 

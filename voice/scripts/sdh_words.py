@@ -20,8 +20,8 @@ squeal squelch stammer stutter swoosh thud thump tick toot trickle trill tut twe
 whimper whine whir whirr whisper whistle whoop whoosh yawn yell yelp""".split()
 _ENGLISH_ACTIONS = "open close play clear speak pop sing ring swallow".split()  # as "opens" and "opening" alone
 _ENGLISH_NOUNS = """alarm ambience applause breathing cheering clapping commotion crosstalk explosion
-footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping ringtone
-silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
+footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping pause
+ringtone silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
 _OTHER_LANGUAGES = """seufzt seufzer lacht lachen gelächter musik hustet husten schreit stöhnt flüstert weint schluchzt
 applaus jubel knallt klopft klingelt räuspert kichert keucht schnauft donner stille geräusch schüsse gähnt brüllt
 soupir soupire soupirs rire rires rit musique toux tousse crie cris sanglots murmure chuchote applaudissements
@@ -50,6 +50,9 @@ _PERSONAL = set(
     """i i'm i've i'll i'd you you're you've your we we're us my me mine it's that's don't can't isn't won't let's
 ich du wir ihr mir mich dich je j'ai tu nous vous moi yo tú nosotros io noi eu você nós я ты мы вы""".split()
 )
+_SINGING = set("singing sings sing sung singt singend chante chantant canta cantando cantano поёт поет".split())
+_OFF_SCREEN = ("v.o.", "vo", "o.s.", "os", "o.c.", "off", "cont'd", "cont’d", "contd", "cont.")
+_PLACES = ("on", "over", "in", "through", "from", "off", "via", "into", "to")  # "on phone", "to himself"
 _WORDS = re.compile(r"[\w'’&.]+")
 _MAX_NAME_WORDS = 5
 _MAX_CASELESS_NAME = 8  # characters of a name in a script without capitals
@@ -68,10 +71,31 @@ def is_sound(text: str, max_words: int = _MAX_SOUND_WORDS) -> bool:
     return any(word in _SOUNDS for word in words) or bool(_CASELESS_SOUNDS.search(text))
 
 
+def is_singing(text: str) -> bool:
+    """Say whether a text in brackets says that what follows is sung."""
+    return not _SINGING.isdisjoint(_list_words(text))
+
+
+def is_direction(text: str) -> bool:
+    """Say whether a text in brackets behind a name says how or where its owner speaks: "whispering", "V.O."."""
+    plain = text.strip().casefold()
+    return is_sound(plain) or plain in _OFF_SCREEN or plain.split(" ")[0] in _PLACES
+
+
 def is_sentence(text: str) -> bool:
     """Say whether a text in brackets is something that somebody says: it has persons, or ends as sentences do."""
     words = _list_words(text)
     return any(word in _PERSONAL for word in words) or len(words) > 1 and text.rstrip().endswith((".", "?", "!", "。"))
+
+
+def get_speaker_name(text: str, known: Collection[str]) -> str:
+    """Get the name in a text that names a speaker: without what follows a comma, or a place where it is known without.
+
+    known: names that speak elsewhere in the script, case folded: "JOHN ON PHONE" is JOHN where he speaks, else himself.
+    """
+    head = text.split(",")[0].strip()
+    alone = " ".join(_strip_place(head.split(" ")))
+    return alone if alone.casefold() in known and alone.casefold() not in _PEOPLE else head
 
 
 def is_speaker_name(text: str, known: Collection[str]) -> bool:
@@ -95,8 +119,14 @@ def is_speaker_name(text: str, known: Collection[str]) -> bool:
     if head.lower() == head.upper():  # a script without capitals
         return len(head) <= _MAX_CASELESS_NAME
     return all(
-        word[0].isupper() or word.casefold() in _PARTICLES or word[0].isdigit() or word[0] == "#" for word in words
+        word[0].isupper() or word.casefold() in _PARTICLES or word[0].isdigit() or word[0] == "#"
+        for word in _strip_place(words)
     )
+
+
+def _strip_place(words: list[str]) -> list[str]:
+    """Strip "on phone" and the like from the end of a name."""
+    return words[: next((k for k, word in enumerate(words) if k and word.casefold() in _PLACES), len(words))]
 
 
 def _is_sound_word(word: str) -> bool:

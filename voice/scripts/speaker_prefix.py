@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-_PREFIX = re.compile(r"(?P<name>[^\W\d_][\w .'’()&/-]{0,39}?)\s*(?::\s+|：\s*)(?P<rest>\S.*)", re.DOTALL)
+_PREFIX = re.compile(r"(?P<name>[^\W\d_][\w .'’()&/#-]{0,39}?)\s*(?::\s+|：\s*)(?P<rest>\S.*)", re.DOTALL)
 MAX_NAME_WORDS = 4
 
 

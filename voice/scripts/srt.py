@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Line, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
@@ -53,7 +52,7 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of an SRT file. Raises InvalidInputError for impossible times."""
-    return unroll_captions(parse_srt(file.text, file.name))
+    return parse_srt(file.text, file.name)
 
 
 def write(script: Script, suffix: str) -> str:
@@ -148,7 +147,7 @@ def strip_player_markup(body: str) -> str:
     Other angle brackets are text. Of ruby the base is kept: the reading says the same words once more. Files made from
     WebVTT or HTML write "&amp;" and "&lt;i&gt;"; a name that HTML does not know, or without ";", is text.
     """
-    text = _ENTITY.sub(_resolve_entity, PLAYER_MARKUP.sub("", strip_ruby_text(body)))
+    text = resolve_entities(PLAYER_MARKUP.sub("", strip_ruby_text(body)))
     return clean_text(PLAYER_MARKUP.sub("", text))
 
 
@@ -161,8 +160,9 @@ def strip_ruby_text(body: str) -> str:
     return _RUBY_TEXT_ALONE.sub("", within)
 
 
-def _resolve_entity(entity: re.Match[str]) -> str:
-    return html.unescape(entity[0]).replace("\xa0", " ")
+def resolve_entities(text: str) -> str:
+    """Resolve the entities of HTML in a text of a format that has none, such as "&amp;"; "&nbsp;" is a space."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]).replace("\xa0", " "), text)
 
 
 def _escape_text(text: str) -> str:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import ON_SCREEN, Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.ttml_content import (
@@ -123,7 +122,7 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of a TTML, IMSC or DAPT document. Raises what `parse_ttml` raises."""
-    return unroll_captions(parse_ttml(file.raw, file.name, options.language))
+    return parse_ttml(file.raw, file.name, options.language)
 
 
 def parse_xml(raw: bytes, name: str) -> etree._Element:

@@ -10,7 +10,8 @@ from mouthpiece.engine.errors import InvalidInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUBTITLE_HINT = "Export it as SRT or WebVTT from the program that made it, or convert it with a subtitle editor."
+_SUBTITLE_HINT = "Export it as SRT or WebVTT from the program that made it, or convert it with a subtitle editor."
+_SHEET_HINT = "Give a cue sheet (CSV or TAB) with columns such as character, tc in, tc out and text."
 
 
 class UnreadFormat(NamedTuple):
@@ -18,7 +19,7 @@ class UnreadFormat(NamedTuple):
 
     title: str
     mark: re.Pattern[str]
-    hint: str = SUBTITLE_HINT
+    hint: str = _SUBTITLE_HINT
 
 
 UNREAD_FORMATS: tuple[UnreadFormat, ...] = (
@@ -33,20 +34,24 @@ UNREAD_FORMATS: tuple[UnreadFormat, ...] = (
         re.compile(
             r"\s*SESSION NAME:|(?:.*\n){0,60}?T R A C K {2}L I S T I N G|(?:.*\n){0,60}?M A R K E R S {2}L I S T I N G"
         ),
-        "Give a cue sheet (CSV or TAB) with columns such as character, tc in, tc out and text.",
+        _SHEET_HINT,
     ),
     UnreadFormat("MPL2", re.compile(r"\s*\[\d+\]\[\d*\]")),
     UnreadFormat(
         "an edit decision list (EDL)",
         re.compile(r"\s*TITLE:.*\n(?:FCM:|\s*\d{3,6}\s+\S+\s+[AVB])"),
-        "Give a cue sheet.",
+        _SHEET_HINT,
     ),
     UnreadFormat("Avid DS captions", re.compile(r"\s*@ This file written with|\s*<begin subtitles>")),
     UnreadFormat("Spruce STL", re.compile(r"\s*(?:\$\w+\s*=|//.*\n(?:.*\n){0,40}?\$\w+\s*=)")),
     UnreadFormat("VobSub, which holds pictures of text", re.compile(r"\s*# VobSub index file")),
+    UnreadFormat("an Audacity label track", re.compile(r"\s*\d+[.,]\d+\t\d+[.,]\d+\t"), _SHEET_HINT),
+    UnreadFormat("a Praat TextGrid", re.compile(r"\s*(?:File type = )?\"ooTextFile"), _SHEET_HINT),
     UnreadFormat("RealText", re.compile(r"\s*<window\b", re.IGNORECASE)),
 )
-_ARROW = re.compile(r"^[ \t]*(\d[\d:.,;]*:[\d:.,;]*)[ \t]*-+>[ \t]*(\d[\d:.,;]*:[\d:.,;]*)", re.MULTILINE)
+_TIME = r"\d+(?:[:.,;]\d+){2,}"
+_CUE_TIMES = re.compile(rf"^[ \t]*({_TIME})[ \t]*((?:[-–—=][ \t]*)+>|→|➔)[ \t]*(\S*)", re.MULTILINE)
+_ARROW = re.compile(r"-+>")
 _SUBTITLE_TIME = re.compile(r"(?:\d{1,6}:)?\d{1,2}:\d{1,2}(?:[.,]\d{1,9})?")
 _TIMECODE = re.compile(r"(?<![\d:])\d{1,3}:[0-5]?\d:[0-5]?\d[:;.,]\d{1,3}(?![\d:])")
 _TIMED_ROW = re.compile(r"[ \t]*[\[({<]?[ \t]*(?:\d{1,3}:)?\d{1,3}:[0-5]\d(?:[.,]\d{1,3})?(?!\d)")
@@ -67,13 +72,14 @@ def reject_broken_cue_times(path: Path, text: str) -> None:
 
     Raises InvalidInputError with the time and its row.
     """
-    for found in _ARROW.finditer(text):
-        wrong = next((time for time in found.groups() if not _SUBTITLE_TIME.fullmatch(time.rstrip(".,;:"))), None)
-        if wrong is not None:
+    for found in _CUE_TIMES.finditer(text):
+        wrong = next((time for time in found.group(1, 3) if not _SUBTITLE_TIME.fullmatch(time)), None)
+        if wrong is not None or not _ARROW.fullmatch(found[2]):
             row = text.count("\n", 0, found.start(1)) + 1
+            what = f"'{wrong}' is not a time" if wrong else f"'{found[0].strip()}' is not a pair of times"
             raise InvalidInputError(
-                f"{path}, row {row}: '{wrong}' is not a time.",
-                hint="Write hours, minutes and seconds, then a comma or a point and milliseconds: 00:00:00,500.",
+                f"{path}, row {row}: {what}.",
+                hint="Write hours:minutes:seconds, a comma or point and milliseconds: 00:00:00,500 --> 00:00:02,000.",
                 code="bad_time",
             )
 

@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import InvalidInputError
-from mouthpiece.voice.scripts.rolling_captions import unroll_captions
 from mouthpiece.voice.scripts.script import Line, Remark, Script, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.script_format import Match
 from mouthpiece.voice.scripts.speaker_prefix import split_speakers
@@ -50,7 +49,7 @@ def sniff(text: str, suffix: str) -> Match:
 
 def read(file: ScriptFile, options: ScriptReadOptions) -> Script:
     """Read the Script of a WebVTT file. Raises InvalidInputError for times that cannot be read."""
-    return unroll_captions(parse_vtt(file.text, file.name))
+    return parse_vtt(file.text, file.name)
 
 
 def write(script: Script, suffix: str) -> str:

@@ -10,8 +10,9 @@ from mouthpiece.voice.scripts.script_format import ScriptReadOptions
 STYLE = "Style: {},Arial,40,&H00FFFFFF,&H000000FF,&H00000000,&H00000000,0,0,0,0,100,100,0,0,1,2,0,{},10,10,10,1\n"
 HEAD = (
     "[Script Info]\nScriptType: v4.00+\nPlayResX: 1280\nPlayResY: 720\n\n[V4+ Styles]\n"
-    "Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline,"
-    " StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n"
+    "Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic,"
+    " Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR,"
+    " MarginV, Encoding\n"
 )
 EVENTS = "\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
 
@@ -124,3 +125,7 @@ def test_layers_of_one_text_are_one_line_but_two_people_are_two(tmp_path):
     script = read_script(tmp_path / "a.ass")
     assert [line.speaker for line in script.lines] == ["Ben", "Ada"]
     assert "2 left out: the same text in another layer" in script.remarks[0].text
+
+
+def test_entities_that_a_converter_left_in_ass_are_resolved(read):
+    assert list_texts(read(("Default", "", "", "Salt &amp; pepper&nbsp;only"))) == ["Salt & pepper only"]

@@ -27,13 +27,15 @@ def list_remarks(script, kind):
 
 
 def test_a_row_of_blanks_belongs_to_the_text_of_a_webvtt_cue(tmp_path):
-    text = "WEBVTT\n\n00:01.000 --> 00:03.000\nThe kettle is on.\n \nPour it, please.\n\t \nNow.\n\n00:04.000 --> 00:06.000\n \nThanks.\n"
+    first = "00:01.000 --> 00:03.000\nThe kettle is on.\n \nPour it, please.\n\t \nNow."
+    text = f"WEBVTT\n\n{first}\n\n00:04.000 --> 00:06.000\n \nThanks.\n"
     script = read(tmp_path, "a.vtt", text)
     assert list_texts(script) == [(1, "The kettle is on.\nPour it, please.\nNow."), (4, "Thanks.")]
 
 
 def test_times_end_the_cue_before_them_with_and_without_an_empty_row(tmp_path):
-    text = "WEBVTT\n\n1\n00:01.000 --> 00:02.000\none\n \n2\n00:03.000 --> 00:04.000\ntwo\n00:05.000 --> 00:06.000\nI count\n3\n \n00:07.000 --> 00:08.000\nfour\n"
+    numbered = "1\n00:01.000 --> 00:02.000\none\n \n2\n00:03.000 --> 00:04.000\ntwo"
+    text = f"WEBVTT\n\n{numbered}\n00:05.000 --> 00:06.000\nI count\n3\n \n00:07.000 --> 00:08.000\nfour\n"
     script = read(tmp_path, "a.vtt", text)
     assert list_texts(script) == [(1, "one"), (3, "two"), (5, "I count\n3"), (7, "four")]
     assert [line.id for line in script.lines][:2] == ["1", "2"]
@@ -68,8 +70,10 @@ def test_words_with_ruby_are_read_once(tmp_path, name, head, body):
 
 TTML = (
     '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" xmlns:ttm="http://www.w3.org/ns/ttml#metadata"'
-    ' xml:lang="ja"><head><styling><style xml:id="reading" tts:ruby="text"/><style xml:id="small" style="reading" tts:fontSize="50%"/>'
-    '<style xml:id="a" style="b"/><style xml:id="b" style="a"/></styling></head><body><div>{}</div></body></tt>'
+    ' xml:lang="ja"><head><styling><style xml:id="reading" tts:ruby="text"/>'
+    '<style xml:id="small" style="reading" tts:fontSize="50%"/>'
+    '<style xml:id="a" style="b"/>'
+    '<style xml:id="b" style="a"/></styling></head><body><div>{}</div></body></tt>'
 )
 
 

@@ -114,3 +114,30 @@ def test_words_said_again_after_a_pause_are_not_taken_for_rows_that_stayed(tmp_p
 def test_a_script_that_repeats_rows_is_written_as_it_is(tmp_path):
     lines = tuple(Line(str(k), "", F(k), F(k + 1), text) for k, text in enumerate(("a", "a\nb", "b\nc"), 1))
     assert "a\nb" in write_script(Script(lines), tmp_path / "a.srt").read_text()
+
+
+def test_rows_that_roll_while_cues_overlap_end_where_the_next_row_comes(tmp_path):
+    cues = [(240, 4000, ROWS[0]), (2320, 6000, f"{ROWS[0]}\n{ROWS[1]}"), (4560, 6800, f"{ROWS[1]}\n{ROWS[2]}")]
+    script = read_script(write_cues(tmp_path, "a.srt", cues))
+    assert list_lines(script) == [(0.24, ROWS[0]), (2.32, ROWS[1]), (4.56, ROWS[2])]
+    assert [float(line.end) for line in script.lines] == [2.32, 4.56, 6.8]
+
+
+def test_sounds_between_rolling_rows_are_left_out_as_elsewhere(tmp_path):
+    cues = [
+        *ROLLING[:4],
+        (4560, 6800, f"{ROWS[1]}\n[Music]"),
+        (6800, 6810, "[Music]\n "),
+        (6810, 7900, f"[Music]\n{ROWS[2]}"),
+    ]
+    script = read_script(write_cues(tmp_path, "a.vtt", cues))
+    assert list_lines(script) == [(0.24, ROWS[0]), (2.32, ROWS[1]), (6.81, ROWS[2])]
+
+
+def test_lines_of_a_song_that_are_sung_again_stay(tmp_path):
+    texts = ["Let it be", "Let it be", "Let it be, let it be", "Let it be", "Let it be", "Let it be", "Whisper words"]
+    script = read_script(write_cues(tmp_path, "a.srt", [(k * 2500, k * 2500 + 2500, t) for k, t in enumerate(texts)]))
+    assert [line.text for line in script.lines] == texts
+    lrc = tmp_path / "a.lrc"
+    lrc.write_text("".join(f"[00:{k * 3:02d}.00]{text}\n" for k, text in enumerate(texts)))
+    assert [line.text for line in read_script(lrc, F(30)).lines] == texts

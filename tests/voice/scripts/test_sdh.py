@@ -95,6 +95,7 @@ def test_all_formats_are_resolved_alike(tmp_path, name, text):
         ("(MARTHA) Wait", [("MARTHA", "Wait")]),
         ("I was (laughs) there.", [("", "I was there.")]),
         ("[in French] Bonjour", [("", "Bonjour")]),
+        ("[[sighs]] Fine.", [("", "Fine.")]),
         ("*sighs* Fine.", [("", "Fine.")]),
         ("- [gasps]\n- What?", [("", "What?")]),
         ("-¿Qué?\n-¡Nada!", [("", "¿Qué?"), ("", "¡Nada!")]),
@@ -151,8 +152,21 @@ def test_words_without_marks_stay_as_they_are(text):
     assert said(script) == [("", text)] and script.remarks == ()
 
 
+def test_songs_are_marked_however_they_are_written():
+    for text in ("♪ La la ♪", "# La la #", "♫ La\nla", "[singing] La la", "¶ La la ¶"):
+        (line,) = resolve(text).lines
+        assert (line.notes, line.text.replace("\n", " ")) == ("sung", "La la"), text
+    assert resolve("# Row #\n# boat #").lines[0].text == "Row\nboat"
+
+
+def test_entities_and_numbered_speakers_are_read(tmp_path):
+    path = write_srt(tmp_path / "a.srt", ["&gt;&gt; MAN #1: Hi.", "MAN #1: Ho.", "-[Martha] Wait!\n-[John] No!"])
+    assert said(read_script(path)) == [("MAN #1", "Hi."), ("MAN #1", "Ho."), ("Martha", "Wait!"), ("John", "No!")]
+
+
 def test_a_direction_in_the_name_is_not_another_speaker():
     assert said(resolve("Hush.", speaker="MARTHA (whispering)")) == [("MARTHA", "Hush.")]
+    assert said(resolve("Hush.", speaker="JOHN (on phone)")) == [("JOHN", "Hush.")]
     assert said(resolve("Hush.", speaker="ANNA (child)")) == [("ANNA (child)", "Hush.")]
     assert said(resolve("Hi.\nBOB: Ho.", speaker="ANNA")) == [("ANNA", "Hi."), ("BOB", "Ho.")]
 
@@ -160,6 +174,12 @@ def test_a_direction_in_the_name_is_not_another_speaker():
 def test_a_speaker_is_written_as_elsewhere_in_the_script():
     lines = (Line("1", "Martha", F(0), F(1), "Hi."), Line("2", "", F(1), F(2), "[MARTHA] Wait."))
     assert resolve_sdh(Script(lines)).speakers == ("Martha",)
+    lines = (
+        *lines,
+        Line("3", "", F(2), F(3), "[MARTHA ON PHONE] Yes."),
+        Line("4", "", F(3), F(4), "[Jo on phone] No."),
+    )
+    assert resolve_sdh(Script(lines)).speakers == ("Martha", "Jo on phone")
 
 
 def test_the_original_of_a_line_loses_its_sounds_too():

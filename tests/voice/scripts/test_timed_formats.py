@@ -135,6 +135,8 @@ def test_an_ebu_stl_whose_start_is_after_its_first_line_counts_from_zero(tmp_pat
         ("a.txt", "SESSION NAME:\tDub\nSAMPLE RATE:\t48000.0\n", "Pro Tools"),
         ("a.txt", "[12][50]The kettle is on.\n", "MPL2"),
         ("a.edl", "TITLE: Dub\nFCM: NON-DROP FRAME\n001  AX  V  C  00:00:00:00 00:00:01:00\n", "EDL"),
+        ("a.txt", "0.500000\t2.000000\tThe kettle is on.\n", "Audacity"),
+        ("a.TextGrid", 'File type = "ooTextFile"\nObject class = "TextGrid"\n', "TextGrid"),
         ("a.stl", "$FontName = Arial\n00:00:01:00 , 00:00:02:00 , Hello.\n", "Spruce"),
     ],
 )
@@ -171,6 +173,20 @@ def test_a_time_with_a_wrong_sign_is_named(tmp_path, name):
     with pytest.raises(InvalidInputError, match="row 6: '00:00:00:500' is not a time") as refusal:
         read(tmp_path, name, good + "2\n00:00:00:500 --> 00:00:02:000\nThe kettle is on.\n")
     assert "00:00:00,500" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        "00.00.01,000 --> 00.00.02,000",
+        "00:00:01,000 -- > 00:00:02,000",
+        "00:00:01,000 --> soon",
+        "00:00:01,000 → 00:00:02,000",
+    ],
+)
+def test_times_that_are_nearly_those_of_a_cue_are_not_spoken(tmp_path, times):
+    with pytest.raises(InvalidInputError, match="row 5: '.*' is not a (pair of )?time"):
+        read(tmp_path, "a.srt", f"1\n00:00:00,100 --> 00:00:00,400\nHello.\n2\n{times}\nPour it.\n")
 
 
 def test_a_text_that_begins_with_a_brace_is_no_project(tmp_path):
