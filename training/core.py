@@ -158,10 +158,10 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
     inverse of the similarity matrix, so that it gives nearly the same activations.
     """
     load_earlier_weights(path, "core", net, average)
-    if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
-        turn = torch.linalg.solve(
-            net.phone_similarity + 0.1 * torch.eye(len(net.phone_similarity)), torch.eye(len(net.phone_similarity))
-        )
+    similarity = net.phone_similarity
+    if path.exists() and similarity is not None and not read_state(path, "core")[1].get("relatives"):
+        unit = torch.eye(len(similarity))
+        turn = torch.linalg.solve(similarity + 0.1 * unit, unit)
         for module in (net, average):
             with torch.no_grad():
                 convolution: Any = module.sound_in[0]
