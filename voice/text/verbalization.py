@@ -136,9 +136,10 @@ def _say_money(sign: str, number: str, millions: str, base: str, signs: SignWord
     if amount is None:
         return ""
     if millions:
-        joint = signs.of_millions.split("|")
-        elided = len(joint) > 1 and several[0] in "aeiouyé"
-        return f"{number} {millions} " + (joint[-1] + several if elided else f"{joint[0]} {several}".strip())
+        preposition, _, elided = signs.of_millions.partition("|")
+        if elided and several[0] in "aeiouyé":
+            return f"{number} {millions} {elided}{several}"
+        return f"{number} {millions} {preposition} {several}".replace("  ", " ")
     if base == "zh":
         return number + several
     cents = (amount % 1) * 100

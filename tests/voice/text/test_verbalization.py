@@ -104,6 +104,8 @@ OTHERS = {
         2½ | deux et demi
         ¾ | trois quarts
         5 °C | cinq degrés Celsius
+        2 millions € | deux millions d'euros
+        3 millions $ | trois millions de dollars
         90 km/h | 90 kilomètres-heure
     """,
     "it": """
