@@ -61,7 +61,7 @@ class AVCore(nn.Module):
     Source: flow matching 2210.02747 on a DiT 2212.09748; per-stream noise levels after 2303.06555 (UniDiffuser).
     """
 
-    phone_similarity: torch.Tensor
+    phone_similarity: Tensor | None  # buffer (phones, phones); None without relatives
 
     def __init__(self, width: int = 192, depth: int = 6, heads: int = 6, relatives: bool = False) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import hashlib
 __version__ = "0.2.0"
 # Raise by one with every change that makes an output differ (an algorithm, a constant, a network's code), and with
 # every change of what is kept in a cache. A change that leaves outputs as they are needs no new number.
-CACHE_SCHEMA = 2
+CACHE_SCHEMA = 3
 
 
 def get_code_version() -> str:

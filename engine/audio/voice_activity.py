@@ -43,7 +43,8 @@ def _load_network(name: str) -> InferenceSession:
     import onnxruntime
 
     spec = importlib.util.find_spec("silero_vad")
-    path = Path(spec.submodule_search_locations[0]) / "data" / name if spec else None
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0]) / "data" / name if folders else None
     if path is None or not path.is_file():
         raise MissingDependencyError(
             f"silero-vad: {name} is not installed.", hint="Install silero-vad 6.2 or later.", code="no_vad"

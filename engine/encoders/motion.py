@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ class ResBlock(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add the residual to x (B, width, H, W)."""
@@ -68,12 +69,12 @@ class MotionEncoder(nn.Module):
         self.from_low, self.from_mid = nn.Conv2d(4 * w, 3 * w, 1), nn.Conv2d(3 * w, 2 * w, 1)
         self.up_mid, self.up_high = ResBlock(3 * w), ResBlock(2 * w)
         self.out = nn.Sequential(nn.GroupNorm(8, 2 * w), nn.SiLU(), nn.Conv2d(2 * w, 2, 3, padding=1))
-        nn.init.zeros_(self.out[-1].weight)
+        nn.init.zeros_(cast("nn.Conv2d", self.out[-1]).weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode crops to displacements, float32."""
         u = F.pixel_unshuffle(x, 2)
-        grid = make_coordinate_grid(*u.shape[2:], device=u.device).to(u.dtype)
+        grid = make_coordinate_grid(u.shape[2], u.shape[3], device=u.device).to(u.dtype)
         a = self.inlet(torch.cat([u, grid.expand(len(u), -1, -1, -1)], 1))
         h = self.high(a)
         m = self.mid(h)

@@ -52,8 +52,9 @@ def compute_log_mel(wave: np.ndarray) -> torch.Tensor:
 
     wave: (S,) float32 at 16 kHz, from `normalize_level`.
     """
-    wave = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
-    s = torch.stft(wave, 512, HOP_SAMPLES, 400, torch.hann_window(400), pad_mode="constant", return_complex=True).abs()
+    samples = torch.as_tensor(np.ascontiguousarray(wave), dtype=torch.float32)
+    window = torch.hann_window(400)
+    s = torch.stft(samples, 512, HOP_SAMPLES, 400, window, pad_mode="constant", return_complex=True).abs()
     frames = max(1, len(wave) // HOP_SAMPLES)
     return torch.log((_MEL_FILTERS @ s[:, :frames]).clamp_min(1e-4)) * 0.4 + 1.2
 

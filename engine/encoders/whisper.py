@@ -164,13 +164,13 @@ def _rename_tensors(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, int], 
     if quantized:
         raise ValueError(f"{quantized} is {unused[quantized].dtype}, need float16 or float32")
     dims = _read_sizes(tensors, unused)
-    layers = []
+    layers: list[tuple[str, tuple[str, ...]]] = []
     for side, depth in (("encoder", dims["n_audio_layer"]), ("decoder", dims["n_text_layer"])):
         for k in range(depth):
             block = f"{side}.blocks.{k}"
-            for name, targets in _BLOCK_LAYERS:
-                layers.append((f"{side}/layer_{k}/{name}", tuple(f"{block}.{target}" for target in targets)))
-    state = {}
+            for name, parts in _BLOCK_LAYERS:
+                layers.append((f"{side}/layer_{k}/{name}", tuple(f"{block}.{part}" for part in parts)))
+    state: dict[str, torch.Tensor] = {}
     for source, targets in (*layers, *_OUTER_LAYERS):
         state |= _take_layer(unused, source, targets)
     for side in ("encoder", "decoder"):

@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -174,8 +174,9 @@ def _to_eight_bit(image: Image.Image, path: Path) -> Image.Image:
 def _shrink(image: Image.Image, max_side_px: int) -> Image.Image:
     """Shrink a picture so that its long side fits."""
     scale = max_side_px / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS, reducing_gap=2.0)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    method = Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS
+    return image.resize((width, height), method, reducing_gap=2.0)
 
 
 def _flatten_transparency(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -197,7 +198,8 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return cast("Image.Image", converted)  # None only for a conversion in place
     except ImageCms.PyCMSError:
         return image
 
@@ -219,6 +221,6 @@ def write_image(
         )
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise MouthpieceError(f"{path}: pixels are {pixels.dtype} {pixels.shape}, need uint8 (H, W, 3) or (H, W).")
-    lossy = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    lossy: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     with atomic_write(path, overwrite, inputs) as part:
         Image.fromarray(np.ascontiguousarray(pixels)).save(part, **lossy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import soundfile
@@ -14,7 +14,7 @@ from mouthpiece.engine.files import atomic_write, check_output_file, get_part_pa
 from mouthpiece.engine.media.containers import CONTAINERS, get_output_format, list_video_suffixes
 from mouthpiece.engine.media.frame_times import read_presentation_stamps
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input
-from mouthpiece.engine.media.streams import find_video_stream
+from mouthpiece.engine.media.streams import find_video_stream, get_time_base
 from mouthpiece.engine.media.writing import SoundTrack, open_output, pad_or_trim_blocks, read_delivery_blocks
 from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples, round_half_up
 
@@ -93,7 +93,8 @@ def _copy_packets(
             if shown is not None and packet.dts is not None:
                 packet.pts, packet.dts = shown.get(packet.dts, packet.dts), packet.dts - delay
             packet.pts, packet.dts = (None if stamp is None else stamp - start for stamp in (packet.pts, packet.dts))
-            track.write(until=count_samples(max(0, packet.dts) * packet.time_base, DELIVERY_HZ))
+            decoded = cast("int", packet.dts)  # _stamp_packets gives every packet one
+            track.write(until=count_samples(max(0, decoded) * packet.time_base, DELIVERY_HZ))
             packet.stream = copy
             container.mux(packet)
             packets += 1
@@ -124,8 +125,8 @@ def _stamp_backwards(packets: Sequence[av.Packet], picture: VideoStream) -> Iter
     """Set the decoding times of packets from that of the last, one frame's length apart."""
     step = 1
     if picture.average_rate:
-        step = max(1, round_half_up(1 / (picture.average_rate * picture.time_base)))
-    last = packets[-1].dts
+        step = max(1, round_half_up(1 / (picture.average_rate * get_time_base(picture))))
+    last = cast("int", packets[-1].dts)  # the caller read it from the file
     for before, packet in zip(range(len(packets) - 1, -1, -1), packets):
         packet.dts = last - before * step
         yield packet

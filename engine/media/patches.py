@@ -43,7 +43,7 @@ def apply_patch(frame: av.VideoFrame, patch: FramePatch, matrix: int, turns: int
     bits = frame.format.components[0].bits
     full = frame.format.name.startswith("yuvj") or int(frame.color_range) == FULL_RANGE
     luma, chroma = (1, 1) if full else (_LIMITED_LUMA, _LIMITED_CHROMA)
-    y = delta @ np.array([red, 1 - red - blue, blue], np.float32)
+    y: np.ndarray = delta @ np.array([red, 1 - red - blue, blue], np.float32)
     changes = (luma * y, chroma * (delta[..., 2] - y) / (2 - 2 * blue), chroma * (delta[..., 0] - y) / (2 - 2 * red))
     frame.make_writable()
     for number, change in enumerate(changes):
@@ -60,7 +60,9 @@ def get_plane(frame: av.VideoFrame, number: int, bits: int) -> np.ndarray:
     number: 0 for luma, 1 and 2 for chroma.  bits: of a component.
     """
     plane, dtype = frame.planes[number], np.uint8 if bits == 8 else np.uint16
-    rows = np.frombuffer(plane, dtype)[: plane.height * (plane.line_size // dtype().itemsize)].reshape(plane.height, -1)
+    # numpy's stub knows no object with the buffer protocol, such as a plane, before Python 3.12
+    values: np.ndarray = np.frombuffer(plane, dtype)  # type: ignore[call-overload]
+    rows = values[: plane.height * (plane.line_size // dtype().itemsize)].reshape(plane.height, -1)
     return rows[:, : plane.width]
 
 

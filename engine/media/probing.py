@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import av
 
@@ -16,6 +16,7 @@ from mouthpiece.engine.errors import InvalidInputError
 from mouthpiece.engine.files import check_input_file
 from mouthpiece.engine.media.containers import list_video_names
 from mouthpiece.engine.media.streams import (
+    find_audio_stream,
     find_video_stream,
     get_time_base,
     has_variable_rate,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -65,19 +65,19 @@ def probe(path: str | Path) -> MediaInfo:
     """
     with open_input(path, "media file") as container:
         video = find_video_stream(container)
-        audio = container.streams.best("audio")
-        if video is None and audio is None:
+        audio = find_audio_stream(container)
+        main = video or audio
+        if main is None:
             raise InvalidInputError(
                 f"{path}: neither sound nor moving picture in it.", hint="Give a recording or a video."
             )
-        main = video or audio
         facts: dict[str, Any] = {"path": Path(path), "has_video": video is not None, "has_audio": audio is not None}
-        if main is not None and main.duration is not None and main.time_base is not None:
-            facts["duration"] = main.duration * main.time_base
+        if main.duration is not None:
+            facts["duration"] = main.duration * get_time_base(main)
         elif container.duration is not None:
             facts["duration"] = Fraction(container.duration, av.time_base)
         if audio is not None:
-            facts |= read_sound_facts(cast("AudioStream", audio))
+            facts |= read_sound_facts(audio)
         if video is not None:
             frame, stamps = _scan_frames(container, video)
             if frame is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -26,6 +26,7 @@ from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
 from mouthpiece.engine.media.frame_times import make_clock
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input, probe
 from mouthpiece.engine.media.streams import (
+    find_audio_stream,
     find_video_stream,
     get_announced_samples,
     get_colour_matrix,
@@ -61,7 +62,7 @@ def open_sound_stream(
     header says.
     """
     with open_input(path, "recording") as container:
-        stream = container.streams.best("audio")
+        stream = find_audio_stream(container)
         if stream is None or stream.codec_context is None:
             raise InvalidInputError(
                 f"{path}: no sound in it.", hint="Give a recording or a video with sound.", code="no_sound"
@@ -71,8 +72,8 @@ def open_sound_stream(
         names = tuple(channel.name for channel in context.layout.channels)
         if len(set(names)) != context.channels:  # the file names no loudspeakers
             names = CHANNEL_NAMES[context.channels]
-        blocks = _read_timed_blocks(container, stream, path)
-        blocks = place_blocks(blocks, context.sample_rate, get_announced_samples(container, stream), path)
+        timed_blocks = _read_timed_blocks(container, stream, path)
+        blocks = place_blocks(timed_blocks, context.sample_rate, get_announced_samples(container, stream), path)
         mix = make_mix_matrix(names, channels) if channels and len(names) > channels else make_channel_map(names)
         if mix is not None:
             blocks = (mix @ block for block in blocks)
@@ -92,7 +93,8 @@ def _read_timed_blocks(
             raise InvalidInputError(
                 f"{path}: the sound changes its sample rate on the way.", hint="Convert it to WAV first."
             )
-        position = None if frame.pts is None else count_samples(frame.pts * frame.time_base - zero, rate_hz)
+        unit = cast("Fraction", frame.time_base)  # a decoded frame has one
+        position = None if frame.pts is None else count_samples(frame.pts * unit - zero, rate_hz)
         for out in to_float.resample(frame):
             yield position, _to_samples(out)
 
@@ -188,7 +190,8 @@ class VideoReader:
         if not self.info.has_video:
             raise InvalidInputError(f"{path}: no moving picture in it.", hint="Give a video.", code="no_video")
         self.truncated = False
-        self._context, self._container = open_input(path, "video"), None
+        self._context = open_input(path, "video")
+        self._container: InputContainer | None = None
 
     def __enter__(self) -> VideoReader:
         self._container = self._context.__enter__()
@@ -207,11 +210,11 @@ class VideoReader:
         """Read triples of index, exact time in seconds, and the decoder's own frame, neither turned nor converted."""
         if self._container is None:
             raise MouthpieceError("VideoReader is used outside of its 'with' block.")
-        stream = find_video_stream(self._container)
+        stream = cast("VideoStream", find_video_stream(self._container))  # __init__ refuses a file without one
         stream.thread_type = "AUTO"
         zero, step = get_time_origin(self._container, stream), 1 / (self.info.rate or _ASSUMED_RATE)
         clock, index, time, packets = make_clock(self._container), 0, -step, 0
-        for packet in self._demux(stream):
+        for packet in self._demux(self._container, stream):
             packets += packet.size > 0
             if clock is not None:
                 clock.register(packet)
@@ -223,10 +226,10 @@ class VideoReader:
                     clock.discard(packet)
                 continue
             for frame in frames:
-                stamp, start = frame.pts, zero
+                stamp, start, unit = frame.pts, zero, cast("Fraction", frame.time_base)  # a decoded frame has one
                 if clock is not None:
-                    stamp, start = clock.take_stamp(), (clock.first or 0) * frame.time_base
-                time = time + step if stamp is None else stamp * frame.time_base - start
+                    stamp, start = clock.take_stamp(), (clock.first or 0) * unit
+                time = time + step if stamp is None else stamp * unit - start
                 yield index, time, frame
                 index += 1
         if packets < (stream.frames or 0):
@@ -234,10 +237,10 @@ class VideoReader:
         if index == 0:
             raise make_undecodable_error(self.path)
 
-    def _demux(self, stream: VideoStream) -> Iterator[av.Packet]:
+    def _demux(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
         """Demultiplex the packets of the picture, up to where the file breaks off."""
         try:
-            yield from self._container.demux(stream)
+            yield from container.demux(stream)
         except READ_ERRORS:
             self.truncated = True
 

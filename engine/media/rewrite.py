@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import struct
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import av
 from av.codec.context import Flags
@@ -104,6 +104,7 @@ class VideoRewriter(VideoOutput):
             blocks = pad_or_trim_blocks(blocks, count_samples(duration, DELIVERY_HZ))
         super().__init__(path, info.rate or Fraction(25), blocks, crf=crf, overwrite=overwrite, inputs=inputs)
         self._info = info
+        self._time_base = cast("Fraction", info.time_base)  # a film has a picture, and so a time base
         self._stamps: list[int] = []  # presentation times of all frames so far
         self._encoder: VideoCodecContext | None = None  # of the segment that is written
         self._coded: list[av.Packet] = []  # of that segment
@@ -131,10 +132,11 @@ class VideoRewriter(VideoOutput):
             apply_patch(frame, patch, matrix, round(self._info.rotation_degrees / 90))
         if frame.width % 2 or frame.height % 2:
             frame = pad_to_even(frame)
-        frame.pts, frame.dts, frame.time_base = self._next_stamp(time), None, self._info.time_base
+        frame.pts, frame.dts, frame.time_base = self._next_stamp(time), None, self._time_base
         frame.pict_type = 0  # the film's own kinds of frames would rule the encoder
         if self._encoder is None:
-            self._encoder = self._configure_encoder(type(context).create(self._codec.encoder, "w"), context)
+            encoder = cast("VideoCodecContext", type(context).create(self._codec.encoder, "w"))
+            self._encoder = self._configure_encoder(encoder, context)
         self._coded += self._encoder.encode(frame)
         self.frames += 1
         if self.frames % SEGMENT_FRAMES == 0:
@@ -177,7 +179,7 @@ class VideoRewriter(VideoOutput):
 
     def _next_stamp(self, time: Fraction) -> int:
         """Round the next frame's time to the film's own clock, always later than that of the frame before."""
-        stamp = round_half_up(time / self._info.time_base)
+        stamp = round_half_up(time / self._time_base)
         self._stamps.append(max(stamp, self._stamps[-1] + 1) if self._stamps else stamp)
         return self._stamps[-1]
 
@@ -186,7 +188,8 @@ class VideoRewriter(VideoOutput):
         if self._encoder is None:
             return
         rows = [
-            EncodedPacket(packet.pts, packet.duration or 0, packet.is_keyframe, bytes(packet))
+            # an encoder stamps every packet
+            EncodedPacket(cast("int", packet.pts), packet.duration or 0, packet.is_keyframe, bytes(packet))
             for packet in (*self._coded, *self._encoder.encode(None))
         ]
         self._encoder, self._coded = None, []
@@ -198,12 +201,12 @@ class VideoRewriter(VideoOutput):
         """Write packets with their decoding times, and the sound up to each."""
         for row in rows:
             packet = av.Packet(row.data)
-            packet.stream, packet.time_base = self._video, self._info.time_base
+            packet.stream, packet.time_base = self._video, self._time_base
             packet.pts, packet.dts = row.stamp, self._next_decoding_stamp()
             packet.duration, packet.is_keyframe = row.duration, row.is_keyframe
             if packet.dts > packet.pts:
                 raise MouthpieceError(f"{self._info.path}: a frame at {row.stamp} is coded later than it is shown.")
-            self._write_sound(until=count_samples(max(0, packet.dts) * self._info.time_base, DELIVERY_HZ))
+            self._write_sound(until=count_samples(max(0, packet.dts) * self._time_base, DELIVERY_HZ))
             self._mux(packet)
             self._muxed += 1
 
@@ -252,7 +255,7 @@ class VideoRewriter(VideoOutput):
         fix_threads(encoder, self._codec)
         if self._info.field_order is not None:
             encoder.flags |= _INTERLACED
-        encoder.time_base, encoder.framerate = self._info.time_base, self.rate
+        encoder.time_base, encoder.framerate = self._time_base, self.rate
         if encoder is not like:
             for name in _HEADER_FIELDS:
                 value = getattr(like, name)

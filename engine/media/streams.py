@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -15,12 +15,13 @@ from mouthpiece.engine.timeline import count_samples, round_half_up, snap_to_sta
 from mouthpiece.engine.types import HdrMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
     from typing import Any
 
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.sidedata.sidedata import SideData
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -53,6 +54,11 @@ def find_video_stream(container: InputContainer) -> VideoStream | None:
         return None
     films = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
     return films[0] if films else None
+
+
+def find_audio_stream(container: InputContainer) -> AudioStream | None:
+    """Find the stream of sound, of several the default one; None where there is none."""
+    return cast("AudioStream | None", container.streams.best("audio"))
 
 
 def get_time_origin(container: InputContainer, fallback: AudioStream | VideoStream) -> Fraction:
@@ -132,7 +138,9 @@ def _read_field_order(stream: VideoStream, frame: VideoFrame) -> int | None:
 
 def _list_side_data(frame: VideoFrame) -> dict[str, bytes]:
     """List the side data of a decoded frame by FFmpeg's names."""
-    return {data.type.name: bytes(data) for data in frame.side_data}
+    # PyAV's stub calls the container a dict by name
+    rows = cast("Iterable[SideData]", frame.side_data)
+    return {row.type.name: bytes(row) for row in rows}
 
 
 def read_hdr_metadata(frame: VideoFrame) -> HdrMetadata:

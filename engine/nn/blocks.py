@@ -30,7 +30,7 @@ class DiTBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
-        self.cross = None
+        self.cross: Attention | None = None
         if context_width is not None:
             self.cross_norm = nn.LayerNorm(width, eps=1e-6)
             self.cross = Attention(width, heads, context_width)
@@ -64,7 +64,7 @@ class DiTBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(e)
         steered = modulate(self.attention_norm(x), shift_a, scale_a)
         x = x + gate_a * self.attention(steered, mask=mask, angles=angles)
-        if context is not None:
+        if context is not None and self.cross is not None:
             x = x + self.cross(self.cross_norm(x), context, context_mask)
         x = x + gate_m * self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
         return mask_tokens(x, mask)
@@ -117,8 +117,8 @@ class MixBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, 3 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(3 * width, width)
         )
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        for parameter in self.mlp[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Run the block on ticks (B, N, width); absent ones (mask (B, N) bool False) count as and become zeros."""

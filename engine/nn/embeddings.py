@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,4 +86,5 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, levels: Tensor) -> Tensor:
         """Embed levels (...) in [0, 1] as (..., width), in the dtype of the weights."""
-        return self.mlp(embed_sinusoidal(levels, self.sinusoids).to(self.mlp[0].weight.dtype))
+        first = cast("nn.Linear", self.mlp[0])
+        return self.mlp(embed_sinusoidal(levels, self.sinusoids).to(first.weight.dtype))

@@ -89,7 +89,9 @@ def check_credentials(credentials: Credentials) -> None:
         )
     except MouthpieceError as error:
         hint = (
-            "C2PA wants a chain, not one self-signed certificate, with the use digitalSignature and e-mail protection."
+            "C2PA's library takes a certificate, self-signed or with its chain, that is valid today, is not an "
+            "authority's (CA), and has the key use digitalSignature, the extended use e-mail protection and an "
+            "authority key identifier."
         )
         raise InvalidInputError(
             f"--signing-cert: cannot sign with it ({error.message.rstrip('.')}).", hint=hint, code="bad_certificate"
@@ -152,8 +154,9 @@ def _build_manifest(output: Path, payload: dict[str, Any], marking: Marking, rec
     inputs = [{"name": Path(row["path"]).name, "sha256": row["sha256"]} for row in payload["inputs"]]
     facts = {key: payload[key] for key in keys} | {"model": payload["settings"].get("model", ""), "inputs": inputs}
     facts |= {"consent": record["consent"], "watermark": record["watermark"]}
-    part = marking.source is not None and marking.spans_s is not None
-    facts["seconds"] = [list(map(_to_npt, span)) for span in marking.spans_s] if part else "all"
+    facts["seconds"] = "all"
+    if marking.source is not None and marking.spans_s is not None:
+        facts["seconds"] = [list(map(_to_npt, span)) for span in marking.spans_s]
     facts["generated"] = COMPOSITE_TYPE if marking.source else CREATED_TYPE
     return {"title": output.name, "assertions": [{"label": ASSERTION_LABEL, "data": facts}]}
 
@@ -181,7 +184,7 @@ def _to_npt(seconds: float) -> str:
 def _build_action(
     name: str, source_type: str, agent: dict[str, str] | None = None, ingredients: Sequence[str] = ()
 ) -> dict[str, Any]:
-    action = {
+    action: dict[str, Any] = {
         "action": name,
         "digitalSourceType": SOURCE_TYPE_PREFIX + source_type,
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",

@@ -71,7 +71,7 @@ def load_credentials(key: str | Path | None = None, certificates: str | Path | N
             ("--signing-key", "--signing-cert") if certificates is None else ("--signing-cert", "--signing-key")
         )
         raise UsageError(f"{given} without {lacking}.", hint="Give both, or neither.", code="usage")
-    if key is not None:
+    if key is not None and certificates is not None:
         return _read_credentials(
             check_input_file(key, "private key"), check_input_file(certificates, "certificate"), is_users=True
         )
@@ -198,10 +198,10 @@ def _generate_key_pair() -> tuple[EllipticCurvePrivateKey, list[Certificate]]:
     # tells two installations apart; says nothing of the machine
     serial = f"{x509.random_serial_number() >> 128:08x}"[:8]
     names = [f"Mouthpiece self-signed authority {serial}", f"Mouthpiece self-signed {serial}"]
-    authority = _build_certificate(
+    authority_draft = _build_certificate(
         names[0], names[0], top.public_key(), x509.BasicConstraints(True, 0), ("key_cert_sign", "crl_sign")
     )
-    authority = _sign_certificate(authority, top, top)
+    authority = _sign_certificate(authority_draft, top, top)
     signer = _build_certificate(
         names[1], names[0], key.public_key(), x509.BasicConstraints(False, None), ("digital_signature",)
     )

@@ -107,8 +107,8 @@ def _judge_manifest(path: Path, manifest: dict[str, Any] | None, problem: str | 
     return result
 
 
-def _detect_watermark(path: Path) -> dict[str, Any]:
-    """Detect a watermark in a file that has sound."""
+def _detect_watermark(path: Path) -> dict[str, Any] | None:
+    """Detect a watermark in a file; None for one without sound."""
     from mouthpiece.engine.provenance.watermark import detect_in_file  # torch: only where a file may have sound
 
     return detect_in_file(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -106,7 +106,8 @@ class _PerthNet(nn.Module):
     def embed(self, levels: torch.Tensor) -> torch.Tensor:
         """Embed the watermark in the lower bands of levels (1, 1025, T)."""
         wet = levels.clone()
-        wet[:, :_BANDS] += self.encoder.layers(levels[:, :_BANDS]) * _mask_loud_frames(levels)
+        layers = cast("nn.Sequential", self.encoder.layers)
+        wet[:, :_BANDS] += layers(levels[:, :_BANDS]) * _mask_loud_frames(levels)
         return wet
 
     def detect(self, levels: torch.Tensor) -> float:

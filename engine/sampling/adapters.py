@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -40,7 +40,7 @@ class Adapter(ABC):
         conditions: passed on untouched.
         Raises UsageError for an output of another shape.
         """
-        time = x.new_full((x.shape[0],), level.time, dtype=x.dtype)
+        time = x.new_full((x.shape[0],), cast("float", level.time), dtype=x.dtype)
         output = self.network(x, time, conditions)
         if output.shape != x.shape:
             raise UsageError(

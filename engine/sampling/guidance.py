@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -130,7 +130,7 @@ def append_null_weight(scales: Sequence[float]) -> list[float]:
 
 def combine_outputs(outputs: list[Tensor], weights: list[float]) -> Tensor:
     """Combine outputs: their weighted sum."""
-    return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
+    return cast("Tensor", sum(weight * output for weight, output in zip(weights, outputs, strict=True)))
 
 
 def rescale_guided(guided: Tensor, plain: Tensor, share: float) -> Tensor:

@@ -146,6 +146,7 @@ def make_timesteps(count: int, steps: int, spacing: str = "trailing", offset: in
         )
     if offset and spacing != "leading":
         raise UsageError(f"offset {offset} has no meaning with {spacing} spacing.", hint="Use it with leading.")
+    visited: np.ndarray
     if spacing == "leading":
         visited = np.arange(steps)[::-1] * (count // steps) + offset
     elif spacing == "linspace":

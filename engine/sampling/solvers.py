@@ -96,7 +96,7 @@ def make_ddim(eta: float = 0.0, fresh_noise: Iterator[Tensor] | None = None) -> 
         denoise: Denoiser, x: Tensor, here: NoiseLevel, there: NoiseLevel, past: SolverHistory | None
     ) -> tuple[Tensor, SolverHistory]:
         data, noise = prediction = denoise(x, here)
-        if eta == 0:
+        if eta == 0 or fresh_noise is None:
             return there.alpha * data + there.sigma * noise, SolverHistory(here, prediction)
         between = here.sigma**2 - (here.alpha / there.alpha * there.sigma) ** 2
         drawn = eta * there.sigma / here.sigma * math.sqrt(max(between, 0.0))

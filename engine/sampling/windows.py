@@ -85,16 +85,17 @@ def stream_windows(windows: Sequence[Window], make: WindowFunction, join_mode: s
         raise UsageError(
             f"joining windows by '{join_mode}' is unknown.", hint=f"Choose one of {', '.join(JOIN_MODES)}."
         )
-    held = None  # ticks from the window's start that earlier windows reached: known ones, or partial sums
+    # ticks from the window's start that earlier windows reached: known ones, or partial sums
+    held: Tensor | None = None
     for index, window in enumerate(windows):
         piece = make(window, held if join_mode == "carry" else None)
         check_piece(piece, window)
         known = 0 if held is None else held.shape[1]
         if join_mode == "blend":
             piece = piece * expand_weights(compute_overlap_weights(windows, index), piece)
-            if known:
+            if held is not None:
                 piece = torch.cat([piece[:, :known] + held, piece[:, known:]], dim=1)
-        elif known:
+        elif held is not None:
             piece = torch.cat([held, piece[:, known:]], dim=1)
         following = windows[index + 1].start if index + 1 < len(windows) else window.stop
         final = min(following, window.stop) - window.start

@@ -264,16 +264,31 @@ def test_a_chain_of_the_user_is_trusted_only_where_it_is_given_as_trusted(own, t
         verify_file(out, own[0])
 
 
-def lone_certificate(key):
-    """A certificate that signs itself, which C2PA does not take."""
+def lone_certificate(key, email_protection=False):
+    """A certificate that signs itself; C2PA's library takes it with the extended use of e-mail protection alone."""
     from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-    from cryptography.x509 import BasicConstraints
+    from cryptography.x509 import BasicConstraints, ExtendedKeyUsage
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     private = load_pem_private_key(key, None)
     built = signing._build_certificate(
         "alone", "alone", private.public_key(), BasicConstraints(False, None), ("digital_signature",)
     )
+    if email_protection:
+        built = built.add_extension(ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
     return signing._sign_certificate(built, private, private).public_bytes(Encoding.PEM)
+
+
+def test_a_bare_self_signed_certificate_signs_and_the_refusal_says_what_is_taken(own):
+    key, certificates = own
+    certificates.write_bytes(lone_certificate(key.read_bytes(), email_protection=True))
+    assert (
+        make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak").credentials.signer == "alone"
+    )
+    certificates.write_bytes(lone_certificate(key.read_bytes()))
+    with pytest.raises(InvalidInputError) as caught:
+        make_marking(OutputSettings(signing_key=key, signing_cert=certificates), "speak")
+    assert "self-signed or with its chain" in caught.value.hint and "e-mail protection" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mouthpiece.voice.asr.word_normalization import find_number_words, normalize_by_category, normalize_english
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
 LETTER_LANGUAGES = ("zh", "yue", "ja", "th", "lo", "my", "km")  # written without spaces: compared letter by letter
 MIN_SIMILARITY = 0.6  # share of sounds that two words have in common when one is the other, misspelt or misheard
@@ -51,12 +51,15 @@ class _Pair(NamedTuple):
 
 
 def normalize_words(text: str, language: str = "en") -> list[str]:
-    """Normalize a text to the words that are compared: lower case, no punctuation, English numbers as digits.
+    """Normalize a text to the words that are compared: lower case, no punctuation, numbers as they are spoken.
 
-    language: code such as "en", "en-gb" or "de"; numbers of other languages stay as they are written.
-    Source: whisper.normalizers, the rules under which word errors are published.
+    language: code such as "en", "en-gb" or "de". English numbers are digits, those of other languages words; a negative
+    one has "minus" before it in either. Fragments of stutters and interjections without vowels are left out.
     """
-    return _load_normalizer(get_base_language(language))(str(text)).split()
+    base = get_base_language(language)
+    if base == "en":
+        return normalize_english(str(text))
+    return normalize_by_category(str(text), base, base in LETTER_LANGUAGES)
 
 
 def get_base_language(code: str) -> str:
@@ -69,15 +72,6 @@ def join_words(words: Iterable[str], language: str = "en") -> str:
     return ("" if get_base_language(language) in LETTER_LANGUAGES else " ").join(words)
 
 
-@lru_cache(maxsize=8)
-def _load_normalizer(language: str) -> EnglishTextNormalizer | BasicTextNormalizer:
-    from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer  # slow to import
-
-    if language == "en":
-        return EnglishTextNormalizer()
-    return BasicTextNormalizer(split_letters=language in LETTER_LANGUAGES)
-
-
 def count_word_errors(reference: str, heard: str, language: str = "en") -> WordErrors:
     """Count the word errors of a text heard against the text said, by the least number of edits.
 
@@ -87,15 +81,27 @@ def count_word_errors(reference: str, heard: str, language: str = "en") -> WordE
     said, got = (normalize_words(text, language) for text in (reference, heard))
     english = get_base_language(language) == "en"
     pairs = _align_words(said, got, english)
+    numbers = find_number_words((reference, heard), get_base_language(language))
     errors, lost, added = 0, [], []
     for pair in pairs:
         errors += pair.wrong
         if pair.said is None:
             added += [pair.heard] if pair.heard is not None else []
-        elif pair.heard is None or pair.wrong and not is_similar_sounding(pair.said, pair.heard, english):
+        elif (
+            pair.heard is None
+            or pair.wrong
+            and (
+                _are_numbers(pair.said, pair.heard, numbers) or not is_similar_sounding(pair.said, pair.heard, english)
+            )
+        ):
             lost.append(pair.said)
     rate = errors / max(1, len(said))
     return WordErrors(errors, len(said), rate, tuple(lost), tuple(added), tuple(pair[:2] for pair in pairs))
+
+
+def _are_numbers(said: str, heard: str, numbers: frozenset[str]) -> bool:
+    """Find out whether two words are of numbers: 1984 for 1985 is not the same number misheard by a little."""
+    return all(word in numbers or any(char.isdigit() for char in word) for word in (said, heard))
 
 
 def _align_words(said: list[str], heard: list[str], english: bool) -> list[_Pair]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mouthpiece.voice.scripts.script import Remark, clean_text, make_unique_ids
 from mouthpiece.voice.scripts.sdh_words import (
     MAX_ASIDE_WORDS,
+    get_speaker_name,
     is_direction,
     is_sentence,
     is_singing,
@@ -34,6 +35,7 @@ KEEP = "keep"
 SDH_CHOICES = (DROP, KEEP)
 SUNG_NOTE = "sung"  # in the notes of a line
 _GROUP = re.compile(r"\[([^\[\]]*)\]|［([^［］]*)］|【([^【】]*)】|\(([^()]*)\)|（([^（）]*)）|\*([^*\n]+)\*")
+_EMPTY_GROUP = re.compile(r"\[\s*\]|\(\s*\)")  # around a group that was left out
 _MUSIC = re.compile("[♩♪♫♬¶\U0001f3b5\U0001f3b6]")
 _HASHED_SONG = re.compile(r"#\s+(.*\S)\s+#|#\s+(.*\S)#", re.DOTALL)  # as the BBC marks songs
 _TURN = re.compile(r"(?:^|(?<=\s))>{2,3}[ \t]*", re.MULTILINE)
@@ -217,7 +219,7 @@ def _begins_with_name(row: str, known: Mapping[str, str]) -> bool:
     if parts is not None:
         return is_upper_case(parts[0]) or parts[0].casefold() in known
     group = _GROUP.match(row)
-    return bool(group) and _is_name(group, row[group.end() :], known)
+    return group is not None and _is_name(group, row[group.end() :], known)
 
 
 def _is_name(group: re.Match[str], rest: str, known: Mapping[str, str]) -> bool:
@@ -238,12 +240,14 @@ def _read_content(group: re.Match[str]) -> str:
 
 def _read_turn(mark: str, text: str, known: Mapping[str, str]) -> _Turn:
     """Read the marks in the text of one turn."""
-    speaker, sounds, kept, singing = "", [], [], False
-    names, at = [], 0
+    speaker, singing, at = "", False, 0
+    sounds: list[str] = []
+    names: list[str] = []
+    kept: list[str] = []
     for group in _GROUP.finditer(text):
         before = "".join((*kept, text[at : group.start()]))
         if not speaker and not _WORD.search(before) and _is_name(group, text[group.end() :], known):
-            speaker = _read_content(group).split(",")[0].strip()
+            speaker = get_speaker_name(_read_content(group), known)
             names.append(group[0])
         elif _is_left_out(group, before, text[group.end() :]):
             singing = singing or is_singing(_read_content(group))
@@ -253,6 +257,7 @@ def _read_turn(mark: str, text: str, known: Mapping[str, str]) -> _Turn:
         kept.append(text[at : group.start()])
         at = group.end()
     rest = "".join((*kept, text[at:]))
+    rest = _EMPTY_GROUP.sub("", rest) if kept else rest
     rest, sung = _strip_music(rest)
     if kept:
         rest = re.sub(r"[ \t]+(?=[:：,.!?;…])", "", rest)

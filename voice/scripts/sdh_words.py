@@ -20,8 +20,8 @@ squeal squelch stammer stutter swoosh thud thump tick toot trickle trill tut twe
 whimper whine whir whirr whisper whistle whoop whoosh yawn yell yelp""".split()
 _ENGLISH_ACTIONS = "open close play clear speak pop sing ring swallow".split()  # as "opens" and "opening" alone
 _ENGLISH_NOUNS = """alarm ambience applause breathing cheering clapping commotion crosstalk explosion
-footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping ringtone
-silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
+footsteps gunfire gunshot gunshots hubbub inaudible indistinct instrumental laughter music noise overlapping pause
+ringtone silence siren sirens song sounds static thunder thunderclap unintelligible voiceover whispering""".split()
 _OTHER_LANGUAGES = """seufzt seufzer lacht lachen gelächter musik hustet husten schreit stöhnt flüstert weint schluchzt
 applaus jubel knallt klopft klingelt räuspert kichert keucht schnauft donner stille geräusch schüsse gähnt brüllt
 soupir soupire soupirs rire rires rit musique toux tousse crie cris sanglots murmure chuchote applaudissements
@@ -88,6 +88,16 @@ def is_sentence(text: str) -> bool:
     return any(word in _PERSONAL for word in words) or len(words) > 1 and text.rstrip().endswith((".", "?", "!", "。"))
 
 
+def get_speaker_name(text: str, known: Collection[str]) -> str:
+    """Get the name in a text that names a speaker: without what follows a comma, or a place where it is known without.
+
+    known: names that speak elsewhere in the script, case folded: "JOHN ON PHONE" is JOHN where he speaks, else himself.
+    """
+    head = text.split(",")[0].strip()
+    alone = " ".join(_strip_place(head.split(" ")))
+    return alone if alone.casefold() in known and alone.casefold() not in _PEOPLE else head
+
+
 def is_speaker_name(text: str, known: Collection[str]) -> bool:
     """Say whether a text in brackets names a speaker: "MARTHA", "Martha, on phone", "woman 2".
 
@@ -109,8 +119,14 @@ def is_speaker_name(text: str, known: Collection[str]) -> bool:
     if head.lower() == head.upper():  # a script without capitals
         return len(head) <= _MAX_CASELESS_NAME
     return all(
-        word[0].isupper() or word.casefold() in _PARTICLES or word[0].isdigit() or word[0] == "#" for word in words
+        word[0].isupper() or word.casefold() in _PARTICLES or word[0].isdigit() or word[0] == "#"
+        for word in _strip_place(words)
     )
+
+
+def _strip_place(words: list[str]) -> list[str]:
+    """Strip "on phone" and the like from the end of a name."""
+    return words[: next((k for k, word in enumerate(words) if k and word.casefold() in _PLACES), len(words))]
 
 
 def _is_sound_word(word: str) -> bool:

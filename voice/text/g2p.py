@@ -211,7 +211,7 @@ def _phonemize_chinese(text: str, pronunciations: Mapping[str, str]) -> list[Pho
 
 
 def _read_chinese_word(g2p: type[ZHG2P], word: str) -> str:
-    """Read a word with misaki, without the characters that have no Chinese reading: those raise a bare ValueError."""
+    """Read a word with misaki, without the characters that it has no reading for: they raise a bare ValueError."""
     try:
         return g2p.word2ipa(word)
     except ValueError:

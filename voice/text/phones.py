@@ -35,7 +35,10 @@ _MAX_CHARACTERS_PER_PHONE = 12  # a text with more is too long without asking
 _MAX_SHOWN_CHARACTERS = 40  # of a text in errors and notes
 _UNSPEAKABLE = ("no_text", "no_speech")  # codes of errors on parts that are left out
 _ABBREVIATED_TITLES = frozenset(
-    "Mr Mrs Ms Dr St Prof Gen Sen Rep Rev Hon Jr Sr vs No Nos Vol Fig Capt Sgt Lt Col Sra Sr Dra Mme Mlle".split()
+    (
+        "Mr Mrs Ms Dr St Prof Gen Sen Rep Rev Hon Jr Sr vs No Nos Vol Fig Capt Sgt Lt Col "
+        "Sra Sr Dra Srta Mme Mlle MM Sig Dott"
+    ).split()
 )
 
 

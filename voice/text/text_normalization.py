@@ -1,5 +1,6 @@
 """Text normalization: markup, pauses, emoji and foreign scripts taken out of a text that is to be read aloud.
 
+Signs are written out in words, stutters and interjections get phones of their own.
 Every character that remains knows where it stood in what was written.
 """
 
@@ -13,7 +14,9 @@ from html import unescape
 from typing import TYPE_CHECKING, NamedTuple
 
 from mouthpiece.engine.errors import InvalidInputError
+from mouthpiece.voice.text.interjections import find_fragments
 from mouthpiece.voice.text.lexicon import parse_phones
+from mouthpiece.voice.text.verbalization import find_replacements
 
 if TYPE_CHECKING:
     from mouthpiece.voice.text.lexicon import PronunciationDictionary
@@ -47,6 +50,9 @@ _PARTS_PATTERN = re.compile(
 )
 _SEPARATING_TAG = re.compile(r"</?(p|s|br|div|speak)\b", re.IGNORECASE)
 _LENGTH_PATTERN = re.compile(r"[+]?(\d+(?:\.\d*)?|\.\d+)\s*(ms|s)", re.IGNORECASE)
+_ORDINAL_LETTERS = {"º": "o", "ª": "a"}  # Unicode's compatibility form makes letters of them
+_READ_SUPERSCRIPTS = "²³"  # squared, cubed
+_DEGREE_SIGNS = "℃℉"
 _READ_SYMBOLS = frozenset("°©®™№")  # of the categories that are left out otherwise
 _EDGE_PUNCTUATION = (
     "".join(chr(c) for c in range(33, 127) if not chr(c).isalnum() and chr(c) not in "$%&+#@")
@@ -117,6 +123,7 @@ def normalize_text(text: str, language: str, dictionary: PronunciationDictionary
         chars = _drop_foreign_scripts(chars, language, omitted)
         if dictionary:
             chars = _apply_dictionary(chars, dictionary, pronunciations)
+        chars = _say_fragments(_write_out_signs(chars, language), language, pronunciations)
         segments.append(TextSegment(tuple(chars), pause_s))
     if omitted:
         notes.append(f"not said, in a script that {language} is not written in: {' '.join(omitted)[:200]}")
@@ -189,13 +196,17 @@ def _clean_characters(text: str, place: tuple[int, int], symbols: list[str]) -> 
     symbols: takes what is left out of them.
     """
     composed = unicodedata.normalize("NFC", text)
-    if len(composed) == 1 and unicodedata.category(composed) in ("Ll", "Lu", "Lo", "Nd", "Lm"):
-        composed = unicodedata.normalize("NFKC", composed)
+    kinds = ("Ll", "Lu", "Lo", "Nd", "Lm")
+    if len(composed) == 1 and (unicodedata.category(composed) in kinds or composed in _DEGREE_SIGNS):
+        composed = composed if composed in _ORDINAL_LETTERS else unicodedata.normalize("NFKC", composed)
     cleaned = []
     for char in composed:
         kind = unicodedata.category(char)
         if kind in ("Cf", "Sk", "Mn", "Mc") and char not in "^`" and "DEVANAGARI" not in unicodedata.name(char, ""):
             continue  # marks of direction, joiners, variants, accents that found no letter
+        if kind == "No" and "SCRIPT" in unicodedata.name(char) and char not in _READ_SUPERSCRIPTS:
+            cleaned.append(_Char(" ", *place))
+            char = str(unicodedata.digit(char, ""))
         if kind == "Nd":
             char = str(unicodedata.digit(char))
         if kind in ("So", "Co", "Cn", "Cs") and char not in _READ_SYMBOLS:
@@ -211,7 +222,7 @@ def _drop_foreign_scripts(chars: list[_Char], language: str, omitted: list[str])
     kept: list[_Char] = []
     done = 0
     for match in re.finditer(r"[^\W\d_]+" if language in UNSPACED_LANGUAGES else r"\S+", text):
-        letters = [c for c in match.group() if c.isalpha()]
+        letters = [c for c in match.group() if c.isalpha() and c not in _ORDINAL_LETTERS]
         foreign = [c for c in letters if unicodedata.name(c, "?").split()[0] not in scripts]
         if not foreign:
             continue
@@ -247,6 +258,38 @@ def _apply_dictionary(
         place = min(c.start for c in chars[a:b]), max(c.stop for c in chars[a:b])
         replaced += chars[done:a] + [_Char(c, *place) for c in spelling]
         done = b
+    return replaced + chars[done:]
+
+
+def _write_out_signs(chars: list[_Char], language: str) -> list[_Char]:
+    """Write out signs in words of the language. Words reach over the sign and the character that it is joined to."""
+    text = "".join(c.char for c in chars)
+    written: list[_Char] = []
+    done = 0
+    for start, stop, words in find_replacements(text, language):
+        joined = stop < len(text) and not text[stop].isspace() and words.rstrip() != words
+        part = chars[start : stop + joined]
+        place = min(c.start for c in part), max(c.stop for c in part)
+        written += chars[done:start] + [_Char(c, *place) for c in words]
+        done = stop
+    written += chars[done:]
+    return [c._replace(char=_ORDINAL_LETTERS.get(c.char, c.char)) for c in written]
+
+
+def _say_fragments(chars: list[_Char], language: str, pronunciations: dict[str, str]) -> list[_Char]:
+    """Replace stutters and interjections by placeholders for their phones.
+
+    pronunciations: takes {placeholder: phones}.
+    """
+    text = "".join(c.char for c in chars)
+    replaced: list[_Char] = []
+    done = 0
+    for start, stop, phones in find_fragments(text, language):
+        word = _make_placeholder(len(pronunciations))
+        pronunciations[word] = phones
+        place = min(c.start for c in chars[start:stop]), max(c.stop for c in chars[start:stop])
+        replaced += chars[done:start] + [_Char(c, *place) for c in word]
+        done = stop
     return replaced + chars[done:]
 
 

@@ -95,6 +95,7 @@ def test_all_formats_are_resolved_alike(tmp_path, name, text):
         ("(MARTHA) Wait", [("MARTHA", "Wait")]),
         ("I was (laughs) there.", [("", "I was there.")]),
         ("[in French] Bonjour", [("", "Bonjour")]),
+        ("[[sighs]] Fine.", [("", "Fine.")]),
         ("*sighs* Fine.", [("", "Fine.")]),
         ("- [gasps]\n- What?", [("", "What?")]),
         ("-¿Qué?\n-¡Nada!", [("", "¿Qué?"), ("", "¡Nada!")]),
@@ -173,6 +174,12 @@ def test_a_direction_in_the_name_is_not_another_speaker():
 def test_a_speaker_is_written_as_elsewhere_in_the_script():
     lines = (Line("1", "Martha", F(0), F(1), "Hi."), Line("2", "", F(1), F(2), "[MARTHA] Wait."))
     assert resolve_sdh(Script(lines)).speakers == ("Martha",)
+    lines = (
+        *lines,
+        Line("3", "", F(2), F(3), "[MARTHA ON PHONE] Yes."),
+        Line("4", "", F(3), F(4), "[Jo on phone] No."),
+    )
+    assert resolve_sdh(Script(lines)).speakers == ("Martha", "Jo on phone")
 
 
 def test_the_original_of_a_line_loses_its_sounds_too():
