@@ -46,7 +46,7 @@ CHEEK_CENTRES, CHEEK_SIDE = ((0.31, 0.54), (0.69, 0.54)), 0.09  # middles and si
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
-    """An aligned crop of the face. pixels: uint8 (S, S, 3) RGB.  face: `Face` in crop pixels."""
+    """Hold an aligned crop of the face. pixels: uint8 (S, S, 3) RGB.  face: `Face` in crop pixels."""
 
     pixels: np.ndarray
     face: Face
@@ -54,12 +54,12 @@ class AlignedFace:
 
 @dataclass(frozen=True, eq=False)
 class VideoMetrics:
-    """What was seen of a video.
+    """Hold what is measured in a video.
 
     path: the file.  rate: Fraction, frames a second on average.
-    times_s: (T,) starts of the frames, seconds from time zero.  measures: `Measures` of T frames.
+    times_s: (T,) starts of the frames, seconds from time zero.  measures: `FaceMeasurements` of T frames.
     points: (T, 4, 2) eyes and mouth corners in frame pixels, NaN without a face.
-    sharpness: (T, 2) Laplacian variance of PARTS in the aligned crop, NaN without a face.
+    sharpness: (T, 2) Laplacian variance of SHARPNESS_PARTS in the aligned crop, NaN without a face.
     cheeks: (T, 3) mean CIE Lab of both cheeks in it, NaN without a face.
     crop_px: side of that crop: as many pixels as the face has in the video, 64 to 256; None without a face.
     aligned_faces: up to 64, evenly spread over the frames with a face.
@@ -117,7 +117,7 @@ class _LandmarkFinder:
 
 
 def get_face_points(landmarks: np.ndarray) -> np.ndarray:
-    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3). Source: ours; an eye is the mean of
+    """Return (4, 2) eyes and mouth corners as in `Face`, from the mesh (468, 3); an eye is the mean of
     its lid
     points.
     """
@@ -163,7 +163,7 @@ def measure_cheek_colour(pixels: np.ndarray) -> np.ndarray:
 
 
 def measure_video(path: Path) -> VideoMetrics:
-    """Return the Clip of a video; the last few are remembered as long as their files do not change.
+    """Measure the VideoMetrics of a video; the last few are remembered as long as their files do not change.
 
     path: str or Path.
     Raises InvalidInputError for what is no video.

@@ -90,8 +90,8 @@ def compute_flow_loss(
 
 def _average_generated(error: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     """Return the mean of an error (B, T, D) over the ticks that are generated; 0 when none is."""
-    wanted = (state == GENERATED)[..., None].float()
-    return (error * wanted).sum() / (wanted.sum() * error.shape[-1]).clamp_min(1)
+    generated = (state == GENERATED)[..., None].float()
+    return (error * generated).sum() / (generated.sum() * error.shape[-1]).clamp_min(1)
 
 
 @torch.inference_mode()
@@ -106,8 +106,10 @@ def sample_motion(
     sound = torch.as_tensor(articulation)[None]
     ticks = sound.shape[1] // 2
     values = pack_streams(torch.zeros(1, ticks, CODE_WIDTH), sound)
-    wanted = torch.full((1, ticks), GENERATED)
-    condition, null = (StreamConditions(values, wanted, torch.full_like(wanted, state)) for state in (GIVEN, ABSENT))
+    motion_state = torch.full((1, ticks), GENERATED)
+    condition, null = (
+        StreamConditions(values, motion_state, torch.full_like(motion_state, state)) for state in (GIVEN, ABSENT)
+    )
     noise = draw_item_noise(values.shape[1:], seed, [item])
     if guidance == 1.0:
         out = sample(FlowAdapter(net), noise, make_flow_levels(steps), condition)
@@ -156,10 +158,10 @@ def load_earlier_core(path: Path, net: AVCore, average: AVCore) -> None:
     inverse of the similarity matrix, so that it gives nearly the same activations.
     """
     load_earlier_weights(path, "core", net, average)
-    if path.exists() and net.config["relatives"] and not read_state(path, "core")[1].get("relatives"):
-        turn = torch.linalg.solve(
-            net.phone_similarity + 0.1 * torch.eye(len(net.phone_similarity)), torch.eye(len(net.phone_similarity))
-        )
+    similarity = net.phone_similarity
+    if path.exists() and similarity is not None and not read_state(path, "core")[1].get("relatives"):
+        unit = torch.eye(len(similarity))
+        turn = torch.linalg.solve(similarity + 0.1 * unit, unit)
         for module in (net, average):
             with torch.no_grad():
                 convolution: Any = module.sound_in[0]

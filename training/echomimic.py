@@ -190,7 +190,7 @@ class TrainableNetworks(torch.nn.Module):
 
         stage: one of STAGES.  generator: of the CPU, so that a run repeats.
         Source: v-prediction, 2202.00512; clean frames before the window: EMO's motion frames, shown to the network
-        itself: ours.
+        itself.
         """
         latents = example.latents.transpose(0, 1)[None]
         frames, device = latents.shape[2], latents.device

@@ -51,7 +51,7 @@ EYE_EVERY_TICKS, MOUTH_EVERY_TICKS = 25, 6
 CLIP_ODDS = dict(eyes=0.25, mouth=0.08)  # a clip's picture is drawn so much less often than a portrait's
 COMMON_SPEAKER_ODDS = 0.1  # the speaker there is most of, less often again
 OCCLUDED_SHARE = 0.04  # share of eyes behind something dark
-SUPERSAMPLING = 4  # the wanted share is drawn so much larger
+SUPERSAMPLING = 4  # the target share is drawn so much larger
 # area that both sides of the overlap are given, so that something shut counts too
 DICE_SMOOTHING_PX = 8.0
 
@@ -109,7 +109,7 @@ class OutlineExamples:
         self.odds = torch.tensor(odds)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pictures (B, 3, 64, 96) in [0, 1] and the shares wanted of them (B, 1, 64, 96)."""
+        """Return pictures (B, 3, 64, 96) in [0, 1] and the target shares of them (B, 1, 64, 96)."""
         drawn = torch.multinomial(self.odds, count, replacement=True, generator=generator).tolist()
         items = (self.items[k] for k in drawn)
         pictures, shares = zip(
@@ -190,15 +190,15 @@ def occlude(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> tup
     return torch.where(covered, glass, x), torch.where(covered, torch.zeros_like(y), y)
 
 
-def compute_loss(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy, with the overlap besides, for eyes are small. logits, wanted: (B, 1, 64, 96). Source:
+def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy, with the overlap besides, for eyes are small. logits, target: (B, 1, 64, 96). Source:
     V-Net's
     dice, 1606.04797.
     """
     share = logits.sigmoid()
-    both = (share * wanted).sum((1, 2, 3))
-    dice = 1 - (2 * both + DICE_SMOOTHING_PX) / (share.sum((1, 2, 3)) + wanted.sum((1, 2, 3)) + DICE_SMOOTHING_PX)
-    return 4 * F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
+    both = (share * target).sum((1, 2, 3))
+    dice = 1 - (2 * both + DICE_SMOOTHING_PX) / (share.sum((1, 2, 3)) + target.sum((1, 2, 3)) + DICE_SMOOTHING_PX)
+    return 4 * F.binary_cross_entropy_with_logits(logits, target) + dice.mean()
 
 
 @torch.inference_mode()
@@ -209,13 +209,13 @@ def score_finder(network: Callable[[torch.Tensor], torch.Tensor], examples: Outl
     """
     unions, openings = [], []
     for frame, points in examples.items:
-        picture, wanted = render_example(frame, points, examples.view)
+        picture, target = render_example(frame, points, examples.view)
         share = network(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1).sigmoid()[0, 0].numpy()
         unions.append(
-            (np.minimum(share, wanted).sum() + DICE_SMOOTHING_PX)
-            / (np.maximum(share, wanted).sum() + DICE_SMOOTHING_PX)
+            (np.minimum(share, target).sum() + DICE_SMOOTHING_PX)
+            / (np.maximum(share, target).sum() + DICE_SMOOTHING_PX)
         )
-        openings.append([measure_opening(s) * MOUTH_WINDOW.crop_px / examples.view.crop_px for s in (share, wanted)])
+        openings.append([measure_opening(s) * MOUTH_WINDOW.crop_px / examples.view.crop_px for s in (share, target)])
     found, true = np.array(openings).T
     alike = float(np.corrcoef(found, true)[0, 1]) if min(found.std(), true.std()) > 0 else None
     return dict(
