@@ -123,6 +123,7 @@ def recognize_articulation(
     articulation = extract_articulation(phonetic_encoder, wave).values
     active = detect_speech_activity(wave).astype(np.float32) if gate else np.ones(len(articulation), np.float32)
     articulation, active = extend_with_silence(articulation, active, ticks)
+    active = active if gate else np.ones(2 * ticks, np.float32)
     return gate_articulation(articulation, dilate(active, VOICE_LEAD_TICKS, VOICE_LAG_TICKS)), active
 
 
