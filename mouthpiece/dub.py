@@ -58,6 +58,7 @@ def run_dub(request: DubRequest, job: Job) -> Result:
     Raises InvalidInputError for a film or a script that cannot be used, or where not one line could be spoken;
     UsageError for options that do not fit, OutputError for the disk.
     """
+    from mouthpiece.engine.media.companions import list_losses
     from mouthpiece.engine.media.containers import VIDEO_SUFFIXES
     from mouthpiece.engine.media.film import open_film
     from mouthpiece.evaluation.dub_report import build_dub_report, measure_dub_lines, write_dub_report
@@ -89,9 +90,12 @@ def run_dub(request: DubRequest, job: Job) -> Result:
     check_spoken(dub, script)
     mix = write_mix(dub, job.progress, watermark=marking.credentials is not None)
     picture = write_picture(dub, mix, request.output, tracker, job)
+    losses = list_losses(request.video, request.output)
+    for note in losses:
+        job.progress.note(note)
     report = build_dub_report(dub, measure_dub_lines(dub, mix), mix, picture.facts)
     page = write_dub_report(dub, report, mix.stems, picture.mouths)
-    return finalize_dub(dub, request, mix, report | {"page": str(page)}, marking, job)
+    return finalize_dub(dub, request, mix, report | {"page": str(page), "notes": losses}, marking, job)
 
 
 def check_options(request: DubRequest) -> None:
@@ -177,7 +181,10 @@ def write_picture(dub: DubJob, mix: DubMix, output: Path, tracker: FilmFaceTrack
         long_sound="cut",
     )
     lines = select_lip_lines(dub) if options.lips else []
-    lips = DubLipsJob(dub.film, lines, mix.stems["mix"], mix.stems["dialogue"], lip_options, dub.picture_folder)
+    stems, language = mix.stems, dub.speech.language
+    lips = DubLipsJob(
+        dub.film, lines, stems["mix"], stems["dialogue"], lip_options, dub.picture_folder, language=language
+    )
     picture = lipsync_dub(lips, output, tracker, job.progress, job.settings.overwrite) if lines else None
     return picture or copy_picture(lips, output, job.settings.overwrite)
 

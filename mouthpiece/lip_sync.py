@@ -47,6 +47,7 @@ def run_lipsync(request: LipsyncRequest, job: Job) -> Result:
     options, output = request.options, request.output
     sidecar = job.check_output(output, VIDEO_SUFFIXES)
     check_inputs(media=(request.video,), sounds=(request.sound, request.lips_from))
+    from mouthpiece.engine.media.companions import list_losses
     from mouthpiece.engine.weights.model_cache import get_cached_model
     from mouthpiece.lipsync.film.lipsync_job import prepare_lipsync
     from mouthpiece.lipsync.film.resync import resync
@@ -62,6 +63,7 @@ def run_lipsync(request: LipsyncRequest, job: Job) -> Result:
         document = {"output": str(output), "sidecar": str(sidecar), "settings": options.settings(), "facts": plan}
         return job.preview(document, f"would write {output}: {plan['width_px']}x{plan['height_px']} at {plan['rate']}")
     facts = resync(film, output, models, placement, job.progress, overwrite=job.settings.overwrite)
+    facts["notes"] += list_losses(request.video, output)
     marking = marking.with_changes(source=request.video, spans_s=facts["changed_s"])
     result = job.finalize(output, options, facts, summarize_changes(output, facts), marking)
     for note in facts["notes"]:

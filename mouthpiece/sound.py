@@ -50,6 +50,7 @@ def run_sound(request: SoundRequest, job: Job) -> Result:
     options = request.options
     check_options_in_use(request)
     check_inputs(media=(request.video,), sounds=(options.under_dialogue,))
+    from mouthpiece.engine.media.companions import list_losses
     from mouthpiece.voice.mmaudio.models import accept_licences, check_licences, find_weights, load_models
     from mouthpiece.voice.mmaudio.soundtrack import SUFFIXES, list_outputs, prepare_soundtrack, write_soundtracks
 
@@ -76,6 +77,8 @@ def run_sound(request: SoundRequest, job: Job) -> Result:
     for output, measured in zip(outputs, facts):
         report_speech_filter(job.progress, measured)
         is_sound = output.suffix.lower() == ".wav"
+        if not is_sound:
+            note_all(job.progress, list_losses(request.video, output))
         marking = job.marking.with_changes(
             None if is_sound else request.video, None if is_sound else ((0, soundtrack.duration),)
         )

@@ -112,6 +112,7 @@ class Container:
     demuxer: FFmpeg's name of what reads it, which FFmpeg finds from the file's first bytes; None for still pictures.
     output: how it is written; None for a container that is only read.
     holds_any_codec: whether a picture stream of nearly any codec can be copied into it.
+    holds_all_tracks: whether sound, subtitles and attachments of nearly any kind can be copied into it.
     exact_duration: whether the header says exactly how long the sound is; others estimate.
     decoding_times: whether its time stamps say when packets are decoded, not when their frames are shown.
     c2pa_type: media type under which C2PA embeds a manifest; None for a container that cannot carry one inside.
@@ -121,6 +122,7 @@ class Container:
     demuxer: str | None
     output: OutputFormat | None = None
     holds_any_codec: bool = False
+    holds_all_tracks: bool = False
     exact_duration: bool = False
     decoding_times: bool = False
     c2pa_type: str | None = None
@@ -167,6 +169,7 @@ CONTAINERS: tuple[Container, ...] = (
         demuxer="matroska,webm",
         output=OutputFormat("matroska", H264, AAC, _NO_RANDOM_NUMBER),
         holds_any_codec=True,
+        holds_all_tracks=True,
     ),
     Container(suffixes=(".m4v",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="video/mp4"),
     Container(suffixes=(".m4a",), demuxer=_ISO_MEDIA, exact_duration=True, c2pa_type="audio/mp4"),
@@ -202,6 +205,13 @@ def get_output_format(path: str | Path) -> OutputFormat:
 def list_video_suffixes() -> tuple[str, ...]:
     """List the endings of the films that can be written."""
     return tuple(suffix for row in CONTAINERS if row.output is not None for suffix in row.suffixes)
+
+
+def list_roomy_suffixes() -> tuple[str, ...]:
+    """List the endings of the films that hold most kinds of tracks as they are."""
+    return tuple(
+        suffix for row in CONTAINERS if row.output is not None and row.holds_all_tracks for suffix in row.suffixes
+    )
 
 
 def list_video_names() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 
 from mouthpiece.engine.errors import InvalidInputError, UsageError
 from mouthpiece.engine.files import atomic_write, check_output_file, get_part_path, make_output_error
+from mouthpiece.engine.media.companions import Companions
 from mouthpiece.engine.media.containers import CONTAINERS, get_output_format, list_video_suffixes
 from mouthpiece.engine.media.frame_times import read_presentation_stamps
 from mouthpiece.engine.media.probing import READ_ERRORS, open_input
@@ -21,7 +23,6 @@ from mouthpiece.engine.timeline import DELIVERY_HZ, count_samples, round_half_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from fractions import Fraction
-    from pathlib import Path
 
     import av
     from av.container import InputContainer, OutputContainer
@@ -43,15 +44,17 @@ def copy_with_sound(
     duration: Fraction | None = None,
     *,
     channels: int | None = None,
+    language: str | None = None,
 ) -> int:
     """Copy the packets of a video's picture as they are into a new file, with a sound as its only sound.
 
-    video: has a moving picture; its sound and subtitles are left out.
+    video: has a moving picture; its further tracks, chapters and tags are copied too, where the container holds them.
     output: ends in one of list_video_suffixes().
     sound: Path (streamed) or Sound; is encoded at 48 kHz; sample 0 is at the first frame.
     overwrite, inputs: as for files.check_output_file.
     duration: seconds; the sound is trimmed or padded with silence to it. None: it is as long as it is.
     channels: 1 or 2 mixes more of them down; None keeps those that the sound has.
+    language: of the sound, "fr" or "pt-BR"; stands in the file where the video says one of its own sound.
     Returns the number of packets copied.
     Raises UsageError for the name, InvalidInputError for no picture or one that the container cannot hold, OutputError
     for the disk.
@@ -63,7 +66,7 @@ def copy_with_sound(
         if duration is not None:
             blocks = pad_or_trim_blocks(blocks, count_samples(duration, DELIVERY_HZ))
         with open_input(video, "video") as source:
-            packets = _copy_packets(source, video, part, target, blocks)
+            packets = _copy_packets(source, Path(video), part, target, blocks, language)
         os.replace(part, target)
     except OSError as error:
         raise make_output_error(target, error) from error
@@ -73,15 +76,21 @@ def copy_with_sound(
 
 
 def _copy_packets(
-    source: InputContainer, video: str | Path, part: Path, target: Path, blocks: Iterator[np.ndarray]
+    source: InputContainer,
+    video: Path,
+    part: Path,
+    target: Path,
+    blocks: Iterator[np.ndarray],
+    language: str | None,
 ) -> int:
     """Copy the picture of an opened video into a new container, beside the sound: number of packets."""
     picture = find_video_stream(source)
     if picture is None:
         raise InvalidInputError(f"{video}: no moving picture in it.", hint="Give a video.", code="no_video")
-    with open_output(part) as container:
+    with ExitStack() as stack, open_output(part) as container:
         copy, packets = _add_copied_stream(container, picture, target), 0
         track = SoundTrack(container, get_output_format(target).audio_codec, blocks)
+        companions = stack.enter_context(closing(Companions(video, container, track.stream, target, language)))
         shown = read_presentation_stamps(source, picture)
         start = picture.start_time or 0 if shown is None else min(shown, default=0)
         delay = 0 if shown is None else max((decoded - stamp for decoded, stamp in shown.items()), default=0)
@@ -95,10 +104,12 @@ def _copy_packets(
             packet.pts, packet.dts = (None if stamp is None else stamp - start for stamp in (packet.pts, packet.dts))
             decoded = cast("int", packet.dts)  # _stamp_packets gives every packet one
             track.write(until=count_samples(max(0, decoded) * packet.time_base, DELIVERY_HZ))
+            companions.write(until=max(0, decoded) * packet.time_base)
             packet.stream = copy
             container.mux(packet)
             packets += 1
         track.write()
+        companions.write()
         track.flush()
     return packets
 

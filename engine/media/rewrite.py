@@ -16,6 +16,8 @@ import av
 from av.codec.context import Flags
 
 from mouthpiece.engine.errors import InvalidInputError, MouthpieceError
+from mouthpiece.engine.files import make_output_error
+from mouthpiece.engine.media.companions import Companions
 from mouthpiece.engine.media.patches import FULL_RANGE, apply_patch, copy_colour_tags, pad_to_even
 from mouthpiece.engine.media.streams import get_colour_matrix
 from mouthpiece.engine.media.writing import (
@@ -79,6 +81,8 @@ class VideoRewriter(VideoOutput):
     duration: seconds, the film's length.
     crf: constant rate factor of the codec, for H.264 0 to 51, less is better, 0 is lossless.
     overwrite, inputs: as for files.check_output_file.
+    language: of the sound, "fr" or "pt-BR"; stands in the file where the film says one of its own sound.
+    The film's further tracks, chapters and tags are copied where the container holds them.
     on_segment: called with the number of each finished segment and its bytes, for `append` in a later run; None keeps
     nothing.
     Planar YUV of a depth that the codec has is kept as it is; other pixel formats become the nearest of these.
@@ -98,17 +102,19 @@ class VideoRewriter(VideoOutput):
         crf: int = 17,
         overwrite: bool = False,
         inputs: Iterable[str | Path] = (),
+        language: str | None = None,
     ) -> None:
         blocks = read_delivery_blocks(sound, None)
         if sound is not None:
             blocks = pad_or_trim_blocks(blocks, count_samples(duration, DELIVERY_HZ))
         super().__init__(path, info.rate or Fraction(25), blocks, crf=crf, overwrite=overwrite, inputs=inputs)
-        self._info = info
+        self._info, self._language = info, language
         self._time_base = cast("Fraction", info.time_base)  # a film has a picture, and so a time base
         self._stamps: list[int] = []  # presentation times of all frames so far
         self._encoder: VideoCodecContext | None = None  # of the segment that is written
         self._coded: list[av.Packet] = []  # of that segment
         self._muxed = 0  # packets written
+        self._companions: Companions | None = None
 
     def write(self, frame: av.VideoFrame, time: Fraction, patches: Sequence[FramePatch] = ()) -> None:
         """Append a frame.
@@ -207,6 +213,7 @@ class VideoRewriter(VideoOutput):
             if packet.dts > packet.pts:
                 raise MouthpieceError(f"{self._info.path}: a frame at {row.stamp} is coded later than it is shown.")
             self._write_sound(until=count_samples(max(0, packet.dts) * self._time_base, DELIVERY_HZ))
+            self._write_companions(until=max(0, packet.dts) * self._time_base)
             self._mux(packet)
             self._muxed += 1
 
@@ -221,7 +228,23 @@ class VideoRewriter(VideoOutput):
     def _finish(self) -> None:
         """Finish the last segment, then the file."""
         self._end_segment()
+        self._write_companions()
         super()._finish()
+
+    def _discard(self) -> None:
+        """Delete the unfinished file; nothing happens to a finished one."""
+        if self._companions is not None:
+            self._companions.close()
+            self._companions = None
+        super()._discard()
+
+    def _write_companions(self, until: Fraction | None = None) -> None:
+        """Write the film's further tracks up to a time in seconds; None writes all."""
+        try:
+            if self._companions is not None:
+                self._companions.write(until)
+        except OSError as error:
+            raise make_output_error(self.path, error) from error
 
     def _start(self, frame: av.VideoFrame) -> None:
         """Open the file and its streams for frames like this one, which is encodable."""
@@ -243,6 +266,8 @@ class VideoRewriter(VideoOutput):
         if info.rotation_degrees:
             self._video.set_display_rotation(info.rotation_degrees)
         self._add_sound()
+        if self._container is not None and self._sound is not None:
+            self._companions = Companions(info.path, self._container, self._sound.stream, self.path, self._language)
 
     def _configure_encoder(self, encoder: VideoCodecContext, like: VideoCodecContext) -> VideoCodecContext:
         """Configure an encoder with the settings of the film.

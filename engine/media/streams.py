@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.sidedata.sidedata import SideData
+    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -48,11 +49,16 @@ def is_still_format(demuxer: str) -> bool:
     return demuxer.endswith("_pipe") or demuxer in _STILL_FORMATS
 
 
+def is_cover_art(stream: Stream) -> bool:
+    """Return whether a stream is a picture that belongs to the file as a whole."""
+    return stream.type == "video" and bool(int(stream.disposition) & _ATTACHED_PICTURE)
+
+
 def find_video_stream(container: InputContainer) -> VideoStream | None:
     """Find the stream of moving pictures; None where there is none: cover art and single pictures do not count."""
     if is_still_format(container.format.name):
         return None
-    films = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
+    films = [stream for stream in container.streams.video if not is_cover_art(stream)]
     return films[0] if films else None
 
 

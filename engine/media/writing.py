@@ -56,26 +56,26 @@ class SoundTrack:
         self._container, self._blocks = container, blocks
         self.samples = 0  # encoded so far
         self._next = next(blocks, None)
-        self._stream: AudioStream | None = None
+        self.stream: AudioStream | None = None
         if self._next is not None:
             channels = self._next.shape[0]
             stream = cast(
                 "AudioStream", container.add_stream(codec.encoder, rate=DELIVERY_HZ, layout=LAYOUTS[channels])
             )
             stream.codec_context.bit_rate = codec.compute_bit_rate(channels)
-            self._stream = stream
+            self.stream = stream
 
     def write(self, until: int | None = None) -> None:
         """Encode the blocks that begin before a sample number; None encodes all."""
-        while self._stream is not None and self._next is not None and (until is None or self.samples < until):
+        while self.stream is not None and self._next is not None and (until is None or self.samples < until):
             block, self._next = self._next, next(self._blocks, None)
-            self._container.mux(self._stream.encode(make_audio_frame(block, DELIVERY_HZ, self.samples)))
+            self._container.mux(self.stream.encode(make_audio_frame(block, DELIVERY_HZ, self.samples)))
             self.samples += block.shape[1]
 
     def flush(self) -> None:
         """Write the packets that the encoder still holds; nothing can be encoded after them."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+        if self.stream is not None:
+            self._container.mux(self.stream.encode(None))
 
 
 class VideoOutput:

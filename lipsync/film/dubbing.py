@@ -59,6 +59,7 @@ class DubLipsJob:
     mix: sound of the output.  dialogue: sound in which lines without a plan are recognized.
     options: of the lip-sync; spans and face are those of the lines.
     cache: folder in which the results of lines and frames are kept for later runs.
+    language: that is spoken.
     """
 
     film: Film
@@ -67,6 +68,7 @@ class DubLipsJob:
     dialogue: Path
     options: LipsyncOptions
     cache: Path
+    language: str | None = None
 
 
 class MouthPicture(NamedTuple):
@@ -110,7 +112,17 @@ def lipsync_dub(
         tracks = _track_visible_faces(tracker, tuple(str(edit.face) for edit in edits), options, progress)
         if tracks is None:
             return None
-        facts = resync(task, output, models, placement, progress, tracks=tracks, cache=cache, overwrite=overwrite)
+        facts = resync(
+            task,
+            output,
+            models,
+            placement,
+            progress,
+            tracks=tracks,
+            cache=cache,
+            overwrite=overwrite,
+            language=job.language,
+        )
         completed = True
     finally:
         store.close(completed)
@@ -142,7 +154,7 @@ def copy_picture(job: DubLipsJob, output: Path, overwrite: bool = False) -> DubP
 
     The facts say that no face is in the film where the job has lines whose lips should move.
     """
-    packets = copy_with_sound(job.film.path, output, job.mix, overwrite)
+    packets = copy_with_sound(job.film.path, output, job.mix, overwrite, language=job.language)
     counts = {"frames": packets, "frames_source": packets, "frames_match": True}
     if not job.lines:
         return DubPicture({"lips": "picture copied"} | counts)

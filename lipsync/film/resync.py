@@ -178,6 +178,7 @@ def resync(
     tracks: FaceTracks | None = None,
     cache: DubCache | None = None,
     overwrite: bool = False,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """Write a film with its new sound and the lips moved to it, and return the facts for the side-car.
 
@@ -188,6 +189,7 @@ def resync(
     tracks: of the edits' faces in the same film; None: they are tracked.
     cache: results of earlier runs on the same film; None: nothing is reused.
     overwrite: replace an existing file.
+    language: of the sound; stands in the file where the film says one of its own.
     Raises InvalidInputError for a face that is in no frame and for what the options refuse, UsageError for the name,
     OutputError for the disk.
     """
@@ -197,14 +199,14 @@ def resync(
     plans = [] if tracks is None else plan_edits(job, tracks, models, progress, cache)
     if tracks is None or not any(plan.weight.any() for plan in plans):
         duration = job.info.duration if tracks is None else tracks.end
-        packets = copy_with_sound(job.video, output, job.sound, overwrite, (job.sound,), duration)
+        packets = copy_with_sound(job.video, output, job.sound, overwrite, (job.sound,), duration, language=language)
         return summarize_edits(job, tracks, plans) | {"copied": True, "frames": packets}
     check_length(job.sound, tracks.end, job.info.rate, job.options)
     inputs, quality = (job.video, job.sound), job.options.quality
     with (
         VideoReader(job.video) as reader,
         VideoRewriter(
-            output, job.info, job.sound, tracks.end, crf=quality, overwrite=overwrite, inputs=inputs
+            output, job.info, job.sound, tracks.end, crf=quality, overwrite=overwrite, inputs=inputs, language=language
         ) as writer,
         progress.stage("moving the lips", len(tracks.times)) as advance,
     ):

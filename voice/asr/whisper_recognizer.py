@@ -25,6 +25,7 @@ MAX_COMPRESSION_RATIO = 2.4  # a text that packs better than this repeats itself
 MIN_MEAN_LOGPROB = -1.0  # mean log probability of a token; less is a guess
 NO_SPEECH_PROBABILITY = 0.6  # whisper's own doubt that anybody speaks
 NO_SPEECH_MEAN_LOGPROB = -0.5  # so sure of the words, it is not believed
+SCRIPT_PROMPTS = {"hi": "यह हिन्दी में लिखा गया है।"}  # small weights write Hindi in Urdu's letters without an example
 _SIZES = {  # layers of the decoder -> (name of the size, width): those whose heads for alignment are known
     4: ("tiny", 384),
     6: ("base", 512),
@@ -144,7 +145,11 @@ class WhisperRecognizer:
             torch.manual_seed(0)
             for temperature in TEMPERATURES:
                 options = DecodingOptions(
-                    language=language, temperature=temperature, without_timestamps=True, fp16=False
+                    language=language,
+                    temperature=temperature,
+                    prompt=SCRIPT_PROMPTS.get(language),
+                    without_timestamps=True,
+                    fp16=False,
                 )
                 result = self.model.decode(features, options)
                 if result.no_speech_prob > NO_SPEECH_PROBABILITY or _is_confident(result):

@@ -1,5 +1,7 @@
 """The table of recognisers: one row is all that a new one needs."""
 
+import unicodedata
+
 import pytest
 
 from mouthpiece.engine.errors import MissingDependencyError, UsageError
@@ -64,3 +66,23 @@ def test_auto_does_not_pass_over_what_is_broken(monkeypatch):
 
 def test_choices_are_the_rows_and_auto():
     assert RECOGNIZER_CHOICES == ("auto", "whisper", "pocketsphinx")
+
+
+@pytest.mark.parametrize(("language", "script"), [("hi", "DEVANAGARI"), ("en", None)])
+def test_whisper_is_shown_the_script_of_a_language_that_it_writes_in_another(language, script):
+    whisper = pytest.importorskip("whisper")
+    from types import SimpleNamespace
+
+    from mouthpiece.voice.asr.whisper_recognizer import WhisperRecognizer
+
+    asked = []
+
+    def decode(features, options):
+        asked.append(options)
+        return whisper.DecodingResult(features, "hi", no_speech_prob=0.9)
+
+    dims, device = SimpleNamespace(n_text_layer=0), SimpleNamespace(type="cpu")
+    model = SimpleNamespace(dims=dims, device=device, decode=decode, is_multilingual=True)
+    WhisperRecognizer(model, None)._decode(None, language)
+    letters = [char for char in asked[0].prompt or "" if char.isalpha()]
+    assert {unicodedata.name(char).split()[0] for char in letters} == ({script} if script else set())
