@@ -67,7 +67,7 @@ class CoreBatches:
     where it
     lies.
     phones: {clip name: ids (T,) at 100 Hz} of clips that can be sung.
-    tutor: what moves the mouth to speech without picture: log-mel (80, 4 T) -> (T, 21); None leaves such speech without
+    teacher: what moves the mouth to speech without picture: log-mel (80, 4 T) -> (T, 21); None leaves it without
     motion.
     """
 

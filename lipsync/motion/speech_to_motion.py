@@ -42,6 +42,7 @@ LIP_LAG_TICKS = 4  # of 40 ms: and come to rest after it
 GATE_SMOOTHING_TICKS = 0.6  # of 40 ms, deviation of the slopes of the mouth gate
 VOICE_LEAD_TICKS = 10  # of 20 ms: consonants before a voice that the detector does not count
 VOICE_LAG_TICKS = 5  # of 20 ms: the same after it
+HELD_TICKS = 2  # of 20 ms: what may lack to the end of the last motion tick is the last value, held
 DRIFT_TICKS = 45  # of 40 ms, deviation: head motion slower than 1.8 s is removed
 HEAD_SMOOTHING_TICKS = 1.2  # of 40 ms, deviation of the smoothing of the head
 PAUSE_MEAN_TICKS = 8  # of 40 ms, deviation of the mean that head and brows follow in pauses
@@ -98,18 +99,31 @@ def pad_or_trim(track: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([track[:length], np.repeat(track[-1:], max(0, length - len(track)), 0)])
 
 
+def extend_with_silence(articulation: np.ndarray, active: np.ndarray, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trim an articulation (T, 43) and its voice activity (T,) to 2 ticks, or extend them: nobody speaks after the end.
+
+    ticks: of 25 Hz.  Less than a motion tick that is missing to the end is the last value held, not silence.
+    """
+    held = min(2 * ticks, len(articulation) + HELD_TICKS)
+    silent = 2 * ticks - held
+    articulation, active = pad_or_trim(articulation, held), pad_or_trim(active, held)
+    after = Articulation.silence(silent).values
+    return np.concatenate([articulation, after]), np.concatenate([active, np.zeros(silent, active.dtype)])
+
+
 def recognize_articulation(
     phonetic_encoder: PhoneticEncoder, wave: np.ndarray, ticks: int, gate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Recognise the articulation (2 ticks, 43) of a wave, and its voice activity (2 ticks,), both at 50 Hz.
 
-    wave: (S,) float32 at 16 kHz.  ticks: of 25 Hz, to which both are padded or trimmed.
+    wave: (S,) float32 at 16 kHz.  ticks: of 25 Hz, to which both are trimmed, or extended with silence.
     gate: whether all is silence away from the voice; False: what was recognised there is kept.
     The dilation of the voice was worth 0.02 of correlation, docs/log.md.
     """
     articulation = extract_articulation(phonetic_encoder, wave).values
     active = detect_speech_activity(wave).astype(np.float32) if gate else np.ones(len(articulation), np.float32)
-    articulation, active = pad_or_trim(articulation, 2 * ticks), pad_or_trim(active, 2 * ticks)
+    articulation, active = extend_with_silence(articulation, active, ticks)
+    active = active if gate else np.ones(2 * ticks, np.float32)
     return gate_articulation(articulation, dilate(active, VOICE_LEAD_TICKS, VOICE_LAG_TICKS)), active
 
 

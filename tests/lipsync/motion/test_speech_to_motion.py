@@ -3,18 +3,20 @@ import pytest
 import torch
 from debug_weights import make_motion_space
 
-from mouthpiece.engine.contracts import ARTICULATION_WIDTH
+from mouthpiece.engine.contracts import ARTICULATION_WIDTH, Articulation
 from mouthpiece.engine.core import CODE_WIDTH, GENERATED, GIVEN, PACKED_WIDTH, AVCore
 from mouthpiece.engine.encoders.motion import BLINK_INDEX, EXPRESSION_WIDTH, MotionSpace
 from mouthpiece.engine.encoders.phonetic import PHONES, PhoneticEncoder
 from mouthpiece.engine.sampling import Window, draw_tick_noise, overlap_add
 from mouthpiece.lipsync.motion.blinks import BLINK_SHUT
 from mouthpiece.lipsync.motion.speech_to_motion import (
+    HELD_TICKS,
     WINDOW_TICKS,
     SpeechMotionModels,
     compute_mouth_gate,
     damp_in_pauses,
     dilate,
+    extend_with_silence,
     gate_articulation,
     generate_motion,
     high_pass,
@@ -266,3 +268,20 @@ def test_a_consonant_at_the_edge_of_a_voice_is_kept_and_sound_far_from_it_is_not
     assert np.array_equal(told, active)
     assert np.array_equal(articulation[20:45], free[20:45]) and not np.allclose(free[20:45, -1], -1.5)
     assert (articulation[:20, -1] == -1.5).all() and (articulation[45:, -1] == -1.5).all()
+
+
+def test_after_a_sound_that_ends_in_voice_nobody_speaks():
+    articulation = np.zeros((50, 43), np.float32)
+    articulation[:, 5], articulation[:, -1] = 1, 2  # a vowel, loud, to the last tick
+    longer, active = extend_with_silence(articulation, np.ones(50, np.float32), 50)
+    assert longer.shape == (100, 43) and (longer[:50] == articulation).all()
+    assert (longer[50 + HELD_TICKS :] == Articulation.silence(50 - HELD_TICKS).values).all()
+    assert (active[: 50 + HELD_TICKS] == 1).all() and (active[50 + HELD_TICKS :] == 0).all()
+
+
+def test_a_sound_that_lacks_less_than_a_motion_tick_is_held_and_a_longer_one_trimmed():
+    articulation, active = np.random.default_rng(0).random((49, 43)).astype(np.float32), np.ones(49, np.float32)
+    held, voiced = extend_with_silence(articulation, active, 25)
+    assert (held[-1] == articulation[-1]).all() and voiced[-1] == 1
+    trimmed, voiced = extend_with_silence(articulation, active, 20)
+    assert (trimmed == articulation[:40]).all() and len(voiced) == 40
