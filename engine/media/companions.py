@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
+from av.stream import Disposition
 
 from mouthpiece.engine.media.containers import get_output_format, list_roomy_suffixes
 from mouthpiece.engine.media.languages import get_iso639_code
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from typing import Any
 
+    from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
+    from av.video.stream import VideoStream
 
 _COPIED_TYPES = ("audio", "subtitle")
 _KINDS = {"audio": "sound track", "subtitle": "subtitles", "attachment": "attachment", "data": "data track"}
@@ -52,11 +55,11 @@ class Companions:
         try:
             source = self._stack.enter_context(open_input(film, "video"))
             picture = find_video_stream(source)
-            main = picture or source.streams.best("audio")
+            main = cast("VideoStream | AudioStream", picture or source.streams.best("audio"))
             self._zero: Fraction = get_time_origin(source, main)
             self._copy_headers(source, target)
             if sound is not None and any(copy.type == "audio" for copy in self._copies.values()):
-                sound.disposition = _DEFAULT
+                sound.disposition = Disposition(_DEFAULT)
             code = None if language is None else get_iso639_code(language)
             if sound is not None and code is not None and _get_language(source) not in _NO_LANGUAGE:
                 sound.metadata["language"] = code
@@ -72,18 +75,19 @@ class Companions:
         muxer = get_output_format(target).muxer
         for stream in _list_companions(source):
             if stream.type == "attachment" and muxer == "matroska":
-                self._container.add_attachment(stream.name or "", stream.mimetype or "", stream.data or b"")
+                file = cast("Any", stream)  # an AttachmentStream, which PyAV does not export
+                self._container.add_attachment(file.name or "", file.mimetype or "", file.data or b"")
             elif stream.type in _COPIED_TYPES and _can_hold(muxer, stream):
                 copy = self._container.add_stream_from_template(stream, opaque=True)
                 copy.metadata.update({name: stream.metadata[name] for name in _STREAM_TAGS if name in stream.metadata})
-                copy.disposition = int(stream.disposition) & ~_DEFAULT
+                copy.disposition = Disposition(int(stream.disposition) & ~_DEFAULT)
                 self._copies[stream.index] = copy
         chapters = [chapter for chapter in map(self._shift_chapter, source.chapters()) if chapter["end"] > 0]
         if chapters:
             self._container.set_chapters(chapters)
         self._container.metadata.update(_get_tags(source))
 
-    def _shift_chapter(self, chapter: dict[str, Any]) -> dict[str, Any]:
+    def _shift_chapter(self, chapter: Any) -> Any:
         """Shift a chapter to the clock of the film, whose time zero is its first frame."""
         shift = round(self._zero / chapter["time_base"])
         return chapter | {"start": max(0, chapter["start"] - shift), "end": chapter["end"] - shift}
@@ -108,7 +112,9 @@ class Companions:
 
     def write(self, until: Fraction | None = None) -> None:
         """Write the packets before a time in seconds; None writes all."""
-        while self._next is not None and (until is None or self._next.dts * self._next.time_base < until):
+        while self._next is not None and (
+            until is None or cast("int", self._next.dts) * cast("Fraction", self._next.time_base) < until
+        ):
             packet = self._next
             packet.stream = self._copies[packet.stream_index]
             self._container.mux(packet)
