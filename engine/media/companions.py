@@ -112,9 +112,10 @@ class Companions:
 
     def write(self, until: Fraction | None = None) -> None:
         """Write the packets before a time in seconds; None writes all."""
-        while self._next is not None and (
-            until is None or cast("int", self._next.dts) * cast("Fraction", self._next.time_base) < until
-        ):
+        while self._next is not None:
+            start = cast("int", self._next.dts) * cast("Fraction", self._next.time_base)
+            if until is not None and start >= until:
+                return
             packet = self._next
             packet.stream = self._copies[packet.stream_index]
             self._container.mux(packet)
