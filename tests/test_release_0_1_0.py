@@ -34,8 +34,10 @@ def test_a_side_car_is_a_preset_for_the_same_options(name, cls, renamed):
     preset = read_preset(FILES / f"{name}.json")
     with pytest.warns(RenamedOptionWarning) as caught:
         options = resolve_animate_options(preset, {}) if cls is None else resolve_options(cls, preset, {})
-    after = options.settings()
-    assert {renamed.get(key, key): value for key, value in after.items()} == before
+    after = {renamed.get(key, key): value for key, value in options.settings().items()}
+    assert {key: value for key, value in after.items() if key in before} == before
+    younger = {key: value for key, value in after.items() if key not in before}
+    assert younger == {key: type(options).__dataclass_fields__[key].default for key in younger}
     text = str(caught[0].message)
     assert len(caught) == 1 and all(f"--{new.replace('_', '-')}" in text for new in renamed)
 
