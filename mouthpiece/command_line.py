@@ -91,10 +91,19 @@ class CommandParser(argparse.ArgumentParser):
         unknown = next((word.split("=")[0] for word in rest if word.startswith("-")), None)
         if unknown:
             close = difflib.get_close_matches(unknown, self._option_string_actions, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Run '{self.prog} --help' to see the options."
+            hint = (
+                f"Did you mean {self._name_now(close[0])}?"
+                if close
+                else f"Run '{self.prog} --help' to see the options."
+            )
             hint = "Options stand before --." if unknown in close else _suggest_dashed_file([unknown]) or hint
             raise UsageError(f"{self._format_command()}there is no option {unknown}.", hint=hint, code="unknown_option")
         return parsed, rest
+
+    def _name_now(self, flag: str) -> str:
+        """Return the present spelling of a flag that may be a former, hidden one."""
+        action = self._option_string_actions[flag]
+        return f"--{action.dest.replace('_', '-')}" if action.help == argparse.SUPPRESS else flag
 
 
 def _suggest_dashed_file(words: list[str]) -> str:

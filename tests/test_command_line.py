@@ -199,6 +199,7 @@ def test_a_preset_with_nonsense_is_a_usage_problem(animate, desk, text, wanted):
         (("--preset", "nothing"), "no such file"),
         (("--preset", ""), "no such file"),
         (("--sise", "3"), "animate: there is no option --sise. Did you mean --size?"),
+        (("--levle", "1"), "animate: there is no option --levle. Did you mean --normalize-mouth?"),
         (("--siz", "96"), "there is no option --siz"),
         (("--progress", "loud"), "invalid choice: 'loud'"),
         (("extra.wav",), "unrecognized arguments: extra.wav"),
