@@ -18,6 +18,15 @@ CliResult = namedtuple("Answer", "code out err")
 QUICK = ("--size", "96", "--fps", "12")
 
 
+# of one or few tests that take minutes: begun first, so that no process waits for them at the end
+SLOW_FILES = ("test_readme.py", "test_end_to_end.py", "test_wheel.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow files; the order is otherwise as it was."""
+    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signing_folder(tmp_path_factory):
     """The key that marks outputs is made here, not among the user's own settings."""
