@@ -73,6 +73,24 @@ def _verify_weights(name: str, path: Path) -> None:
     record_model(name, path, found)
 
 
+def describe_differences(
+    state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], optional_suffix: str | None = None
+) -> str:
+    """Describe the first five keys and shapes in which tensors differ from those expected; "" where all fit.
+
+    optional_suffix: ending of keys that may be missing.
+    """
+    needed = [key for key in expected if optional_suffix is None or not key.endswith(optional_suffix)]
+    wrong = [f"{key} is missing" for key in needed if key not in state]
+    wrong += [f"{key} is not known" for key in state if key not in expected]
+    wrong += [
+        f"{key} is {tuple(state[key].shape)}, need {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    return "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+
+
 def load_state_into(module: Network, state: Mapping[str, torch.Tensor], name: str) -> Network:
     """Copy tensors into a module; every key and every shape must fit.
 
@@ -81,18 +99,10 @@ def load_state_into(module: Network, state: Mapping[str, torch.Tensor], name: st
     name: what to call the weights in the error.
     Returns the module.  Raises MissingDependencyError with the first five differences.
     """
-    own = module.state_dict()
-    wrong = [f"{key} is missing" for key in own if key not in state]
-    wrong += [f"{key} is not known" for key in state if key not in own]
-    wrong += [
-        f"{key} is {tuple(state[key].shape)}, need {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    differences = describe_differences(state, module.state_dict())
+    if differences:
         raise MissingDependencyError(
-            f"weights '{name}' do not fit {type(module).__name__}: {'; '.join(wrong[:5])}{more}.",
+            f"weights '{name}' do not fit {type(module).__name__}: {differences}.",
             hint="Code and weights are of different versions. " + REINSTALL_HINT,
             code="bad_weights",
         )

@@ -20,7 +20,7 @@ from torch import nn
 from mouthpiece.engine.errors import InvalidInputError, MissingDependencyError, UsageError
 from mouthpiece.engine.files import atomic_write, check_input_file, compute_sha256
 from mouthpiece.engine.weights.download import get_model_folder
-from mouthpiece.engine.weights.loading import load_state_into
+from mouthpiece.engine.weights.loading import describe_differences, load_state_into
 from mouthpiece.lipsync.echomimic.audio_encoder import WhisperAudioEncoder
 from mouthpiece.lipsync.echomimic.blocks import make_position_table
 from mouthpiece.lipsync.echomimic.config import FULL_CONFIG, NetworkConfig, infer_config, read_config
@@ -327,16 +327,9 @@ def check_published_part(
         expected = WhisperAudioEncoder().state_dict()
     else:
         expected, config = get_expected_tensors(part.removesuffix("-acc"), shape), shape.as_dict()
-    wrong = [f"{key} is missing" for key in expected if key not in state and not key.endswith(POSITION_TABLE_SUFFIX)]
-    wrong += [f"{key} is not known" for key in state if key not in expected]
-    wrong += [
-        f"{key} is {tuple(state[key].shape)}, need {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        message = f"{path}: not EchoMimic's {part}: {'; '.join(wrong[:5])}{more}."
+    differences = describe_differences(state, expected, POSITION_TABLE_SUFFIX)
+    if differences:
+        message = f"{path}: not EchoMimic's {part}: {differences}."
         raise InvalidInputError(message, hint="Give the file as published.", code="bad_weights")
     return state, config
 
